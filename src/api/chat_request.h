@@ -1,0 +1,68 @@
+/* A chat request in the one form every dialect is lowered to. Parsing checks everything the API promises to check; fields that
+ * are not known here travel on untouched. Both programs use it: the coordinator to admit and forward, the provider to run.
+ * Everything borrowed lives in the arena given. Pure; thread: any. */
+#ifndef API_CHAT_REQUEST_H
+#define API_CHAT_REQUEST_H
+
+#include "api/error.h"
+#include "core/arena.h"
+#include "core/json.h"
+
+#define CHAT_MAX_STOPS          16
+#define CHAT_MAX_BIASES         1024
+#define CHAT_DEFAULT_MAX_TOKENS 8192 /* http-api 2.1: when neither the request nor the model says */
+
+struct chat_logit_bias {
+	int32_t token;
+	float bias; /* -100 to 100 */
+};
+
+/* Parsing refuses values out of range. A `has_` that is false means the engine's default. */
+struct chat_sampling {
+	bool has_temperature, has_top_p, has_top_k, has_min_p, has_typical_p, has_seed;
+	bool has_frequency_penalty, has_presence_penalty, has_repetition_penalty;
+	double temperature; /* 0..2 */
+	double top_p;       /* 0..1 */
+	int32_t top_k;      /* >= 0, 0 = off */
+	double min_p;       /* 0..1 */
+	double typical_p;   /* 0..1 */
+	uint64_t seed;
+	double frequency_penalty, presence_penalty; /* -2..2 */
+	double repetition_penalty;                  /* > 0, up to 10 */
+	struct str stops[CHAT_MAX_STOPS];
+	size_t stop_count;
+	struct chat_logit_bias *biases;
+	size_t bias_count;
+	bool ignore_eos;
+	int64_t min_tokens; /* 0 = none */
+	bool logprobs;
+	int32_t top_logprobs; /* 0..20 */
+};
+
+enum chat_format { CHAT_FORMAT_TEXT, CHAT_FORMAT_JSON_OBJECT, CHAT_FORMAT_JSON_SCHEMA };
+
+struct chat_request {
+	json_val *root; /* the whole body; owned by the arena */
+	struct str model;
+	bool stream;        /* only a literal true */
+	bool include_usage; /* stream_options.include_usage */
+	int64_t max_tokens; /* first positive of max_tokens, max_completion_tokens, max_output_tokens; 0 = none given */
+	int64_t n;
+	struct chat_sampling sampling;
+	enum chat_format format;
+	const json_val *schema; /* of CHAT_FORMAT_JSON_SCHEMA */
+	bool has_tools;
+	const json_val *messages, *tools, *tool_choice; /* tool_choice NULL = absent */
+	struct str cache_scope;                         /* prompt_cache_key, else user, else empty */
+	uint64_t prompt_estimate_tokens;                /* http-api 2.2 "Token estimates": for routing, never for money */
+	uint64_t prompt_bound_tokens;                   /* billing 4.1: no tokeniser yields more */
+};
+
+/* Parses and validates a /v1/chat/completions body. On failure fills *error (400, the right param) and returns false. */
+bool chat_request_parse(struct str body, struct arena *arena, struct chat_request *out, struct api_error *error);
+
+/* Appends the body to seal for a provider: the same object with `model` replaced by the concrete build id and `max_tokens` set,
+ * coordinator-only fields (provider_serial, provider_serials) removed, everything else unchanged and in order. */
+enum db_err chat_request_forward(const struct chat_request *request, struct str build_id, int64_t max_tokens, struct buf *out);
+
+#endif

@@ -1,0 +1,124 @@
+/* One loaded model that answers requests: the narrow door between the provider and whatever runs the weights.
+ *
+ * Threads: an engine owns one thread; engine_submit, engine_cancel, engine_pause, engine_resume and engine_capacity may be
+ * called from any thread and never block on inference. Callbacks run on the engine's thread and must return quickly (post to
+ * a loop). Implementations: llama (llama.cpp, several sequences in one batch) and scripted (deterministic text, set latency
+ * and faults, for tests and for scale). */
+#ifndef PROVIDER_ENGINE_H
+#define PROVIDER_ENGINE_H
+
+#include "api/chat_event.h"
+#include "api/chat_request.h"
+#include "core/arena.h"
+#include "core/error.h"
+
+struct engine;
+struct engine_call; /* one request inside an engine */
+
+enum engine_finish { ENGINE_FINISH_STOP, ENGINE_FINISH_LENGTH, ENGINE_FINISH_TOOL_CALLS, ENGINE_FINISH_CANCELLED };
+const char *engine_finish_name(enum engine_finish finish); /* the API's finish_reason */
+
+/* A step of output. Text is whole UTF-8 characters, free of stop strings, borrowed until the callback returns. */
+struct engine_delta {
+	uint32_t choice;
+	struct str content, reasoning;
+	struct str tool_calls; /* JSON array of OpenAI tool-call deltas, or empty */
+	struct str logprobs;   /* JSON object of OpenAI logprobs, or empty */
+};
+
+struct engine_callbacks {
+	void (*on_started)(struct engine_call *call, void *user); /* prefill begins; may be NULL */
+	void (*on_delta)(struct engine_call *call, const struct engine_delta *delta, void *user);
+	/* Exactly one of these ends the call; the call must not be used after it returns. */
+	void (*on_finish)(struct engine_call *call, enum engine_finish finish, const struct chat_usage *usage, void *user);
+	/* status: 400 client fault, 404, 422, 429, 499, 500, 501, 503 as in protocol-and-trust 11.2; text holds no prompt. */
+	void (*on_error)(struct engine_call *call, int status, const char *reason_or_null, const char *text,
+	                 const struct chat_usage *so_far, void *user);
+};
+
+struct engine_request {
+	const struct chat_request *chat; /* copied as far as needed before engine_submit returns */
+	struct str tenant;               /* opaque; fairness and cache scope */
+};
+
+/* Accepts (0) or refuses at once: an HTTP-like status, with error->text from the chapter's vocabulary (inference 2.2). */
+int engine_submit(struct engine *engine, const struct engine_request *request, const struct engine_callbacks *callbacks,
+                  void *user, struct engine_call **call, struct error *error);
+/* Ends the call within one decode step: on_finish(CANCELLED) when text was sent, else on_error(499). The caller learns the end
+ * through its callback even when the call was ending by itself in that moment. */
+void engine_cancel(struct engine_call *call);
+/* A paused call keeps its place and memory but is not decoded; others are unaffected. */
+void engine_pause(struct engine_call *call);
+void engine_resume(struct engine_call *call);
+
+struct engine_info {
+	char architecture[64], quantization[32];
+	uint64_t parameters, weight_bytes;
+	uint32_t context_tokens; /* of the model */
+	uint32_t layers;
+	bool template_render_ok; /* the chat template rendered a probe conversation */
+	double kv_bytes_per_token;
+	uint64_t load_time_ms;
+};
+void engine_info(const struct engine *engine, struct engine_info *out);
+
+/* The heartbeat slot (protocol-and-trust 3.2), true at this moment. */
+struct engine_capacity {
+	bool crashed;
+	uint32_t running, waiting, max_concurrency;
+	uint64_t active_tokens, max_tokens_potential;
+	uint64_t budget_used_tokens, budget_max_tokens, budget_queued_tokens;
+	double decode_tps, prefill_tps; /* observed, 0 = not yet */
+	uint64_t requests_done, tokens_done;
+};
+void engine_capacity(struct engine *engine, struct engine_capacity *out);
+
+/* Stops the thread, ends every call with on_error(503), frees. Blocks until done. */
+void engine_free(struct engine *engine);
+
+/* --- implementations --- */
+
+struct engine_llama_options {
+	const char *model_path;  /* a GGUF file */
+	uint32_t threads;        /* 0 = all cores */
+	uint32_t max_sequences;  /* 0 = 8 */
+	uint32_t context_tokens; /* shared by all sequences; 0 = min(model's, 8192) */
+	/* Progress of the load, 0..1, on the calling thread; return false to give up. May be NULL. */
+	bool (*on_progress)(float fraction, void *user);
+	void *user;
+};
+/* Blocks while the weights load. */
+struct engine *engine_llama_new(const struct engine_llama_options *options, struct error *error);
+
+struct engine_script {
+	const char *text; /* answer; NULL = echoes a digest of the last message, word by word */
+	uint32_t tokens;  /* pieces the answer is cut into or repeated to; 0 = one per word */
+	uint32_t first_delay_ms, token_delay_ms, load_delay_ms;
+	uint32_t max_concurrency; /* 0 = 8 */
+	int fail_status;          /* not 0: every request fails with it ... */
+	const char *fail_text;
+	uint32_t fail_after_tokens; /* ... after this many tokens */
+	bool hang;                  /* accepts and never says anything */
+};
+struct engine *engine_scripted_new(const struct engine_script *script, struct error *error);
+/* Reads a script from JSON with the field names above (for `darkbloom start --scripted-engine FILE`). */
+enum db_err engine_script_parse(struct str json, struct arena *arena, struct engine_script *out, struct error *error);
+
+/* --- for implementers: an engine begins with this; the functions above only forward to it --- */
+struct engine_ops {
+	int (*submit)(struct engine *engine, const struct engine_request *request, const struct engine_callbacks *callbacks,
+	              void *user, struct engine_call **call, struct error *error);
+	void (*cancel)(struct engine_call *call);
+	void (*set_paused)(struct engine_call *call, bool paused);
+	void (*info)(const struct engine *engine, struct engine_info *out);
+	void (*capacity)(struct engine *engine, struct engine_capacity *out);
+	void (*free)(struct engine *engine);
+};
+struct engine {
+	const struct engine_ops *ops;
+};
+struct engine_call {
+	struct engine *engine;
+};
+
+#endif
