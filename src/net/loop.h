@@ -12,7 +12,8 @@ struct net_loop *net_loop_new(struct error *error);
 /* Runs until net_loop_stop. */
 void net_loop_run(struct net_loop *loop);
 void net_loop_stop(struct net_loop *loop); /* loop thread; from elsewhere use net_post */
-/* After net_loop_run returned and every server, client and timer of it was freed. Runs pending closes. */
+/* After net_loop_run returned and every server, client and timer of it was freed. Waits for work that is still out, runs what
+ * was posted and pending closes. */
 void net_loop_free(struct net_loop *loop);
 
 /* Monotonic microseconds, read once per loop turn (cheap). */
@@ -26,11 +27,13 @@ void net_post(struct net_loop *loop, void (*fn)(void *arg), void *arg);
 void net_work(struct net_loop *loop, void (*work)(void *arg), void (*done)(void *arg), void *arg);
 void net_workers(int threads); /* before the first net_work of the process; default 4 */
 
-/* Timers: embedded in their owner, one shot or repeating, millisecond grain, O(1) to start and stop. Zero-initialise. */
+/* Timers: embedded in their owner, one shot or repeating, millisecond grain, O(1) to start and stop. Zero-initialise.
+ * Starting a running timer sets it anew. A one-shot timer may be freed in its fn; a repeating one after net_timer_stop. */
 struct net_timer {
 	struct list_link link;
 	uint64_t due_ms;
 	uint32_t repeat_ms;
+	uint16_t slot;         /* of the loop's wheel */
 	struct net_loop *loop; /* NULL = not running */
 	void (*fn)(struct net_timer *timer);
 };
