@@ -1,0 +1,58 @@
+/* Messages about one request, in both directions (protocol-and-trust 3.3, 4.2, 4.3), and our flow credit. */
+#ifndef WIRE_INFERENCE_H
+#define WIRE_INFERENCE_H
+
+#include "wire/types.h"
+
+/* C->P. */
+struct wire_request {
+	struct str request_id;
+	bool has_encrypted_body; /* without it the provider answers 400 */
+	struct wire_payload encrypted_body;
+	bool has_plain_body;             /* a `body` was given: always refused; never encoded */
+	bool has_credit;                 /* extension: chunks that may be sent before the provider must pause */
+	int64_t credit;                  /* >= 0 */
+	int64_t estimated_prompt_tokens; /* extension: 0 = not said */
+};
+
+/* C->P. Unknown and finished ids are ignored by the receiver. */
+struct wire_cancel {
+	struct str request_id;
+};
+
+/* C->P, extension: `chunks` more may be sent. Only to a provider that registered with flow_credit. */
+struct wire_credit {
+	struct str request_id;
+	int64_t chunks; /* >= 0 */
+};
+
+/* P->C. */
+struct wire_accepted {
+	struct str request_id;
+};
+
+/* P->C. A violation when `data` is not empty or the payload is missing (4.3). */
+struct wire_chunk {
+	struct str request_id;
+	struct str data;
+	bool has_encrypted_data;
+	struct wire_payload encrypted_data;
+};
+
+/* P->C. The counts are the provider's claim. */
+struct wire_complete {
+	struct str request_id;
+	int64_t prompt_tokens, completion_tokens, reasoning_tokens; /* >= 0 */
+	struct str se_signature;                                    /* base64 DER, optional */
+	struct str response_hash;                                   /* 64 hex, optional */
+};
+
+/* P->C. */
+struct wire_error {
+	struct str request_id;
+	struct str error;        /* for people and for the substring rules of 11.2; never prompt text */
+	int64_t status_code;     /* 0..65535 */
+	struct str error_reason; /* jinja_channel_tags | jinja_null_bridge | jinja_template | model_load, optional */
+};
+
+#endif

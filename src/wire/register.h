@@ -1,0 +1,78 @@
+/* What a provider says about itself when it connects (protocol-and-trust 3.1) and when its models change (3.5).
+ * Texts are borrowed as struct wire_message says; an absent text is empty. Values are already clamped (routing 1). */
+#ifndef WIRE_REGISTER_H
+#define WIRE_REGISTER_H
+
+#include "core/str.h"
+#include "wire/types.h"
+
+#define WIRE_MAX_MODELS 4096 /* in one register or models_update */
+
+struct wire_hardware {
+	struct str machine_model; /* "Mac16,6" */
+	struct str chip_name;
+	struct str chip_family; /* M1..M5 | Unknown */
+	struct str chip_tier;   /* Base | Pro | Max | Ultra | Unknown */
+	int64_t memory_gb;      /* 0..1024 */
+	double memory_available_gb;
+	int64_t cpu_total, cpu_performance, cpu_efficiency;
+	int64_t gpu_cores;
+	double memory_bandwidth_gbs; /* 0..2000 */
+};
+
+struct wire_model {
+	struct str id;
+	int64_t size_bytes;
+	struct str model_type;   /* optional */
+	struct str quantization; /* optional */
+	struct str weight_hash;  /* hex SHA-256, optional */
+	bool is_vision;
+	enum wire_tri template_render_ok; /* WIRE_FALSE differs from WIRE_UNKNOWN and survives */
+	double estimated_memory_gb;       /* 0 = not said */
+	int64_t parameters;               /* 0 = not said */
+};
+
+struct wire_models {
+	struct wire_model *at;
+	size_t count;
+};
+
+struct wire_privacy {
+	bool text_backend_inprocess;
+	bool text_proxy_disabled;
+	bool python_runtime_locked;
+	bool dangerous_modules_blocked;
+	bool sip_enabled;
+	bool anti_debug_enabled;
+	bool core_dumps_disabled;
+	bool env_scrubbed;
+	bool hypervisor_active;
+};
+
+struct wire_register {
+	struct wire_hardware hardware;
+	struct wire_models models;
+	struct str backend; /* mlx-swift | inprocess-mlx | our own */
+	struct str version;
+	struct str public_key; /* base64 of K as it came, also when it is not 32 bytes: signatures compare the text */
+	bool encrypted_response_chunks;
+	struct str attestation; /* raw JSON of the signed attestation, byte for byte (5.2); empty when absent */
+	double prefill_tps;     /* 0..5000, 0 = absent */
+	double decode_tps;      /* 0..500, 0 = absent */
+	struct str auth_token;  /* secret */
+	bool private_only;
+	struct str apns_device_token, apns_environment;
+	struct str python_hash, runtime_hash;
+	struct wire_pairs template_hashes; /* name -> hex SHA-256 */
+	bool has_privacy;                  /* privacy_capabilities was given; without it never routable */
+	struct wire_privacy privacy;
+	struct str wallet_address; /* legacy, ignored */
+	bool flow_credit;          /* extension: understands per-request credit (docs/reference/protocol-extensions.md) */
+};
+
+/* 3.5: only the builds that changed. */
+struct wire_models_update {
+	struct wire_models models;
+};
+
+#endif
