@@ -1,0 +1,61 @@
+/* Money on the loop thread: balances in memory, journalled through the store.
+ *
+ * A hold is taken in memory at once and never waits for the disk; what must be durable is the settlement (design 4). Available
+ * = settled balance - open holds, never negative. Each hold ends exactly once, in a settlement or a release: whoever comes
+ * second finds it ended (billing 4.3). Thread: the loop's. */
+#ifndef COORDINATOR_LEDGER_H
+#define COORDINATOR_LEDGER_H
+
+#include "coordinator/money/pricing.h"
+#include "coordinator/store/store.h"
+
+struct ledger;
+struct ledger_account; /* cached balance of one account; lives as long as the ledger */
+struct ledger_hold;
+
+struct ledger *ledger_new(struct store *store);
+void ledger_free(struct ledger *ledger);
+
+/* Called by accounts/ when an account was read from the store; again it only refreshes what the store alone knows. */
+struct ledger_account *ledger_account_put(struct ledger *ledger, const struct store_account *row);
+struct ledger_account *ledger_account_find(struct ledger *ledger, struct str account_id);
+const char *ledger_account_id(const struct ledger_account *account);
+bool ledger_account_is_service(const struct ledger_account *account);
+int64_t ledger_available(const struct ledger_account *account);
+int64_t ledger_balance(const struct ledger_account *account); /* with money on hold counted in */
+int64_t ledger_withdrawable(const struct ledger_account *account);
+/* Credit from outside (grant, deposit): memory and store. */
+void ledger_credit(struct ledger *ledger, const struct store_transfer *transfer, store_done_fn done, void *user);
+
+/* Prices, cached from the store at start: provider's own (linked accounts, non-service consumers), platform's, fallback. */
+void ledger_prices_load(struct ledger *ledger, store_done_fn done, void *user);
+struct price ledger_price(const struct ledger *ledger, struct str provider_account_or_empty, struct str model, bool service);
+
+struct ledger_hold_options {
+	struct str request_id;
+	struct str key_id;
+	int64_t amount_uusd;
+	struct price price;
+};
+/* DB_E_FUNDS when available < amount; DB_E_IO when the store is not healthy; DB_E_EXISTS when the id is held. */
+enum db_err ledger_hold(struct ledger *ledger, struct ledger_account *account, const struct ledger_hold_options *options,
+                        struct ledger_hold **hold);
+int64_t ledger_hold_amount(const struct ledger_hold *hold);
+/* A stream outgrew its hold, or a dearer provider was chosen: raise to `total_uusd`. DB_E_FUNDS leaves it as it was. */
+enum db_err ledger_hold_raise(struct ledger_hold *hold, int64_t total_uusd);
+
+struct ledger_usage {
+	struct str provider_account, provider_id, provider_key; /* account may be empty */
+	struct str model, public_model;
+	struct price price; /* of the provider that served */
+	uint64_t prompt_tokens, completion_tokens, reasoning_tokens;
+	int fee_percent;
+	const char *outcome;
+};
+/* Charges min(cost, 2 x hold, hold + what is available), frees the hold, returns what was charged. */
+int64_t ledger_settle(struct ledger_hold *hold, const struct ledger_usage *usage);
+/* No charge. reason: static text of billing 4.5 ("provider_error", "client_gone", ...). Frees the hold. */
+void ledger_release(struct ledger_hold *hold, const char *reason);
+size_t ledger_open_holds(const struct ledger *ledger);
+
+#endif

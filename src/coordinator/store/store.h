@@ -1,0 +1,166 @@
+/* The coordinator's durable memory. Transactions are named by what they mean; no SQL leaves this room.
+ *
+ * Threads: functions are called on the loop thread, return at once, and answer by a callback on the loop thread. One writer
+ * thread owns the database and commits many transactions at once (group commit, one fsync for all of them); one reader thread
+ * answers queries, each after every write that was asked for before it: you read what you wrote. Every money operation is
+ * idempotent by its key and atomic; a crash at any instant leaves open holds, which the next start resolves.
+ * Amounts are integer micro-dollars (billing 1). */
+#ifndef COORDINATOR_STORE_H
+#define COORDINATOR_STORE_H
+
+#include "core/error.h"
+#include "core/str.h"
+#include "net/loop.h"
+
+#define STORE_ID_SIZE          80 /* account ids, key ids, request ids, with NUL */
+#define STORE_MODEL_SIZE       160
+#define STORE_ACCOUNT_PLATFORM "platform" /* receives fees; has no user row */
+#define STORE_ACCOUNT_GRANTS   "grants"   /* where credit given by the operator comes from; its balance is negative */
+
+struct store;
+
+struct store_options {
+	const char *path;         /* SQLite file; made when missing, mode 0600 */
+	uint32_t group_commit_us; /* how long the writer gathers before it commits; 0 = commit as soon as it is free */
+};
+/* Opens, migrates forward, refuses a newer schema, settles what a crash left: every open hold is released (refunded).
+ * Blocks: start-up only. */
+struct store *store_open(const struct store_options *options, struct net_loop *loop, struct error *error);
+/* Writes everything that was asked for, then closes. Blocks. */
+void store_close(struct store *store);
+/* done(NULL-terminated error or NULL) when everything asked for so far is durable. */
+void store_flush(struct store *store, void (*done)(const struct error *error, void *user), void *user);
+
+struct store_stats {
+	uint64_t commits, transactions, queued;
+	uint64_t commit_us_max;
+};
+void store_stats(const struct store *store, struct store_stats *out);
+/* The database failed (disk full, corrupt): money requests must be refused. error gets the sentence. */
+bool store_healthy(const struct store *store, struct error *error);
+
+/* --- accounts and keys --- */
+
+enum store_role { STORE_ROLE_NORMAL, STORE_ROLE_SERVICE };
+
+struct store_account {
+	char id[STORE_ID_SIZE];
+	char name[128];
+	enum store_role role;
+	int fee_percent;                         /* -1 = the default */
+	int64_t balance_uusd, withdrawable_uusd; /* settled; open holds are not subtracted */
+};
+
+struct store_key {
+	char id[STORE_ID_SIZE]; /* "key_" + 24 hex */
+	char account_id[STORE_ID_SIZE];
+	char label[32]; /* "sk-db-1a2b...c3d4" */
+	char name[128];
+	char hash_hex[65]; /* SHA-256 of the whole key */
+	bool disabled;
+	int64_t expires_us; /* wall time, 0 = never */
+	int64_t created_us;
+};
+
+/* The callbacks' pointers are borrowed until they return; NULL = not found; error is set when the database failed. */
+typedef void (*store_account_fn)(const struct store_account *account, const struct error *error, void *user);
+typedef void (*store_key_fn)(const struct store_key *key, const struct store_account *account, const struct error *error,
+                             void *user);
+typedef void (*store_done_fn)(const struct error *error, void *user);
+
+void store_account_create(struct store *store, const struct store_account *account, store_done_fn done, void *user);
+void store_account_get(struct store *store, struct str account_id, store_account_fn done, void *user);
+/* The account that was made at first start: name "owner". NULL when there is none yet. */
+void store_owner_get(struct store *store, store_account_fn done, void *user);
+void store_key_create(struct store *store, const struct store_key *key, store_done_fn done, void *user);
+void store_key_find(struct store *store, struct str hash_hex, store_key_fn done, void *user);
+/* Provider tokens (protocol-and-trust 12): token hash -> account. */
+void store_provider_token_create(struct store *store, struct str hash_hex, struct str account_id, struct str label,
+                                 store_done_fn done, void *user);
+void store_provider_token_find(struct store *store, struct str hash_hex, store_account_fn done, void *user);
+
+/* --- money --- */
+
+/* Double entry: moves amount from one account to another, once for each key. Used for grants, deposits, payouts. */
+struct store_transfer {
+	char key[STORE_ID_SIZE]; /* idempotency key */
+	char type[32];           /* ledger entry type (billing 5), e.g. "admin_credit" */
+	char from[STORE_ID_SIZE], to[STORE_ID_SIZE];
+	int64_t amount_uusd; /* > 0 */
+	bool withdrawable;   /* the receiver may withdraw it */
+	char reference[128];
+};
+void store_transfer(struct store *store, const struct store_transfer *transfer, store_done_fn done, void *user);
+
+struct store_hold {
+	char request_id[STORE_ID_SIZE]; /* of the client request, not of an attempt */
+	char account_id[STORE_ID_SIZE];
+	char key_id[STORE_ID_SIZE];
+	int64_t amount_uusd;
+	int64_t price_in, price_out; /* captured: used again at settlement */
+	int64_t created_us;
+};
+/* Journalled with the next group; a hold that is settled before its group commits is never written as open. */
+void store_hold_create(struct store *store, const struct store_hold *hold);
+void store_hold_raise(struct store *store, struct str request_id, int64_t amount_uusd);
+/* Ends it without a charge. reason as in billing 4.5. */
+void store_hold_release(struct store *store, struct str request_id, const char *reason);
+
+struct store_settlement {
+	char request_id[STORE_ID_SIZE]; /* settles the hold of this id; again with the same id changes nothing */
+	char account_id[STORE_ID_SIZE], key_id[STORE_ID_SIZE];
+	char provider_account[STORE_ID_SIZE]; /* empty = unlinked: the payout goes to the platform as "platform_retained" */
+	char provider_id[STORE_ID_SIZE], provider_key[64];
+	char model[STORE_MODEL_SIZE], public_model[STORE_MODEL_SIZE];
+	uint64_t prompt_tokens, completion_tokens, reasoning_tokens;
+	int64_t price_in, price_out;
+	int64_t cost_uusd, fee_uusd; /* payout = cost - fee */
+	int64_t hold_uusd;           /* what was held, for the record */
+	int64_t created_us;
+	char outcome[32]; /* "success", "partial_success" */
+};
+/* One transaction: hold -> settled, ledger entries (consumer -, provider +, platform +; they sum to zero), balances, usage row,
+ * earning row, totals. done (may be NULL) when durable. */
+void store_settle(struct store *store, const struct store_settlement *settlement, store_done_fn done, void *user);
+
+/* --- prices --- */
+
+struct store_price {
+	char account_id[STORE_ID_SIZE]; /* "platform" or a provider's account */
+	char model[STORE_MODEL_SIZE];   /* build id */
+	int64_t input, output;          /* micro-dollars per million tokens, > 0 */
+};
+void store_price_set(struct store *store, const struct store_price *price, store_done_fn done, void *user);
+typedef void (*store_prices_fn)(const struct store_price *prices, size_t count, const struct error *error, void *user);
+void store_prices_list(struct store *store, store_prices_fn done, void *user); /* all, once at start and after changes */
+
+/* --- views --- */
+
+struct store_usage_row {
+	struct store_settlement s;
+};
+typedef void (*store_usage_fn)(const struct store_usage_row *rows, size_t count, const struct error *error, void *user);
+/* Newest first. before_us 0 = from now. limit 1..1000. */
+void store_usage_list(struct store *store, struct str account_id, int64_t before_us, uint32_t limit, store_usage_fn done,
+                      void *user);
+
+struct store_ledger_row {
+	int64_t id;
+	char account_id[STORE_ID_SIZE], type[32], reference[128];
+	int64_t amount_uusd, balance_after_uusd, created_us;
+};
+typedef void (*store_ledger_fn)(const struct store_ledger_row *rows, size_t count, const struct error *error, void *user);
+/* Entries whose reference is this request (all sides); for the demo and for audits. */
+void store_ledger_of_request(struct store *store, struct str request_id, store_ledger_fn done, void *user);
+
+/* The books, recomputed from the rows: used by `darkbloom-coordinator ledger verify` and by tests. */
+struct store_audit {
+	int64_t entries, accounts, open_holds;
+	int64_t sum_uusd;                      /* of all ledger amounts: 0 */
+	int64_t wrong_balances;                /* accounts whose balance differs from the sum of their entries */
+	int64_t negative_balances;             /* other than the sources of money */
+	int64_t usage_cost_uusd, charged_uusd; /* equal */
+};
+enum db_err store_audit(const char *path, struct store_audit *out, struct error *error); /* opens read-only; blocks */
+
+#endif
