@@ -1,0 +1,114 @@
+/* The connected providers: their WebSocket sessions, registration, heartbeats, challenges, and the requests they run.
+ *
+ * A job is one dispatch attempt: the sealed request on its way to one provider and the sealed answer on its way back. The
+ * gateway starts jobs and hears about them through callbacks; retries, money and dialects are the gateway's business.
+ * Thread: the loop's. */
+#ifndef COORDINATOR_FLEET_H
+#define COORDINATOR_FLEET_H
+
+#include "api/chat_event.h"
+#include "coordinator/accounts/accounts.h"
+#include "coordinator/observe/metrics.h"
+#include "coordinator/routing/routing.h"
+#include "core/buf.h"
+#include "net/http_server.h"
+#include "net/loop.h"
+
+struct fleet;
+struct fleet_job;
+
+struct fleet_options {
+	enum route_trust min_trust;
+	const char *const *backends; /* accepted `backend` values (protocol-and-trust 16) */
+	size_t backend_count;
+	struct str min_version;                               /* provider version floor, empty = none */
+	uint32_t challenge_interval_ms, challenge_timeout_ms; /* 0 = 300,000 and 30,000 */
+	uint32_t heartbeat_timeout_ms;                        /* 0 = 90,000 */
+	uint32_t max_providers;                               /* 0 = 100,000 */
+	uint32_t relay_buffer_bytes; /* unread answer kept for one request before an honest abort, 0 = 4 MiB */
+};
+struct fleet *fleet_new(struct net_loop *loop, struct accounts *accounts, struct metrics *metrics,
+                        const struct fleet_options *options);
+void fleet_free(struct fleet *fleet);
+
+/* Route handler of GET /ws/provider. */
+void fleet_accept(struct fleet *fleet, struct http_request *request);
+
+struct fleet_provider_view {
+	struct str id, chip_name, machine_model, serial, se_public_key, account, backend, version, platform, key_protection;
+	enum route_trust trust;
+	const char *status; /* "online", "serving", "untrusted" */
+	bool attested, encrypted, secure_enclave, sip, secure_boot, authenticated_root, mda_verified;
+	double memory_gb;
+	int64_t gpu_cores;
+	struct str system_volume_hash;
+	const struct str *models;
+	size_t model_count;
+};
+
+struct fleet_job_request {
+	struct route_request route;
+	struct str request_id; /* client request, for logs */
+	struct str body;       /* plain JSON to seal: chat_request_forward's output for the chosen provider */
+	bool stream;
+};
+
+/* What befell a job, told after which the job must not be used (for complete and error). */
+struct fleet_job_end {
+	struct chat_usage usage;
+	struct str se_signature, response_hash;
+	int status; /* of an error: the provider's, or 502 socket lost, 504 timeout */
+	struct str text, reason;
+	bool provider_fault; /* blames the provider (routing 11.2) */
+	bool capacity;       /* busy or too big, not broken */
+	bool deterministic;  /* no other provider could do better (context length) */
+};
+
+struct fleet_job_callbacks {
+	void (*on_accepted)(struct fleet_job *job, void *user);
+	/* An opened chunk, plain text, borrowed (and wiped) when it returns. */
+	void (*on_chunk)(struct fleet_job *job, struct str chunk, void *user);
+	void (*on_complete)(struct fleet_job *job, const struct fleet_job_end *end, void *user);
+	void (*on_error)(struct fleet_job *job, const struct fleet_job_end *end, void *user);
+};
+
+/* Selects a provider, reserves on it, seals and sends. DB_OK and *job; otherwise what route_select said, with the decision, and
+ * no callback is made. No callback is made before it returns. */
+enum db_err fleet_job_start(struct fleet *fleet, const struct fleet_job_request *request,
+                            const struct fleet_job_callbacks *callbacks, void *user, struct fleet_job **job,
+                            struct route_decision *decision);
+const char *fleet_job_id(const struct fleet_job *job); /* UUID, the request_id on the wire */
+/* The provider that runs it; strings are borrowed while the job lives. */
+void fleet_job_provider(const struct fleet_job *job, struct fleet_provider_view *out);
+struct route_node *fleet_job_node(const struct fleet_job *job);
+/* Back-pressure. The consumer took `chunks` more: providers that understand credit are granted them (in batches). */
+void fleet_job_consumed(struct fleet_job *job, uint32_t chunks);
+bool fleet_job_has_credit(const struct fleet_job *job); /* false: the caller must bound what it buffers itself */
+/* Tells the provider to stop and forgets the job; no callback follows. */
+void fleet_job_cancel(struct fleet_job *job);
+/* Tells the provider to stop but keeps listening: on_complete or on_error follows, at the latest after 30 s (499). Used when a
+ * consumer left after content was sent (billing 4.5): chunks are dropped meanwhile. */
+void fleet_job_park(struct fleet_job *job);
+
+/* Waiting for a provider (routing 11.1): FIFO for each build, at most 10 (DB_E_LIMIT), woken when one may have become free. */
+struct fleet_waiter {
+	struct list_link link;
+	void *queue;
+	void (*wake)(struct fleet_waiter *waiter); /* try fleet_job_start again; wait again keeps the place when it fails */
+};
+enum db_err fleet_wait(struct fleet *fleet, struct str model, struct fleet_waiter *waiter, bool keep_place);
+void fleet_wait_cancel(struct fleet_waiter *waiter);
+size_t fleet_waiting(const struct fleet *fleet, struct str model);
+
+/* --- views --- */
+size_t fleet_models(const struct fleet *fleet, struct route_model_view *out, size_t max);
+/* Calls fn for each provider. */
+void fleet_each(const struct fleet *fleet, void (*fn)(const struct fleet_provider_view *view, void *user), void *user);
+size_t fleet_count(const struct fleet *fleet);
+/* GET /v1/providers/attestation (protocol-and-trust 8.3). */
+enum db_err fleet_attestation_json(const struct fleet *fleet, struct buf *out);
+
+/* Stops accepting registrations; sessions stay until their jobs are done. */
+void fleet_drain(struct fleet *fleet);
+
+#endif

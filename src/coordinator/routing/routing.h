@@ -1,0 +1,166 @@
+/* Which provider serves a request. Pure: no I/O and no clock of its own, so the server and the simulator run the same code
+ * (routing chapter). All indexes are incremental: nothing here costs O(fleet) for a request, a heartbeat or a disconnect.
+ * Thread: one at a time (the loop's in the server). */
+#ifndef COORDINATOR_ROUTING_H
+#define COORDINATOR_ROUTING_H
+
+#include "core/error.h"
+#include "core/list.h"
+#include "core/str.h"
+
+#define ROUTE_MODEL_SIZE   160
+#define ROUTE_MAX_EXCLUDED 64
+
+enum route_trust { ROUTE_TRUST_NONE, ROUTE_TRUST_SELF_SIGNED, ROUTE_TRUST_HARDWARE };
+const char *route_trust_name(enum route_trust trust); /* "none", "self_signed", "hardware" */
+
+struct route_fleet;
+struct route_node; /* one connected provider, as routing knows it */
+
+struct route_policy {
+	enum route_trust min_trust;
+	uint64_t challenge_max_age_us; /* 16 min (routing 3) */
+};
+
+struct route_fleet *route_fleet_new(const struct route_policy *policy);
+void route_fleet_free(struct route_fleet *fleet); /* frees the nodes too */
+
+/* --- facts, told by fleet/ as they change --- */
+
+enum route_slot_state {
+	ROUTE_SLOT_COLD,
+	ROUTE_SLOT_IDLE,
+	ROUTE_SLOT_RUNNING,
+	ROUTE_SLOT_IDLE_SHUTDOWN,
+	ROUTE_SLOT_RELOADING,
+	ROUTE_SLOT_CRASHED
+};
+
+struct route_slot {
+	enum route_slot_state state;
+	uint32_t running, waiting, max_concurrency; /* max 0 = not reported */
+	uint64_t active_tokens, max_tokens_potential;
+	uint64_t budget_used, budget_max, budget_queued; /* tokens; max 0 = not reported */
+	double decode_tps, prefill_tps;                  /* observed, 0 = none */
+	double kv_bytes_per_token;
+	uint64_t load_time_ms;
+};
+
+struct route_model_facts {
+	struct str id;
+	uint64_t size_bytes;
+	bool vision;
+	int template_render_ok; /* -1 unknown, 0, 1 */
+};
+
+struct route_node_facts {
+	bool connected_ok; /* registered, not draining, not offline */
+	bool untrusted;
+	bool private_only;
+	bool private_text;     /* every condition of protocol-and-trust 7 "Private-text routing gate" that is fixed at register */
+	bool posture_verified; /* the last challenge proved the posture */
+	bool runtime_verified;
+	enum route_trust trust;
+	uint64_t last_challenge_us; /* monotonic, 0 = never passed */
+	struct str version, chip_family;
+	double static_decode_tps, static_prefill_tps, bandwidth_gbs;
+	double memory_gb;
+	/* live */
+	double memory_pressure, cpu_usage;
+	int thermal;       /* 0 nominal .. 3 critical */
+	bool has_capacity; /* false: an older provider without backend_capacity: legacy rules (routing 8.2, 8.3) */
+	double gpu_active_gb, total_memory_gb, free_for_load_gb; /* free < 0 = unknown */
+};
+
+/* id and owner are copied. `user` is the fleet's session. */
+struct route_node *route_node_add(struct route_fleet *fleet, struct str id, struct str owner_account, void *user);
+void route_node_remove(struct route_fleet *fleet, struct route_node *node); /* releases its reservations */
+void *route_node_user(const struct route_node *node);
+void route_node_set_facts(struct route_fleet *fleet, struct route_node *node, const struct route_node_facts *facts);
+/* Replaces the advertised set. */
+enum db_err route_node_set_models(struct route_fleet *fleet, struct route_node *node, const struct route_model_facts *models,
+                                  size_t count);
+/* One slot of a heartbeat; models without a slot are cold. DB_E_NOT_FOUND for a model that is not advertised. */
+enum db_err route_node_set_slot(struct route_fleet *fleet, struct route_node *node, struct str model,
+                                const struct route_slot *slot);
+/* After the slots of one heartbeat were set: re-ranks the node (O(its models)). Models not set since the last call go cold. */
+void route_node_heartbeat_done(struct route_fleet *fleet, struct route_node *node);
+/* Cool-down of a (node, model) after a load failure, or of a whole node: not eligible until then. */
+void route_node_cool(struct route_fleet *fleet, struct route_node *node, struct str model_or_empty, uint64_t until_us);
+
+/* --- a decision --- */
+
+struct route_request {
+	struct str model; /* concrete build id */
+	uint64_t prompt_tokens, max_tokens;
+	uint64_t expected_tokens; /* of output: what is likely, not what is allowed; 0 = min(max_tokens, 256) */
+	bool tools, vision;
+	struct str caller_account; /* for private_only and self-route */
+	bool own_only;
+	struct route_node *const *excluded; /* already failed for this request */
+	size_t excluded_count;
+	const struct str *serials; /* allow-list or NULL */
+	size_t serial_count;
+};
+
+/* Gates of routing 6, in order: the reason a node was passed over. */
+enum route_gate {
+	ROUTE_OK,
+	ROUTE_NOT_OWNED,
+	ROUTE_SERIAL,
+	ROUTE_EXCLUDED,
+	ROUTE_NOT_SERVING,
+	ROUTE_COOLING,
+	ROUTE_OFFLINE,
+	ROUTE_UNTRUSTED,
+	ROUTE_PRIVATE_ONLY,
+	ROUTE_TRUST_FLOOR,
+	ROUTE_RUNTIME,
+	ROUTE_PRIVATE_TEXT,
+	ROUTE_STALE_CHALLENGE,
+	ROUTE_TEMPLATE,
+	ROUTE_VERSION_FLOOR,
+	ROUTE_VISION,
+	ROUTE_SLOT_DOWN,
+	ROUTE_CONCURRENCY,
+	ROUTE_THERMAL,
+	ROUTE_TOO_LARGE,
+	ROUTE_BUDGET,
+	ROUTE_MEMORY,
+	ROUTE_GATES
+};
+const char *route_gate_name(enum route_gate gate); /* the chapter's reason names */
+
+struct route_decision {
+	struct route_node *node;
+	double cost_ms, ttft_ms; /* ttft < 0 = unknown */
+	bool cold;               /* the model must be loaded first */
+	/* When nothing was chosen: how the nodes that serve the model fell out. Counted over at most 1,024 of them. */
+	uint32_t considered, by_gate[ROUTE_GATES];
+};
+
+struct route_reservation; /* tokens and a place held on one node for one request */
+
+/* Chooses the best node and reserves on it in one step. DB_OK; DB_E_NOT_FOUND when no node serves the model at all or all fail
+ * a gate that waiting does not cure; DB_E_AGAIN when some node could take it later (concurrency, budget, memory). Sub-linear in
+ * the fleet. */
+enum db_err route_select(struct route_fleet *fleet, const struct route_request *request, uint64_t now_us,
+                         struct route_decision *decision, struct route_reservation **reservation);
+/* The one predicate behind selection, re-checks and explanations. */
+enum route_gate route_check(const struct route_fleet *fleet, const struct route_node *node, const struct route_request *request,
+                            uint64_t now_us);
+void route_release(struct route_fleet *fleet, struct route_reservation *reservation);
+struct route_node *route_reservation_node(const struct route_reservation *reservation); /* NULL when the node left */
+
+/* --- views --- */
+struct route_model_view {
+	struct str id;
+	uint32_t nodes, routable, warm, attested; /* attested: trust above none */
+	enum route_trust best_trust;
+	uint64_t active, size_bytes;
+};
+/* Models that at least one node advertises, for /v1/models; counts are kept up to date, not computed. Order: by id. */
+size_t route_models(const struct route_fleet *fleet, uint64_t now_us, struct route_model_view *out, size_t max);
+size_t route_node_count(const struct route_fleet *fleet);
+
+#endif
