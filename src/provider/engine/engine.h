@@ -1,9 +1,10 @@
 /* One loaded model that answers requests: the narrow door between the provider and whatever runs the weights.
  *
- * Threads: an engine owns one thread; engine_submit, engine_cancel, engine_pause, engine_resume and engine_capacity may be
- * called from any thread and never block on inference. Callbacks run on the engine's thread and must return quickly (post to
- * a loop). Implementations: llama (llama.cpp, several sequences in one batch) and scripted (deterministic text, set latency
- * and faults, for tests and for scale). */
+ * Threads: an engine owns its threads; engine_submit, engine_cancel, engine_pause, engine_resume, engine_call_release and
+ * engine_capacity may be called from any thread and never block on inference. Callbacks run on the engine's thread, one at a
+ * time, and must return quickly (post to a loop); they may call any of these functions but engine_free. Implementations: llama
+ * (llama.cpp, several sequences in one batch) and scripted (deterministic text, set latency and faults, for tests and for
+ * scale). */
 #ifndef PROVIDER_ENGINE_H
 #define PROVIDER_ENGINE_H
 
@@ -12,8 +13,13 @@
 #include "core/arena.h"
 #include "core/error.h"
 
+#include <stdatomic.h>
+
 struct engine;
-struct engine_call; /* one request inside an engine */
+struct engine_call; /* one request inside an engine: a counted handle, see engine_call_release */
+
+#define ENGINE_MAX_WAITING        128    /* accepted, but not yet running (inference 2.3) */
+#define ENGINE_WAITING_TIMEOUT_MS 120000 /* from submit to the first step (inference 2.3) */
 
 enum engine_finish { ENGINE_FINISH_STOP, ENGINE_FINISH_LENGTH, ENGINE_FINISH_TOOL_CALLS, ENGINE_FINISH_CANCELLED };
 const char *engine_finish_name(enum engine_finish finish); /* the API's finish_reason */
@@ -29,7 +35,7 @@ struct engine_delta {
 struct engine_callbacks {
 	void (*on_started)(struct engine_call *call, void *user); /* prefill begins; may be NULL */
 	void (*on_delta)(struct engine_call *call, const struct engine_delta *delta, void *user);
-	/* Exactly one of these ends the call; the call must not be used after it returns. */
+	/* Exactly one of these two ends the call. */
 	void (*on_finish)(struct engine_call *call, enum engine_finish finish, const struct chat_usage *usage, void *user);
 	/* status: 400 client fault, 404, 422, 429, 499, 500, 501, 503 as in protocol-and-trust 11.2; text holds no prompt. */
 	void (*on_error)(struct engine_call *call, int status, const char *reason_or_null, const char *text,
@@ -41,15 +47,21 @@ struct engine_request {
 	struct str tenant;               /* opaque; fairness and cache scope */
 };
 
-/* Accepts (0) or refuses at once: an HTTP-like status, with error->text from the chapter's vocabulary (inference 2.2). */
+/* Accepts (0) or refuses at once: an HTTP-like status, with error->text from the chapter's vocabulary (inference 2.2). What
+ * only rendering and tokenising can tell (a template that refuses the conversation, a prompt longer than the context) comes
+ * later through on_error. Callbacks may run before engine_submit returns; *call is set before the first of them. */
 int engine_submit(struct engine *engine, const struct engine_request *request, const struct engine_callbacks *callbacks,
                   void *user, struct engine_call **call, struct error *error);
 /* Ends the call within one decode step: on_finish(CANCELLED) when text was sent, else on_error(499). The caller learns the end
- * through its callback even when the call was ending by itself in that moment. */
+ * through its callback even when the call was ending by itself in that moment. Does nothing to a call that has ended. */
 void engine_cancel(struct engine_call *call);
 /* A paused call keeps its place and memory but is not decoded; others are unaffected. */
 void engine_pause(struct engine_call *call);
 void engine_resume(struct engine_call *call);
+/* Gives the caller's handle back. Exactly once for every accepted call, and only after the callback that ended it began (it
+ * may be called inside it, or much later on another thread; even after engine_free). Until then cancel, pause and resume are
+ * safe at any moment. */
+void engine_call_release(struct engine_call *call);
 
 struct engine_info {
 	char architecture[64], quantization[32];
@@ -73,16 +85,18 @@ struct engine_capacity {
 };
 void engine_capacity(struct engine *engine, struct engine_capacity *out);
 
-/* Stops the thread, ends every call with on_error(503), frees. Blocks until done. */
+/* Stops the threads, ends every call with on_error(503), frees. Blocks until done. Handles that are still held may only be
+ * released afterwards. */
 void engine_free(struct engine *engine);
 
 /* --- implementations --- */
 
 struct engine_llama_options {
-	const char *model_path;  /* a GGUF file */
-	uint32_t threads;        /* 0 = all cores */
-	uint32_t max_sequences;  /* 0 = 8 */
-	uint32_t context_tokens; /* shared by all sequences; 0 = min(model's, 8192) */
+	const char *model_path;    /* a GGUF file */
+	uint32_t threads;          /* 0 = all cores */
+	uint32_t max_sequences;    /* 0 = 8 */
+	uint32_t context_tokens;   /* shared by all sequences; 0 = min(model's, 8192) */
+	const char *chat_template; /* instead of the GGUF's own; may be NULL */
 	/* Progress of the load, 0..1, on the calling thread; return false to give up. May be NULL. */
 	bool (*on_progress)(float fraction, void *user);
 	void *user;
@@ -119,6 +133,10 @@ struct engine {
 };
 struct engine_call {
 	struct engine *engine;
+	atomic_uint refs; /* one for the caller, the rest for the engine */
+	void (*destroy)(struct engine_call *call);
 };
+void engine_call_init(struct engine_call *call, struct engine *engine, void (*destroy)(struct engine_call *call)); /* refs 1 */
+void engine_call_hold(struct engine_call *call);
 
 #endif
