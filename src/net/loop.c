@@ -31,6 +31,8 @@ struct net_loop {
 	struct timer_wheel wheel;
 	uint64_t alarm_ms; /* TIMER_WHEEL_NEVER = not set */
 	struct list turns;
+	struct list watches;
+	struct net_timer watch_timer;
 	size_t work_out;
 
 	void (*on_terminate)(int signal, void *arg);
@@ -119,6 +121,36 @@ static void set_alarm(struct net_loop *loop)
 	uint64_t now = uv_now(&loop->uv);
 	loop->alarm_ms = next;
 	uv_timer_start(&loop->alarm, on_alarm, next > now ? next - now : 0, 0);
+}
+
+/* --- watches --- */
+
+static void on_watch_timer(struct net_timer *timer)
+{
+	struct net_loop *loop = timer->loop;
+	/* Each goes to the back before it is called, so that it does not matter which ones its fn takes out. */
+	for (size_t left = loop->watches.count; left > 0 && loop->watches.count > 0; left--) {
+		struct list_link *link = list_pop_front(&loop->watches);
+		list_push_back(&loop->watches, link);
+		struct net_watch *watch = LIST_OF(link, struct net_watch, link);
+		watch->fn(watch);
+	}
+	if (!loop->watches.count)
+		net_timer_stop(timer);
+}
+
+void net_watch_start(struct net_loop *loop, struct net_watch *watch)
+{
+	if (list_linked(&watch->link))
+		return;
+	list_push_back(&loop->watches, &watch->link);
+	if (!loop->watch_timer.loop)
+		net_timer_start(loop, &loop->watch_timer, NET_WATCH_MS, NET_WATCH_MS, on_watch_timer);
+}
+
+void net_watch_stop(struct net_loop *loop, struct net_watch *watch)
+{
+	list_remove(&loop->watches, &watch->link);
 }
 
 /* --- turns --- */
@@ -308,6 +340,7 @@ struct net_loop *net_loop_new(struct error *error)
 	loop->read_buffer = read_buffer;
 	pthread_mutex_init(&loop->post_lock, NULL);
 	list_init(&loop->turns);
+	list_init(&loop->watches);
 	timer_wheel_init(&loop->wheel, uv_now(&loop->uv));
 	loop->alarm_ms = TIMER_WHEEL_NEVER;
 	signal(SIGPIPE, SIG_IGN);

@@ -20,8 +20,9 @@ struct ws_decoder;
 struct ws_decoder *ws_decoder_new(enum ws_role role, size_t max_message_bytes);
 void ws_decoder_free(struct ws_decoder *decoder); /* wipes */
 /* Takes bytes from *data (advancing it) until an event is complete (returns 1), more bytes are needed (0), or the peer broke
- * the protocol (-1: *close_code is what to send: 1002, 1007 or 1009). `data` is writable: unmasking happens in place, and a
- * message that lies whole in it is not copied. */
+ * the protocol (-1: *close_code is what to send: 1002, 1007 or 1009; 1011 when memory ran out). `data` is writable: unmasking
+ * happens in place, and a message that lies whole in it is not copied. Call until it returns 0: that releases what the last
+ * event lent. After a close frame everything is skipped, after an error every call fails again. */
 int ws_decoder_next(struct ws_decoder *decoder, char **data, size_t *len, struct ws_event *event, int *close_code);
 bool ws_decoder_idle(const struct ws_decoder *decoder); /* holds no partial frame or message (and no memory for one) */
 
