@@ -453,6 +453,7 @@ int main(void)
 	    cmocka_unit_test(test_a_repeating_timer_fires_until_stopped_in_its_callback),
 	    cmocka_unit_test(test_a_timer_may_be_freed_when_it_fires),
 	    cmocka_unit_test(test_time_does_not_move_within_a_turn_nor_backwards),
+	    cmocka_unit_test(test_watches_are_called_again_and_again_and_may_free_each_other),
 	    cmocka_unit_test(test_the_end_of_a_turn_comes_once_after_all_of_its_callbacks),
 	    cmocka_unit_test(test_a_cancelled_turn_hook_does_not_run),
 	    cmocka_unit_test(test_the_stopping_turn_still_ends),
