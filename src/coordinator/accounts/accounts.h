@@ -9,7 +9,9 @@
 struct accounts;
 
 struct accounts *accounts_new(struct store *store, struct ledger *ledger);
-void accounts_free(struct accounts *accounts);
+void accounts_free(struct accounts *accounts); /* after store_close */
+/* How many tokens are remembered and for how long; the defaults are 100,000 and 60 s (http-api 1.5). Forgets what is cached. */
+void accounts_set_cache(struct accounts *accounts, size_t entries, uint32_t keep_ms);
 
 /* Who calls: copied into the caller's struct. */
 struct caller {
@@ -39,8 +41,10 @@ enum db_err accounts_resolve_provider(struct accounts *accounts, struct str toke
  * to done (borrowed, wiped afterwards); NULL when there was an owner already. */
 void accounts_first_start(struct accounts *accounts, int64_t grant_uusd,
                           void (*done)(const char *new_key_or_null, const struct error *error, void *user), void *user);
-/* Another key for an account (the CLI's `keys create`). Raw key given once. */
+/* Another key for an account (the CLI's `keys create`). Raw key given once, wiped afterwards. */
 void accounts_key_create(struct accounts *accounts, struct str account_id, struct str name,
                          void (*done)(const char *key_or_null, const struct error *error, void *user), void *user);
+/* From the moment of the call no request passes with this key. */
+void accounts_key_disable(struct accounts *accounts, struct str key_id, store_done_fn done, void *user);
 
 #endif

@@ -13,19 +13,26 @@ struct ledger;
 struct ledger_account; /* cached balance of one account; lives as long as the ledger */
 struct ledger_hold;
 
-struct ledger *ledger_new(struct store *store);
-void ledger_free(struct ledger *ledger);
+#define LEDGER_FEE_PERCENT_DEFAULT 0 /* billing 2.3 */
 
-/* Called by accounts/ when an account was read from the store; again it only refreshes what the store alone knows. */
-struct ledger_account *ledger_account_put(struct ledger *ledger, const struct store_account *row);
-struct ledger_account *ledger_account_find(struct ledger *ledger, struct str account_id);
+struct ledger *ledger_new(struct store *store);
+void ledger_free(struct ledger *ledger); /* after store_close; open holds are forgotten: the next start releases them */
+
+/* Brings an account into memory: done is called at once when it is there, otherwise after one read of the store. account NULL:
+ * unknown, or the error says why. From the moment of the first call its balance follows every movement, so that it is exact
+ * when done is called. */
+typedef void (*ledger_account_fn)(struct ledger_account *account, const struct error *error, void *user);
+void ledger_account_load(struct ledger *ledger, struct str account_id, ledger_account_fn done, void *user);
+struct ledger_account *ledger_account_find(struct ledger *ledger, struct str account_id); /* NULL when not in memory */
 const char *ledger_account_id(const struct ledger_account *account);
 bool ledger_account_is_service(const struct ledger_account *account);
+int ledger_account_fee_percent(const struct ledger_account *account); /* its own, or the default */
 int64_t ledger_available(const struct ledger_account *account);
 int64_t ledger_balance(const struct ledger_account *account); /* with money on hold counted in */
 int64_t ledger_withdrawable(const struct ledger_account *account);
-/* Credit from outside (grant, deposit): memory and store. */
-void ledger_credit(struct ledger *ledger, const struct store_transfer *transfer, store_done_fn done, void *user);
+/* Moves money outside of requests (grant, deposit): the store, then memory when it is durable. DB_E_FUNDS at once, and done is
+ * not called, when the giver is in memory and has less available. done may be NULL. */
+enum db_err ledger_transfer(struct ledger *ledger, const struct store_transfer *transfer, store_transfer_fn done, void *user);
 
 /* Prices, cached from the store at start: provider's own (linked accounts, non-service consumers), platform's, fallback. */
 void ledger_prices_load(struct ledger *ledger, store_done_fn done, void *user);
@@ -52,7 +59,7 @@ struct ledger_usage {
 	int fee_percent;
 	const char *outcome;
 };
-/* Charges min(cost, 2 x hold, hold + what is available), frees the hold, returns what was charged. */
+/* Charges min(cost, 2 x hold, hold + what is available) (billing 4.4), frees the hold, returns what was charged. */
 int64_t ledger_settle(struct ledger_hold *hold, const struct ledger_usage *usage);
 /* No charge. reason: static text of billing 4.5 ("provider_error", "client_gone", ...). Frees the hold. */
 void ledger_release(struct ledger_hold *hold, const char *reason);

@@ -23,20 +23,28 @@ struct store_options {
 	const char *path;         /* SQLite file; made when missing, mode 0600 */
 	uint32_t group_commit_us; /* how long the writer gathers before it commits; 0 = commit as soon as it is free */
 };
-/* Opens, migrates forward, refuses a newer schema, settles what a crash left: every open hold is released (refunded).
- * Blocks: start-up only. */
+/* Opens, migrates forward, refuses a newer schema, settles what a crash left: every open hold is released with the reason
+ * "restart". One process at a time (a lock beside the file). Blocks: start-up only. */
 struct store *store_open(const struct store_options *options, struct net_loop *loop, struct error *error);
-/* Writes everything that was asked for, then closes. Blocks. */
+/* Writes everything that was asked for, then closes. Blocks. Callbacks still owed are called from inside: close the store
+ * before the rooms that wait for it are freed, and ask nothing of it in them. */
 void store_close(struct store *store);
-/* done(NULL-terminated error or NULL) when everything asked for so far is durable. */
-void store_flush(struct store *store, void (*done)(const struct error *error, void *user), void *user);
+
+/* The callbacks' pointers are borrowed until they return; error is NULL when all went well. */
+typedef void (*store_done_fn)(const struct error *error, void *user);
+
+/* done when everything asked for so far is durable. */
+void store_flush(struct store *store, store_done_fn done, void *user);
 
 struct store_stats {
-	uint64_t commits, transactions, queued;
+	uint64_t commits;    /* groups that are durable */
+	uint64_t operations; /* in those groups */
+	uint64_t queued;     /* asked for and not durable yet */
 	uint64_t commit_us_max;
 };
 void store_stats(const struct store *store, struct store_stats *out);
-/* The database failed (disk full, corrupt): money requests must be refused. error gets the sentence. */
+/* False when the database failed (disk full, damaged: for good, until a restart) or is far behind: money requests must be
+ * refused. error gets the sentence. */
 bool store_healthy(const struct store *store, struct error *error);
 
 /* --- accounts and keys --- */
@@ -62,17 +70,22 @@ struct store_key {
 	int64_t created_us;
 };
 
-/* The callbacks' pointers are borrowed until they return; NULL = not found; error is set when the database failed. */
+/* account, key: NULL = not found, or the error says why. */
 typedef void (*store_account_fn)(const struct store_account *account, const struct error *error, void *user);
 typedef void (*store_key_fn)(const struct store_key *key, const struct store_account *account, const struct error *error,
                              void *user);
-typedef void (*store_done_fn)(const struct error *error, void *user);
 
+/* DB_E_EXISTS when the id is taken. The balance of a new account is 0, whatever the struct says. */
 void store_account_create(struct store *store, const struct store_account *account, store_done_fn done, void *user);
+/* Answered in the order of the writes: the balance is the sum of exactly those that were asked for before. */
 void store_account_get(struct store *store, struct str account_id, store_account_fn done, void *user);
-/* The account that was made at first start: name "owner". NULL when there is none yet. */
-void store_owner_get(struct store *store, store_account_fn done, void *user);
+/* First start, all or nothing: the owner's account, its key and a grant (0 = none). DB_E_EXISTS when there is an owner. */
+void store_owner_create(struct store *store, const struct store_account *owner, const struct store_key *key, int64_t grant_uusd,
+                        store_done_fn done, void *user);
+void store_owner_get(struct store *store, store_account_fn done, void *user); /* NULL when there is none yet */
 void store_key_create(struct store *store, const struct store_key *key, store_done_fn done, void *user);
+/* DB_E_NOT_FOUND when there is no such key. */
+void store_key_disable(struct store *store, struct str key_id, store_done_fn done, void *user);
 void store_key_find(struct store *store, struct str hash_hex, store_key_fn done, void *user);
 /* Provider tokens (protocol-and-trust 12): token hash -> account. */
 void store_provider_token_create(struct store *store, struct str hash_hex, struct str account_id, struct str label,
@@ -81,23 +94,26 @@ void store_provider_token_find(struct store *store, struct str hash_hex, store_a
 
 /* --- money --- */
 
-/* Double entry: moves amount from one account to another, once for each key. Used for grants, deposits, payouts. */
+/* Double entry: moves amount from one account to another, once for each key. Used for grants, deposits, payouts.
+ * DB_E_NOT_FOUND for an unknown account, DB_E_FUNDS when `from` has less and is no source of money. */
 struct store_transfer {
 	char key[STORE_ID_SIZE]; /* idempotency key */
 	char type[32];           /* ledger entry type (billing 5), e.g. "admin_credit" */
 	char from[STORE_ID_SIZE], to[STORE_ID_SIZE];
 	int64_t amount_uusd; /* > 0 */
-	bool withdrawable;   /* the receiver may withdraw it */
+	bool withdrawable;   /* it leaves and arrives as money that may be withdrawn */
 	char reference[128];
 };
-void store_transfer(struct store *store, const struct store_transfer *transfer, store_done_fn done, void *user);
+/* applied: false when the key was used before: nothing changed. */
+typedef void (*store_transfer_fn)(bool applied, const struct error *error, void *user);
+void store_transfer(struct store *store, const struct store_transfer *transfer, store_transfer_fn done, void *user);
 
 struct store_hold {
 	char request_id[STORE_ID_SIZE]; /* of the client request, not of an attempt */
 	char account_id[STORE_ID_SIZE];
 	char key_id[STORE_ID_SIZE];
 	int64_t amount_uusd;
-	int64_t price_in, price_out; /* captured: used again at settlement */
+	int64_t price_in, price_out; /* captured: the price that was promised */
 	int64_t created_us;
 };
 /* Journalled with the next group; a hold that is settled before its group commits is never written as open. */
@@ -111,7 +127,7 @@ struct store_settlement {
 	char account_id[STORE_ID_SIZE], key_id[STORE_ID_SIZE];
 	char provider_account[STORE_ID_SIZE]; /* empty = unlinked: the payout goes to the platform as "platform_retained" */
 	char provider_id[STORE_ID_SIZE], provider_key[64];
-	char model[STORE_MODEL_SIZE], public_model[STORE_MODEL_SIZE];
+	char model[STORE_MODEL_SIZE], public_model[STORE_MODEL_SIZE]; /* build id, and the name the client used */
 	uint64_t prompt_tokens, completion_tokens, reasoning_tokens;
 	int64_t price_in, price_out;
 	int64_t cost_uusd, fee_uusd; /* payout = cost - fee */
@@ -120,7 +136,7 @@ struct store_settlement {
 	char outcome[32]; /* "success", "partial_success" */
 };
 /* One transaction: hold -> settled, ledger entries (consumer -, provider +, platform +; they sum to zero), balances, usage row,
- * earning row, totals. done (may be NULL) when durable. */
+ * earning row, totals. done (may be NULL) when durable. A hold that was released stays so: nothing changes. */
 void store_settle(struct store *store, const struct store_settlement *settlement, store_done_fn done, void *user);
 
 /* --- prices --- */
@@ -157,10 +173,15 @@ void store_ledger_of_request(struct store *store, struct str request_id, store_l
 struct store_audit {
 	int64_t entries, accounts, open_holds;
 	int64_t sum_uusd;                      /* of all ledger amounts: 0 */
-	int64_t wrong_balances;                /* accounts whose balance differs from the sum of their entries */
-	int64_t negative_balances;             /* other than the sources of money */
+	int64_t unbalanced;                    /* transactions whose entries do not sum to zero */
+	int64_t broken_chains;                 /* entries whose balance_after does not follow from the one before */
+	int64_t wrong_balances;                /* accounts whose balance differs from the sum or the last of their entries */
+	int64_t negative_balances;             /* other than the sources of money; also withdrawable outside 0..balance */
+	int64_t wrong_settlements;             /* settled requests whose usage, earning and ledger entries do not agree */
 	int64_t usage_cost_uusd, charged_uusd; /* equal */
 };
-enum db_err store_audit(const char *path, struct store_audit *out, struct error *error); /* opens read-only; blocks */
+/* Opens read-only, beside a running coordinator too; blocks. DB_E_IO with a sentence for a damaged file. */
+enum db_err store_audit(const char *path, struct store_audit *out, struct error *error);
+bool store_audit_clean(const struct store_audit *audit); /* the books are right */
 
 #endif
