@@ -33,6 +33,7 @@ struct net_loop {
 	struct list turns;
 	struct list watches;
 	struct net_timer watch_timer;
+	struct net_pool pool;
 	size_t work_out;
 
 	void (*on_terminate)(int signal, void *arg);
@@ -61,6 +62,11 @@ uv_loop_t *net_loop_uv(struct net_loop *loop)
 char *net_loop_read_buffer(struct net_loop *loop)
 {
 	return loop->read_buffer;
+}
+
+struct net_pool *net_loop_pool(struct net_loop *loop)
+{
+	return &loop->pool;
 }
 
 /* The first reader of a turn fetches the time, so that a turn which needs none pays nothing. */
@@ -323,6 +329,7 @@ static void release(struct net_loop *loop)
 	free(loop->incoming.at);
 	free(loop->spare.at);
 	free(loop->read_buffer);
+	net_pool_free(&loop->pool);
 	free(loop);
 }
 
@@ -341,6 +348,7 @@ struct net_loop *net_loop_new(struct error *error)
 	pthread_mutex_init(&loop->post_lock, NULL);
 	list_init(&loop->turns);
 	list_init(&loop->watches);
+	net_pool_init(&loop->pool);
 	timer_wheel_init(&loop->wheel, uv_now(&loop->uv));
 	loop->alarm_ms = TIMER_WHEEL_NEVER;
 	signal(SIGPIPE, SIG_IGN);

@@ -4,6 +4,7 @@
 
 #include <uv.h>
 
+#include "net/chunk_pool.h"
 #include "net/loop.h"
 
 uv_loop_t *net_loop_uv(struct net_loop *loop);
@@ -11,6 +12,9 @@ uv_loop_t *net_loop_uv(struct net_loop *loop);
 /* One read buffer for all streams of the loop: valid inside a read callback. */
 #define NET_READ_BUFFER_BYTES (256u << 10)
 char *net_loop_read_buffer(struct net_loop *loop);
+
+/* Where the loop's streams borrow their output chunks. */
+struct net_pool *net_loop_pool(struct net_loop *loop);
 
 /* Calls fn once at the end of this loop turn (before the loop waits again), after the timers of the turn; hooks that are set by
  * hooks run in the same turn. Setting one twice is harmless; take it back with net_turn_cancel before freeing its owner. */

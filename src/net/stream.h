@@ -25,11 +25,13 @@ struct net_stream_handler {
 };
 
 /* A stream over an accepted, non-blocking socket; takes ownership of fd. With tls the server handshake starts at once; on_open
- * (may be NULL) follows when it is done, and net_stream_alpn then says what was negotiated. */
+ * (may be NULL) follows when it is done, and net_stream_alpn then says what was negotiated. Without tls the stream is open from
+ * the start and on_open is not called. NULL, with fd closed, when out of memory. */
 struct net_stream *net_stream_accept(struct net_loop *loop, int fd, struct tls_context *tls,
                                      void (*on_open)(struct net_stream *stream, void *user),
                                      const struct net_stream_handler *handler, void *user);
-/* Resolves and connects to host:port, with tls verifies the name. on_open when ready; failure arrives at on_closed. */
+/* Resolves and connects to host:port, with tls verifies the name. on_open when ready; failure arrives at on_closed. alpn may be
+ * NULL. The bytes written before on_open go out after it. NULL when out of memory. */
 struct net_stream *net_stream_connect(struct net_loop *loop, const char *host, uint16_t port, struct tls_context *tls,
                                       const char *alpn, void (*on_open)(struct net_stream *stream, void *user),
                                       const struct net_stream_handler *handler, void *user);
@@ -37,8 +39,10 @@ struct net_stream *net_stream_connect(struct net_loop *loop, const char *host, u
 /* Hands the stream to a new owner (HTTP upgrade to WebSocket). */
 void net_stream_set_handler(struct net_stream *stream, const struct net_stream_handler *handler, void *user);
 
-/* Queues a copy. Fails with DB_E_CLOSED, or DB_E_NOMEM. Bounds are the owner's business: see net_stream_queued. */
+/* Queues a copy. DB_E_CLOSED after a close, abort or failure; DB_E_NOMEM aborts the stream. Bounds are the owner's business:
+ * see net_stream_queued. */
 enum db_err net_stream_write(struct net_stream *stream, const void *bytes, size_t len);
+enum db_err net_stream_write_parts(struct net_stream *stream, const struct str *parts, size_t count);
 size_t net_stream_queued(const struct net_stream *stream);
 void net_stream_set_low_water(struct net_stream *stream, size_t bytes); /* default 0 */
 /* Milliseconds since the peer last took a byte while some were queued; 0 when nothing is queued. */
@@ -47,6 +51,9 @@ uint64_t net_stream_stalled_ms(const struct net_stream *stream);
 void net_stream_pause(struct net_stream *stream); /* stop reading; a departed peer is still noticed */
 void net_stream_resume(struct net_stream *stream);
 void net_stream_close(struct net_stream *stream); /* flush what is queued (at most 10 s), then close */
+/* As net_stream_close, but then ends only our side and drops what the peer still sends until it ends its own (at most 2 s):
+ * closing over unread bytes would reset the connection and could take our last words with it. */
+void net_stream_close_gently(struct net_stream *stream);
 void net_stream_abort(struct net_stream *stream); /* drop the queue and close now; on_closed comes on this or the next turn */
 
 struct str net_stream_alpn(const struct net_stream *stream); /* "h2", "http/1.1" or empty */
