@@ -27,6 +27,8 @@ const char *attestation_protection_name(enum attestation_protection protection)
 	return protection_names[protection];
 }
 
+#define SIGNATURE_TEXT_MAX 128 /* more than any P-256 signature needs */
+
 /* --- making --- */
 
 enum db_err attestation_canonical(const struct attestation_blob *blob, struct buf *out)
@@ -170,10 +172,10 @@ static bool is_der(const uint8_t *der, size_t len)
 
 static bool check_signature(struct attestation_result *result, const struct signed_blob *signed_blob)
 {
-	uint8_t der[BASE64_DECODED_MAX(BASE64_ENCODED_LEN(P256_DER_MAX))];
+	uint8_t der[BASE64_DECODED_MAX(SIGNATURE_TEXT_MAX)];
 	size_t len;
 	struct str signature = signed_blob->signature, raw = signed_blob->raw;
-	if (signature.len > BASE64_ENCODED_LEN(P256_DER_MAX) || base64_decode(signature, der, &len))
+	if (signature.len > SIGNATURE_TEXT_MAX || base64_decode(signature, der, &len))
 		return refuse(result, ATTESTATION_BAD_BASE64, "signature is not base64");
 	if (!is_der(der, len))
 		return refuse(result, ATTESTATION_BAD_DER, "signature is not DER");
