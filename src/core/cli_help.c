@@ -1,4 +1,7 @@
 #include "core/cli_internal.h"
+#include "core/clock.h"
+
+#include <stdlib.h>
 
 #define WIDTH        80
 #define OPTION_WIDTH 30 /* a longer option has its help on the next line */
@@ -253,6 +256,23 @@ static void man_upper(struct buf *out, const char *text)
 		buf_append_byte(out, *c >= 'a' && *c <= 'z' ? (char)(*c - 32) : *c);
 }
 
+/* The day the page is made, or the day that reproducible builds ask for. */
+static void man_date(struct buf *out)
+{
+	static const char *const months[] = {"January", "February", "March",     "April",   "May",      "June",
+	                                     "July",    "August",   "September", "October", "November", "December"};
+	char now[CLOCK_RFC3339_SIZE];
+	int64_t seconds;
+	const char *fixed = getenv("SOURCE_DATE_EPOCH");
+	if (!fixed || !str_to_i64(str_of(fixed), &seconds) || seconds < 0 || seconds > INT64_MAX / 1000000)
+		seconds = clock_wall_us() / 1000000;
+	clock_format_rfc3339(seconds * 1000000, now);
+	uint64_t month = 1, day = 1;
+	str_to_u64((struct str){now + 5, 2}, &month);
+	str_to_u64((struct str){now + 8, 2}, &day);
+	buf_printf(out, ".Dd %s %llu, %.4s\n", months[month - 1], (unsigned long long)day, now);
+}
+
 void cli_man_page(const struct cli_program *program, struct buf *out)
 {
 	static const char *const statuses[] = {
@@ -264,7 +284,8 @@ void cli_man_page(const struct cli_program *program, struct buf *out)
 	    [CLI_NETWORK] = "The network or the other side could not be reached.",
 	    [CLI_HARDWARE] = "The hardware is not able to do what was asked.",
 	};
-	buf_append_c(out, ".Dd\n.Dt ");
+	man_date(out);
+	buf_append_c(out, ".Dt ");
 	man_upper(out, program->name);
 	buf_printf(out, " 1\n.Os Darkbloom %s\n.Sh NAME\n.Nm %s\n.Nd ", program->version, program->name);
 	struct str summary = str_of(program->summary);
