@@ -1,7 +1,5 @@
 #include "core/arena.h"
 
-#include "core/wipe.h"
-
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,7 +33,7 @@ struct arena *arena_new(size_t limit_bytes)
 
 static void block_free(struct block *block)
 {
-	wipe(block->bytes, block->used);
+	explicit_bzero(block->bytes, block->used);
 	free(block);
 }
 
@@ -59,7 +57,7 @@ void arena_reset(struct arena *arena)
 		block = older;
 	}
 	if (block) {
-		wipe(block->bytes, block->used);
+		explicit_bzero(block->bytes, block->used);
 		block->used = 0;
 	}
 	arena->newest = block;

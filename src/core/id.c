@@ -1,13 +1,12 @@
 #include "core/id.h"
 
 #include "core/encode.h"
-#include "core/wipe.h"
 
 #include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
+#include <unistd.h>
 
 #define POOL_BYTES     4096
 #define GETENTROPY_MAX 256
@@ -23,7 +22,7 @@ static pthread_once_t fork_guard = PTHREAD_ONCE_INIT;
 /* A forked child has only the thread that forked, and must not draw the same bytes as its parent. */
 static void drop_pool(void)
 {
-	wipe(pool.bytes, sizeof pool.bytes);
+	explicit_bzero(pool.bytes, sizeof pool.bytes);
 	pool.left = 0;
 }
 
@@ -54,7 +53,7 @@ void id_random(void *out, size_t len)
 	}
 	uint8_t *from = pool.bytes + POOL_BYTES - pool.left;
 	memcpy(out, from, len);
-	wipe(from, len);
+	explicit_bzero(from, len);
 	pool.left -= len;
 }
 
@@ -95,5 +94,5 @@ void id_hex(char *out, size_t random_bytes)
 		done += part;
 	}
 	out[2 * random_bytes] = '\0';
-	wipe(raw, sizeof raw);
+	explicit_bzero(raw, sizeof raw);
 }

@@ -1,5 +1,4 @@
 #include "core/json_internal.h"
-#include "core/wipe.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -55,7 +54,7 @@ static void heap_give_back(void *none, void *at)
 	if (!at)
 		return;
 	union heap_block *block = (union heap_block *)at - 1;
-	wipe(at, block->size);
+	explicit_bzero(at, block->size);
 	free(block);
 }
 

@@ -1,6 +1,8 @@
 /* C door to llama.cpp's `common` library (C++): Jinja chat templates, tool-call and reasoning parsers, JSON schema to grammar.
- * chat_shim.cpp is the only C++ file of the tree. No exception crosses this header. Thread: one shim object per thread at a
- * time; chat_templates is read-only after it was made. */
+ * chat_shim.cpp is the only C++ file of the tree. No exception crosses this header, and no error text given here contains
+ * message text. Linking it replaces the C++ allocator's `delete` by one that wipes, because the library passes prompts and
+ * answers through temporary strings that nobody else could wipe.
+ * Thread: one shim object per thread at a time; chat_templates is read-only after it was made and may be shared. */
 #ifndef PROVIDER_CHAT_SHIM_H
 #define PROVIDER_CHAT_SHIM_H
 
@@ -13,53 +15,76 @@ extern "C" {
 #endif
 
 struct llama_model;
+struct llama_context;
+struct llama_batch;
+struct llama_vocab;
+struct llama_token_data_array;
 struct chat_templates;
+struct chat_reader;
+struct chat_grammar;
+
+/* Once per process, before anything else here: silences the library's own log, which prints prompts and answers. */
+void chat_shim_init(void);
+/* Threads that llama.cpp's own programs would use on this machine. */
+int32_t chat_shim_default_threads(void);
 
 /* The GGUF's own template, or `override_or_null`. NULL with a sentence in error when it does not parse. */
 struct chat_templates *chat_templates_new(const struct llama_model *model, const char *override_or_null, char *error,
                                           size_t error_size);
 void chat_templates_free(struct chat_templates *templates);
 
+/* What to render: JSON texts, "" = absent. */
+struct chat_conversation {
+	const char *messages_json;      /* array, OpenAI shape */
+	const char *tools_json;         /* array */
+	const char *tool_choice_json;   /* "none", "auto", "required" (JSON strings) or {"type":"function","function":{"name"}} */
+	const char *schema_json;        /* the answer must match this JSON schema; "{}" = any object */
+	const char *template_args_json; /* object: chat_template_kwargs */
+	const char *reasoning_effort;   /* plain text */
+	bool parallel_tool_calls;
+};
+
 /* Rendered prompt and everything needed to run and read the answer. Free with chat_prompt_free (wipes). */
 struct chat_prompt {
-	char *text;
+	const char *text;
 	size_t text_len;
-	char *grammar;     /* GBNF or NULL */
-	bool grammar_lazy; /* starts only after a trigger */
-	const char **trigger_words;
-	size_t trigger_word_count;
-	const char **trigger_patterns;
-	size_t trigger_pattern_count;
-	const int32_t *trigger_tokens;
-	size_t trigger_token_count;
-	const char **stops; /* additional stop strings of the family */
+	const char *const *stops; /* additional stop strings of the family */
 	size_t stop_count;
-	const char **preserved_tokens; /* special tokens that must be kept in the text for the reader */
-	size_t preserved_token_count;
-	struct chat_reader *reader; /* owned */
+	const int32_t *visible_tokens; /* special tokens that must be kept in the text for the reader */
+	size_t visible_token_count;
+	struct chat_reader *reader;   /* owned; NULL: the text of the answer is its content as it stands */
+	struct chat_grammar *grammar; /* owned; NULL: no constraint */
 	void *owned;
 };
-/* Everything as JSON texts ("" = absent): messages array, tools array, tool_choice value, response_format schema, template
- * arguments object. NULL with a sentence in error (never containing message text) on failure. */
-struct chat_prompt *chat_prompt_render(const struct chat_templates *templates, const char *messages_json,
-                                       const char *tools_json, const char *tool_choice_json, const char *schema_json,
-                                       const char *template_args_json, const char *reasoning_effort, bool parallel_tool_calls,
-                                       char *error, size_t error_size);
+/* Returns 0 and fills *out (free with chat_prompt_free), or an HTTP-like status (400, 500) and a sentence in error. */
+int chat_prompt_render(const struct chat_templates *templates, const struct chat_conversation *conversation,
+                       struct chat_prompt *out, char *error, size_t error_size);
 void chat_prompt_free(struct chat_prompt *prompt);
 
 /* Incremental reader of the answer: text in, deltas out. */
 struct chat_reader_delta {
-	const char *content; /* NUL-terminated, borrowed until the next call; "" = none */
+	const char *content; /* borrowed until the next call; may contain NUL bytes, hence the lengths; length 0 = none */
+	size_t content_len;
 	const char *reasoning;
-	const char *tool_calls; /* JSON array of OpenAI tool-call deltas, "" = none */
+	size_t reasoning_len;
+	const char *tool_calls; /* JSON array of OpenAI tool-call deltas */
+	size_t tool_calls_len;
 };
-/* Appends generated text; `final` when the answer is complete. Returns false with a sentence when the parser fails. */
-bool chat_reader_feed(struct chat_reader *reader, const char *text, size_t len, bool final, struct chat_reader_delta *delta,
-                      char *error, size_t error_size);
+/* Appends generated text (whole characters); `final` when the answer is complete. Text that the family's parser cannot read at
+ * the end is given out as content rather than lost. Returns false only when memory ran out. */
+bool chat_reader_feed(struct chat_reader *reader, const char *text, size_t len, bool final, struct chat_reader_delta *delta);
 bool chat_reader_has_tool_calls(const struct chat_reader *reader);
 
-/* JSON schema to GBNF; caller frees with free(). NULL with the reason when it cannot be expressed. */
-char *chat_schema_to_grammar(const char *schema_json, char *error, size_t error_size);
+/* Constraint on the next token. apply sets the logit of every candidate that may not follow to -INFINITY; accept takes the
+ * token that was chosen and returns false when it did not fit (the grammar must not be used any more). */
+void chat_grammar_apply(struct chat_grammar *grammar, struct llama_token_data_array *candidates);
+bool chat_grammar_accept(struct chat_grammar *grammar, int32_t token);
+
+/* llama_tokenize and llama_decode with C++ exceptions turned into error returns. tokenize: count of tokens, or the negated
+ * count needed when `max` is too small, INT32_MIN when it failed. decode: as llama_decode, -100 for an exception. */
+int32_t chat_shim_tokenize(const struct llama_vocab *vocab, const char *text, size_t len, int32_t *tokens, int32_t max,
+                           bool add_special, bool parse_special);
+int32_t chat_shim_decode(struct llama_context *context, const struct llama_batch *batch);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,73 @@
+#include "provider/engine/engine.h"
+
+const char *engine_finish_name(enum engine_finish finish)
+{
+	switch (finish) {
+	case ENGINE_FINISH_LENGTH:
+		return "length";
+	case ENGINE_FINISH_TOOL_CALLS:
+		return "tool_calls";
+	case ENGINE_FINISH_STOP:
+	case ENGINE_FINISH_CANCELLED:
+		break;
+	}
+	return "stop";
+}
+
+int engine_submit(struct engine *engine, const struct engine_request *request, const struct engine_callbacks *callbacks,
+                  void *user, struct engine_call **call, struct error *error)
+{
+	*call = NULL;
+	return engine->ops->submit(engine, request, callbacks, user, call, error);
+}
+
+void engine_cancel(struct engine_call *call)
+{
+	call->engine->ops->cancel(call);
+}
+
+void engine_pause(struct engine_call *call)
+{
+	call->engine->ops->set_paused(call, true);
+}
+
+void engine_resume(struct engine_call *call)
+{
+	call->engine->ops->set_paused(call, false);
+}
+
+void engine_info(const struct engine *engine, struct engine_info *out)
+{
+	*out = (struct engine_info){0};
+	engine->ops->info(engine, out);
+}
+
+void engine_capacity(struct engine *engine, struct engine_capacity *out)
+{
+	*out = (struct engine_capacity){0};
+	engine->ops->capacity(engine, out);
+}
+
+void engine_free(struct engine *engine)
+{
+	if (engine)
+		engine->ops->free(engine);
+}
+
+void engine_call_init(struct engine_call *call, struct engine *engine, void (*destroy)(struct engine_call *call))
+{
+	call->engine = engine;
+	call->destroy = destroy;
+	atomic_init(&call->refs, 1);
+}
+
+void engine_call_hold(struct engine_call *call)
+{
+	atomic_fetch_add_explicit(&call->refs, 1, memory_order_relaxed);
+}
+
+void engine_call_release(struct engine_call *call)
+{
+	if (call && atomic_fetch_sub_explicit(&call->refs, 1, memory_order_acq_rel) == 1)
+		call->destroy(call);
+}

@@ -1,0 +1,111 @@
+/* The llama.cpp engine as engine.h shows it: what other threads may call. */
+#include "provider/engine/engine_llama.h"
+
+#include <stdlib.h>
+
+static int submit(struct engine *base, const struct engine_request *request, const struct engine_callbacks *callbacks,
+                  void *user, struct engine_call **out, struct error *error)
+{
+	struct llama_engine *engine = (struct llama_engine *)base;
+	int status = 0;
+	struct llama_call *call = llama_call_new(engine, request, callbacks, user, &status, error);
+	if (!call)
+		return status;
+	pthread_mutex_lock(&engine->lock);
+	if (engine->stopping) {
+		status = 503;
+		error_set(error, DB_E_CLOSED, "the engine is shutting down");
+	} else if (engine->not_running >= ENGINE_MAX_WAITING) {
+		status = 429;
+		error_set(error, DB_E_LIMIT, "queue full: %d requests are waiting", ENGINE_MAX_WAITING);
+	} else {
+		*out = &call->base;
+		engine_call_hold(&call->base);
+		engine->not_running++;
+		list_push_back(&engine->to_prepare, &call->link);
+		pthread_cond_signal(&engine->prepare_wake);
+	}
+	pthread_mutex_unlock(&engine->lock);
+	if (status)
+		engine_call_release(&call->base);
+	return status;
+}
+
+static void poke(struct llama_engine *engine)
+{
+	pthread_mutex_lock(&engine->lock);
+	engine->poked = true;
+	pthread_cond_signal(&engine->engine_wake);
+	pthread_mutex_unlock(&engine->lock);
+}
+
+static void cancel(struct engine_call *base)
+{
+	struct llama_call *call = (struct llama_call *)base;
+	atomic_store(&call->cancelled, true);
+	poke((struct llama_engine *)base->engine);
+}
+
+static void set_paused(struct engine_call *base, bool paused)
+{
+	struct llama_call *call = (struct llama_call *)base;
+	atomic_store(&call->paused, paused);
+	if (!paused)
+		poke((struct llama_engine *)base->engine);
+}
+
+static void info(const struct engine *base, struct engine_info *out)
+{
+	*out = ((const struct llama_engine *)base)->info;
+}
+
+static void capacity(struct engine *base, struct engine_capacity *out)
+{
+	struct llama_engine *engine = (struct llama_engine *)base;
+	pthread_mutex_lock(&engine->lock);
+	*out = engine->published;
+	out->waiting = engine->not_running;
+	pthread_mutex_unlock(&engine->lock);
+}
+
+static void destroy(struct engine *base)
+{
+	struct llama_engine *engine = (struct llama_engine *)base;
+	llama_engine_stop(engine);
+	engine_llama_unload(engine);
+	pthread_cond_destroy(&engine->prepare_wake);
+	pthread_cond_destroy(&engine->engine_wake);
+	pthread_mutex_destroy(&engine->lock);
+	free(engine);
+}
+
+static const struct engine_ops llama_ops = {submit, cancel, set_paused, info, capacity, destroy};
+
+struct engine *engine_llama_new(const struct engine_llama_options *options, struct error *error)
+{
+	struct llama_engine *engine = calloc(1, sizeof *engine);
+	if (!engine) {
+		error_set(error, DB_E_NOMEM, "model load failed: insufficient memory");
+		return NULL;
+	}
+	engine->base.ops = &llama_ops;
+	engine->decode = chat_shim_decode;
+	list_init(&engine->to_prepare);
+	list_init(&engine->prepared);
+	list_init(&engine->waiting);
+	pthread_mutex_init(&engine->lock, NULL);
+	engine_cond_init(&engine->prepare_wake);
+	engine_cond_init(&engine->engine_wake);
+	enum db_err err = engine_llama_load(engine, options, error);
+	if (!err) {
+		engine->published.max_concurrency = engine->max_sequences;
+		engine->published.budget_max_tokens = engine->budget_tokens;
+		if (llama_engine_start(engine))
+			err = error_set(error, DB_E_NOMEM, "model load failed: no threads");
+	}
+	if (err) {
+		destroy(&engine->base);
+		return NULL;
+	}
+	return &engine->base;
+}

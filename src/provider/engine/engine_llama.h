@@ -1,0 +1,145 @@
+/* Inside of the llama.cpp engine; nobody but engine_llama*.c and their tests includes it.
+ *
+ * A call passes through two threads. The prepare thread renders and tokenises, so that neither the caller's loop nor the
+ * running batch waits for a long prompt. The engine thread owns the llama context: at every step it admits waiting calls,
+ * decodes one batch (one token of every running call and up to a chunk of prompts) and gives out what was sampled.
+ *
+ *   submit -> to_prepare -> [prepare thread] -> prepared -> [engine thread] waiting -> running -> ended
+ *
+ * KV memory is a budget of tokens shared by all sequences. A running call holds a reservation that grows ahead of it; when the
+ * budget is used up the youngest call gives its place back and is run again later from its tokens, unseen by its consumer. */
+#ifndef PROVIDER_ENGINE_LLAMA_H
+#define PROVIDER_ENGINE_LLAMA_H
+
+#include "core/buf.h"
+#include "core/list.h"
+#include "provider/engine/chat_shim.h"
+#include "provider/engine/engine.h"
+#include "provider/engine/engine_output.h"
+#include "provider/engine/engine_sampler.h"
+#include "provider/engine/engine_sync.h"
+
+#include <llama.h>
+#include <pthread.h>
+
+#define ENGINE_LLAMA_MAX_SEQUENCES 64
+#define ENGINE_PREFILL_CHUNK       512 /* tokens of prompts in one step (inference 2.5) */
+#define ENGINE_RESERVE_AHEAD       256 /* tokens that a reservation grows by */
+
+struct llama_call {
+	struct engine_call base;
+	struct list_link link;
+	struct engine_callbacks callbacks;
+	void *user;
+	atomic_bool cancelled, paused;
+	uint64_t submitted_us;
+
+	/* the request, in the arena */
+	struct arena *arena;
+	struct str tenant;
+	struct chat_conversation conversation;
+	struct chat_sampling sampling;
+	int64_t max_tokens; /* asked for, 0 = not said; after preparing: what the context allows at most */
+
+	/* made by the prepare thread; fail_status not 0 means that the engine thread only has to report it */
+	int fail_status;
+	const char *fail_reason;
+	struct error fail;
+	struct chat_prompt prompt;
+	struct str *stops;
+	size_t stop_count;
+	struct engine_sampler *sampler;
+	struct buf tokens; /* int32_t: prompt, then answer */
+	size_t prompt_count;
+
+	/* the engine thread's */
+	llama_seq_id seq;   /* -1 while not running */
+	uint64_t serial;    /* order of admission */
+	size_t in_cache;    /* tokens whose KV is in the cache */
+	size_t reserved;    /* tokens of the budget */
+	bool started, said; /* on_started was called; visible text was given out */
+	uint64_t started_us, first_token_us;
+	uint64_t generated, reasoning_tokens;
+	struct engine_output output;
+	uint64_t text_bytes; /* of all tokens so far, stop strings included */
+	struct buf logprobs; /* struct call_logprob, not yet given out */
+};
+
+struct llama_engine {
+	struct engine base;
+
+	/* constant after the load */
+	struct llama_model *model;
+	struct llama_context *context;
+	const struct llama_vocab *vocab;
+	struct ggml_threadpool *pool;
+	struct chat_templates *templates;
+	struct engine_sampler_model sampling;
+	struct engine_info info;
+	uint32_t max_sequences;
+	size_t budget_tokens;                                                              /* KV cells */
+	size_t sequence_tokens;                                                            /* the longest sequence */
+	int32_t (*decode)(struct llama_context *context, const struct llama_batch *batch); /* tests put faults here */
+
+	pthread_t prepare_thread, engine_thread;
+	bool threads_run;
+	pthread_mutex_t lock; /* over the block below */
+	pthread_cond_t prepare_wake, engine_wake;
+	struct list to_prepare, prepared;
+	uint32_t not_running; /* accepted calls that are not admitted yet */
+	bool stopping;        /* nothing is accepted, the prepare thread ends */
+	bool prepare_ended;   /* ... and so does the engine thread */
+	bool poked;           /* a call was cancelled, paused or resumed */
+	struct engine_capacity published;
+
+	/* the engine thread's */
+	struct list waiting;
+	struct llama_call *running[ENGINE_LLAMA_MAX_SEQUENCES]; /* by age, the oldest first */
+	size_t running_count;
+	bool sequence_used[ENGINE_LLAMA_MAX_SEQUENCES];
+	size_t reserved_tokens; /* by running calls */
+	uint64_t next_serial;
+	struct llama_batch batch;
+	double decode_tps, prefill_tps;
+	uint64_t requests_done, tokens_done;
+};
+
+static inline int32_t *call_tokens(const struct llama_call *call)
+{
+	return (int32_t *)(void *)call->tokens.at;
+}
+
+static inline size_t call_token_count(const struct llama_call *call)
+{
+	return call->tokens.len / sizeof(int32_t);
+}
+
+/* engine_llama_load.c */
+enum db_err engine_llama_load(struct llama_engine *engine, const struct engine_llama_options *options, struct error *error);
+void engine_llama_unload(struct llama_engine *engine);
+
+/* engine_llama_call.c: a call from its request to the tokens to run */
+struct llama_call *llama_call_new(struct llama_engine *engine, const struct engine_request *request,
+                                  const struct engine_callbacks *callbacks, void *user, int *status, struct error *error);
+void llama_call_prepare(struct llama_engine *engine, struct llama_call *call);
+void llama_call_clear(struct llama_call *call); /* wipes everything of the request and the answer */
+struct chat_usage llama_call_usage(const struct llama_call *call);
+
+/* engine_llama_text.c: from sampled tokens to deltas */
+enum call_state { CALL_GOES_ON, CALL_STOPPED, CALL_AT_LENGTH, CALL_FAILED };
+/* Takes a sampled token in and gives out what it makes visible. */
+enum call_state llama_call_token(struct llama_engine *engine, struct llama_call *call, int32_t token,
+                                 const struct engine_logprobs *logprobs);
+
+/* engine_llama_step.c: one decode step over the running calls */
+void llama_engine_step(struct llama_engine *engine);
+
+/* engine_llama_sched.c: the two threads, admission and the end of calls */
+enum db_err llama_engine_start(struct llama_engine *engine);
+void llama_engine_stop(struct llama_engine *engine);
+void llama_engine_finish_call(struct llama_engine *engine, struct llama_call *call, enum engine_finish finish);
+void llama_engine_fail_call(struct llama_engine *engine, struct llama_call *call, int status, const char *reason,
+                            const char *text);
+void llama_engine_preempt_youngest(struct llama_engine *engine);
+
+#endif

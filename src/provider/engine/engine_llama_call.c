@@ -1,0 +1,257 @@
+/* A call from its request to the tokens to run. */
+#include "provider/engine/engine_llama.h"
+
+#include "core/clock.h"
+
+#include <stdlib.h>
+
+#define REQUEST_TEXT_MAX ((size_t)64 << 20)
+
+static void destroy(struct engine_call *base)
+{
+	struct llama_call *call = (struct llama_call *)base;
+	llama_call_clear(call);
+	free(call);
+}
+
+void llama_call_clear(struct llama_call *call)
+{
+	engine_sampler_free(call->sampler);
+	call->sampler = NULL;
+	chat_prompt_free(&call->prompt);
+	engine_output_free(&call->output);
+	buf_free(&call->tokens);
+	buf_free(&call->logprobs);
+	arena_free(call->arena);
+	call->arena = NULL;
+}
+
+struct chat_usage llama_call_usage(const struct llama_call *call)
+{
+	return (struct chat_usage){
+	    .prompt_tokens = call->prompt_count,
+	    .completion_tokens = call->generated,
+	    .reasoning_tokens = call->reasoning_tokens,
+	};
+}
+
+/* --- copying the request --- */
+
+static const char *copy_json(struct arena *arena, const json_val *value)
+{
+	if (json_type(value) == JSON_ABSENT || json_type(value) == JSON_NULL)
+		return "";
+	struct buf text;
+	struct json_writer writer;
+	buf_init(&text, REQUEST_TEXT_MAX);
+	json_writer_init(&writer, &text);
+	json_value(&writer, value);
+	const char *copy = text.failed ? NULL : arena_cstr(arena, buf_str(&text));
+	buf_free(&text);
+	return copy;
+}
+
+static const char *copy_schema(struct arena *arena, const struct chat_request *chat)
+{
+	switch (chat->format) {
+	case CHAT_FORMAT_JSON_OBJECT:
+		return "{}";
+	case CHAT_FORMAT_JSON_SCHEMA:
+		return copy_json(arena, chat->schema);
+	case CHAT_FORMAT_TEXT:
+		break;
+	}
+	return "";
+}
+
+static bool copy_conversation(struct arena *arena, const struct chat_request *chat, struct chat_conversation *out)
+{
+	struct str effort = STR_NONE;
+	json_as_str(json_get(chat->root, "reasoning_effort"), &effort);
+	out->parallel_tool_calls = true;
+	json_as_bool(json_get(chat->root, "parallel_tool_calls"), &out->parallel_tool_calls);
+	out->messages_json = copy_json(arena, chat->messages);
+	out->tools_json = chat->has_tools ? copy_json(arena, chat->tools) : "";
+	out->tool_choice_json = copy_json(arena, chat->tool_choice);
+	out->schema_json = copy_schema(arena, chat);
+	out->template_args_json = copy_json(arena, json_get(chat->root, "chat_template_kwargs"));
+	out->reasoning_effort = arena_cstr(arena, effort);
+	return out->messages_json && out->tools_json && out->tool_choice_json && out->schema_json && out->template_args_json &&
+	       out->reasoning_effort;
+}
+
+static bool copy_sampling(struct arena *arena, const struct chat_sampling *from, struct chat_sampling *out)
+{
+	*out = *from;
+	for (size_t i = 0; i < from->stop_count; i++) {
+		out->stops[i] = arena_str(arena, from->stops[i]);
+		if (from->stops[i].len && !out->stops[i].at)
+			return false;
+	}
+	out->biases = NULL;
+	if (!from->bias_count)
+		return true;
+	out->biases = arena_alloc(arena, from->bias_count * sizeof *from->biases);
+	if (!out->biases)
+		return false;
+	memcpy(out->biases, from->biases, from->bias_count * sizeof *from->biases);
+	return true;
+}
+
+/* What this engine cannot do is refused in words, never ignored. */
+static int refuse(const struct chat_request *chat, struct error *error)
+{
+	if (chat->n > 1) {
+		error_set(error, DB_E_UNSUPPORTED, "n greater than 1 is not supported by this provider: send one request per answer");
+		return 400;
+	}
+	if (chat->sampling.logprobs && chat->has_tools) {
+		error_set(error, DB_E_UNSUPPORTED, "logprobs together with tools is not supported by this provider");
+		return 400;
+	}
+	return 0;
+}
+
+struct llama_call *llama_call_new(struct llama_engine *engine, const struct engine_request *request,
+                                  const struct engine_callbacks *callbacks, void *user, int *status, struct error *error)
+{
+	*status = refuse(request->chat, error);
+	if (*status)
+		return NULL;
+	struct llama_call *call = calloc(1, sizeof *call);
+	if (!call)
+		goto out_of_memory;
+	engine_call_init(&call->base, &engine->base, destroy);
+	atomic_init(&call->cancelled, false);
+	atomic_init(&call->paused, false);
+	call->callbacks = *callbacks;
+	call->user = user;
+	call->submitted_us = clock_mono_us();
+	call->seq = -1;
+	buf_init(&call->tokens, 0);
+	buf_init(&call->logprobs, 0);
+	engine_output_init(&call->output, NULL, 0);
+	call->arena = arena_new(REQUEST_TEXT_MAX);
+	if (!call->arena)
+		goto out_of_memory;
+	call->max_tokens = request->chat->max_tokens;
+	call->tenant = arena_str(call->arena, request->tenant);
+	if ((request->tenant.len && !call->tenant.at) || !copy_conversation(call->arena, request->chat, &call->conversation) ||
+	    !copy_sampling(call->arena, &request->chat->sampling, &call->sampling))
+		goto out_of_memory;
+	return call;
+
+out_of_memory:
+	if (call)
+		destroy(&call->base);
+	error_set(error, DB_E_NOMEM, "insufficient memory for the request");
+	*status = 503;
+	return NULL;
+}
+
+/* --- preparing --- */
+
+static void fail(struct llama_call *call, int status, const char *reason, struct error error)
+{
+	call->fail_status = status;
+	call->fail_reason = reason;
+	call->fail = error;
+}
+
+static void fail_memory(struct llama_call *call)
+{
+	struct error error;
+	error_set(&error, DB_E_NOMEM, "insufficient memory for the request");
+	fail(call, 503, NULL, error);
+}
+
+static bool render(struct llama_engine *engine, struct llama_call *call)
+{
+	struct error error;
+	char text[sizeof error.text];
+	int status = chat_prompt_render(engine->templates, &call->conversation, &call->prompt, text, sizeof text);
+	if (!status)
+		return true;
+	error_set(&error, DB_E_INVALID, "%s", text);
+	fail(call, status, NULL, error);
+	return false;
+}
+
+/* Those of the request and those of the model's family, in one list. */
+static bool collect_stops(struct llama_call *call)
+{
+	size_t count = call->sampling.stop_count + call->prompt.stop_count;
+	call->stops = arena_alloc(call->arena, (count + 1) * sizeof *call->stops);
+	if (!call->stops)
+		return false;
+	for (size_t i = 0; i < call->sampling.stop_count; i++)
+		if (call->sampling.stops[i].len)
+			call->stops[call->stop_count++] = call->sampling.stops[i];
+	for (size_t i = 0; i < call->prompt.stop_count; i++)
+		if (call->prompt.stops[i][0])
+			call->stops[call->stop_count++] = str_of(call->prompt.stops[i]);
+	engine_output_init(&call->output, call->stops, call->stop_count);
+	return true;
+}
+
+static bool tokenize(struct llama_engine *engine, struct llama_call *call)
+{
+	size_t most = call->prompt.text_len + 16; /* no vocabulary makes more tokens than bytes, but for a few special ones */
+	size_t limit = most > engine->sequence_tokens ? most : engine->sequence_tokens + 1;
+	buf_init(&call->tokens, limit * sizeof(int32_t));
+	if (most > INT32_MAX || buf_reserve(&call->tokens, most * sizeof(int32_t)))
+		return false;
+	int32_t count = chat_shim_tokenize(engine->vocab, call->prompt.text, call->prompt.text_len, call_tokens(call),
+	                                   (int32_t)most, true, true);
+	if (count < 0)
+		return false;
+	call->tokens.len = (size_t)count * sizeof(int32_t);
+	call->prompt_count = (size_t)count;
+	return true;
+}
+
+static bool fits(const struct llama_engine *engine, struct llama_call *call)
+{
+	struct error error;
+	size_t trained = (size_t)llama_model_n_ctx_train(engine->model);
+	if (call->prompt_count == 0) {
+		error_set(&error, DB_E_INVALID, "the prompt is empty");
+		fail(call, 400, NULL, error);
+	} else if (call->prompt_count >= trained) {
+		error_set(&error, DB_E_RANGE, "the prompt has %zu tokens, but the context length of this model is %zu tokens",
+		          call->prompt_count, trained);
+		fail(call, 400, NULL, error);
+	} else if (call->prompt_count >= engine->sequence_tokens) {
+		error_set(&error, DB_E_LIMIT, "token_budget_exhausted: the prompt has %zu tokens, but this provider holds at most %zu",
+		          call->prompt_count, engine->sequence_tokens);
+		fail(call, 503, "token_budget_exhausted", error);
+	} else {
+		return true;
+	}
+	return false;
+}
+
+void llama_call_prepare(struct llama_engine *engine, struct llama_call *call)
+{
+	struct error error;
+	if (!render(engine, call))
+		return;
+	if (!collect_stops(call) || !tokenize(engine, call)) {
+		fail_memory(call);
+		return;
+	}
+	if (!fits(engine, call))
+		return;
+	int64_t room = (int64_t)(engine->sequence_tokens - call->prompt_count);
+	if (call->max_tokens <= 0)
+		call->max_tokens = CHAT_DEFAULT_MAX_TOKENS;
+	if (call->max_tokens > room)
+		call->max_tokens = room;
+	enum db_err err = engine_sampler_new(&engine->sampling, &call->sampling, call->prompt.grammar, &call->sampler, &error);
+	if (err) {
+		fail(call, err == DB_E_NOMEM ? 503 : 400, NULL, error);
+		return;
+	}
+	engine_sampler_prompt(call->sampler, call_tokens(call), call->prompt_count);
+	buf_init(&call->logprobs, (size_t)64 << 20);
+}

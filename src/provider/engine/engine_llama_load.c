@@ -1,0 +1,205 @@
+/* Loading: weights, context, threads, template, and the facts about the model. */
+#include "provider/engine/engine_llama.h"
+
+#include "core/clock.h"
+#include "core/log.h"
+
+#include <ggml-cpu.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define DEFAULT_CONTEXT_TOKENS 8192
+#define DEFAULT_SEQUENCES      8
+#define LOGICAL_BATCH          2048 /* n_batch and n_ubatch as llama.cpp's own server has them */
+#define PHYSICAL_BATCH         512
+
+/* llama.cpp's log is one for the process. It is silent, but the last complaint during a load explains a failure. */
+struct load_log {
+	char complaint[160];
+};
+static _Thread_local struct load_log *loading;
+
+static void on_llama_log(enum ggml_log_level level, const char *text, void *user)
+{
+	(void)user;
+	if (!loading || level != GGML_LOG_LEVEL_ERROR)
+		return;
+	snprintf(loading->complaint, sizeof loading->complaint, "%s", text);
+	loading->complaint[strcspn(loading->complaint, "\n")] = '\0';
+}
+
+static bool on_load_progress(float fraction, void *user)
+{
+	const struct engine_llama_options *options = user;
+	return !options->on_progress || options->on_progress(fraction, options->user);
+}
+
+static enum db_err load_weights(struct llama_engine *engine, const struct engine_llama_options *options, struct error *error)
+{
+	struct llama_model_params params = llama_model_default_params();
+	params.progress_callback = on_load_progress;
+	params.progress_callback_user_data = (void *)(uintptr_t)options;
+	struct load_log log = {""};
+	loading = &log;
+	engine->model = llama_model_load_from_file(options->model_path, params);
+	loading = NULL;
+	if (!engine->model)
+		return error_set(error, DB_E_IO, "model load failed: %s: %s", options->model_path,
+		                 log.complaint[0] ? log.complaint : "stopped or unreadable");
+	if (!llama_model_has_decoder(engine->model) || llama_model_has_encoder(engine->model) ||
+	    llama_model_is_diffusion(engine->model))
+		return error_set(error, DB_E_UNSUPPORTED, "model load failed: %s is not a decoder-only language model",
+		                 options->model_path);
+	engine->vocab = llama_model_get_vocab(engine->model);
+	return DB_OK;
+}
+
+static enum db_err make_context(struct llama_engine *engine, const struct engine_llama_options *options, struct error *error)
+{
+	uint32_t trained = (uint32_t)llama_model_n_ctx_train(engine->model);
+	uint32_t threads = options->threads ? options->threads : (uint32_t)chat_shim_default_threads();
+	struct llama_context_params params = llama_context_default_params();
+	params.n_ctx = options->context_tokens ? options->context_tokens : DEFAULT_CONTEXT_TOKENS;
+	if (!options->context_tokens && trained < params.n_ctx)
+		params.n_ctx = trained;
+	params.n_batch = LOGICAL_BATCH;
+	params.n_ubatch = PHYSICAL_BATCH;
+	params.n_seq_max = engine->max_sequences;
+	params.n_outputs_max = engine->max_sequences;
+	params.n_threads = params.n_threads_batch = (int32_t)threads;
+	params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_AUTO;
+	params.kv_unified = true; /* the budget belongs to whoever needs it, and prefixes can be shared */
+	params.swa_full = false;
+	params.no_perf = true;
+	struct load_log log = {""};
+	loading = &log;
+	engine->context = llama_init_from_model(engine->model, params);
+	loading = NULL;
+	if (!engine->context)
+		return error_set(error, DB_E_NOMEM, "model load failed: insufficient memory for a context of %u tokens%s%s",
+		                 params.n_ctx, log.complaint[0] ? ": " : "", log.complaint);
+
+	struct ggml_threadpool_params pool;
+	ggml_threadpool_params_init(&pool, (int)threads);
+	engine->pool = ggml_threadpool_new(&pool);
+	if (!engine->pool)
+		return error_set(error, DB_E_NOMEM, "model load failed: no threads");
+	llama_attach_threadpool(engine->context, engine->pool, NULL);
+
+	engine->budget_tokens = llama_n_ctx(engine->context);
+	engine->sequence_tokens = engine->budget_tokens < trained ? engine->budget_tokens : trained;
+	engine->batch = llama_batch_init(PHYSICAL_BATCH, 0, 1);
+	return DB_OK;
+}
+
+/* The first decode pages the weights in and builds what is built once. */
+static void warm_up(struct llama_engine *engine)
+{
+	llama_token token = llama_vocab_bos(engine->vocab);
+	if (token == LLAMA_TOKEN_NULL)
+		token = 0;
+	struct llama_batch batch = llama_batch_get_one(&token, 1);
+	chat_shim_decode(engine->context, &batch);
+	llama_memory_clear(llama_get_memory(engine->context), true);
+}
+
+static int64_t meta_int(const struct llama_model *model, const char *architecture, const char *key)
+{
+	char name[128], value[32];
+	int64_t number = 0;
+	snprintf(name, sizeof name, "%s.%s", architecture, key);
+	if (llama_model_meta_val_str(model, name, value, sizeof value) > 0 && str_to_i64(str_of(value), &number))
+		return number;
+	return -1;
+}
+
+/* K and V of one token in every layer that keeps them, 16 bits each (inference 5.1). Models with windows or recurrent layers
+ * use less: the figure is an upper bound for them. */
+static double kv_bytes_per_token(const struct llama_model *model, const char *architecture)
+{
+	if (llama_model_is_recurrent(model))
+		return 0;
+	int32_t heads = llama_model_n_head(model);
+	int64_t width = heads > 0 ? llama_model_n_embd(model) / heads : 0;
+	int64_t key = meta_int(model, architecture, "attention.key_length");
+	int64_t value = meta_int(model, architecture, "attention.value_length");
+	double both = (double)((key > 0 ? key : width) + (value > 0 ? value : width));
+	return (double)llama_model_n_layer(model) * (double)llama_model_n_head_kv(model) * both * 2;
+}
+
+/* The template must render a conversation and keep its words (inference 3.5). */
+static bool template_renders(const struct chat_templates *templates)
+{
+	static const struct chat_conversation probe = {
+	    .messages_json = "[{\"role\":\"user\",\"content\":\"probe one\"},{\"role\":\"assistant\",\"content\":\"probe two\"},"
+	                     "{\"role\":\"user\",\"content\":\"probe three\"}]",
+	};
+	struct chat_prompt prompt;
+	char error[320];
+	if (chat_prompt_render(templates, &probe, &prompt, error, sizeof error))
+		return false;
+	const char *words[] = {"probe one", "probe two", "probe three"};
+	bool ok = true;
+	for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+		ok = ok && memmem(prompt.text, prompt.text_len, words[i], strlen(words[i])) != NULL;
+	chat_prompt_free(&prompt);
+	return ok;
+}
+
+static void describe(struct llama_engine *engine)
+{
+	struct engine_info *info = &engine->info;
+	if (llama_model_meta_val_str(engine->model, "general.architecture", info->architecture, sizeof info->architecture) < 0)
+		info->architecture[0] = '\0';
+	snprintf(info->quantization, sizeof info->quantization, "%s", llama_ftype_name(llama_model_ftype(engine->model)));
+	info->parameters = llama_model_n_params(engine->model);
+	info->weight_bytes = llama_model_size(engine->model);
+	info->context_tokens = (uint32_t)engine->sequence_tokens;
+	info->layers = (uint32_t)llama_model_n_layer(engine->model);
+	info->kv_bytes_per_token = kv_bytes_per_token(engine->model, info->architecture);
+	info->template_render_ok = template_renders(engine->templates);
+}
+
+enum db_err engine_llama_load(struct llama_engine *engine, const struct engine_llama_options *options, struct error *error)
+{
+	uint64_t start_us = clock_mono_us();
+	chat_shim_init();
+	llama_log_set(on_llama_log, NULL);
+	llama_backend_init();
+	engine->max_sequences = options->max_sequences ? options->max_sequences : DEFAULT_SEQUENCES;
+	if (engine->max_sequences > ENGINE_LLAMA_MAX_SEQUENCES)
+		return error_set(error, DB_E_RANGE, "at most %d sequences can run at once", ENGINE_LLAMA_MAX_SEQUENCES);
+	enum db_err err = load_weights(engine, options, error);
+	if (!err)
+		err = make_context(engine, options, error);
+	if (err)
+		return err;
+	char reason[200];
+	engine->templates = chat_templates_new(engine->model, options->chat_template, reason, sizeof reason);
+	if (!engine->templates)
+		return error_set(error, DB_E_INVALID, "model load failed: %s", reason);
+	if (engine_sampler_model_init(&engine->sampling, engine->vocab))
+		return error_set(error, DB_E_NOMEM, "model load failed: insufficient memory");
+	warm_up(engine);
+	describe(engine);
+	engine->info.load_time_ms = (clock_mono_us() - start_us) / 1000;
+	log_info("engine.loaded", "architecture=%s quantization=%s parameters=%llu context=%zu sequences=%u ms=%llu",
+	         engine->info.architecture, engine->info.quantization, (unsigned long long)engine->info.parameters,
+	         engine->budget_tokens, engine->max_sequences, (unsigned long long)engine->info.load_time_ms);
+	return DB_OK;
+}
+
+void engine_llama_unload(struct llama_engine *engine)
+{
+	engine_sampler_model_free(&engine->sampling);
+	chat_templates_free(engine->templates);
+	if (engine->batch.token)
+		llama_batch_free(engine->batch);
+	if (engine->context) {
+		llama_memory_clear(llama_get_memory(engine->context), true);
+		llama_free(engine->context);
+	}
+	if (engine->pool)
+		ggml_threadpool_free(engine->pool);
+	llama_model_free(engine->model);
+}

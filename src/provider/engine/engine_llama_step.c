@@ -1,0 +1,178 @@
+/* One decode step: every running call adds its next token, prompts add up to a chunk, llama.cpp runs them as one batch, and
+ * each call whose last token was run gets its next one. */
+#include "provider/engine/engine_llama.h"
+
+#include "core/clock.h"
+#include "core/log.h"
+
+/* A call's part of the batch. */
+struct part {
+	struct llama_call *call;
+	size_t count;
+	int32_t logits_at; /* index into the batch, or -1 when its prompt goes on */
+};
+
+struct step {
+	struct part parts[ENGINE_LLAMA_MAX_SEQUENCES];
+	size_t part_count;
+};
+
+static size_t unrun_tokens(const struct llama_call *call)
+{
+	return call_token_count(call) - call->in_cache;
+}
+
+static void start_call(struct llama_call *call)
+{
+	if (call->started)
+		return;
+	call->started = true;
+	call->started_us = clock_mono_us();
+	if (call->callbacks.on_started)
+		call->callbacks.on_started(&call->base, call->user);
+}
+
+static void add_part(struct llama_engine *engine, struct step *step, struct llama_call *call, size_t count)
+{
+	struct llama_batch *batch = &engine->batch;
+	const int32_t *tokens = call_tokens(call);
+	bool last = count == unrun_tokens(call);
+	start_call(call);
+	for (size_t i = 0; i < count; i++) {
+		int32_t at = batch->n_tokens++;
+		batch->token[at] = tokens[call->in_cache + i];
+		batch->pos[at] = (llama_pos)(call->in_cache + i);
+		batch->n_seq_id[at] = 1;
+		batch->seq_id[at][0] = call->seq;
+		batch->logits[at] = last && i + 1 == count;
+	}
+	step->parts[step->part_count++] = (struct part){call, count, last ? batch->n_tokens - 1 : -1};
+}
+
+/* Calls that decode come first, so that a long prompt never holds them up; then prompts share the chunk, the oldest first. */
+static void fill_batch(struct llama_engine *engine, struct step *step)
+{
+	engine->batch.n_tokens = 0;
+	for (size_t i = 0; i < engine->running_count; i++) {
+		struct llama_call *call = engine->running[i];
+		if (!atomic_load(&call->paused) && unrun_tokens(call) == 1)
+			add_part(engine, step, call, 1);
+	}
+	for (size_t i = 0; i < engine->running_count; i++) {
+		struct llama_call *call = engine->running[i];
+		size_t room = ENGINE_PREFILL_CHUNK - (size_t)engine->batch.n_tokens;
+		size_t wanted = unrun_tokens(call);
+		if (atomic_load(&call->paused) || wanted <= 1 || room == 0)
+			continue;
+		add_part(engine, step, call, wanted < room ? wanted : room);
+	}
+}
+
+/* --- what came out --- */
+
+static void observe(double *average, double value)
+{
+	*average = *average > 0 ? 0.7 * *average + 0.3 * value : value; /* inference 2.6 */
+}
+
+/* Rates are learnt from whole answers, as one consumer saw them. */
+static void observe_call(struct llama_engine *engine, const struct llama_call *call)
+{
+	uint64_t now = clock_mono_us();
+	if (call->generated > 1 && now > call->first_token_us)
+		observe(&engine->decode_tps, (double)(call->generated - 1) * 1e6 / (double)(now - call->first_token_us));
+	if (call->first_token_us > call->started_us + 1000)
+		observe(&engine->prefill_tps, (double)call->prompt_count * 1e6 / (double)(call->first_token_us - call->started_us));
+}
+
+static void finish(struct llama_engine *engine, struct llama_call *call, enum call_state state)
+{
+	if (state == CALL_FAILED) {
+		llama_engine_fail_call(engine, call, 500, "provider_error", "the answer could not be written down: out of memory");
+		return;
+	}
+	observe_call(engine, call);
+	bool tools = state == CALL_STOPPED && call->prompt.reader && chat_reader_has_tool_calls(call->prompt.reader);
+	llama_engine_finish_call(engine, call,
+	                         state == CALL_AT_LENGTH ? ENGINE_FINISH_LENGTH
+	                         : tools                 ? ENGINE_FINISH_TOOL_CALLS
+	                                                 : ENGINE_FINISH_STOP);
+}
+
+static void sample(struct llama_engine *engine, struct llama_call *call, int32_t at)
+{
+	struct engine_logprobs values;
+	struct engine_logprobs *logprobs = call->sampling.logprobs ? &values : NULL;
+	float *logits = llama_get_logits_ith(engine->context, at);
+	int32_t token = logits ? engine_sampler_next(call->sampler, logits, logprobs) : -1;
+	if (token < 0) {
+		llama_engine_fail_call(engine, call, 500, "provider_error", "generation failed: the model gave no usable token");
+		return;
+	}
+	engine->tokens_done++;
+	enum call_state state = llama_call_token(engine, call, token, logprobs);
+	if (state != CALL_GOES_ON)
+		finish(engine, call, state);
+}
+
+static void take_results(struct llama_engine *engine, const struct step *step)
+{
+	for (size_t i = 0; i < step->part_count; i++)
+		step->parts[i].call->in_cache += step->parts[i].count;
+	for (size_t i = 0; i < step->part_count; i++)
+		if (step->parts[i].logits_at >= 0)
+			sample(engine, step->parts[i].call, step->parts[i].logits_at);
+}
+
+/* --- when decoding fails --- */
+
+/* Takes back what a failed batch may have left in the cache. A recurrent state cannot be cut: such a call starts over. */
+static void roll_back(struct llama_engine *engine, const struct step *step)
+{
+	llama_memory_t memory = llama_get_memory(engine->context);
+	for (size_t i = 0; i < step->part_count; i++) {
+		struct llama_call *call = step->parts[i].call;
+		if (llama_memory_seq_rm(memory, call->seq, (llama_pos)call->in_cache, -1))
+			continue;
+		llama_memory_seq_rm(memory, call->seq, -1, -1);
+		call->in_cache = 0;
+	}
+}
+
+/* Every call alone, so that only those that cannot be run fail. */
+static void run_apart(struct llama_engine *engine, const struct step *failed)
+{
+	for (size_t i = 0; i < failed->part_count; i++) {
+		struct llama_call *call = failed->parts[i].call;
+		struct step alone = {.part_count = 0};
+		size_t count = unrun_tokens(call) < ENGINE_PREFILL_CHUNK ? unrun_tokens(call) : ENGINE_PREFILL_CHUNK;
+		engine->batch.n_tokens = 0;
+		add_part(engine, &alone, call, count);
+		int32_t result = engine->decode(engine->context, &engine->batch);
+		if (result == 0) {
+			take_results(engine, &alone);
+			continue;
+		}
+		log_warn("engine.call_failed", "result=%d tokens=%zu", result, count);
+		llama_engine_fail_call(engine, call, 500, "provider_error", "generation failed: the model could not be run");
+	}
+}
+
+void llama_engine_step(struct llama_engine *engine)
+{
+	struct step step = {.part_count = 0};
+	fill_batch(engine, &step);
+	if (!step.part_count)
+		return;
+	int32_t result = engine->decode(engine->context, &engine->batch);
+	if (result == 0) {
+		take_results(engine, &step);
+		return;
+	}
+	log_warn("engine.decode_failed", "result=%d calls=%zu tokens=%d", result, step.part_count, engine->batch.n_tokens);
+	roll_back(engine, &step);
+	if (result == 1 && engine->running_count > 1)
+		llama_engine_preempt_youngest(engine); /* no room in the cache after all */
+	else
+		run_apart(engine, &step);
+}
