@@ -19,7 +19,8 @@ struct route_node; /* one connected provider, as routing knows it */
 
 struct route_policy {
 	enum route_trust min_trust;
-	uint64_t challenge_max_age_us; /* 16 min (routing 3) */
+	uint64_t challenge_max_age_us; /* 0 = 16 min (routing 3) */
+	uint64_t seed;                 /* of the generator that breaks ties; the same seed and history give the same choices */
 };
 
 struct route_fleet *route_fleet_new(const struct route_policy *policy);
@@ -50,7 +51,7 @@ struct route_model_facts {
 	struct str id;
 	uint64_t size_bytes;
 	bool vision;
-	int template_render_ok; /* -1 unknown, 0, 1 */
+	int template_render_ok; /* -1 unknown, 0 broken, 1 */
 };
 
 struct route_node_facts {
@@ -62,30 +63,43 @@ struct route_node_facts {
 	bool runtime_verified;
 	enum route_trust trust;
 	uint64_t last_challenge_us; /* monotonic, 0 = never passed */
-	struct str version, chip_family;
-	double static_decode_tps, static_prefill_tps, bandwidth_gbs;
+	struct str chip_family;
+	struct str serial;                                           /* attested, empty = none; what an allow-list names */
+	bool tools_ok;                                               /* new enough for requests with tools (routing 4) */
+	double static_decode_tps, static_prefill_tps, bandwidth_gbs; /* 0 = not registered */
 	double memory_gb;
 	/* live */
 	double memory_pressure, cpu_usage;
 	int thermal;       /* 0 nominal .. 3 critical */
 	bool has_capacity; /* false: an older provider without backend_capacity: legacy rules (routing 8.2, 8.3) */
-	double gpu_active_gb, total_memory_gb, free_for_load_gb; /* free < 0 = unknown */
+	double gpu_active_gb, total_memory_gb, free_for_load_gb; /* total 0, free < 0 = unknown */
 };
 
-/* id and owner are copied. `user` is the fleet's session. */
-struct route_node *route_node_add(struct route_fleet *fleet, struct str id, struct str owner_account, void *user);
-void route_node_remove(struct route_fleet *fleet, struct route_node *node); /* releases its reservations */
+#define ROUTE_MAX_NODE_MODELS 256
+
+/* A node that is not routable until its facts say so. `user` is the fleet's session. NULL when out of memory. */
+struct route_node *route_node_add(struct route_fleet *fleet, void *user);
+/* Frees the node. Its reservations lose their node and are freed by route_release as ever. */
+void route_node_remove(struct route_fleet *fleet, struct route_node *node);
 void *route_node_user(const struct route_node *node);
+/* The account that owns it, copied; empty = none. */
+enum db_err route_node_set_owner(struct route_fleet *fleet, struct route_node *node, struct str account);
 void route_node_set_facts(struct route_fleet *fleet, struct route_node *node, const struct route_node_facts *facts);
-/* Replaces the advertised set. */
+/* Replaces the advertised set; what is known about models that stay is kept. DB_E_LIMIT above ROUTE_MAX_NODE_MODELS or for an
+ * id of ROUTE_MODEL_SIZE bytes or more: nothing is changed. */
 enum db_err route_node_set_models(struct route_fleet *fleet, struct route_node *node, const struct route_model_facts *models,
                                   size_t count);
+/* Ids of the advertised models, borrowed until they change. Returns how many there are. */
+size_t route_node_models(const struct route_node *node, struct str *out, size_t max);
+uint32_t route_node_pending(const struct route_node *node); /* reservations held on it */
+/* A facts struct as it was last set, for changing one field of it; strings are borrowed. */
+void route_node_facts(const struct route_node *node, struct route_node_facts *out);
 /* One slot of a heartbeat; models without a slot are cold. DB_E_NOT_FOUND for a model that is not advertised. */
 enum db_err route_node_set_slot(struct route_fleet *fleet, struct route_node *node, struct str model,
                                 const struct route_slot *slot);
 /* After the slots of one heartbeat were set: re-ranks the node (O(its models)). Models not set since the last call go cold. */
 void route_node_heartbeat_done(struct route_fleet *fleet, struct route_node *node);
-/* Cool-down of a (node, model) after a load failure, or of a whole node: not eligible until then. */
+/* Cool-down of a (node, model) after a load failure, or of all models of a node: not eligible until then. 0 ends it. */
 void route_node_cool(struct route_fleet *fleet, struct route_node *node, struct str model_or_empty, uint64_t until_us);
 
 /* --- a decision --- */
@@ -135,7 +149,8 @@ struct route_decision {
 	struct route_node *node;
 	double cost_ms, ttft_ms; /* ttft < 0 = unknown */
 	bool cold;               /* the model must be loaded first */
-	/* When nothing was chosen: how the nodes that serve the model fell out. Counted over at most 1,024 of them. */
+	/* When nothing was chosen: how the nodes that serve the model fell out. Gates that depend on the request are counted over
+	 * at most 1,024 nodes. */
 	uint32_t considered, by_gate[ROUTE_GATES];
 };
 
@@ -146,6 +161,15 @@ struct route_reservation; /* tokens and a place held on one node for one request
  * the fleet. */
 enum db_err route_select(struct route_fleet *fleet, const struct route_request *request, uint64_t now_us,
                          struct route_decision *decision, struct route_reservation **reservation);
+/* The terms of a node's cost for a request (routing 7), in milliseconds. */
+struct route_cost {
+	double state, queue, pending, backlog, own, health, total;
+	double ttft_ms;       /* < 0 = unknown */
+	double projected_tps; /* decode rate that a newcomer would get */
+};
+/* false when the node does not advertise the model. */
+bool route_cost_of(const struct route_fleet *fleet, const struct route_node *node, const struct route_request *request,
+                   struct route_cost *out);
 /* The one predicate behind selection, re-checks and explanations. */
 enum route_gate route_check(const struct route_fleet *fleet, const struct route_node *node, const struct route_request *request,
                             uint64_t now_us);
@@ -159,8 +183,9 @@ struct route_model_view {
 	enum route_trust best_trust;
 	uint64_t active, size_bytes;
 };
-/* Models that at least one node advertises, for /v1/models; counts are kept up to date, not computed. Order: by id. */
-size_t route_models(const struct route_fleet *fleet, uint64_t now_us, struct route_model_view *out, size_t max);
+/* Models that at least one node advertises, for /v1/models; counts are kept up to date, not computed. Order: by id.
+ * Returns how many there are. */
+size_t route_models(struct route_fleet *fleet, uint64_t now_us, struct route_model_view *out, size_t max);
 size_t route_node_count(const struct route_fleet *fleet);
 
 #endif

@@ -1,0 +1,284 @@
+/* Who may serve a request (routing 6) and how much more a node can take (routing 8). */
+#include <math.h>
+
+#include "coordinator/routing/routing_internal.h"
+
+#define KV_BYTES_PER_TOKEN 400000.0
+#define KV_MAX_TOKENS      (1u << 24)
+#define GIB                1073741824.0
+#define GB                 1e9
+#define LOAD_PADDING       1.1176 /* 20 % more than the file, and from decimal to binary gigabytes (8.2) */
+#define COLD_HEADROOM_GB   4.0
+#define TOO_LARGE_FACTOR   2.0 /* of the size of a model whose needs nobody knows (gate 21) */
+#define LEGACY_PLACES      4
+#define BUDGET_PLACES      24
+#define QUALITY_OVERCOMMIT 2.0
+
+const char *route_trust_name(enum route_trust trust)
+{
+	static const char *const names[] = {"none", "self_signed", "hardware"};
+	return trust <= ROUTE_TRUST_HARDWARE ? names[trust] : "none";
+}
+
+const char *route_gate_name(enum route_gate gate)
+{
+	static const char *const names[ROUTE_GATES] = {
+	    [ROUTE_OK] = "ok",
+	    [ROUTE_NOT_OWNED] = "not_owned",
+	    [ROUTE_SERIAL] = "serial_not_allowed",
+	    [ROUTE_EXCLUDED] = "excluded",
+	    [ROUTE_NOT_SERVING] = "not_serving_catalog",
+	    [ROUTE_COOLING] = "load_cooldown",
+	    [ROUTE_OFFLINE] = "offline",
+	    [ROUTE_UNTRUSTED] = "untrusted",
+	    [ROUTE_PRIVATE_ONLY] = "private_only",
+	    [ROUTE_TRUST_FLOOR] = "trust_below_floor",
+	    [ROUTE_RUNTIME] = "runtime_unverified",
+	    [ROUTE_PRIVATE_TEXT] = "private_text",
+	    [ROUTE_STALE_CHALLENGE] = "stale_challenge",
+	    [ROUTE_TEMPLATE] = "template_broken",
+	    [ROUTE_VERSION_FLOOR] = "below_version_floor",
+	    [ROUTE_VISION] = "vision_unsupported",
+	    [ROUTE_SLOT_DOWN] = "slot_down",
+	    [ROUTE_CONCURRENCY] = "concurrency_full",
+	    [ROUTE_THERMAL] = "thermal_critical",
+	    [ROUTE_TOO_LARGE] = "model_too_large",
+	    [ROUTE_BUDGET] = "token_budget",
+	    [ROUTE_MEMORY] = "memory",
+	};
+	return gate < ROUTE_GATES ? names[gate] : "unknown";
+}
+
+/* --- what the node has to do, as of now: its last report less what ended since --- */
+
+uint32_t route_live_load(const struct route_entry *entry)
+{
+	uint32_t reported = entry->slot.running + entry->slot.waiting;
+	return reported > entry->released ? reported - entry->released : 0;
+}
+
+static uint64_t less(uint64_t reported, uint64_t ended)
+{
+	return reported > ended ? reported - ended : 0;
+}
+
+uint64_t route_live_used(const struct route_entry *entry)
+{
+	return less(entry->slot.budget_used + entry->slot.budget_queued, entry->released_tokens);
+}
+
+uint64_t route_live_potential(const struct route_entry *entry)
+{
+	return less(entry->slot.max_tokens_potential, entry->released_tokens);
+}
+
+/* --- concurrency (8.3) --- */
+
+static double total_memory(const struct route_node_facts *facts)
+{
+	return facts->total_memory_gb > 0 ? facts->total_memory_gb : facts->memory_gb;
+}
+
+static uint32_t node_places(const struct route_node *node)
+{
+	if (!node->facts.has_capacity)
+		return LEGACY_PLACES;
+	if (node->budgets)
+		return BUDGET_PLACES;
+	double memory = total_memory(&node->facts);
+	return memory <= 24 ? 2 : memory <= 48 ? 4 : memory <= 96 ? 6 : memory <= 128 ? 8 : 12;
+}
+
+/* So few at once that each still gets about ROUTE_DECODE_FLOOR; from the registered rate, as the observed one falls with load.
+ */
+static uint32_t quality_places(const struct route_node_facts *facts, uint32_t base)
+{
+	if (facts->static_decode_tps <= 0)
+		return base;
+	double quality = 1;
+	if (facts->static_decode_tps > ROUTE_DECODE_FLOOR)
+		quality = floor((facts->static_decode_tps / ROUTE_DECODE_FLOOR - 1) / ROUTE_BATCH_SLOWDOWN);
+	quality = quality < 1 ? 1 : quality > base ? base : quality;
+	double places = ceil(quality * QUALITY_OVERCOMMIT);
+	return places < base ? (uint32_t)places : base;
+}
+
+static bool is_full(const struct route_entry *entry)
+{
+	const struct route_node *node = entry->node;
+	uint32_t box = node_places(node);
+	uint32_t reported = entry->slot.max_concurrency;
+	uint32_t load = node->pending;
+	if (reported) {
+		load = route_live_load(entry);
+		if (entry->pending > load)
+			load = entry->pending;
+	}
+	return load >= quality_places(&node->facts, reported ? reported : box) || node->pending >= box;
+}
+
+/* --- tokens (8.1, 8.2) --- */
+
+static void admit_budget(struct route_entry *entry)
+{
+	uint64_t used = route_live_used(entry), potential = route_live_potential(entry);
+	uint64_t visible = used > potential ? used : potential;
+	uint64_t taken = used + less(entry->pending_tokens, visible);
+	entry->capacity_gate = ROUTE_BUDGET;
+	entry->free_tokens = less(entry->slot.budget_max, taken);
+	entry->ceiling_tokens = entry->slot.budget_max;
+}
+
+static uint64_t tokens_in(double room_gb, double kv_bytes)
+{
+	if (room_gb <= 0)
+		return 0;
+	double tokens = room_gb * GIB / kv_bytes;
+	return tokens >= KV_MAX_TOKENS ? ROUTE_UNLIMITED : (uint64_t)tokens;
+}
+
+static void admit_memory(struct route_entry *entry)
+{
+	const struct route_node_facts *facts = &entry->node->facts;
+	double total = total_memory(facts), size = (double)entry->size_bytes / GB;
+	double kv_bytes = entry->slot.kv_bytes_per_token > 0 ? entry->slot.kv_bytes_per_token : KV_BYTES_PER_TOKEN;
+	bool resident = route_resident(entry);
+	entry->capacity_gate = ROUTE_MEMORY;
+	entry->free_tokens = ROUTE_UNLIMITED;
+	entry->ceiling_tokens = ROUTE_UNLIMITED;
+	if (!entry->size_bytes || total <= 0)
+		return;
+	if (!resident && !entry->node->pending) {
+		if (facts->free_for_load_gb >= 0)
+			entry->free_tokens = size * LOAD_PADDING <= facts->free_for_load_gb ? ROUTE_UNLIMITED : 0;
+		else
+			entry->free_tokens = tokens_in(total - size - COLD_HEADROOM_GB, kv_bytes);
+	} else {
+		entry->free_tokens = tokens_in(total - facts->gpu_active_gb - (resident ? 0 : size), kv_bytes);
+	}
+}
+
+uint64_t route_need(const struct route_request *request)
+{
+	return request->prompt_tokens + (request->max_tokens ? request->max_tokens : ROUTE_DEFAULT_OUTPUT);
+}
+
+void route_entry_admit(struct route_entry *entry)
+{
+	if (entry->slot.budget_max)
+		admit_budget(entry);
+	else
+		admit_memory(entry);
+}
+
+static bool too_large(const struct route_entry *entry)
+{
+	double total = total_memory(&entry->node->facts);
+	if (route_resident(entry) || !entry->size_bytes || total <= 0)
+		return false;
+	return TOO_LARGE_FACTOR * (double)entry->size_bytes / GB > total;
+}
+
+/* --- the predicate: the gates that do not depend on the request, then those that do --- */
+
+static enum route_gate trust_gate(const struct route_policy *policy, const struct route_entry *entry, bool own, uint64_t now_us)
+{
+	const struct route_node_facts *facts = &entry->node->facts;
+	if (entry->cool_until_us > now_us)
+		return ROUTE_COOLING;
+	if (!facts->connected_ok)
+		return ROUTE_OFFLINE;
+	if (facts->untrusted)
+		return ROUTE_UNTRUSTED;
+	if (facts->private_only && !own)
+		return ROUTE_PRIVATE_ONLY;
+	if (facts->trust < policy->min_trust && !own)
+		return ROUTE_TRUST_FLOOR;
+	if (!facts->runtime_verified)
+		return ROUTE_RUNTIME;
+	if (!facts->private_text || !facts->posture_verified)
+		return ROUTE_PRIVATE_TEXT;
+	if (!facts->last_challenge_us || facts->last_challenge_us + policy->challenge_max_age_us < now_us)
+		return ROUTE_STALE_CHALLENGE;
+	if (entry->template_broken)
+		return ROUTE_TEMPLATE;
+	return ROUTE_OK;
+}
+
+static enum route_gate shape_gate(const struct route_entry *entry, const struct route_request *request)
+{
+	if (request->tools && !entry->tools_ok)
+		return ROUTE_VERSION_FLOOR;
+	if (request->vision && !entry->vision)
+		return ROUTE_VISION;
+	return ROUTE_OK;
+}
+
+static enum route_gate load_gate(const struct route_entry *entry)
+{
+	if (entry->slot.state == ROUTE_SLOT_CRASHED || entry->slot.state == ROUTE_SLOT_RELOADING)
+		return ROUTE_SLOT_DOWN;
+	if (is_full(entry))
+		return ROUTE_CONCURRENCY;
+	if (entry->node->facts.thermal >= 3)
+		return ROUTE_THERMAL;
+	if (too_large(entry))
+		return ROUTE_TOO_LARGE;
+	return ROUTE_OK;
+}
+
+static enum route_gate size_gate(const struct route_entry *entry, const struct route_request *request)
+{
+	return route_need(request) > entry->free_tokens ? (enum route_gate)entry->capacity_gate : ROUTE_OK;
+}
+
+static enum route_gate caller_gate(const struct route_node *node, const struct route_request *request, bool own)
+{
+	if (request->own_only && !own)
+		return ROUTE_NOT_OWNED;
+	if (request->serials) {
+		struct str serial = node->facts.serial;
+		bool allowed = false;
+		for (size_t i = 0; serial.len && i < request->serial_count && !allowed; i++)
+			allowed = str_eq(request->serials[i], serial);
+		if (!allowed)
+			return ROUTE_SERIAL;
+	}
+	for (size_t i = 0; i < request->excluded_count; i++)
+		if (request->excluded[i] == node)
+			return ROUTE_EXCLUDED;
+	return ROUTE_OK;
+}
+
+enum route_gate route_standing_gate(const struct route_fleet *fleet, const struct route_entry *entry, bool own)
+{
+	enum route_gate gate = trust_gate(&fleet->policy, entry, own, fleet->now_us);
+	return gate ? gate : load_gate(entry);
+}
+
+enum route_gate route_request_gate(const struct route_entry *entry, const struct route_request *request)
+{
+	enum route_gate gate = caller_gate(entry->node, request, false);
+	if (!gate)
+		gate = shape_gate(entry, request);
+	return gate ? gate : size_gate(entry, request);
+}
+
+enum route_gate route_check(const struct route_fleet *fleet, const struct route_node *node, const struct route_request *request,
+                            uint64_t now_us)
+{
+	bool own = request->caller_account.len && node->owner && str_is(request->caller_account, node->owner->account);
+	enum route_gate gate = caller_gate(node, request, own);
+	if (gate)
+		return gate;
+	const struct route_model *model = route_model_find(fleet, request->model);
+	const struct route_entry *entry = model ? route_node_entry(node, model) : NULL;
+	if (!entry)
+		return ROUTE_NOT_SERVING;
+	gate = trust_gate(&fleet->policy, entry, own, now_us);
+	if (!gate)
+		gate = shape_gate(entry, request);
+	if (!gate)
+		gate = load_gate(entry);
+	return gate ? gate : size_gate(entry, request);
+}

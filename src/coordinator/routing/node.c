@@ -1,0 +1,418 @@
+/* What the fleet tells about its nodes, and how that reaches the index. */
+#include <stdlib.h>
+
+#include "coordinator/routing/routing_internal.h"
+
+struct route_fleet *route_fleet_new(const struct route_policy *policy)
+{
+	struct route_fleet *fleet = calloc(1, sizeof *fleet);
+	if (!fleet)
+		return NULL;
+	fleet->policy = *policy;
+	if (!fleet->policy.challenge_max_age_us)
+		fleet->policy.challenge_max_age_us = ROUTE_CHALLENGE_US;
+	fleet->random = policy->seed;
+	map_init(&fleet->models);
+	map_init(&fleet->owners);
+	map_init(&fleet->serials);
+	list_init(&fleet->fresh);
+	list_init(&fleet->cooling);
+	list_init(&fleet->all_nodes);
+	list_init(&fleet->spare_reservations);
+	return fleet;
+}
+
+void route_fleet_free(struct route_fleet *fleet)
+{
+	if (!fleet)
+		return;
+	for (struct list_link *link; (link = list_first(&fleet->all_nodes));)
+		route_node_remove(fleet, LIST_OF(link, struct route_node, all));
+	for (struct list_link *link; (link = list_pop_front(&fleet->spare_reservations));)
+		free(LIST_OF(link, struct route_reservation, link));
+	for (size_t i = 0; i < fleet->family_count; i++)
+		free(fleet->families[i]);
+	free(fleet->families);
+	free(fleet->sorted);
+	map_free(&fleet->models);
+	map_free(&fleet->owners);
+	map_free(&fleet->serials);
+	free(fleet);
+}
+
+/* --- an entry changed --- */
+
+static void count(struct route_model *model, const struct route_shown *shown, int sign)
+{
+	if (!shown->counted)
+		return;
+	uint32_t one = sign > 0 ? 1 : UINT32_MAX; /* adding UINT32_MAX takes one away */
+	model->by_gate[shown->gate] += one;
+	if (!shown->shown)
+		return;
+	model->shown += one;
+	model->trust[shown->trust] += one;
+	model->routable += shown->routable ? one : 0;
+	model->warm += shown->warm ? one : 0;
+	model->active = sign > 0 ? model->active + shown->active : model->active - shown->active;
+}
+
+static struct route_shown contribution(const struct route_entry *entry)
+{
+	const struct route_node_facts *facts = &entry->node->facts;
+	return (struct route_shown){
+	    .counted = true,
+	    .shown = facts->connected_ok && !facts->untrusted && !facts->private_only,
+	    .routable = entry->gate == ROUTE_OK || entry->gate == ROUTE_CONCURRENCY,
+	    .warm = route_resident(entry),
+	    .trust = (uint8_t)facts->trust,
+	    .gate = entry->gate,
+	    .active = entry->queue,
+	};
+}
+
+void route_entry_refresh(struct route_fleet *fleet, struct route_entry *entry)
+{
+	count(entry->model, &entry->counted, -1);
+	route_entry_price(entry);
+	route_entry_admit(entry);
+	entry->tools_ok = entry->node->facts.tools_ok;
+	entry->gate = (uint8_t)route_standing_gate(fleet, entry, false);
+	entry->counted = contribution(entry);
+	count(entry->model, &entry->counted, 1);
+	route_index_place(entry);
+}
+
+void route_node_refresh(struct route_fleet *fleet, struct route_node *node)
+{
+	for (uint32_t i = 0; i < node->entry_count; i++)
+		route_entry_refresh(fleet, node->entries[i]);
+}
+
+/* --- time --- */
+
+static struct route_node *expired_node(struct route_fleet *fleet)
+{
+	struct list_link *link = list_first(&fleet->fresh);
+	struct route_node *node = link ? LIST_OF(link, struct route_node, fresh) : NULL;
+	return node && node->facts.last_challenge_us + fleet->policy.challenge_max_age_us < fleet->now_us ? node : NULL;
+}
+
+static struct route_entry *cooled_entry(struct route_fleet *fleet)
+{
+	struct list_link *link = list_first(&fleet->cooling);
+	struct route_entry *entry = link ? LIST_OF(link, struct route_entry, cooling) : NULL;
+	return entry && entry->cool_until_us <= fleet->now_us ? entry : NULL;
+}
+
+void route_advance(struct route_fleet *fleet, uint64_t now_us)
+{
+	if (now_us <= fleet->now_us)
+		return;
+	fleet->now_us = now_us;
+	for (struct route_node *node; (node = expired_node(fleet));) {
+		list_remove(&fleet->fresh, &node->fresh);
+		route_node_refresh(fleet, node);
+	}
+	for (struct route_entry *entry; (entry = cooled_entry(fleet));) {
+		list_remove(&fleet->cooling, &entry->cooling);
+		entry->cool_until_us = 0;
+		route_entry_refresh(fleet, entry);
+	}
+}
+
+/* Keeps fleet->fresh in order of time; a new challenge is nearly always the latest. */
+static void note_challenge(struct route_fleet *fleet, struct route_node *node)
+{
+	uint64_t at_us = node->facts.last_challenge_us;
+	list_remove(&fleet->fresh, &node->fresh);
+	if (!at_us || at_us + fleet->policy.challenge_max_age_us < fleet->now_us)
+		return;
+	struct list_link *before = &fleet->fresh.head;
+	while (before->prev != &fleet->fresh.head &&
+	       LIST_OF(before->prev, struct route_node, fresh)->facts.last_challenge_us > at_us)
+		before = before->prev;
+	list_insert_before(&fleet->fresh, before, &node->fresh);
+}
+
+/* --- nodes --- */
+
+struct route_node *route_node_add(struct route_fleet *fleet, void *user)
+{
+	struct route_node *node = calloc(1, sizeof *node);
+	if (!node)
+		return NULL;
+	node->user = user;
+	node->facts.free_for_load_gb = -1;
+	list_init(&node->reservations);
+	list_push_back(&fleet->all_nodes, &node->all);
+	return node;
+}
+
+void *route_node_user(const struct route_node *node)
+{
+	return node->user;
+}
+
+uint32_t route_node_pending(const struct route_node *node)
+{
+	return node->pending;
+}
+
+void route_node_facts(const struct route_node *node, struct route_node_facts *out)
+{
+	*out = node->facts;
+}
+
+static void leave_owner(struct route_fleet *fleet, struct route_node *node)
+{
+	struct route_owner *owner = node->owner;
+	node->owner = NULL;
+	if (!owner)
+		return;
+	list_remove(&owner->nodes, &node->owned);
+	if (owner->nodes.count)
+		return;
+	map_remove(&fleet->owners, str_of(owner->account));
+	free(owner);
+}
+
+static struct route_owner *owner_get(struct route_fleet *fleet, struct str account)
+{
+	struct route_owner *owner = map_get(&fleet->owners, account);
+	if (owner)
+		return owner;
+	owner = calloc(1, sizeof *owner + account.len + 1);
+	if (!owner)
+		return NULL;
+	memcpy(owner->account, account.at, account.len);
+	list_init(&owner->nodes);
+	if (map_put(&fleet->owners, (struct str){owner->account, account.len}, owner, NULL)) {
+		free(owner);
+		return NULL;
+	}
+	return owner;
+}
+
+enum db_err route_node_set_owner(struct route_fleet *fleet, struct route_node *node, struct str account)
+{
+	leave_owner(fleet, node);
+	if (!account.len)
+		return DB_OK;
+	node->owner = owner_get(fleet, account);
+	if (!node->owner)
+		return DB_E_NOMEM;
+	list_push_back(&node->owner->nodes, &node->owned);
+	return DB_OK;
+}
+
+static void set_serial(struct route_fleet *fleet, struct route_node *node, struct str serial)
+{
+	if (node->serial && str_is(serial, node->serial))
+		return;
+	if (node->serial && map_get(&fleet->serials, str_of(node->serial)) == node)
+		map_remove(&fleet->serials, str_of(node->serial));
+	free(node->serial);
+	node->serial = serial.len ? strndup(serial.at, serial.len) : NULL;
+	if (node->serial)
+		(void)map_put(&fleet->serials, str_of(node->serial), node, NULL); /* the newest of two is the one that stays */
+}
+
+/* Chip families are few words; the table ends at a bound so that strangers cannot fill it. */
+static uint16_t family_of(struct route_fleet *fleet, struct str family)
+{
+	for (size_t i = 0; i < fleet->family_count; i++)
+		if (str_is(family, fleet->families[i]))
+			return (uint16_t)(i + 1);
+	if (!family.len || fleet->family_count == ROUTE_MAX_FAMILIES)
+		return 0;
+	char **grown = realloc(fleet->families, (fleet->family_count + 1) * sizeof *grown);
+	if (!grown)
+		return 0;
+	fleet->families = grown;
+	fleet->families[fleet->family_count] = strndup(family.at, family.len);
+	return fleet->families[fleet->family_count] ? (uint16_t)++fleet->family_count : 0;
+}
+
+void route_node_set_facts(struct route_fleet *fleet, struct route_node *node, const struct route_node_facts *facts)
+{
+	uint16_t family = node->family;
+	if (!node->family || !str_is(facts->chip_family, fleet->families[node->family - 1]))
+		family = family_of(fleet, facts->chip_family);
+	struct str serial = facts->serial;
+	node->facts = *facts;
+	node->family = family;
+	node->facts.chip_family = family ? str_of(fleet->families[family - 1]) : STR_NONE;
+	set_serial(fleet, node, serial);
+	node->facts.serial = str_of(node->serial);
+	note_challenge(fleet, node);
+	route_node_refresh(fleet, node);
+}
+
+/* --- models of a node --- */
+
+static struct route_entry *find_entry(struct route_entry *const *entries, size_t entry_count, const struct route_model *model)
+{
+	for (size_t i = 0; i < entry_count; i++)
+		if (entries[i]->model == model)
+			return entries[i];
+	return NULL;
+}
+
+struct route_entry *route_node_entry(const struct route_node *node, const struct route_model *model)
+{
+	return find_entry(node->entries, node->entry_count, model);
+}
+
+size_t route_node_models(const struct route_node *node, struct str *out, size_t max)
+{
+	for (uint32_t i = 0; i < node->entry_count && i < max; i++)
+		out[i] = (struct str){node->entries[i]->model->id, node->entries[i]->model->id_len};
+	return node->entry_count;
+}
+
+static struct route_entry *entry_new(struct route_fleet *fleet, struct route_node *node, struct str id)
+{
+	struct route_model *model = route_model_get(fleet, id);
+	struct route_entry *entry = model ? calloc(1, sizeof *entry) : NULL;
+	if (!entry) {
+		if (model && !model->entries++)
+			route_model_unref(fleet, model);
+		return NULL;
+	}
+	model->entries++;
+	entry->model = model;
+	entry->node = node;
+	entry->rank = ROUTE_UNRANKED;
+	return entry;
+}
+
+static void entry_free(struct route_fleet *fleet, struct route_entry *entry)
+{
+	LIST_EACH (link, &entry->node->reservations) {
+		struct route_reservation *reservation = LIST_OF(link, struct route_reservation, link);
+		if (reservation->entry == entry)
+			reservation->entry = NULL;
+	}
+	count(entry->model, &entry->counted, -1);
+	route_index_remove(entry);
+	list_remove(&fleet->cooling, &entry->cooling);
+	route_model_unref(fleet, entry->model);
+	free(entry);
+}
+
+static void entry_describe(struct route_entry *entry, const struct route_model_facts *facts)
+{
+	entry->size_bytes = facts->size_bytes;
+	entry->vision = facts->vision;
+	entry->template_broken = facts->template_render_ok == 0;
+	entry->model->size_bytes = facts->size_bytes;
+}
+
+enum db_err route_node_set_models(struct route_fleet *fleet, struct route_node *node, const struct route_model_facts *models,
+                                  size_t model_count)
+{
+	if (model_count > ROUTE_MAX_NODE_MODELS)
+		return DB_E_LIMIT;
+	for (size_t i = 0; i < model_count; i++)
+		if (!models[i].id.len || models[i].id.len >= ROUTE_MODEL_SIZE)
+			return DB_E_LIMIT;
+	struct route_entry **entries = model_count ? calloc(model_count, sizeof(struct route_entry *)) : NULL;
+	if (model_count && !entries)
+		return DB_E_NOMEM;
+	uint32_t kept = 0;
+	for (size_t i = 0; i < model_count; i++) {
+		const struct route_model *model = route_model_find(fleet, models[i].id);
+		struct route_entry *named_before = model ? find_entry(entries, kept, model) : NULL;
+		struct route_entry *entry = model ? route_node_entry(node, model) : NULL;
+		if (!entry && !named_before)
+			entry = entry_new(fleet, node, models[i].id);
+		if (!entry || named_before)
+			continue; /* without memory the node serves what there was room for */
+		entry_describe(entry, &models[i]);
+		entries[kept++] = entry;
+	}
+	for (uint32_t i = 0; i < node->entry_count; i++)
+		if (!find_entry(entries, kept, node->entries[i]->model))
+			entry_free(fleet, node->entries[i]);
+	free(node->entries);
+	node->entries = entries;
+	node->entry_count = kept;
+	route_node_refresh(fleet, node);
+	return DB_OK;
+}
+
+/* --- heartbeats --- */
+
+enum db_err route_node_set_slot(struct route_fleet *fleet, struct route_node *node, struct str model_id,
+                                const struct route_slot *slot)
+{
+	struct route_model *model = route_model_find(fleet, model_id);
+	struct route_entry *entry = model ? route_node_entry(node, model) : NULL;
+	if (!entry)
+		return DB_E_NOT_FOUND;
+	entry->slot = *slot;
+	entry->beat = node->beat + 1;
+	if (slot->load_time_ms)
+		entry->load_time_ms = slot->load_time_ms;
+	if (slot->decode_tps > 0)
+		route_rates_add(model, node->family, slot->decode_tps);
+	return DB_OK;
+}
+
+void route_node_heartbeat_done(struct route_fleet *fleet, struct route_node *node)
+{
+	node->beat++;
+	node->budgets = false;
+	for (uint32_t i = 0; i < node->entry_count; i++) {
+		struct route_entry *entry = node->entries[i];
+		if (entry->beat != node->beat)
+			entry->slot = (struct route_slot){.state = ROUTE_SLOT_COLD};
+		entry->released = 0;
+		entry->released_tokens = 0;
+		node->budgets |= entry->slot.budget_max > 0;
+	}
+	route_node_refresh(fleet, node);
+}
+
+/* --- cool-downs --- */
+
+static void cool(struct route_fleet *fleet, struct route_entry *entry, uint64_t until_us)
+{
+	list_remove(&fleet->cooling, &entry->cooling);
+	entry->cool_until_us = until_us;
+	if (until_us > fleet->now_us) {
+		struct list_link *before = &fleet->cooling.head;
+		while (before->prev != &fleet->cooling.head &&
+		       LIST_OF(before->prev, struct route_entry, cooling)->cool_until_us > until_us)
+			before = before->prev;
+		list_insert_before(&fleet->cooling, before, &entry->cooling);
+	}
+	route_entry_refresh(fleet, entry);
+}
+
+void route_node_cool(struct route_fleet *fleet, struct route_node *node, struct str model_or_empty, uint64_t until_us)
+{
+	for (uint32_t i = 0; i < node->entry_count; i++) {
+		struct route_entry *entry = node->entries[i];
+		if (!model_or_empty.len || str_eq((struct str){entry->model->id, entry->model->id_len}, model_or_empty))
+			cool(fleet, entry, until_us);
+	}
+}
+
+void route_node_remove(struct route_fleet *fleet, struct route_node *node)
+{
+	for (struct list_link *link; (link = list_pop_front(&node->reservations));) {
+		struct route_reservation *reservation = LIST_OF(link, struct route_reservation, link);
+		reservation->node = NULL;
+		reservation->entry = NULL;
+	}
+	for (uint32_t i = 0; i < node->entry_count; i++)
+		entry_free(fleet, node->entries[i]);
+	free(node->entries);
+	list_remove(&fleet->fresh, &node->fresh);
+	list_remove(&fleet->all_nodes, &node->all);
+	leave_owner(fleet, node);
+	set_serial(fleet, node, STR_NONE);
+	free(node);
+}

@@ -1,0 +1,194 @@
+/* Shapes shared by the files of routing/.
+ *
+ * An entry is one (node, model). What selection needs of it is computed when something about it changes (a heartbeat, a
+ * reservation, a release, trust) and not when a request comes: its cost is linear in the request,
+ *
+ *     cost = base_ms + prompt tokens * prompt_ms + output tokens * output_ms
+ *
+ * so that entries of about the same two slopes form a class, and each class is a heap ordered by base_ms. The best entry for
+ * a request is near the head of one of the classes (routing 23). */
+#ifndef COORDINATOR_ROUTING_INTERNAL_H
+#define COORDINATOR_ROUTING_INTERNAL_H
+
+#include "coordinator/routing/routing.h"
+#include "core/map.h"
+
+#define ROUTE_TIE_MS         3000.0 /* costs this close are alike (routing 7, selection) */
+#define ROUTE_BATCH_SLOWDOWN 0.27   /* rate(b) = solo / (1 + 0.27 b) */
+#define ROUTE_DECODE_FLOOR   15.0   /* tokens/s below which a newcomer is not welcome while others can take it */
+#define ROUTE_DEFAULT_OUTPUT 256    /* tokens, when nothing is known about an answer's length */
+#define ROUTE_UNRANKED       UINT32_MAX
+#define ROUTE_UNLIMITED      UINT64_MAX
+#define ROUTE_CLASS_FULL     0 /* entries that only lack a free place: known, but not offered */
+#define ROUTE_RATE_SAMPLES   50
+#define ROUTE_MAX_FAMILIES   64
+#define ROUTE_ARITY          4    /* of the heaps */
+#define ROUTE_LOOK           4    /* near-ties compared exactly */
+#define ROUTE_PROBES         32   /* entries looked at in order of cost */
+#define ROUTE_SCAN           1024 /* and then in no order */
+#define ROUTE_CHALLENGE_US   (16ull * 60 * 1000000)
+
+/* Fleet-wide observed decode rates of one model on one chip family: the last 50, and their median (routing 7). */
+struct route_rates {
+	uint16_t family;
+	uint8_t count, next;
+	float ring[ROUTE_RATE_SAMPLES], sorted[ROUTE_RATE_SAMPLES];
+};
+
+struct route_rank {
+	double key; /* its base_ms */
+	struct route_entry *entry;
+};
+
+struct route_class {
+	struct route_rank *heap; /* 4-ary, smallest key first */
+	uint32_t len, cap;
+	uint16_t bucket;
+	double prompt_ms, output_ms; /* no entry of the class has smaller slopes */
+};
+
+struct route_model {
+	struct route_class *classes; /* [ROUTE_CLASS_FULL] always exists */
+	uint32_t class_count, class_cap;
+	struct route_rates **rates;
+	uint32_t rate_count;
+	uint32_t entries; /* nodes that advertise it; 0 = the model is forgotten */
+	/* Kept up to date by route_entry_refresh. Private nodes are not shown. */
+	uint32_t shown, routable, warm, trust[ROUTE_TRUST_HARDWARE + 1];
+	uint64_t active;
+	uint32_t by_gate[ROUTE_GATES]; /* of every entry */
+	uint64_t size_bytes;
+	size_t id_len;
+	char id[];
+};
+
+/* What an entry adds to its model's counts. */
+struct route_shown {
+	bool shown, routable, warm, counted;
+	uint8_t trust, gate;
+	uint32_t active;
+};
+
+struct route_entry {
+	/* read by selection */
+	double base_ms, prompt_ms, output_ms;
+	double decode_tps;    /* effective rate (routing 7, E) */
+	uint64_t free_tokens; /* prompt + max of the largest request that is admitted now */
+	struct route_node *node;
+	uint32_t queue; /* effective queue (routing 7) */
+	uint32_t rank;  /* position in its class's heap, or ROUTE_UNRANKED */
+	uint16_t class, bucket;
+	uint8_t gate;            /* enum route_gate: the first that fails whatever the request, or ROUTE_OK */
+	uint8_t capacity_gate;   /* ROUTE_BUDGET or ROUTE_MEMORY: what a request above free_tokens runs into */
+	uint64_t ceiling_tokens; /* of the largest request that waiting could help */
+	bool vision, tools_ok, cold, slow;
+	/* changed by facts */
+	bool template_broken;
+	uint32_t beat; /* heartbeat that told the slot */
+	struct route_model *model;
+	uint64_t size_bytes;
+	struct route_slot slot;
+	uint64_t load_time_ms; /* last reported, 0 = never */
+	uint64_t cool_until_us;
+	struct list_link cooling;
+	/* reservations */
+	uint32_t pending;
+	uint64_t pending_tokens;   /* prompt + max */
+	uint64_t pending_expected; /* prompt + expected */
+	/* Of reservations that the last heartbeat may have counted and that ended since. */
+	uint32_t released;
+	uint64_t released_tokens;
+	struct route_shown counted;
+};
+
+struct route_owner {
+	struct list nodes;
+	char account[]; /* the key of fleet->owners */
+};
+
+struct route_node {
+	void *user;
+	struct list_link all;
+	struct list_link fresh; /* in fleet->fresh while the last challenge is young enough */
+	struct route_owner *owner;
+	struct list_link owned;
+	struct list reservations;
+	struct route_entry **entries;
+	uint32_t entry_count, pending;
+	uint32_t beat;
+	bool budgets; /* some slot reports a token budget */
+	uint16_t family;
+	char *serial;                  /* the key of fleet->serials, or NULL */
+	struct route_node_facts facts; /* its strings point at `serial` and at the fleet's interned families */
+};
+
+struct route_reservation {
+	struct list_link link; /* in its node */
+	struct route_node *node;
+	struct route_entry *entry; /* NULL when the node stopped serving the model */
+	uint64_t tokens, expected;
+	uint32_t beat; /* node's heartbeat count when it was made */
+};
+
+struct route_candidate {
+	struct route_entry *entry;
+	double cost;
+};
+
+struct route_fleet {
+	struct route_policy policy;
+	uint64_t now_us; /* the latest that was told */
+	uint64_t random;
+	struct map models, owners, serials;
+	struct route_model **sorted; /* by id, for views */
+	size_t model_count, model_cap;
+	struct list all_nodes;
+	struct list fresh;   /* nodes, oldest challenge first */
+	struct list cooling; /* entries, first to end first */
+	char **families;
+	size_t family_count;
+	struct list spare_reservations;
+	struct route_candidate candidates[ROUTE_LOOK + ROUTE_PROBES + 2 * ROUTE_SCAN];
+};
+
+/* index.c */
+struct route_model *route_model_get(struct route_fleet *fleet, struct str id); /* makes it; NULL when out of memory */
+struct route_model *route_model_find(const struct route_fleet *fleet, struct str id);
+void route_model_unref(struct route_fleet *fleet, struct route_model *model);
+/* Entries of the same bucket have nearly the same slopes. */
+uint16_t route_bucket(double prompt_ms, double output_ms);
+void route_index_place(struct route_entry *entry); /* into the heap that it belongs to now */
+void route_index_remove(struct route_entry *entry);
+
+/* rates.c */
+void route_rates_add(struct route_model *model, uint16_t family, double tps);
+double route_rates_median(const struct route_model *model, uint16_t family); /* 0 = no samples */
+
+/* cost.c */
+void route_entry_price(struct route_entry *entry); /* base, slopes, queue, slow */
+double route_entry_ttft(const struct route_entry *entry, const struct route_request *request);
+uint64_t route_expected(const struct route_request *request);
+double route_static_decode(const struct route_node_facts *facts);
+
+/* gate.c */
+uint64_t route_need(const struct route_request *request);       /* tokens that admission counts for it */
+uint32_t route_live_load(const struct route_entry *entry);      /* running + waiting, less what ended since */
+uint64_t route_live_used(const struct route_entry *entry);      /* budget used + queued, likewise */
+uint64_t route_live_potential(const struct route_entry *entry); /* max_tokens_potential, likewise */
+void route_entry_admit(struct route_entry *entry);              /* free_tokens, ceiling_tokens, capacity_gate */
+enum route_gate route_standing_gate(const struct route_fleet *fleet, const struct route_entry *entry, bool own);
+/* The rest of the predicate, for an entry whose standing gate is open or only full, and a request that anyone may serve. */
+enum route_gate route_request_gate(const struct route_entry *entry, const struct route_request *request);
+
+/* node.c */
+void route_entry_refresh(struct route_fleet *fleet, struct route_entry *entry);
+void route_node_refresh(struct route_fleet *fleet, struct route_node *node);
+void route_advance(struct route_fleet *fleet, uint64_t now_us); /* time passes: freshness and cool-downs end */
+struct route_entry *route_node_entry(const struct route_node *node, const struct route_model *model);
+
+static inline bool route_resident(const struct route_entry *entry)
+{
+	return entry->slot.state == ROUTE_SLOT_IDLE || entry->slot.state == ROUTE_SLOT_RUNNING;
+}
+
+#endif

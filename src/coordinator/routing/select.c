@@ -1,0 +1,360 @@
+/* Choosing a node and reserving on it. */
+#include <stdlib.h>
+
+#include "coordinator/routing/routing_internal.h"
+
+static uint64_t random_next(struct route_fleet *fleet)
+{
+	uint64_t z = fleet->random += 0x9e3779b97f4a7c15u; /* splitmix64 */
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+	return z ^ (z >> 31);
+}
+
+/* --- candidates: entries that passed every gate --- */
+
+struct search {
+	struct route_fleet *fleet;
+	const struct route_request *request;
+	struct route_decision *decision;
+	double prompt, output; /* tokens */
+	size_t count;          /* of fleet->candidates */
+	size_t fast;           /* of them, those fast enough for a newcomer */
+	double best;           /* lowest cost of a fast one, or of any while there is none */
+};
+
+static double entry_cost(const struct search *s, const struct route_entry *entry)
+{
+	return entry->base_ms + s->prompt * entry->prompt_ms + s->output * entry->output_ms;
+}
+
+static void consider(struct search *s, struct route_entry *entry)
+{
+	double cost = entry_cost(s, entry);
+	bool leads = s->fast ? !entry->slow && cost < s->best : !entry->slow || !s->count || cost < s->best;
+	if (leads)
+		s->best = cost;
+	s->fast += !entry->slow;
+	s->fleet->candidates[s->count++] = (struct route_candidate){entry, cost};
+}
+
+static void probe(struct search *s, struct route_entry *entry)
+{
+	enum route_gate gate = route_request_gate(entry, s->request);
+	if (gate == ROUTE_OK)
+		consider(s, entry);
+	else
+		s->decision->by_gate[gate]++;
+}
+
+/* Routing 7, selection: the cheapest; of those alike the least busy; of those equally busy any. */
+static struct route_entry *choose(const struct search *s)
+{
+	const struct route_entry *best = NULL;
+	uint64_t ties = 0;
+	for (size_t i = 0; i < s->count; i++) {
+		const struct route_candidate *candidate = &s->fleet->candidates[i];
+		const struct route_entry *entry = candidate->entry;
+		if ((s->fast && entry->slow) || candidate->cost > s->best + ROUTE_TIE_MS)
+			continue;
+		int order = -1;
+		if (best)
+			order = (entry->queue > best->queue) - (entry->queue < best->queue);
+		if (best && !order)
+			order = (entry->node->pending > best->node->pending) - (entry->node->pending < best->node->pending);
+		if (order < 0)
+			ties = 0;
+		if (order < 0 || (order == 0 && random_next(s->fleet) % (ties + 1) == 0))
+			best = entry;
+		if (order <= 0)
+			ties++;
+	}
+	return (struct route_entry *)best;
+}
+
+/* --- walking the classes of a model --- */
+
+struct place {
+	double at_least; /* no entry at or below this place of the heap costs less */
+	struct route_class *class;
+	uint32_t rank;
+};
+
+#define FRONTIER_MAX 512 /* classes of a model and what ROUTE_PROBES steps add */
+
+struct frontier {
+	size_t count;
+	struct place at[FRONTIER_MAX];
+};
+
+static double slope_ms(const struct search *s, const struct route_class *class)
+{
+	return s->prompt * class->prompt_ms + s->output * class->output_ms;
+}
+
+static void frontier_add(struct frontier *frontier, const struct search *s, struct route_class *class, uint32_t rank)
+{
+	if (rank >= class->len || frontier->count == FRONTIER_MAX)
+		return;
+	frontier->at[frontier->count++] = (struct place){class->heap[rank].key + slope_ms(s, class), class, rank};
+}
+
+static size_t frontier_best(const struct frontier *frontier)
+{
+	size_t best = 0;
+	for (size_t i = 1; i < frontier->count; i++)
+		if (frontier->at[i].at_least < frontier->at[best].at_least)
+			best = i;
+	return best;
+}
+
+/* Any entry of the class whose cost may be within `limit`: a random place, or the nearest above it that is. All alike, all are
+ * drawn alike. */
+static struct route_entry *draw(struct search *s, const struct route_class *class, uint32_t rank, double limit)
+{
+	while (rank && class->heap[rank].key + slope_ms(s, class) > limit)
+		rank = (rank - 1) / ROUTE_ARITY;
+	return class->heap[rank].entry;
+}
+
+/* Looks at some of those that are about as cheap as the cheapest may be. `heads` are the heads of the classes. */
+static void search_ties(struct search *s, const struct frontier *heads)
+{
+	double limit = heads->at[frontier_best(heads)].at_least + ROUTE_TIE_MS;
+	uint64_t tied = 0;
+	for (size_t i = 0; i < heads->count; i++)
+		tied += heads->at[i].at_least <= limit ? heads->at[i].class->len : 0;
+	struct route_entry *drawn[ROUTE_LOOK];
+	for (int look = 0; look < ROUTE_LOOK; look++) {
+		uint64_t pick = random_next(s->fleet) % tied;
+		size_t i = 0;
+		while (heads->at[i].at_least > limit || pick >= heads->at[i].class->len) {
+			pick -= heads->at[i].at_least > limit ? 0 : heads->at[i].class->len;
+			i++;
+		}
+		drawn[look] = draw(s, heads->at[i].class, (uint32_t)pick, limit);
+		__builtin_prefetch(drawn[look]); /* in a large fleet each is a cache miss: let them overlap */
+	}
+	for (int look = 0; look < ROUTE_LOOK; look++)
+		probe(s, drawn[look]);
+}
+
+/* Looks at the cheapest first, as far as ROUTE_PROBES, until one is eligible and fast enough. */
+static void search_ranked(struct search *s, struct frontier *frontier)
+{
+	for (int probes = 0; probes < ROUTE_PROBES && frontier->count && !s->fast; probes++) {
+		size_t best = frontier_best(frontier);
+		struct place place = frontier->at[best];
+		frontier->at[best] = frontier->at[--frontier->count];
+		probe(s, place.class->heap[place.rank].entry);
+		for (uint32_t i = 1; i <= ROUTE_ARITY; i++)
+			frontier_add(frontier, s, place.class, place.rank * ROUTE_ARITY + i);
+	}
+}
+
+/* Nothing among the best would do (a rare shape, a very long prompt): look at more of them in no order. */
+static void search_any(struct search *s, struct route_model *model)
+{
+	uint32_t left = ROUTE_SCAN;
+	memset(s->decision->by_gate, 0, sizeof s->decision->by_gate);
+	s->count = s->fast = 0;
+	for (uint32_t i = ROUTE_CLASS_FULL + 1; i < model->class_count; i++) {
+		const struct route_class *class = &model->classes[i];
+		for (uint32_t rank = 0; rank < class->len && left; rank++, left--)
+			probe(s, class->heap[rank].entry);
+	}
+}
+
+static void search_public(struct search *s, struct route_model *model)
+{
+	struct frontier frontier;
+	frontier.count = 0;
+	for (uint32_t i = ROUTE_CLASS_FULL + 1; i < model->class_count; i++)
+		frontier_add(&frontier, s, &model->classes[i], 0);
+	if (!frontier.count)
+		return;
+	search_ties(s, &frontier);
+	if (!s->fast)
+		search_ranked(s, &frontier);
+	bool cheaper_left = frontier.count && !s->fast && frontier.at[frontier_best(&frontier)].at_least < s->best;
+	if (!s->count || cheaper_left)
+		search_any(s, model);
+}
+
+/* --- nodes that are named by the request: by serial, or as the caller's own --- */
+
+static void check_node(struct search *s, struct route_node *node, struct route_model *model)
+{
+	enum route_gate gate = route_check(s->fleet, node, s->request, s->fleet->now_us);
+	if (gate == ROUTE_OK)
+		consider(s, route_node_entry(node, model));
+	else
+		s->decision->by_gate[gate]++;
+}
+
+static void search_serials(struct search *s, struct route_model *model)
+{
+	for (size_t i = 0; i < s->request->serial_count && i < ROUTE_SCAN; i++) {
+		struct route_node *node = map_get(&s->fleet->serials, s->request->serials[i]);
+		if (node)
+			check_node(s, node, model);
+	}
+}
+
+/* The caller's own nodes: all of them, or only those that the public cannot see. */
+static void search_owned(struct search *s, struct route_model *model, bool all)
+{
+	struct route_owner *owner = s->request->caller_account.len ? map_get(&s->fleet->owners, s->request->caller_account) : NULL;
+	uint32_t left = ROUTE_SCAN;
+	if (!owner)
+		return;
+	LIST_EACH (link, &owner->nodes) {
+		struct route_node *node = LIST_OF(link, struct route_node, owned);
+		const struct route_entry *entry = route_node_entry(node, model);
+		if (!left--)
+			return;
+		if (all || (entry && (entry->gate == ROUTE_PRIVATE_ONLY || entry->gate == ROUTE_TRUST_FLOOR)))
+			check_node(s, node, model);
+	}
+}
+
+/* --- nothing found --- */
+
+static bool some_full_node_would_do(struct search *s, const struct route_model *model)
+{
+	const struct route_class *full = &model->classes[ROUTE_CLASS_FULL];
+	for (uint32_t rank = 0; rank < full->len && rank < ROUTE_SCAN; rank++) {
+		enum route_gate gate = route_request_gate(full->heap[rank].entry, s->request);
+		if (gate == ROUTE_OK || gate == ROUTE_BUDGET || gate == ROUTE_MEMORY)
+			return true;
+	}
+	return false;
+}
+
+/* A request that is larger than a node's whole budget does not fit later either. */
+static bool some_busy_node_would_do(struct search *s, const struct route_model *model)
+{
+	uint64_t need = route_need(s->request);
+	uint32_t left = ROUTE_SCAN;
+	for (uint32_t i = ROUTE_CLASS_FULL + 1; i < model->class_count; i++) {
+		const struct route_class *class = &model->classes[i];
+		for (uint32_t rank = 0; rank < class->len && left; rank++, left--) {
+			const struct route_entry *entry = class->heap[rank].entry;
+			enum route_gate gate = route_request_gate(entry, s->request);
+			if ((gate == ROUTE_BUDGET || gate == ROUTE_MEMORY) && need <= entry->ceiling_tokens)
+				return true;
+		}
+	}
+	return false;
+}
+
+static enum db_err explain_failure(struct search *s, const struct route_model *model)
+{
+	struct route_decision *decision = s->decision;
+	bool named = s->request->serials || s->request->own_only;
+	if (named)
+		return decision->by_gate[ROUTE_CONCURRENCY] || decision->by_gate[ROUTE_BUDGET] || decision->by_gate[ROUTE_MEMORY]
+		           ? DB_E_AGAIN
+		           : DB_E_NOT_FOUND;
+	for (int gate = ROUTE_OK + 1; gate < ROUTE_GATES; gate++)
+		decision->by_gate[gate] += model->by_gate[gate];
+	return some_full_node_would_do(s, model) || some_busy_node_would_do(s, model) ? DB_E_AGAIN : DB_E_NOT_FOUND;
+}
+
+/* --- reservations --- */
+
+static struct route_reservation *reservation_new(struct route_fleet *fleet)
+{
+	struct list_link *link = list_pop_front(&fleet->spare_reservations);
+	if (link)
+		return LIST_OF(link, struct route_reservation, link);
+	return calloc(1, sizeof(struct route_reservation));
+}
+
+static void reserve(struct search *s, struct route_entry *entry, struct route_reservation *reservation)
+{
+	struct route_node *node = entry->node;
+	*reservation = (struct route_reservation){
+	    .node = node,
+	    .entry = entry,
+	    .tokens = route_need(s->request),
+	    .expected = s->request->prompt_tokens + route_expected(s->request),
+	    .beat = node->beat,
+	};
+	list_push_back(&node->reservations, &reservation->link);
+	entry->pending++;
+	entry->pending_tokens += reservation->tokens;
+	entry->pending_expected += reservation->expected;
+	node->pending++;
+	route_node_refresh(s->fleet, node);
+}
+
+void route_release(struct route_fleet *fleet, struct route_reservation *reservation)
+{
+	if (!reservation)
+		return;
+	struct route_node *node = reservation->node;
+	struct route_entry *entry = reservation->entry;
+	if (entry) {
+		entry->pending--;
+		entry->pending_tokens -= reservation->tokens;
+		entry->pending_expected -= reservation->expected;
+		if (reservation->beat != node->beat) {
+			entry->released++;
+			entry->released_tokens += reservation->tokens;
+		}
+	}
+	if (node) {
+		list_remove(&node->reservations, &reservation->link);
+		node->pending--;
+		route_node_refresh(fleet, node);
+	}
+	reservation->node = NULL;
+	reservation->entry = NULL;
+	list_push_front(&fleet->spare_reservations, &reservation->link);
+}
+
+struct route_node *route_reservation_node(const struct route_reservation *reservation)
+{
+	return reservation->node;
+}
+
+enum db_err route_select(struct route_fleet *fleet, const struct route_request *request, uint64_t now_us,
+                         struct route_decision *decision, struct route_reservation **reservation)
+{
+	*decision = (struct route_decision){.ttft_ms = -1};
+	*reservation = NULL;
+	route_advance(fleet, now_us);
+	struct route_model *model = route_model_find(fleet, request->model);
+	if (!model)
+		return DB_E_NOT_FOUND;
+	struct search s = {
+	    .fleet = fleet,
+	    .request = request,
+	    .decision = decision,
+	    .prompt = (double)request->prompt_tokens,
+	    .output = (double)route_expected(request),
+	};
+	decision->considered = model->entries;
+	if (request->serials)
+		search_serials(&s, model);
+	else if (request->own_only)
+		search_owned(&s, model, true);
+	else {
+		search_public(&s, model);
+		search_owned(&s, model, false);
+	}
+	struct route_entry *entry = choose(&s);
+	if (!entry)
+		return explain_failure(&s, model);
+	struct route_reservation *made = reservation_new(fleet);
+	if (!made)
+		return DB_E_NOMEM;
+	decision->node = entry->node;
+	decision->cost_ms = entry_cost(&s, entry);
+	decision->ttft_ms = route_entry_ttft(entry, request);
+	decision->cold = entry->cold;
+	reserve(&s, entry, made);
+	*reservation = made;
+	return DB_OK;
+}

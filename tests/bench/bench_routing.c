@@ -1,0 +1,149 @@
+/* How long a decision with its reservation takes, by size of the fleet: 200 models, two on each node, a tenth of the decisions
+ * in flight at any time. Prints the median of single decisions. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "coordinator/routing/routing.h"
+#include "core/clock.h"
+
+#define MODELS    200
+#define DECISIONS 200000
+#define IN_FLIGHT 512
+
+static uint32_t random_below(uint32_t bound)
+{
+	static uint64_t state = 42;
+	state = state * 6364136223846793005u + 1442695040888963407u;
+	return (uint32_t)((state >> 33) % bound);
+}
+
+static struct str model_name(char out[32], uint32_t model)
+{
+	int len = snprintf(out, 32, "org/model-%u-4bit", model);
+	return (struct str){out, (size_t)len};
+}
+
+static void heartbeat(struct route_fleet *fleet, struct route_node *node, const uint32_t models[2])
+{
+	struct route_node_facts facts;
+	char name[32];
+	route_node_facts(node, &facts);
+	facts.memory_pressure = random_below(100) / 100.0;
+	facts.cpu_usage = random_below(100) / 100.0;
+	route_node_set_facts(fleet, node, &facts);
+	for (int i = 0; i < 2; i++) {
+		struct route_slot slot = {.state = random_below(3) ? ROUTE_SLOT_IDLE : ROUTE_SLOT_COLD,
+		                          .decode_tps = random_below(2) ? 0 : 20 + random_below(60),
+		                          .budget_max = 200000,
+		                          .max_concurrency = 16};
+		(void)route_node_set_slot(fleet, node, model_name(name, models[i]), &slot);
+	}
+	route_node_heartbeat_done(fleet, node);
+}
+
+static struct route_node *add_node(struct route_fleet *fleet, uint32_t models[2])
+{
+	static const double bandwidths[] = {100, 200, 400, 546, 800};
+	static const char *const families[] = {"M1", "M2", "M3", "M4", "M5"};
+	char names[2][32];
+	uint32_t chip = random_below(5);
+	models[0] = random_below(MODELS);
+	models[1] = (models[0] + 1 + random_below(MODELS - 1)) % MODELS;
+	struct route_model_facts advertised[2] = {
+	    {.id = model_name(names[0], models[0]), .size_bytes = 4000000000u, .template_render_ok = -1},
+	    {.id = model_name(names[1], models[1]), .size_bytes = 8000000000u, .template_render_ok = -1},
+	};
+	struct route_node_facts facts = {
+	    .connected_ok = true,
+	    .private_text = true,
+	    .posture_verified = true,
+	    .runtime_verified = true,
+	    .trust = ROUTE_TRUST_HARDWARE,
+	    .last_challenge_us = 1,
+	    .chip_family = str_of(families[chip]),
+	    .tools_ok = true,
+	    .bandwidth_gbs = bandwidths[chip],
+	    .memory_gb = 64,
+	    .has_capacity = true,
+	    .total_memory_gb = 64,
+	    .free_for_load_gb = 48,
+	};
+	struct route_node *node = route_node_add(fleet, NULL);
+	if (node) {
+		(void)route_node_set_models(fleet, node, advertised, 2);
+		route_node_set_facts(fleet, node, &facts);
+		heartbeat(fleet, node, models);
+	}
+	return node;
+}
+
+static int compare(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	return (x > y) - (x < y);
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void decide(uint32_t node_count)
+{
+	struct route_policy policy = {.min_trust = ROUTE_TRUST_HARDWARE, .seed = 7};
+	struct route_fleet *fleet = route_fleet_new(&policy);
+	uint32_t(*models)[2] = calloc(node_count, sizeof *models);
+	struct route_node **nodes = calloc(node_count, sizeof(struct route_node *));
+	uint64_t *times = calloc(DECISIONS, sizeof *times);
+	struct route_reservation *flight[IN_FLIGHT] = {NULL};
+	uint32_t refused = 0, beats = 0;
+	uint64_t beat_ns = 0;
+	if (!fleet || !models || !nodes || !times)
+		exit(1);
+	for (uint32_t i = 0; i < node_count; i++)
+		nodes[i] = add_node(fleet, models[i]);
+	for (uint32_t i = 0; i < DECISIONS; i++) {
+		char name[32];
+		struct route_decision decision;
+		struct route_request request = {.model = model_name(name, random_below(MODELS)),
+		                                .prompt_tokens = 50 + random_below(4000),
+		                                .max_tokens = 4096,
+		                                .expected_tokens = 20 + random_below(1000)};
+		uint32_t place = i % IN_FLIGHT;
+		route_release(fleet, flight[place]);
+		uint64_t start = now_ns();
+		refused += route_select(fleet, &request, 1000, &decision, &flight[place]) != DB_OK;
+		times[i] = now_ns() - start;
+		if (i % 4 == 0) {
+			uint32_t beating = random_below(node_count);
+			uint64_t beat_start = now_ns();
+			heartbeat(fleet, nodes[beating], models[beating]);
+			beat_ns += now_ns() - beat_start;
+			beats++;
+		}
+	}
+	qsort(times, DECISIONS, sizeof *times, compare);
+	printf("bench route_us_%u %.3f us\n", node_count, (double)times[DECISIONS / 2] / 1000);
+	printf("bench route_p99_us_%u %.3f us\n", node_count, (double)times[DECISIONS - DECISIONS / 100] / 1000);
+	printf("bench route_heartbeat_us_%u %.3f us\n", node_count, (double)beat_ns / beats / 1000);
+	if (node_count >= MODELS * 10 && refused)
+		printf("# %u of %u decisions found nobody\n", refused, DECISIONS);
+	for (uint32_t i = 0; i < IN_FLIGHT; i++)
+		route_release(fleet, flight[i]);
+	route_fleet_free(fleet);
+	free(models);
+	free(nodes);
+	free(times);
+}
+
+int main(void)
+{
+	decide(100);
+	decide(1000);
+	decide(10000);
+	decide(100000);
+	return 0;
+}
