@@ -30,11 +30,14 @@ void chat_frame_finish(const struct chat_frame_head *head, uint32_t choice, cons
 void chat_frame_usage(const struct chat_frame_head *head, const struct chat_usage *usage, struct buf *out);
 void chat_frame_done(struct buf *out); /* data: [DONE] */
 
+/* A usage object in the API's shape; `extra` (may be NULL) is another usage object, whose other members are kept. */
+void chat_usage_write(struct json_writer *w, const struct chat_usage *usage, const json_val *extra);
+
 /* --- coordinator side: reading frames --- */
 
 enum chat_frame_kind {
 	CHAT_FRAME_PREAMBLE, /* role only: does not commit (http-api 2.6) */
-	CHAT_FRAME_CONTENT,  /* at least one visible delta */
+	CHAT_FRAME_CONTENT,  /* any other delta */
 	CHAT_FRAME_FINISH,   /* carries a finish_reason (and maybe content) */
 	CHAT_FRAME_USAGE,    /* usage without choices */
 	CHAT_FRAME_WHOLE,    /* one chat.completion object (older providers, non-streamed) */
@@ -52,7 +55,7 @@ struct chat_frame {
 };
 
 /* Reads one opened chunk: "data: {json}" with or without the blank line (the older generation omits it). Several frames in one
- * chunk: call again with *rest until it is empty. DB_E_INVALID when it is not JSON. */
+ * chunk: call again with *rest until it is empty. Values live in the arena. DB_E_INVALID when it is not JSON. */
 enum db_err chat_frame_read(struct str chunk, struct arena *arena, struct chat_frame *out, struct str *rest);
 
 #endif

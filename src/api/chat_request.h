@@ -41,8 +41,11 @@ struct chat_sampling {
 
 enum chat_format { CHAT_FORMAT_TEXT, CHAT_FORMAT_JSON_OBJECT, CHAT_FORMAT_JSON_SCHEMA };
 
+struct chat_edit; /* members of the body that forwarding replaces or drops */
+
 struct chat_request {
-	json_val *root; /* the whole body; owned by the arena */
+	struct str body; /* as given; borrowed from the caller, who keeps it as long as the request */
+	json_val *root;  /* the whole body; owned by the arena */
 	struct str model;
 	bool stream;        /* only a literal true */
 	bool include_usage; /* stream_options.include_usage */
@@ -53,16 +56,23 @@ struct chat_request {
 	const json_val *schema; /* of CHAT_FORMAT_JSON_SCHEMA */
 	bool has_tools;
 	const json_val *messages, *tools, *tool_choice; /* tool_choice NULL = absent */
+	bool has_media;                                 /* an image, video or audio part (http-api 2.2 step 11) */
 	struct str cache_scope;                         /* prompt_cache_key, else user, else empty */
-	uint64_t prompt_estimate_tokens;                /* http-api 2.2 "Token estimates": for routing, never for money */
-	uint64_t prompt_bound_tokens;                   /* billing 4.1: no tokeniser yields more */
+	struct str *serials;                            /* provider_serial and provider_serials, trimmed, each once */
+	size_t serial_count;
+	uint64_t prompt_estimate_tokens; /* http-api 2.2 "Token estimates": for routing, never for money */
+	uint64_t prompt_bound_tokens;    /* billing 4.1: no tokeniser yields more; tools count too */
+	const struct chat_edit *edits;
+	size_t edit_count;
 };
 
-/* Parses and validates a /v1/chat/completions body. On failure fills *error (400, the right param) and returns false. */
+/* Parses and validates a /v1/chat/completions body. On failure fills *error (400, the right param; messages never hold text of
+ * the request) and returns false. A max_tokens below 1 is refused rather than read as absent. */
 bool chat_request_parse(struct str body, struct arena *arena, struct chat_request *out, struct api_error *error);
 
-/* Appends the body to seal for a provider: the same object with `model` replaced by the concrete build id and `max_tokens` set,
- * coordinator-only fields (provider_serial, provider_serials) removed, everything else unchanged and in order. */
+/* Appends the body to seal for a provider: the bytes of the body with `model` replaced by the concrete build id and
+ * `max_tokens` set, tool schemas normalised (http-api 2.5) where they need it, coordinator-only fields (provider_serial,
+ * provider_serials) removed; everything else stands byte for byte and in order. */
 enum db_err chat_request_forward(const struct chat_request *request, struct str build_id, int64_t max_tokens, struct buf *out);
 
 #endif

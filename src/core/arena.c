@@ -1,5 +1,7 @@
 #include "core/arena.h"
 
+#include "core/wipe.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +35,7 @@ struct arena *arena_new(size_t limit_bytes)
 
 static void block_free(struct block *block)
 {
-	explicit_bzero(block->bytes, block->used);
+	wipe(block->bytes, block->used);
 	free(block);
 }
 
@@ -57,7 +59,7 @@ void arena_reset(struct arena *arena)
 		block = older;
 	}
 	if (block) {
-		explicit_bzero(block->bytes, block->used);
+		wipe(block->bytes, block->used);
 		block->used = 0;
 	}
 	arena->newest = block;

@@ -1,5 +1,7 @@
 #include "core/buf.h"
 
+#include "core/wipe.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +16,7 @@ void buf_init(struct buf *buf, size_t max)
 void buf_free(struct buf *buf)
 {
 	if (buf->at) {
-		explicit_bzero(buf->at, buf->cap);
+		wipe(buf->at, buf->cap);
 		free(buf->at);
 	}
 	buf_init(buf, buf->max);
@@ -23,7 +25,7 @@ void buf_free(struct buf *buf)
 void buf_clear(struct buf *buf)
 {
 	if (buf->len > 0)
-		explicit_bzero(buf->at, buf->len);
+		wipe(buf->at, buf->len);
 	buf->len = 0;
 	buf->failed = false;
 }
@@ -51,7 +53,7 @@ enum db_err buf_reserve(struct buf *buf, size_t more)
 		return DB_E_NOMEM;
 	if (buf->at) {
 		memcpy(grown, buf->at, buf->len);
-		explicit_bzero(buf->at, buf->cap);
+		wipe(buf->at, buf->cap);
 		free(buf->at);
 	}
 	buf->at = grown;
@@ -127,7 +129,7 @@ enum db_err buf_printf(struct buf *buf, const char *format, ...)
 	(void)vsnprintf(copy, (size_t)len + 1, format, args);
 	va_end(args);
 	err = buf_append(buf, copy, (size_t)len);
-	explicit_bzero(copy, (size_t)len);
+	wipe(copy, (size_t)len);
 	free(copy);
 	return err;
 }

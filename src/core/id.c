@@ -1,12 +1,13 @@
 #include "core/id.h"
 
 #include "core/encode.h"
+#include "core/wipe.h"
 
 #include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/random.h>
 
 #define POOL_BYTES     4096
 #define GETENTROPY_MAX 256
@@ -22,7 +23,7 @@ static pthread_once_t fork_guard = PTHREAD_ONCE_INIT;
 /* A forked child has only the thread that forked, and must not draw the same bytes as its parent. */
 static void drop_pool(void)
 {
-	explicit_bzero(pool.bytes, sizeof pool.bytes);
+	wipe(pool.bytes, sizeof pool.bytes);
 	pool.left = 0;
 }
 
@@ -53,7 +54,7 @@ void id_random(void *out, size_t len)
 	}
 	uint8_t *from = pool.bytes + POOL_BYTES - pool.left;
 	memcpy(out, from, len);
-	explicit_bzero(from, len);
+	wipe(from, len);
 	pool.left -= len;
 }
 
@@ -94,5 +95,5 @@ void id_hex(char *out, size_t random_bytes)
 		done += part;
 	}
 	out[2 * random_bytes] = '\0';
-	explicit_bzero(raw, sizeof raw);
+	wipe(raw, sizeof raw);
 }

@@ -54,6 +54,18 @@ json_val *json_next(struct json_iter *iter, struct str *key);
  * DB_E_INVALID if a key on the path is given twice. */
 enum db_err json_raw_member(struct str text, const char *const path[], struct str *raw);
 
+/* Members of an object in the text, as they stand there. Meant for text that json_parse accepted: syntax is not checked fully.
+ * Keys come with their quotes and escapes: compare with json_raw_key_is. */
+struct json_raw_iter {
+	const char *at, *end;
+	char separator; /* what must stand before the next member */
+};
+struct json_raw_iter json_raw_iter(struct str text);
+/* DB_OK; DB_E_CLOSED at the end; DB_E_NOT_FOUND when text is no object; DB_E_INVALID when it is broken. */
+enum db_err json_raw_next(struct json_raw_iter *iter, struct str *quoted_key, struct str *value);
+/* Is the quoted JSON string the text `name`? Escapes count as what they stand for. */
+bool json_raw_key_is(struct str quoted, const char *name);
+
 /* --- writing --- */
 
 struct json_writer {

@@ -15,15 +15,16 @@ static bool skip_space(struct cursor *c)
 /* Past the closing quote; c->at stands on the opening one. */
 static bool skip_string(struct cursor *c)
 {
-	for (c->at++; c->at < c->end; c->at++) {
-		if (*c->at == '\\') {
-			if (++c->at == c->end)
-				return false;
-		} else if (*c->at == '"') {
-			c->at++;
+	const char *start = ++c->at;
+	while ((c->at = memchr(c->at, '"', (size_t)(c->end - c->at)))) {
+		size_t backslashes = 0;
+		while (c->at - backslashes > start && c->at[-1 - (ptrdiff_t)backslashes] == '\\')
+			backslashes++;
+		c->at++;
+		if (backslashes % 2 == 0)
 			return true;
-		}
 	}
+	c->at = c->end;
 	return false;
 }
 
@@ -70,15 +71,15 @@ static bool skip_value(struct cursor *c)
 	return c->at > start;
 }
 
-/* Is the quoted JSON string `quoted` the text `key`? Escapes count as what they stand for. */
-static bool key_is(struct str quoted, struct str key)
+bool json_raw_key_is(struct str quoted, const char *name)
 {
+	struct str key = str_of(name);
 	struct str inner = str_sub(quoted, 1, quoted.len - 2);
 	if (!memchr(inner.at, '\\', inner.len))
 		return str_eq(inner, key);
 	struct json_doc *doc = json_parse(quoted, NULL, NULL);
-	struct str name = STR_NONE;
-	bool same = json_as_str(json_root(doc), &name) && str_eq(name, key);
+	struct str unescaped = STR_NONE;
+	bool same = json_as_str(json_root(doc), &unescaped) && str_eq(unescaped, key);
 	json_free(doc);
 	return same;
 }
@@ -101,42 +102,55 @@ static bool take_member(struct cursor *c, struct str *quoted, struct str *value)
 	return true;
 }
 
-static enum db_err find_member(struct str object, struct str key, struct str *found)
+struct json_raw_iter json_raw_iter(struct str text)
 {
-	struct cursor c = {object.at, object.at + object.len};
+	struct json_raw_iter iter = {.at = text.at, .end = text.at + text.len, .separator = '{'};
+	return iter;
+}
+
+enum db_err json_raw_next(struct json_raw_iter *iter, struct str *quoted_key, struct str *value)
+{
+	struct cursor c = {iter->at, iter->end};
 	if (!skip_space(&c))
 		return DB_E_INVALID;
-	if (*c.at++ != '{')
-		return DB_E_NOT_FOUND;
-	if (!skip_space(&c))
+	char separator = *c.at++;
+	bool first = iter->separator == '{';
+	if (separator != iter->separator && (first || separator != '}'))
+		return first ? DB_E_NOT_FOUND : DB_E_INVALID;
+	if (!first && separator == '}')
+		return DB_E_CLOSED;
+	iter->separator = ',';
+	if (first && skip_space(&c) && *c.at == '}')
+		return DB_E_CLOSED;
+	if (!take_member(&c, quoted_key, value))
 		return DB_E_INVALID;
-	if (*c.at == '}')
-		return DB_E_NOT_FOUND;
+	iter->at = c.at;
+	return DB_OK;
+}
+
+static enum db_err find_member(struct str object, const char *key, struct str *found)
+{
+	struct json_raw_iter iter = json_raw_iter(object);
+	struct str quoted, value;
+	enum db_err err;
 	*found = STR_NONE;
-	for (;;) {
-		struct str quoted, value;
-		if (!take_member(&c, &quoted, &value))
+	while ((err = json_raw_next(&iter, &quoted, &value)) == DB_OK) {
+		if (!json_raw_key_is(quoted, key))
+			continue;
+		if (found->at)
 			return DB_E_INVALID;
-		if (key_is(quoted, key)) {
-			if (found->at)
-				return DB_E_INVALID;
-			*found = value;
-		}
-		if (!skip_space(&c))
-			return DB_E_INVALID;
-		char separator = *c.at++;
-		if (separator == '}')
-			return found->at ? DB_OK : DB_E_NOT_FOUND;
-		if (separator != ',')
-			return DB_E_INVALID;
+		*found = value;
 	}
+	if (err != DB_E_CLOSED)
+		return err;
+	return found->at ? DB_OK : DB_E_NOT_FOUND;
 }
 
 enum db_err json_raw_member(struct str text, const char *const path[], struct str *raw)
 {
 	struct str value = text;
 	for (size_t i = 0; path[i]; i++) {
-		enum db_err err = find_member(value, str_of(path[i]), &value);
+		enum db_err err = find_member(value, path[i], &value);
 		if (err)
 			return err;
 	}

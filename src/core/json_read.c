@@ -1,4 +1,5 @@
 #include "core/json_internal.h"
+#include "core/wipe.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -54,7 +55,7 @@ static void heap_give_back(void *none, void *at)
 	if (!at)
 		return;
 	union heap_block *block = (union heap_block *)at - 1;
-	explicit_bzero(at, block->size);
+	wipe(at, block->size);
 	free(block);
 }
 

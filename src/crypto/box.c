@@ -56,8 +56,10 @@ enum db_err box_open(const struct box_shared *shared, const uint8_t *sealed, siz
 	*out_len = 0;
 	if (sealed_len < BOX_OVERHEAD)
 		return DB_E_CRYPTO;
+	uint8_t nonce[BOX_NONCE_BYTES]; /* a copy, because `out` may begin where the nonce stands */
+	memcpy(nonce, sealed, sizeof nonce);
 	const uint8_t *boxed = sealed + BOX_NONCE_BYTES;
-	if (crypto_box_open_easy_afternm(out, boxed, sealed_len - BOX_NONCE_BYTES, sealed, shared->key) != 0)
+	if (crypto_box_open_easy_afternm(out, boxed, sealed_len - BOX_NONCE_BYTES, nonce, shared->key) != 0)
 		return DB_E_CRYPTO;
 	*out_len = sealed_len - BOX_OVERHEAD;
 	return DB_OK;

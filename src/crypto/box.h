@@ -34,7 +34,8 @@ void box_seal(const struct box_shared *shared, const void *plain, size_t len, ui
 /* As above with a given nonce: for test vectors only. */
 void box_seal_with_nonce(const struct box_shared *shared, const uint8_t nonce[BOX_NONCE_BYTES], const void *plain, size_t len,
                          uint8_t *out);
-/* `out` needs sealed_len - BOX_OVERHEAD bytes. DB_E_CRYPTO when it is too short or does not authenticate. */
+/* `out` needs sealed_len - BOX_OVERHEAD bytes and may be `sealed` itself. DB_E_CRYPTO when it is too short or does not
+ * authenticate. */
 enum db_err box_open(const struct box_shared *shared, const uint8_t *sealed, size_t sealed_len, uint8_t *out, size_t *out_len);
 
 /* The coordinator's long-term key from a 12- or 24-word mnemonic (protocol-and-trust 4.6). DB_E_INVALID otherwise. */

@@ -19,7 +19,8 @@ enum db_err wire_key_decode(struct str text, uint8_t key[BOX_KEY_BYTES]);
  * `plain`. */
 enum db_err wire_payload_seal(const struct box_shared *shared, struct str sender_key, struct str plain, struct buf *out);
 /* Appends the plaintext to `out`. DB_E_INVALID: not base64; DB_E_CRYPTO: shorter than a nonce and a tag, or does not open.
- * On failure `out` keeps its length. */
+ * DB_E_LIMIT: no room.
+ * On failure `out` keeps its length. It needs room for 40 bytes more than the plaintext. */
 enum db_err wire_payload_open(const struct box_shared *shared, struct str ciphertext, struct buf *out);
 
 /* A whole inference_response_chunk from bytes that are sealed already (nonce | tag | body). */

@@ -28,8 +28,6 @@ struct wire_model {
 	struct str weight_hash;  /* hex SHA-256, optional */
 	bool is_vision;
 	enum wire_tri template_render_ok; /* WIRE_FALSE differs from WIRE_UNKNOWN and survives */
-	double estimated_memory_gb;       /* 0 = not said */
-	int64_t parameters;               /* 0 = not said */
 };
 
 struct wire_models {
@@ -66,8 +64,7 @@ struct wire_register {
 	struct wire_pairs template_hashes; /* name -> hex SHA-256 */
 	bool has_privacy;                  /* privacy_capabilities was given; without it never routable */
 	struct wire_privacy privacy;
-	struct str wallet_address; /* legacy, ignored */
-	bool flow_credit;          /* extension: understands per-request credit (docs/reference/protocol-extensions.md) */
+	bool flow_credit; /* extension: understands per-request credit (docs/reference/protocol-extensions.md) */
 };
 
 /* 3.5: only the builds that changed. */

@@ -23,10 +23,11 @@ struct wire_challenge status_challenge_message(const struct status_challenge *ch
 /* The canonical bytes of 6.3, rebuilt from the reply's fields and the challenge's own nonce and timestamp. */
 enum db_err status_canonical(const struct wire_attestation_response *reply, struct str nonce, struct str timestamp,
                              struct buf *out);
-/* Fills nonce, signature and status_signature of a reply whose other fields are set. Texts live in the arena. */
+/* Fills nonce, signature and status_signature of a reply whose other fields are set; signatures live in the arena.
+ * DB_E_INVALID, and nothing is signed, unless the nonce is base64 of 32 bytes and the timestamp is RFC 3339. */
 enum db_err status_sign(struct wire_attestation_response *reply, const struct wire_challenge *challenge,
                         const struct wire_signer *signer, struct arena *arena);
-/* The answer to a code-identity challenge: base64 DER over the nonce text (10.3), in the arena. */
+/* The answer to a code-identity challenge: base64 DER over the nonce text (10.3), in the arena. Same rule for the nonce. */
 enum db_err status_sign_code(struct wire_code_attestation_response *reply, struct str nonce, const struct wire_signer *signer,
                              struct arena *arena);
 

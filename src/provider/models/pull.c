@@ -101,7 +101,7 @@ static void check_done(void *arg)
 {
 	struct models_pull *pull = arg;
 	const struct manifest_file *file = &pull->manifest.files[pull->at];
-	char whole[MODEL_PATH_SIZE];
+	char whole[2 * MODEL_PATH_SIZE];
 	pull->checking = false;
 	if (pull->cancelled) {
 		pull_free(pull);
@@ -217,7 +217,7 @@ static void fetch_file(struct models_pull *pull)
 		return;
 	}
 	const struct manifest_file *file = &pull->manifest.files[pull->at];
-	char url[4096], whole[MODEL_PATH_SIZE], parent[MODEL_PATH_SIZE];
+	char url[4096], whole[2 * MODEL_PATH_SIZE], parent[MODEL_PATH_SIZE];
 	uint64_t size;
 	int n = snprintf(pull->part, sizeof pull->part, "%s/%.*s.part", pull->staging, STR_ARG(file->path));
 	if (n < 0 || (size_t)n >= sizeof pull->part || !file_url(pull, url, sizeof url)) {

@@ -1,0 +1,54 @@
+/* State shared by the streamed and the whole form of an answer; not for anyone else. */
+#ifndef API_CHAT_ANSWER_H
+#define API_CHAT_ANSWER_H
+
+#include "api/chat_response.h"
+
+#define CHAT_MAX_TOOL_CALLS 128
+
+/* One call put together from its deltas. */
+struct chat_tool_call {
+	int64_t index;
+	struct buf id, type, name, arguments;
+};
+
+struct chat_answer {
+	struct arena *arena;
+	struct chat_answer_options options;
+	struct str fallback_id; /* "chatcmpl-<job>" */
+
+	bool seen_frame;     /* something of the provider's was taken */
+	bool saw_tool_calls; /* for the finish reason */
+	size_t text_bytes;   /* content, reasoning, tool calls */
+	size_t reasoning_bytes;
+	uint64_t chunks;
+	bool has_usage;
+	struct chat_usage usage;
+	struct buf held_usage;  /* JSON of the last usage frame */
+	struct buf held_finish; /* streaming: JSON of the last finish frame; whole: its reason */
+
+	/* head of the first frame, for frames we make ourselves */
+	struct buf id;
+	int64_t created_s;
+
+	/* whole answers only */
+	struct buf whole; /* JSON of a chat.completion that came in one piece */
+	struct buf content, reasoning, refusal, logprobs;
+	struct buf fingerprint; /* JSON of the last system_fingerprint that was not null */
+	struct chat_tool_call *calls[CHAT_MAX_TOOL_CALLS];
+	size_t call_count;
+};
+
+/* What the consumer is told (http-api 2.8). */
+struct str chat_answer_reason(const struct chat_answer *answer, struct str given, const struct chat_answer_end *end);
+/* se_signature and response_hash, those that are not empty. */
+void chat_answer_put_signature(struct json_writer *w, const struct chat_answer_end *end);
+/* The JSON texts of a held frame, parsed again in the answer's arena; NULL when none is held. */
+json_val *chat_answer_held(struct chat_answer *answer, const struct buf *held);
+struct str chat_answer_id(const struct chat_answer *answer);
+
+enum db_err chat_whole_frame(struct chat_answer *answer, const struct chat_frame *frame);
+enum db_err chat_whole_finish(struct chat_answer *answer, const struct chat_answer_end *end, struct buf *out);
+void chat_whole_free(struct chat_answer *answer);
+
+#endif

@@ -1,0 +1,20 @@
+/* Reads a text/event-stream as it arrives, in any pieces: one callback for each event's data. Pure; thread: one at a time. */
+#ifndef PROVIDER_SSE_H
+#define PROVIDER_SSE_H
+
+#include "core/buf.h"
+
+#define SSE_EVENT_MAX (8u << 20)
+
+struct sse_reader {
+	struct buf line, data;
+	void (*on_event)(struct str data, void *user); /* data lines joined by line feeds; borrowed */
+	void *user;
+};
+
+void sse_reader_init(struct sse_reader *reader, void (*on_event)(struct str data, void *user), void *user);
+void sse_reader_free(struct sse_reader *reader); /* wipes */
+/* DB_E_LIMIT when one event outgrows SSE_EVENT_MAX. */
+enum db_err sse_reader_feed(struct sse_reader *reader, struct str bytes);
+
+#endif

@@ -1,0 +1,122 @@
+#include "provider/cli/state.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/json.h"
+#include "core/version.h"
+
+#define STATE_MAX_BYTES (256u << 10)
+
+static bool state_path(const char *state_dir, char *out, size_t size)
+{
+	int n = snprintf(out, size, "%s/daemon-state.json", state_dir);
+	return n > 0 && (size_t)n < size;
+}
+
+enum db_err state_write(const char *state_dir, const struct node_status *status, const char *coordinator_url,
+                        const struct node_model *models, size_t model_count, int64_t started_at_us, struct error *error)
+{
+	char path[4096];
+	if (!state_path(state_dir, path, sizeof path))
+		return error_set(error, DB_E_LIMIT, "the state folder's path is too long");
+	struct buf text;
+	struct json_writer w;
+	buf_init(&text, STATE_MAX_BYTES);
+	json_writer_init(&w, &text);
+	json_begin_object(&w);
+	json_put_i64(&w, "schema", STATE_SCHEMA);
+	json_put_i64(&w, "pid", getpid());
+	json_put_cstr(&w, "version", DARKBLOOM_VERSION);
+	json_put_i64(&w, "written_at", clock_wall_us());
+	json_put_i64(&w, "started_at", started_at_us);
+	json_put_cstr(&w, "coordinator_url", coordinator_url);
+	json_put_cstr(&w, "connection", node_state_name(status->state));
+	json_put_cstr(&w, "last_error", status->last_error);
+	json_key(&w, "trust");
+	json_begin_object(&w);
+	json_put_cstr(&w, "trust_level", status->trust_level);
+	json_put_cstr(&w, "status", status->trust_status);
+	json_put_cstr(&w, "reason", status->trust_reason);
+	json_end_object(&w);
+	json_key(&w, "warm_models");
+	json_begin_array(&w);
+	for (size_t i = 0; i < model_count; i++)
+		json_cstr(&w, models[i].id);
+	json_end_array(&w);
+	json_key(&w, "stats");
+	json_begin_object(&w);
+	json_put_i64(&w, "requests_active", (int64_t)status->requests_active);
+	json_put_i64(&w, "requests_served", (int64_t)status->requests_served);
+	json_put_i64(&w, "tokens_generated", (int64_t)status->tokens_generated);
+	json_end_object(&w);
+	json_end_object(&w);
+	enum db_err err =
+	    text.failed ? error_set(error, DB_E_NOMEM, "out of memory") : platform_write_private(path, buf_str(&text), error);
+	buf_free(&text);
+	return err;
+}
+
+static struct str text_of(const json_val *object, const char *key)
+{
+	struct str out = STR_NONE;
+	json_as_str(json_get(object, key), &out);
+	return out;
+}
+
+static int64_t number_of(const json_val *object, const char *key)
+{
+	int64_t out = 0;
+	json_as_i64(json_get(object, key), &out);
+	return out;
+}
+
+enum db_err state_read(const char *state_dir, struct arena *arena, struct state *out, struct error *error)
+{
+	char path[4096];
+	struct buf text;
+	buf_init(&text, STATE_MAX_BYTES + 4096);
+	enum db_err err = state_path(state_dir, path, sizeof path)
+	                      ? platform_read_file(path, STATE_MAX_BYTES, &text, error)
+	                      : error_set(error, DB_E_LIMIT, "the state folder's path is too long");
+	if (err)
+		goto out;
+	struct json_doc *doc = json_parse(buf_str(&text), arena, error);
+	const json_val *root = doc ? json_root(doc) : NULL;
+	*out = (struct state){.schema = number_of(root, "schema")};
+	if (out->schema != STATE_SCHEMA) {
+		err = error_set(error, DB_E_INVALID, "%s was not written by this version of darkbloom", path);
+		goto out;
+	}
+	const json_val *trust = json_get(root, "trust"), *stats = json_get(root, "stats"), *models = json_get(root, "warm_models");
+	out->pid = number_of(root, "pid");
+	out->written_at_us = number_of(root, "written_at");
+	out->started_at_us = number_of(root, "started_at");
+	out->version = text_of(root, "version");
+	out->coordinator_url = text_of(root, "coordinator_url");
+	out->connection = text_of(root, "connection");
+	out->last_error = text_of(root, "last_error");
+	out->trust_level = text_of(trust, "trust_level");
+	out->trust_status = text_of(trust, "status");
+	out->trust_reason = text_of(trust, "reason");
+	out->requests_active = number_of(stats, "requests_active");
+	out->requests_served = number_of(stats, "requests_served");
+	out->tokens_generated = number_of(stats, "tokens_generated");
+	struct str *names = arena_alloc(arena, (json_len(models) + 1) * sizeof *names);
+	struct json_iter each = json_iter(models);
+	for (json_val *model; names && (model = json_next(&each, NULL));)
+		if (json_as_str(model, &names[out->model_count]))
+			out->model_count++;
+	out->models = names;
+out:
+	buf_free(&text);
+	return err;
+}
+
+void state_remove(const char *state_dir)
+{
+	char path[4096];
+	if (state_path(state_dir, path, sizeof path))
+		unlink(path);
+}

@@ -1,0 +1,113 @@
+#include "provider/cli/cli.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "core/clock.h"
+#include "core/json.h"
+#include "provider/cli/state.h"
+
+const struct cli_option status_options[] = {
+    {.name = "state-dir", .value = "DIR", .help = "where the provider keeps its state (default ~/.darkbloom)"},
+    {.name = "json", .help = "print JSON"},
+    {.name = NULL},
+};
+
+enum liveness { NOT_RUNNING, RUNNING, STALE };
+
+static enum liveness liveness_of(const struct state *state)
+{
+	if (state->pid <= 0 || (kill((pid_t)state->pid, 0) != 0 && errno != EPERM))
+		return NOT_RUNNING;
+	return clock_wall_us() - state->written_at_us > STATE_STALE_US ? STALE : RUNNING;
+}
+
+static const char *liveness_text(enum liveness liveness)
+{
+	static const char *const texts[] = {"not running", "running", "running, but silent for more than 90 s: possibly wedged"};
+	return texts[liveness];
+}
+
+static void print_json(const struct state *state, enum liveness liveness)
+{
+	struct buf text;
+	struct json_writer w;
+	buf_init(&text, 1 << 20);
+	json_writer_init(&w, &text);
+	json_begin_object(&w);
+	json_put_cstr(&w, "state", liveness_text(liveness));
+	json_put_bool(&w, "running", liveness != NOT_RUNNING);
+	json_put_i64(&w, "pid", state->pid);
+	json_put_str(&w, "coordinator_url", state->coordinator_url);
+	json_put_str(&w, "connection", state->connection);
+	json_put_str(&w, "trust_level", state->trust_level);
+	json_put_str(&w, "trust_status", state->trust_status);
+	json_key(&w, "models");
+	json_begin_array(&w);
+	for (size_t i = 0; i < state->model_count; i++)
+		json_str(&w, state->models[i]);
+	json_end_array(&w);
+	json_put_i64(&w, "requests_active", state->requests_active);
+	json_put_i64(&w, "requests_served", state->requests_served);
+	json_put_i64(&w, "tokens_generated", state->tokens_generated);
+	json_put_str(&w, "last_error", state->last_error);
+	json_end_object(&w);
+	printf("%.*s\n", STR_ARG(buf_str(&text)));
+	buf_free(&text);
+}
+
+static const char *trust_advice(const struct state *state)
+{
+	if (str_is(state->trust_status, "untrusted"))
+		return "the coordinator refuses this provider; restart it, and report the reason if it stays";
+	if (str_is(state->trust_level, "hardware"))
+		return "proven by the hardware";
+	if (str_is(state->trust_level, "self_signed"))
+		return "signed by this machine's own key; coordinators that ask for hardware trust send no work";
+	return "not yet attested";
+}
+
+static void print_text(const struct state *state, enum liveness liveness)
+{
+	char since[CLOCK_RFC3339_SIZE];
+	clock_format_rfc3339(state->started_at_us, since);
+	printf("provider     %s (pid %lld, since %s)\n", liveness_text(liveness), (long long)state->pid, since);
+	printf("coordinator  %.*s, %.*s\n", STR_ARG(state->coordinator_url), STR_ARG(state->connection));
+	printf("trust        %.*s: %s\n", STR_ARG(state->trust_level.len ? state->trust_level : STR("none")), trust_advice(state));
+	if (state->trust_reason.len)
+		printf("             %.*s\n", STR_ARG(state->trust_reason));
+	printf("models      ");
+	for (size_t i = 0; i < state->model_count; i++)
+		printf(" %.*s", STR_ARG(state->models[i]));
+	printf("%s\n", state->model_count ? "" : " none");
+	printf("requests     %lld running, %lld served\n", (long long)state->requests_active, (long long)state->requests_served);
+	printf("tokens       %lld generated\n", (long long)state->tokens_generated);
+	if (state->last_error.len)
+		printf("last error   %.*s\n", STR_ARG(state->last_error));
+}
+
+int run_status(const struct cli_args *args)
+{
+	char dir[1024];
+	struct error error;
+	struct state state = {0};
+	int exit_status = CLI_OK;
+	provider_state_dir(args, dir, sizeof dir);
+	struct arena *arena = arena_new(0);
+	enum db_err err = state_read(dir, arena, &state, &error);
+	if (err == DB_E_NOT_FOUND) {
+		if (cli_flag(args, "json"))
+			printf("{\"state\":\"not running\",\"running\":false}\n");
+		else
+			printf("provider     not running (start it with: darkbloom start --foreground --coordinator-url URL)\n");
+	} else if (err) {
+		fprintf(stderr, "darkbloom status: %s\n", error.text);
+		exit_status = CLI_FAILED;
+	} else {
+		(cli_flag(args, "json") ? print_json : print_text)(&state, liveness_of(&state));
+	}
+	arena_free(arena);
+	return exit_status;
+}

@@ -1,0 +1,78 @@
+/* darkbloom: run a provider, look at it, keep its models, talk to a model. */
+#include <stdio.h>
+
+#include "core/version.h"
+#include "crypto/secret.h"
+#include "provider/cli/cli.h"
+#include "provider/platform/platform.h"
+
+static const struct cli_command commands[] = {
+    {.name = "start",
+     .arguments = NULL,
+     .summary = "Serve models to a coordinator.",
+     .details =
+         "Loads the models, joins the coordinator and answers sealed requests until it is told to stop. SIGTERM and Ctrl-C "
+         "finish the running answers first (at most 20 seconds; a second signal cancels them). Prompts are opened only "
+         "inside this process, which has no core dumps and admits no debugger.",
+     .example = "darkbloom start --foreground --coordinator-url wss://coordinator.example\n"
+                "darkbloom start --foreground --coordinator-url ws://127.0.0.1:8080 --model smollm2-135m",
+     .options = start_options,
+     .run = run_start},
+    {.name = "status",
+     .summary = "Show what the provider on this machine is doing.",
+     .details = "Reads the state that the running provider writes: connection, trust, models, requests, tokens.",
+     .example = "darkbloom status\ndarkbloom status --json",
+     .options = status_options,
+     .run = run_status},
+    {.name = "chat",
+     .arguments = "[PROMPT]",
+     .summary = "Talk to a model through any coordinator.",
+     .details =
+         "Without a prompt it opens a conversation on the terminal: Enter sends, Ctrl-C stops the answer, Ctrl-D leaves, /help "
+         "lists the commands. With a prompt, or with text on standard input, it prints one answer. The API key comes from "
+         "--key-file or the environment variable DARKBLOOM_API_KEY.",
+     .example = "darkbloom chat --url http://127.0.0.1:8080 --model smollm2-135m\n"
+                "darkbloom chat --url http://127.0.0.1:8080 --stats \"What is the capital of France?\"",
+     .options = chat_options,
+     .run = run_chat},
+    {.name = "models list",
+     .summary = "List the models on this machine.",
+     .example = "darkbloom models list\ndarkbloom models list --json",
+     .options = models_list_options,
+     .run = run_models_list},
+    {.name = "models pull",
+     .arguments = "SOURCE",
+     .summary = "Get a model: from a manifest's URL, or from a GGUF file on this machine.",
+     .details =
+         "A download can be interrupted and goes on where it stopped. Every file is checked against the manifest before the "
+         "model appears in the list. A local GGUF file is linked, not copied, and needs --id.",
+     .example = "darkbloom models pull https://models.example/smollm2-135m/manifest.json\n"
+                "darkbloom models pull ./SmolLM2-135M-Instruct.Q4_1.gguf --id smollm2-135m",
+     .options = models_pull_options,
+     .run = run_models_pull},
+    {.name = "models verify",
+     .arguments = "[ID]",
+     .summary = "Hash the files of one model, or of all, and compare with their manifests.",
+     .example = "darkbloom models verify\ndarkbloom models verify smollm2-135m",
+     .options = models_verify_options,
+     .run = run_models_verify},
+    {.run = NULL},
+};
+
+static const struct cli_program program = {
+    .name = "darkbloom",
+    .summary = "A provider of the Darkbloom private inference network, and the tools around it.",
+    .version = DARKBLOOM_VERSION,
+    .commands = commands,
+};
+
+int main(int argc, char **argv)
+{
+	struct error error;
+	bool will_hold_prompts = argc > 1 && (str_is(STR("start"), argv[1]) || str_is(STR("chat"), argv[1]));
+	if (crypto_init() || (will_hold_prompts && platform_harden(argv, &error))) {
+		fprintf(stderr, "darkbloom: %s\n", will_hold_prompts ? error.text : "the cryptographic libraries could not be started");
+		return CLI_FAILED;
+	}
+	return cli_main(&program, argc, argv);
+}

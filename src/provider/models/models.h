@@ -1,0 +1,59 @@
+/* Models on this machine's disk: found, described, added, downloaded, verified (provider-node 8.4, 8.5, for GGUF files).
+ *
+ * One folder holds them, one sub-folder for each model, named by the id with '/' written as "--". A model folder holds its
+ * files and manifest.json, which names every file with its size and SHA-256:
+ *   {"schema_version":1,"model_id","version","aggregate_sha256","total_size_bytes","file_count",
+ *    "files":[{"path","size_bytes","sha256","role"}],"created_at"}
+ * aggregate_sha256, also called the weight hash, is SHA-256 over the raw SHA-256 digests of the files in ascending path order.
+ * Functions without a loop argument block: start-up, commands and worker threads. */
+#ifndef PROVIDER_MODELS_H
+#define PROVIDER_MODELS_H
+
+#include "core/error.h"
+#include "core/str.h"
+#include "net/http_client.h"
+#include "net/loop.h"
+
+#define MODEL_ID_SIZE   160
+#define MODEL_PATH_SIZE 1024
+
+struct model_entry {
+	char id[MODEL_ID_SIZE];
+	char folder[MODEL_PATH_SIZE];
+	char weights[MODEL_PATH_SIZE]; /* the GGUF file */
+	char weight_hash[65];          /* aggregate_sha256 of the manifest */
+	char quantization[32];         /* from the file's name: "Q4_1"; "" = unknown */
+	uint64_t size_bytes;           /* of all files */
+};
+
+/* $DARKBLOOM_MODELS_DIR, else <home>/.local/share/darkbloom/models. */
+void models_default_dir(char *out, size_t size);
+
+/* Every readable model, by id. *list is one allocation: free(*list). Folders that cannot be read are skipped with a warning. */
+enum db_err models_scan(const char *dir, struct model_entry **list, size_t *count, struct error *error);
+enum db_err models_find(const char *dir, struct str id, struct model_entry *out, struct error *error);
+
+/* Called while bytes are hashed or fetched; return false to stop. */
+typedef bool (*models_progress)(uint64_t done_bytes, uint64_t total_bytes, void *user);
+
+/* Puts a GGUF file that is on this machine under the id: a link to it and a manifest; nothing is copied. */
+enum db_err models_add_file(const char *dir, struct str id, const char *gguf_path, models_progress progress, void *user,
+                            struct model_entry *out, struct error *error);
+/* Hashes every file again. DB_E_INVALID with a sentence naming the file that differs. */
+enum db_err models_verify(const struct model_entry *entry, models_progress progress, void *user, struct error *error);
+
+/* Downloads what a manifest names from beside it: staged, resumed, verified, then published in one rename. */
+struct models_pull;
+struct models_pull_options {
+	const char *dir;
+	const char *manifest_url; /* http(s)://.../manifest.json */
+	const char *ca_path;
+	models_progress progress;                                                             /* may be NULL */
+	void (*done)(const struct model_entry *entry, const struct error *error, void *user); /* entry NULL on failure */
+	void *user;
+};
+struct models_pull *models_pull_start(struct net_loop *loop, struct http_client *client,
+                                      const struct models_pull_options *options, struct error *error);
+void models_pull_cancel(struct models_pull *pull); /* keeps what was downloaded; done is not called */
+
+#endif

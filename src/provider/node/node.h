@@ -1,0 +1,65 @@
+/* A provider's side of the coordinator's protocol (protocol-and-trust 1, 3, 4, 6, 11; provider-node 12): keeps one session,
+ * registers, reports, answers challenges, runs sealed requests on its engines, reconnects, drains.
+ *
+ * States: connecting -> registered -> (serving <-> idle) -> draining -> stopped. Thread: everything here on the loop's. */
+#ifndef PROVIDER_NODE_H
+#define PROVIDER_NODE_H
+
+#include "net/loop.h"
+#include "provider/engine/engine.h"
+#include "provider/platform/platform.h"
+
+#define NODE_BACKEND    "llama.cpp" /* what our providers report as `backend` */
+#define NODE_MODEL_SIZE 160
+
+/* A model that is loaded and offered. Borrowed by the node as long as it lives. */
+struct node_model {
+	char id[NODE_MODEL_SIZE];
+	char model_type[64], quantization[32];
+	char weight_hash[65]; /* hex SHA-256, or empty */
+	uint64_t size_bytes;
+	struct engine *engine;
+};
+
+enum node_state { NODE_CONNECTING, NODE_REGISTERED, NODE_DRAINING, NODE_STOPPED };
+const char *node_state_name(enum node_state state);
+
+struct node_status {
+	enum node_state state;
+	char trust_level[16], trust_status[16], trust_reason[160]; /* as the coordinator last said; empty = not yet */
+	char last_error[160];                                      /* why the last connection failed or ended; empty = none */
+	int64_t registered_since_us;                               /* wall time, 0 = not registered */
+	uint64_t requests_served, tokens_generated, requests_active;
+	uint64_t reconnects;
+};
+
+struct node_options {
+	const char *coordinator_url; /* ws://, wss://, http:// or https://; the path /ws/provider is added when missing */
+	const char *ca_path;         /* NULL = the system's trust store */
+	const char *auth_token;      /* account link, or NULL */
+	bool private_only;
+	uint32_t heartbeat_ms; /* 0 = 5,000 */
+	const struct platform_signer *signer;
+	const struct node_model *models;
+	size_t model_count;
+	/* Something in the status changed (connected, trusted, lost ...); may be NULL. */
+	void (*on_change)(const struct node_status *status, void *user);
+	void *user;
+};
+
+struct node;
+
+/* Makes the session keys and the attestation and starts to connect. The attestation is made once and sent on every connection
+ * (protocol-and-trust 5.4). Blocks shortly for the posture probes. NULL and a sentence on failure. */
+struct node *node_new(struct net_loop *loop, const struct node_options *options, struct error *error);
+void node_status(const struct node *node, struct node_status *out);
+/* Refuses new requests, finishes those that run (at most limit_ms, then cancels them), closes the session with 1001, then calls
+ * drained once. A second call shortens the limit. */
+void node_drain(struct node *node, uint32_t limit_ms, void (*drained)(void *arg), void *arg);
+/* Drops the session and cancels what runs. Engines must still be alive. Wipes keys. */
+void node_free(struct node *node);
+
+/* "http://host:1/" or "wss://host/ws/provider/" -> the WebSocket URL, in `out`. DB_E_INVALID with a sentence otherwise. */
+enum db_err node_websocket_url(const char *coordinator_url, char *out, size_t size, struct error *error);
+
+#endif

@@ -1,0 +1,83 @@
+/* What the files of node/ share. */
+#ifndef PROVIDER_NODE_INTERNAL_H
+#define PROVIDER_NODE_INTERNAL_H
+
+#include "core/list.h"
+#include "core/map.h"
+#include "crypto/box.h"
+#include "net/ws.h"
+#include "provider/node/node.h"
+#include "wire/message.h"
+#include "wire/payload.h"
+#include "wire/signer.h"
+
+#define NODE_BACKOFF_MIN_MS 1000
+#define NODE_BACKOFF_MAX_MS 30000
+#define NODE_PING_MS        10000
+#define NODE_PONG_LIMIT_US  30000000u
+
+struct node {
+	struct net_loop *loop;
+	struct node_options options;
+	char url[512];
+	char *auth_token; /* wiped copy, or NULL */
+	struct tls_context *tls;
+
+	/* identity of this process */
+	struct box_keypair *box; /* locked memory */
+	char box_public_b64[WIRE_KEY_B64_LEN + 1];
+	struct wire_signer signer;
+	struct platform_hardware hardware;
+	struct platform_posture posture;
+	char binary_hash[65];
+	struct buf attestation; /* signed, sent as it is on every connection */
+
+	/* session */
+	struct ws_connecting *connecting;
+	struct ws *ws;
+	uint64_t session; /* counts connections: what a worker made for an older one is dropped */
+	bool heard;       /* the coordinator said something on this connection */
+	bool blocked;     /* the socket's queue is full: wait for on_drain */
+	uint64_t last_pong_us, last_tick_us;
+	uint32_t backoff_ms;
+	struct net_timer reconnect_timer, heartbeat_timer, ping_timer, drain_timer;
+	struct node_status status;
+	struct wire_stats stats;
+
+	/* requests */
+	struct map requests; /* by request id: those the coordinator may still speak of */
+	struct list all;     /* every request whose engine call has not ended */
+
+	bool draining;
+	void (*drained)(void *arg);
+	void *drained_arg;
+	bool freed; /* node_free was called; the last worker or request frees the memory */
+	uint32_t workers;
+};
+
+/* session.c */
+void node_changed(struct node *node);
+/* Encodes and sends; DB_E_AGAIN when the socket is full (nothing sent), DB_E_CLOSED without a session. */
+enum db_err node_send(struct node *node, const struct wire_message *message);
+enum db_err node_send_text(struct node *node, struct str text);
+void node_maybe_drained(struct node *node);
+void node_release(struct node *node); /* frees the memory once freed, without workers and requests */
+
+/* reports.c */
+enum db_err node_make_attestation(struct node *node, struct error *error);
+enum db_err node_send_register(struct node *node);
+void node_send_heartbeat(struct node *node);
+const struct node_model *node_find_model(const struct node *node, struct str id);
+
+/* challenge.c */
+void node_answer_challenge(struct node *node, const struct wire_challenge *challenge);
+
+/* requests.c */
+void node_request_start(struct node *node, const struct wire_request *message);
+void node_request_cancel(struct node *node, struct str request_id);
+void node_request_credit(struct node *node, struct str request_id, int64_t chunks);
+void node_requests_flush(struct node *node);  /* the socket took data again */
+void node_requests_orphan(struct node *node); /* the session ended: cancel everything */
+void node_requests_cancel_all(struct node *node);
+
+#endif

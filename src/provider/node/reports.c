@@ -1,0 +1,195 @@
+#include "provider/node/node_internal.h"
+
+#include "core/clock.h"
+#include "core/encode.h"
+#include "core/log.h"
+#include "core/version.h"
+#include "wire/attestation.h"
+
+const struct node_model *node_find_model(const struct node *node, struct str id)
+{
+	for (size_t i = 0; i < node->options.model_count; i++)
+		if (str_is(id, node->options.models[i].id))
+			return &node->options.models[i];
+	return NULL;
+}
+
+enum db_err node_make_attestation(struct node *node, struct error *error)
+{
+	uint8_t xy[P256_PUBLIC_BYTES];
+	char public_b64[BASE64_ENCODED_LEN(P256_PUBLIC_BYTES)], timestamp[CLOCK_RFC3339_SIZE];
+	enum db_err err = platform_self_hash(node->binary_hash, error);
+	if (err)
+		return err;
+	platform_hardware(&node->hardware);
+	platform_posture(&node->posture);
+	platform_signer_public(node->options.signer, xy);
+	clock_format_rfc3339(clock_wall_us(), timestamp);
+	bool linux_machine = str_is(STR("linux"), node->posture.platform);
+	struct attestation_blob blob = {
+	    .authenticated_root_enabled = node->posture.authenticated_root_enabled,
+	    .hypervisor_active = node->posture.hypervisor_active,
+	    .rdma_disabled = node->posture.rdma_disabled,
+	    .secure_boot_enabled = node->posture.secure_boot_enabled,
+	    .secure_enclave_available = node->posture.secure_enclave_available,
+	    .sip_enabled = node->posture.sip_enabled,
+	    .binary_hash = str_of(node->binary_hash),
+	    .chip_name = str_of(node->hardware.chip_name),
+	    .encryption_public_key = str_of(node->box_public_b64),
+	    .hardware_model = str_of(node->hardware.machine_model),
+	    .os_version = str_of(node->hardware.os_version),
+	    .public_key = {public_b64, base64_encode(xy, sizeof xy, public_b64)},
+	    .serial_number = str_of(node->hardware.serial),
+	    .system_volume_hash = str_of(node->posture.system_volume_hash),
+	    .timestamp = str_of(timestamp),
+	    .platform = linux_machine ? ATTESTATION_LINUX : ATTESTATION_MACOS,
+	    .key_protection = platform_signer_is_hardware(node->options.signer) ? ATTESTATION_SECURE_ENCLAVE : ATTESTATION_SOFTWARE,
+	};
+	err = attestation_sign(&blob, &node->signer, &node->attestation);
+	return err ? error_set(error, err, "the attestation could not be signed") : DB_OK;
+}
+
+static void describe_model(const struct node_model *model, struct wire_model *out)
+{
+	struct engine_info info;
+	engine_info(model->engine, &info);
+	*out = (struct wire_model){
+	    .id = str_of(model->id),
+	    .size_bytes = (int64_t)model->size_bytes,
+	    .model_type = str_of(model->model_type),
+	    .quantization = str_of(model->quantization),
+	    .weight_hash = str_of(model->weight_hash),
+	    .template_render_ok = wire_tri_of(info.template_render_ok),
+	};
+}
+
+enum db_err node_send_register(struct node *node)
+{
+	const struct platform_hardware *hardware = &node->hardware;
+	const struct platform_posture *posture = &node->posture;
+	enum db_err err = DB_E_NOMEM;
+	struct arena *arena = arena_new(0);
+	struct wire_model *models = arena ? arena_alloc(arena, (node->options.model_count + 1) * sizeof *models) : NULL;
+	if (!models)
+		goto out;
+	for (size_t i = 0; i < node->options.model_count; i++)
+		describe_model(&node->options.models[i], &models[i]);
+	struct wire_message message = {
+	    .type = WIRE_REGISTER,
+	    .as.registration = {.hardware = {.machine_model = str_of(hardware->machine_model),
+	                                     .chip_name = str_of(hardware->chip_name),
+	                                     .chip_family = str_of(hardware->chip_family),
+	                                     .chip_tier = str_of(hardware->chip_tier),
+	                                     .memory_gb = hardware->memory_gb,
+	                                     .memory_available_gb = hardware->memory_available_gb,
+	                                     .cpu_total = hardware->cpu_total,
+	                                     .cpu_performance = hardware->cpu_performance,
+	                                     .cpu_efficiency = hardware->cpu_efficiency,
+	                                     .gpu_cores = hardware->gpu_cores,
+	                                     .memory_bandwidth_gbs = hardware->memory_bandwidth_gbs},
+	                        .models = {models, node->options.model_count},
+	                        .backend = STR(NODE_BACKEND),
+	                        .version = STR(DARKBLOOM_PROTOCOL_VERSION),
+	                        .public_key = str_of(node->box_public_b64),
+	                        .encrypted_response_chunks = true,
+	                        .attestation = buf_str(&node->attestation),
+	                        .auth_token = str_of(node->auth_token),
+	                        .private_only = node->options.private_only,
+	                        .has_privacy = true,
+	                        .privacy = {.text_backend_inprocess = true,
+	                                    .text_proxy_disabled = true,
+	                                    .sip_enabled = posture->sip_enabled,
+	                                    .anti_debug_enabled = posture->anti_debug_enabled,
+	                                    .core_dumps_disabled = posture->core_dumps_disabled,
+	                                    .env_scrubbed = posture->env_scrubbed,
+	                                    .hypervisor_active = posture->hypervisor_active},
+	                        .flow_credit = true},
+	};
+	err = node_send(node, &message);
+out:
+	arena_free(arena);
+	if (err)
+		log_error("node.register_failed", "error=%s", error_name(err));
+	return err;
+}
+
+static void describe_slot(const struct node_model *model, struct wire_slot *out)
+{
+	struct engine_capacity capacity;
+	struct engine_info info;
+	engine_capacity(model->engine, &capacity);
+	engine_info(model->engine, &info);
+	*out = (struct wire_slot){
+	    .model = str_of(model->id),
+	    .state = capacity.crashed   ? WIRE_SLOT_CRASHED
+	             : capacity.running ? WIRE_SLOT_RUNNING
+	                                : WIRE_SLOT_IDLE,
+	    .num_running = capacity.running,
+	    .num_waiting = capacity.waiting,
+	    .active_tokens = (int64_t)capacity.active_tokens,
+	    .max_tokens_potential = (int64_t)capacity.max_tokens_potential,
+	    .max_concurrency = capacity.max_concurrency,
+	    .observed_decode_tps = capacity.decode_tps,
+	    .observed_prefill_tps = capacity.prefill_tps,
+	    .active_token_budget_used = (int64_t)capacity.budget_used_tokens,
+	    .active_token_budget_max = (int64_t)capacity.budget_max_tokens,
+	    .queued_token_budget = (int64_t)capacity.budget_queued_tokens,
+	    .kv_bytes_per_token = (int64_t)info.kv_bytes_per_token,
+	    .model_load_time_ms = (int64_t)info.load_time_ms,
+	};
+}
+
+static enum wire_thermal thermal_of(const char *name)
+{
+	static const enum wire_thermal all[] = {WIRE_THERMAL_NOMINAL, WIRE_THERMAL_FAIR, WIRE_THERMAL_SERIOUS,
+	                                        WIRE_THERMAL_CRITICAL};
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		if (str_is(str_of(name), wire_thermal_name(all[i])))
+			return all[i];
+	return WIRE_THERMAL_UNKNOWN;
+}
+
+void node_send_heartbeat(struct node *node)
+{
+	if (!node->ws)
+		return;
+	size_t count = node->options.model_count;
+	struct arena *arena = arena_new(0);
+	struct wire_slot *slots = arena ? arena_alloc(arena, (count + 1) * sizeof *slots) : NULL;
+	struct str *warm = arena ? arena_alloc(arena, (count + 1) * sizeof *warm) : NULL;
+	if (!slots || !warm)
+		goto out;
+	double loaded_gb = 0;
+	struct str active = STR_NONE;
+	for (size_t i = 0; i < count; i++) {
+		describe_slot(&node->options.models[i], &slots[i]);
+		warm[i] = slots[i].model;
+		loaded_gb += (double)node->options.models[i].size_bytes / (1024.0 * 1024.0 * 1024.0);
+		if (slots[i].num_running)
+			active = slots[i].model;
+	}
+	struct platform_metrics metrics;
+	platform_metrics(&metrics);
+	struct wire_message message = {
+	    .type = WIRE_HEARTBEAT,
+	    .as.heartbeat = {.status = node->all.count ? WIRE_SERVING : WIRE_IDLE,
+	                     .active_model = active,
+	                     .stats = node->stats,
+	                     .warm_models = {warm, count},
+	                     .memory_pressure = metrics.memory_pressure,
+	                     .cpu_usage = metrics.cpu_usage,
+	                     .thermal_state = thermal_of(metrics.thermal_state),
+	                     .has_capacity = true,
+	                     .capacity = {.slots = slots,
+	                                  .slot_count = count,
+	                                  .gpu_memory_active_gb = loaded_gb,
+	                                  .gpu_memory_peak_gb = loaded_gb,
+	                                  .total_memory_gb = (double)node->hardware.memory_gb,
+	                                  .has_free_for_load = true,
+	                                  .free_for_load_gb = 0}, /* this provider loads at start only */
+	                     .draining = node->draining},
+	};
+	node_send(node, &message);
+out:
+	arena_free(arena);
+}

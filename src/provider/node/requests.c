@@ -1,0 +1,530 @@
+#include "provider/node/node_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/clock.h"
+#include "core/id.h"
+#include "core/log.h"
+#include "crypto/secret.h"
+#include "wire/response_hash.h"
+
+#define ANSWER_TEXT_MAX (64u << 20)
+#define FRAME_MAX       (4u << 20)
+#define REQUEST_ID_MAX  128
+
+/* One request from its arrival to its terminal message. The engine tells its progress on its own thread; each step is posted to
+ * the loop as a struct step. */
+struct node_request {
+	struct list_link link; /* in node->all until the engine call ended and everything was sent */
+	struct node *node;
+	char id[REQUEST_ID_MAX];
+	bool orphaned;  /* the session that asked is gone: say nothing more */
+	bool cancelled; /* by the coordinator: no more chunks, but one terminal message */
+	bool mapped;    /* still in node->requests */
+
+	struct box_shared shared;
+	struct engine_call *call;
+	bool ended;  /* the engine call's last callback was handled */
+	bool paused; /* the engine was asked to pause */
+	bool spoke;  /* the role frame was sent */
+
+	bool paced; /* flow credit was agreed */
+	int64_t credit;
+	struct list unsent; /* struct outbound, in order */
+
+	char frame_id[64];
+	struct chat_frame_head head;
+	struct response_hash hash;
+	struct chat_usage usage;
+};
+
+/* An encoded message that waits for credit or for the socket. */
+struct outbound {
+	struct list_link link;
+	bool chunk;
+	struct buf text;
+};
+
+enum step_kind { STEP_DELTA, STEP_FINISH, STEP_ERROR };
+
+struct step {
+	struct node_request *request;
+	enum step_kind kind;
+	uint32_t choice;
+	size_t content_len, reasoning_len, tool_calls_len, logprobs_len;
+	enum engine_finish finish;
+	int status;
+	char reason[32], error[256];
+	struct chat_usage usage;
+	size_t text_len;
+	char text[]; /* content, reasoning, tool calls, logprobs, one after the other */
+};
+
+/* --- end of a request --- */
+
+static void drop_unsent(struct node_request *request)
+{
+	for (struct list_link *link; (link = list_pop_front(&request->unsent));) {
+		struct outbound *outbound = LIST_OF(link, struct outbound, link);
+		buf_free(&outbound->text);
+		free(outbound);
+	}
+}
+
+static void unmap(struct node_request *request)
+{
+	if (request->mapped)
+		map_remove(&request->node->requests, str_of(request->id));
+	request->mapped = false;
+}
+
+/* Frees a request that has nothing left to hear from its engine or to say to the coordinator. */
+static void finish_if_done(struct node_request *request)
+{
+	struct node *node = request->node;
+	if (!request->ended || request->unsent.count)
+		return;
+	unmap(request);
+	list_remove(&node->all, &request->link);
+	if (request->call)
+		engine_call_release(request->call);
+	drop_unsent(request);
+	response_hash_free(&request->hash);
+	secret_wipe(&request->shared, sizeof request->shared);
+	free(request);
+	node_changed(node);
+	node_maybe_drained(node);
+	node_release(node);
+}
+
+/* --- sending --- */
+
+static bool may_send(const struct node_request *request, const struct outbound *outbound)
+{
+	return !request->node->blocked && (!outbound->chunk || !request->paced || request->credit > 0);
+}
+
+/* Sends what credit and socket allow, and asks the engine to pause while something is left behind. May free the request. */
+static void flush(struct node_request *request)
+{
+	while (request->unsent.count) {
+		struct outbound *outbound = LIST_OF(list_first(&request->unsent), struct outbound, link);
+		if (!may_send(request, outbound))
+			break;
+		if (node_send_text(request->node, buf_str(&outbound->text)) == DB_E_AGAIN)
+			break;
+		if (outbound->chunk && request->paced)
+			request->credit--;
+		list_remove(&request->unsent, &outbound->link);
+		buf_free(&outbound->text);
+		free(outbound);
+	}
+	bool pause = request->unsent.count > 0;
+	if (request->call && !request->ended && pause != request->paused) {
+		request->paused = pause;
+		(pause ? engine_pause : engine_resume)(request->call);
+	}
+	finish_if_done(request);
+}
+
+static struct outbound *outbound_new(struct node_request *request, bool chunk)
+{
+	struct outbound *outbound = calloc(1, sizeof *outbound);
+	if (!outbound)
+		return NULL;
+	buf_init(&outbound->text, WIRE_MAX_TO_COORDINATOR);
+	outbound->chunk = chunk;
+	list_push_back(&request->unsent, &outbound->link);
+	return outbound;
+}
+
+static void queue_message(struct node_request *request, const struct wire_message *message)
+{
+	if (request->orphaned)
+		return;
+	struct outbound *outbound = outbound_new(request, false);
+	if (outbound && wire_encode(message, &outbound->text))
+		log_error("node.encode_failed", "type=%s", wire_type_name(message->type));
+}
+
+static void queue_frame(struct node_request *request, struct str frame)
+{
+	struct outbound *outbound = outbound_new(request, true);
+	if (!outbound ||
+	    wire_seal_chunk(&request->shared, str_of(request->id), str_of(request->node->box_public_b64), frame, &outbound->text)) {
+		request->node->stats.chunk_encryption_errors++;
+		engine_cancel(request->call);
+	}
+}
+
+static void queue_error(struct node_request *request, int status, const char *reason, const char *text)
+{
+	struct wire_message message = {
+	    .type = WIRE_ERROR,
+	    .as.error = {
+	        .request_id = str_of(request->id), .error = str_of(text), .status_code = status, .error_reason = str_of(reason)}};
+	queue_message(request, &message);
+}
+
+/* A refusal before there is anything to keep. */
+static void refuse(struct node *node, struct str request_id, int status, const char *text)
+{
+	struct wire_message message = {.type = WIRE_ERROR,
+	                               .as.error = {.request_id = request_id, .error = str_of(text), .status_code = status}};
+	log_info("node.refused", "request=%.*s status=%d why=\"%s\"", STR_ARG(str_sub(request_id, 0, 64)), status, text);
+	node_send(node, &message);
+}
+
+/* --- what the engine says, back on the loop --- */
+
+static void on_delta(struct node_request *request, const struct step *step)
+{
+	if (request->orphaned || request->cancelled)
+		return;
+	struct buf frame;
+	buf_init(&frame, FRAME_MAX);
+	if (!request->spoke) {
+		chat_frame_role(&request->head, &frame);
+		queue_frame(request, buf_str(&frame));
+		buf_clear(&frame);
+		request->spoke = true;
+	}
+	struct str all = {step->text, step->text_len};
+	struct str content = str_sub(all, 0, step->content_len);
+	struct str reasoning = str_sub(all, step->content_len, step->reasoning_len);
+	struct str tool_calls = str_sub(all, step->content_len + step->reasoning_len, step->tool_calls_len);
+	struct str logprobs = str_sub(all, step->content_len + step->reasoning_len + step->tool_calls_len, step->logprobs_len);
+	chat_frame_delta(&request->head, step->choice, content, reasoning, tool_calls, logprobs, &frame);
+	response_hash_add(&request->hash, content, reasoning);
+	if (tool_calls.len) {
+		struct json_doc *doc = json_parse(tool_calls, NULL, NULL);
+		struct json_iter each = json_iter(doc ? json_root(doc) : NULL);
+		for (json_val *call; (call = json_next(&each, NULL));) {
+			struct json_writer writer;
+			struct buf text;
+			buf_init(&text, FRAME_MAX);
+			json_writer_init(&writer, &text);
+			json_value(&writer, call);
+			response_hash_add_tool_call(&request->hash, buf_str(&text));
+			buf_free(&text);
+		}
+		json_free(doc);
+	}
+	queue_frame(request, buf_str(&frame));
+	buf_free(&frame);
+}
+
+/* The signed terminal message. */
+static void queue_complete(struct node_request *request)
+{
+	char hash[SHA256_HEX_SIZE] = "";
+	struct buf signature;
+	buf_init(&signature, 256);
+	int64_t completion = (int64_t)request->usage.completion_tokens;
+	if (response_hash_final(&request->hash, str_of(request->id), completion, hash) ||
+	    response_hash_sign(hash, &request->node->signer, &signature))
+		hash[0] = '\0';
+	struct wire_message message = {.type = WIRE_COMPLETE,
+	                               .as.complete = {.request_id = str_of(request->id),
+	                                               .prompt_tokens = (int64_t)request->usage.prompt_tokens,
+	                                               .completion_tokens = completion,
+	                                               .reasoning_tokens = (int64_t)request->usage.reasoning_tokens,
+	                                               .se_signature = hash[0] ? buf_str(&signature) : STR_NONE,
+	                                               .response_hash = str_of(hash)}};
+	queue_message(request, &message);
+	buf_free(&signature);
+}
+
+static void on_finish(struct node_request *request, const struct step *step)
+{
+	struct node *node = request->node;
+	request->usage = step->usage;
+	node->stats.requests_served++;
+	node->stats.tokens_generated += (int64_t)step->usage.completion_tokens;
+	if (step->finish == ENGINE_FINISH_CANCELLED)
+		node->stats.cancellations_partial_complete++;
+	if (!request->orphaned && !request->cancelled) {
+		struct buf frame;
+		buf_init(&frame, FRAME_MAX);
+		chat_frame_finish(&request->head, 0, engine_finish_name(step->finish), &frame);
+		queue_frame(request, buf_str(&frame));
+		buf_clear(&frame);
+		chat_frame_usage(&request->head, &step->usage, &frame);
+		queue_frame(request, buf_str(&frame));
+		buf_clear(&frame);
+		chat_frame_done(&frame);
+		queue_frame(request, buf_str(&frame));
+		buf_free(&frame);
+	}
+	queue_complete(request);
+}
+
+static void on_error(struct node_request *request, const struct step *step)
+{
+	if (step->status == 499)
+		request->node->stats.cancellations_before_output++;
+	else if (request->spoke)
+		request->node->stats.generation_errors_after_output++;
+	queue_error(request, step->status, step->reason, step->error);
+}
+
+static void step_on_loop(void *arg)
+{
+	struct step *step = arg;
+	struct node_request *request = step->request;
+	switch (step->kind) {
+	case STEP_DELTA:
+		on_delta(request, step);
+		break;
+	case STEP_FINISH:
+		on_finish(request, step);
+		request->ended = true;
+		break;
+	case STEP_ERROR:
+		on_error(request, step);
+		request->ended = true;
+		break;
+	}
+	secret_wipe(step->text, step->text_len);
+	free(step);
+	if (request->orphaned)
+		drop_unsent(request);
+	flush(request);
+}
+
+/* --- callbacks on the engine's thread --- */
+
+static char *append(char *at, struct str text)
+{
+	if (text.len)
+		memcpy(at, text.at, text.len);
+	return at + text.len;
+}
+
+static void engine_said_delta(struct engine_call *call, const struct engine_delta *delta, void *user)
+{
+	struct node_request *request = user;
+	size_t len = delta->content.len + delta->reasoning.len + delta->tool_calls.len + delta->logprobs.len;
+	struct step *step = malloc(sizeof *step + len);
+	if (!step) {
+		engine_cancel(call);
+		return;
+	}
+	*step = (struct step){.request = request,
+	                      .kind = STEP_DELTA,
+	                      .choice = delta->choice,
+	                      .content_len = delta->content.len,
+	                      .reasoning_len = delta->reasoning.len,
+	                      .tool_calls_len = delta->tool_calls.len,
+	                      .logprobs_len = delta->logprobs.len,
+	                      .text_len = len};
+	append(append(append(append(step->text, delta->content), delta->reasoning), delta->tool_calls), delta->logprobs);
+	net_post(request->node->loop, step_on_loop, step);
+}
+
+/* A terminal step must not get lost for want of memory: without it the request would never end. */
+static struct step *terminal_step(struct node_request *request, enum step_kind kind)
+{
+	struct step *step = calloc(1, sizeof *step);
+	if (!step) {
+		log_error("node.out_of_memory", "request=%s", request->id);
+		abort();
+	}
+	step->request = request;
+	step->kind = kind;
+	return step;
+}
+
+static void engine_said_finish(struct engine_call *call, enum engine_finish finish, const struct chat_usage *usage, void *user)
+{
+	struct node_request *request = user;
+	struct step *step = terminal_step(request, STEP_FINISH);
+	(void)call;
+	step->finish = finish;
+	step->usage = *usage;
+	net_post(request->node->loop, step_on_loop, step);
+}
+
+static void engine_said_error(struct engine_call *call, int status, const char *reason, const char *text,
+                              const struct chat_usage *so_far, void *user)
+{
+	struct node_request *request = user;
+	struct step *step = terminal_step(request, STEP_ERROR);
+	(void)call;
+	(void)so_far;
+	step->status = status;
+	str_copy(str_sub(str_of(reason), 0, sizeof step->reason - 1), step->reason, sizeof step->reason);
+	str_copy(str_sub(str_of(text), 0, sizeof step->error - 1), step->error, sizeof step->error);
+	net_post(request->node->loop, step_on_loop, step);
+}
+
+static const struct engine_callbacks callbacks = {
+    .on_delta = engine_said_delta, .on_finish = engine_said_finish, .on_error = engine_said_error};
+
+/* --- a request arrives --- */
+
+/* Opens the sealed body into `plain` (protocol-and-trust 4.2). NULL when it is good, else the refusal. */
+static const char *open_body(struct node *node, const struct wire_request *message, struct box_shared *shared,
+                             struct buf *plain)
+{
+	uint8_t sender[BOX_KEY_BYTES];
+	if (message->has_plain_body)
+		return "plaintext request bodies are refused";
+	if (!message->has_encrypted_body)
+		return "missing encrypted_body";
+	if (wire_key_decode(message->encrypted_body.sender_key, sender))
+		return "ephemeral_public_key is not 32 bytes of base64";
+	if (box_shared_derive(shared, sender, node->box->secret_key))
+		return "decryption failed";
+	enum db_err err = wire_payload_open(shared, message->encrypted_body.ciphertext, plain);
+	return !err ? NULL : err == DB_E_INVALID ? "ciphertext is not base64" : "decryption failed";
+}
+
+static struct node_request *request_new(struct node *node, const struct wire_request *message, const struct box_shared *shared,
+                                        const struct node_model *model)
+{
+	struct node_request *request = calloc(1, sizeof *request);
+	if (!request)
+		return NULL;
+	request->node = node;
+	request->shared = *shared;
+	request->paced = message->has_credit;
+	request->credit = message->credit;
+	list_init(&request->unsent);
+	str_copy(message->request_id, request->id, sizeof request->id);
+	snprintf(request->frame_id, sizeof request->frame_id, "chatcmpl-%.*s", STR_ARG(str_sub(message->request_id, 0, 40)));
+	request->head = (struct chat_frame_head){request->frame_id, clock_wall_us() / 1000000, model->id};
+	response_hash_init(&request->hash, ANSWER_TEXT_MAX);
+	if (map_put(&node->requests, str_of(request->id), request, NULL)) {
+		response_hash_free(&request->hash);
+		free(request);
+		return NULL;
+	}
+	request->mapped = true;
+	list_push_back(&node->all, &request->link);
+	return request;
+}
+
+static void start(struct node *node, const struct wire_request *message, const struct box_shared *shared,
+                  const struct chat_request *chat)
+{
+	const struct node_model *model = node_find_model(node, chat->model);
+	if (!model) {
+		refuse(node, message->request_id, 404, "model not loaded on this provider");
+		return;
+	}
+	struct node_request *request = request_new(node, message, shared, model);
+	if (!request) {
+		refuse(node, message->request_id, 503, "insufficient memory for another request");
+		return;
+	}
+	struct wire_message accepted = {.type = WIRE_ACCEPTED, .as.accepted = {message->request_id}};
+	struct engine_request submit = {.chat = chat, .tenant = chat->cache_scope};
+	struct error error = {0};
+	int status = engine_submit(model->engine, &submit, &callbacks, request, &request->call, &error);
+	if (status) {
+		request->ended = true;
+		request->call = NULL;
+		queue_error(request, status, "", error.text);
+	} else {
+		queue_message(request, &accepted);
+	}
+	node_changed(node);
+	flush(request);
+}
+
+void node_request_start(struct node *node, const struct wire_request *message)
+{
+	if (!message->request_id.len || message->request_id.len >= REQUEST_ID_MAX) {
+		log_warn("node.bad_request_id", "bytes=%zu", message->request_id.len);
+		return;
+	}
+	if (map_get(&node->requests, message->request_id)) {
+		log_warn("node.replayed_request", "request=%.*s", STR_ARG(message->request_id));
+		return;
+	}
+	if (node->draining) {
+		refuse(node, message->request_id, 503, "provider draining for update");
+		return;
+	}
+	struct box_shared shared = {0};
+	struct buf plain;
+	struct chat_request chat;
+	struct api_error why;
+	buf_init(&plain, WIRE_MAX_TO_PROVIDER);
+	struct arena *arena = arena_new(0);
+	const char *refusal = open_body(node, message, &shared, &plain);
+	if (!refusal && (!arena || !chat_request_parse(buf_str(&plain), arena, &chat, &why)))
+		refusal = "invalid request body"; /* what is wrong with it could quote the prompt */
+	if (refusal)
+		refuse(node, message->request_id, 400, refusal);
+	else
+		start(node, message, &shared, &chat);
+	secret_wipe(&shared, sizeof shared);
+	arena_free(arena);
+	buf_free(&plain);
+}
+
+void node_request_cancel(struct node *node, struct str request_id)
+{
+	struct node_request *request = map_get(&node->requests, request_id);
+	if (!request)
+		return; /* finished ones are cancelled too (protocol-and-trust 11.2) */
+	node->stats.cancellations_received++;
+	if (request->cancelled)
+		return;
+	request->cancelled = true;
+	for (struct list_link *link = list_first(&request->unsent), *next; link; link = next) {
+		struct outbound *outbound = LIST_OF(link, struct outbound, link);
+		next = link->next == &request->unsent.head ? NULL : link->next;
+		if (!outbound->chunk)
+			continue;
+		list_remove(&request->unsent, link);
+		buf_free(&outbound->text);
+		free(outbound);
+	}
+	if (request->call && !request->ended)
+		engine_cancel(request->call);
+	flush(request);
+}
+
+void node_request_credit(struct node *node, struct str request_id, int64_t chunks)
+{
+	struct node_request *request = map_get(&node->requests, request_id);
+	if (!request || !request->paced)
+		return;
+	request->credit = chunks < INT64_MAX - request->credit ? request->credit + chunks : INT64_MAX;
+	flush(request);
+}
+
+void node_requests_flush(struct node *node)
+{
+	LIST_EACH_SAFE (link, next, &node->all) {
+		if (node->blocked)
+			break;
+		flush(LIST_OF(link, struct node_request, link));
+	}
+}
+
+void node_requests_cancel_all(struct node *node)
+{
+	LIST_EACH (link, &node->all) {
+		struct node_request *request = LIST_OF(link, struct node_request, link);
+		if (request->call && !request->ended)
+			engine_cancel(request->call);
+	}
+}
+
+void node_requests_orphan(struct node *node)
+{
+	LIST_EACH_SAFE (link, next, &node->all) {
+		struct node_request *request = LIST_OF(link, struct node_request, link);
+		request->orphaned = true;
+		unmap(request);
+		drop_unsent(request);
+		if (request->call && !request->ended)
+			engine_cancel(request->call);
+		finish_if_done(request);
+	}
+}
