@@ -1,0 +1,21 @@
+# Writes OUT, a C file with the text of every migration in FILES (NNNN_name.sql, in order of their numbers).
+# Run as a script: cmake -DOUT=... "-DFILES=a.sql;b.sql" -P EmbedMigrations.cmake
+list(SORT FILES)
+set(texts "")
+set(table "")
+set(count 0)
+foreach(file ${FILES})
+  get_filename_component(name ${file} NAME_WE)
+  math(EXPR count "${count} + 1")
+  string(REGEX MATCH "^[0-9]+" number ${name})
+  string(REGEX REPLACE "^0+" "" number "${number}")
+  if(NOT number EQUAL count)
+    message(FATAL_ERROR "migrations must be numbered 1, 2, 3...: ${name} stands at place ${count}")
+  endif()
+  file(READ ${file} bytes HEX)
+  string(REGEX REPLACE "(..)" "0x\\1," bytes "${bytes}")
+  string(APPEND texts "static const char sql_${count}[] = {${bytes}0};\n")
+  string(APPEND table "\t{${count}, \"${name}\", sql_${count}},\n")
+endforeach()
+file(WRITE ${OUT} "#include \"coordinator/store/migrate.h\"\n\n${texts}
+const struct migration migrations[] = {\n${table}};\nconst size_t migrations_count = ${count};\n")

@@ -1,0 +1,267 @@
+#include "coordinator/accounts/accounts_internal.h"
+
+#include <stdlib.h>
+
+#include "core/clock.h"
+#include "core/encode.h"
+#include "crypto/hash.h"
+#include "crypto/secret.h"
+
+#define CACHE_ENTRIES 100000
+#define CACHE_KEEP_MS 60000
+#define TOKEN_MAX     512 /* longer ones are nobody's */
+
+/* What is known of one API key, right or wrong, by the hash of the token. */
+struct cached {
+	uint8_t hash[SHA256_BYTES];
+	struct ledger_account *account; /* NULL = no such key */
+	char key_id[STORE_ID_SIZE];
+	bool disabled;
+	int64_t expires_us;
+	uint64_t known_us; /* monotonic: when it was read */
+	struct list_link age;
+};
+
+/* One question to the store; everybody who asks the same meanwhile waits for its answer. */
+struct lookup {
+	uint8_t hash[SHA256_BYTES];
+	struct accounts *accounts;
+	struct list waiting; /* of struct accounts_wait */
+	uint64_t epoch;      /* of the cache when it was asked */
+	bool is_provider;
+	struct store_key key;
+};
+
+static struct str hash_str(const uint8_t hash[SHA256_BYTES])
+{
+	return (struct str){(const char *)hash, SHA256_BYTES};
+}
+
+struct accounts *accounts_new(struct store *store, struct ledger *ledger)
+{
+	struct accounts *accounts = calloc(1, sizeof *accounts);
+	if (!accounts)
+		return NULL;
+	accounts->store = store;
+	accounts->ledger = ledger;
+	map_init(&accounts->cache);
+	map_init(&accounts->lookups[0]);
+	map_init(&accounts->lookups[1]);
+	list_init(&accounts->by_age);
+	accounts->entries_max = CACHE_ENTRIES;
+	accounts->keep_us = CACHE_KEEP_MS * UINT64_C(1000);
+	return accounts;
+}
+
+/* --- cache --- */
+
+static void forget(struct accounts *accounts, struct cached *cached)
+{
+	map_remove(&accounts->cache, hash_str(cached->hash));
+	list_remove(&accounts->by_age, &cached->age);
+	free(cached);
+}
+
+void accounts_forget_all(struct accounts *accounts)
+{
+	struct list_link *link;
+	while ((link = list_first(&accounts->by_age)))
+		forget(accounts, LIST_OF(link, struct cached, age));
+	accounts->epoch++;
+}
+
+void accounts_free(struct accounts *accounts)
+{
+	if (!accounts)
+		return;
+	accounts_forget_all(accounts);
+	map_free(&accounts->cache);
+	map_free(&accounts->lookups[0]);
+	map_free(&accounts->lookups[1]);
+	free(accounts);
+}
+
+void accounts_set_cache(struct accounts *accounts, size_t entries, uint32_t keep_ms)
+{
+	accounts_forget_all(accounts);
+	accounts->entries_max = entries;
+	accounts->keep_us = keep_ms * UINT64_C(1000);
+}
+
+/* Without memory nothing is remembered, which costs time only. */
+static void remember(struct accounts *accounts, const struct lookup *lookup, struct ledger_account *account)
+{
+	if (!accounts->entries_max)
+		return;
+	struct cached *cached = map_get(&accounts->cache, hash_str(lookup->hash));
+	if (cached)
+		forget(accounts, cached);
+	if (accounts->cache.count >= accounts->entries_max)
+		forget(accounts, LIST_OF(list_first(&accounts->by_age), struct cached, age));
+	cached = calloc(1, sizeof *cached);
+	if (!cached)
+		return;
+	memcpy(cached->hash, lookup->hash, sizeof cached->hash);
+	if (map_put(&accounts->cache, hash_str(cached->hash), cached, NULL)) {
+		free(cached);
+		return;
+	}
+	cached->account = account;
+	memcpy(cached->key_id, lookup->key.id, sizeof cached->key_id);
+	cached->disabled = lookup->key.disabled;
+	cached->expires_us = lookup->key.expires_us;
+	cached->known_us = clock_mono_us();
+	list_push_back(&accounts->by_age, &cached->age);
+}
+
+static const struct cached *recall(struct accounts *accounts, const uint8_t hash[SHA256_BYTES])
+{
+	struct cached *cached = map_get(&accounts->cache, hash_str(hash));
+	if (!cached || !secret_equal(cached->hash, hash, SHA256_BYTES))
+		return NULL;
+	if (clock_mono_us() - cached->known_us < accounts->keep_us)
+		return cached;
+	forget(accounts, cached);
+	return NULL;
+}
+
+/* --- answers --- */
+
+static bool usable(bool disabled, int64_t expires_us)
+{
+	return !disabled && (expires_us == 0 || expires_us > clock_wall_us());
+}
+
+static enum db_err admit(struct accounts_wait *wait, struct ledger_account *account, const char *key_id)
+{
+	wait->caller = (struct caller){.account = account, .fee_percent = ledger_account_fee_percent(account)};
+	memcpy(wait->caller.key_id, key_id, sizeof wait->caller.key_id);
+	return DB_OK;
+}
+
+static enum db_err answer_cached(const struct cached *cached, struct accounts_wait *wait)
+{
+	if (!cached->account || !usable(cached->disabled, cached->expires_us))
+		return DB_E_DENIED;
+	return admit(wait, cached->account, cached->key_id);
+}
+
+/* The look-up is over: everybody gets the result. */
+static void finish(struct lookup *lookup, struct ledger_account *account, const struct error *error)
+{
+	struct accounts *accounts = lookup->accounts;
+	struct list_link *link;
+	bool refused = !account || !usable(lookup->key.disabled, lookup->key.expires_us);
+
+	struct map *lookups = &accounts->lookups[lookup->is_provider];
+	if (map_get(lookups, hash_str(lookup->hash)) == lookup)
+		map_remove(lookups, hash_str(lookup->hash));
+	if (!error && !lookup->is_provider && lookup->epoch == accounts->epoch)
+		remember(accounts, lookup, account);
+	while ((link = list_pop_front(&lookup->waiting))) {
+		struct accounts_wait *wait = LIST_OF(link, struct accounts_wait, link);
+		wait->lookup = NULL;
+		if (error)
+			wait->done(wait, DB_E_IO);
+		else
+			wait->done(wait, refused ? DB_E_DENIED : admit(wait, account, lookup->key.id));
+	}
+	free(lookup);
+}
+
+static void on_account(struct ledger_account *account, const struct error *error, void *user)
+{
+	finish(user, account, error);
+}
+
+static void on_key(const struct store_key *key, const struct store_account *account, const struct error *error, void *user)
+{
+	struct lookup *lookup = user;
+	if (!key) {
+		finish(lookup, NULL, error);
+		return;
+	}
+	lookup->key = *key;
+	ledger_account_load(lookup->accounts->ledger, str_of(account->id), on_account, lookup);
+}
+
+static void on_provider(const struct store_account *account, const struct error *error, void *user)
+{
+	struct lookup *lookup = user;
+	if (account)
+		ledger_account_load(lookup->accounts->ledger, str_of(account->id), on_account, lookup);
+	else
+		finish(lookup, NULL, error);
+}
+
+/* --- questions --- */
+
+static struct lookup *begin(struct accounts *accounts, const uint8_t hash[SHA256_BYTES], bool is_provider)
+{
+	struct lookup *lookup = calloc(1, sizeof *lookup);
+	if (!lookup)
+		return NULL;
+	lookup->accounts = accounts;
+	lookup->epoch = accounts->epoch;
+	lookup->is_provider = is_provider;
+	list_init(&lookup->waiting);
+	memcpy(lookup->hash, hash, sizeof lookup->hash);
+	if (map_put(&accounts->lookups[is_provider], hash_str(lookup->hash), lookup, NULL)) {
+		free(lookup);
+		return NULL;
+	}
+	return lookup;
+}
+
+static enum db_err ask(struct accounts *accounts, const uint8_t hash[SHA256_BYTES], bool is_provider,
+                       struct accounts_wait *wait)
+{
+	struct lookup *lookup = map_get(&accounts->lookups[is_provider], hash_str(hash));
+	bool is_first = !lookup || lookup->epoch != accounts->epoch; /* an answer from before a change is not for us */
+	if (is_first)
+		lookup = begin(accounts, hash, is_provider);
+	if (!lookup)
+		return DB_E_IO;
+	wait->lookup = lookup;
+	wait->link = (struct list_link){0};
+	list_push_back(&lookup->waiting, &wait->link);
+	if (is_first) {
+		char hex[SHA256_HEX_SIZE];
+		hex_encode(hash, SHA256_BYTES, hex);
+		if (is_provider)
+			store_provider_token_find(accounts->store, str_of(hex), on_provider, lookup);
+		else
+			store_key_find(accounts->store, str_of(hex), on_key, lookup);
+	}
+	return DB_E_AGAIN;
+}
+
+enum db_err accounts_resolve(struct accounts *accounts, struct str token, struct accounts_wait *wait)
+{
+	uint8_t hash[SHA256_BYTES];
+	wait->lookup = NULL;
+	if (token.len == 0 || token.len > TOKEN_MAX)
+		return DB_E_DENIED;
+	sha256(token.at, token.len, hash);
+	const struct cached *cached = recall(accounts, hash);
+	return cached ? answer_cached(cached, wait) : ask(accounts, hash, false, wait);
+}
+
+enum db_err accounts_resolve_provider(struct accounts *accounts, struct str token, struct accounts_wait *wait)
+{
+	uint8_t hash[SHA256_BYTES];
+	wait->lookup = NULL;
+	if (token.len == 0 || token.len > TOKEN_MAX)
+		return DB_E_DENIED;
+	sha256(token.at, token.len, hash);
+	return ask(accounts, hash, true, wait);
+}
+
+void accounts_cancel(struct accounts_wait *wait)
+{
+	struct lookup *lookup = wait->lookup;
+	if (!lookup)
+		return;
+	list_remove(&lookup->waiting, &wait->link);
+	wait->lookup = NULL;
+}

@@ -1,0 +1,22 @@
+/* What the files of accounts/ share. Nothing outside includes this. */
+#ifndef COORDINATOR_ACCOUNTS_INTERNAL_H
+#define COORDINATOR_ACCOUNTS_INTERNAL_H
+
+#include "coordinator/accounts/accounts.h"
+#include "core/list.h"
+#include "core/map.h"
+
+struct accounts {
+	struct store *store;
+	struct ledger *ledger;
+	struct map cache;      /* hash of a token -> what is known of it */
+	struct list by_age;    /* of the same, oldest first */
+	struct map lookups[2]; /* hash -> the question on its way to the store: API keys, provider tokens */
+	size_t entries_max;
+	uint64_t keep_us;
+	uint64_t epoch; /* raised when keys change: an answer asked for before is not remembered */
+};
+
+void accounts_forget_all(struct accounts *accounts);
+
+#endif

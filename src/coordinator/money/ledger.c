@@ -1,0 +1,511 @@
+#include "coordinator/money/ledger.h"
+
+#include <stdlib.h>
+
+#include "core/clock.h"
+#include "core/list.h"
+#include "core/map.h"
+
+struct ledger_account {
+	char id[STORE_ID_SIZE];
+	struct ledger *ledger;
+	bool ready; /* until then the amounts are only what moved since the load was asked for */
+	bool is_service;
+	int fee_percent;
+	int64_t balance, withdrawable;
+	int64_t held;
+	struct list waiting; /* of struct load_wait, until it is ready */
+};
+
+struct load_wait {
+	struct list_link link;
+	ledger_account_fn done;
+	void *user;
+};
+
+struct ledger_hold {
+	char request_id[STORE_ID_SIZE];
+	char key_id[STORE_ID_SIZE];
+	struct ledger_account *account;
+	int64_t amount;
+	struct ledger_hold *next_free;
+};
+
+struct price_row {
+	struct price price;
+	size_t key_len;
+	char key[]; /* account, NUL, model */
+};
+
+struct ledger {
+	struct store *store;
+	struct map accounts;
+	struct map holds;
+	struct map prices;
+	struct ledger_hold *free_holds;
+};
+
+struct ledger *ledger_new(struct store *store)
+{
+	struct ledger *ledger = calloc(1, sizeof *ledger);
+	if (!ledger)
+		return NULL;
+	ledger->store = store;
+	map_init(&ledger->accounts);
+	map_init(&ledger->holds);
+	map_init(&ledger->prices);
+	return ledger;
+}
+
+static void free_values(struct map *map)
+{
+	size_t cursor = 0;
+	void *value;
+	while ((value = map_next(map, &cursor)))
+		free(value);
+	map_free(map);
+}
+
+void ledger_free(struct ledger *ledger)
+{
+	if (!ledger)
+		return;
+	free_values(&ledger->accounts);
+	free_values(&ledger->holds);
+	free_values(&ledger->prices);
+	while (ledger->free_holds) {
+		struct ledger_hold *next = ledger->free_holds->next_free;
+		free(ledger->free_holds);
+		ledger->free_holds = next;
+	}
+	free(ledger);
+}
+
+/* --- accounts --- */
+
+struct ledger_account *ledger_account_find(struct ledger *ledger, struct str account_id)
+{
+	struct ledger_account *account = map_get(&ledger->accounts, account_id);
+	return account && account->ready ? account : NULL;
+}
+
+const char *ledger_account_id(const struct ledger_account *account)
+{
+	return account->id;
+}
+
+bool ledger_account_is_service(const struct ledger_account *account)
+{
+	return account->is_service;
+}
+
+int ledger_account_fee_percent(const struct ledger_account *account)
+{
+	return account->fee_percent;
+}
+
+int64_t ledger_available(const struct ledger_account *account)
+{
+	return account->balance > account->held ? account->balance - account->held : 0;
+}
+
+int64_t ledger_balance(const struct ledger_account *account)
+{
+	return account->balance;
+}
+
+int64_t ledger_withdrawable(const struct ledger_account *account)
+{
+	return account->withdrawable;
+}
+
+static void credit(struct ledger_account *account, int64_t amount, bool withdrawable)
+{
+	account->balance += amount;
+	if (withdrawable)
+		account->withdrawable += amount;
+}
+
+static void debit(struct ledger_account *account, int64_t amount, bool withdrawable)
+{
+	account->balance -= amount;
+	if (withdrawable)
+		account->withdrawable -= amount;
+	if (account->ready && account->withdrawable > account->balance)
+		account->withdrawable = account->balance;
+}
+
+/* Calls everybody who waits; the account is freed when there is none. */
+static void end_load(struct ledger_account *account, const struct error *error)
+{
+	struct list waiting;
+	struct list_link *link;
+	list_init(&waiting);
+	while ((link = list_pop_front(&account->waiting)))
+		list_push_back(&waiting, link);
+	bool ready = account->ready;
+	if (!ready) {
+		map_remove(&account->ledger->accounts, str_of(account->id));
+		free(account);
+	}
+	while ((link = list_pop_front(&waiting))) {
+		struct load_wait *wait = LIST_OF(link, struct load_wait, link);
+		wait->done(ready ? account : NULL, error, wait->user);
+		free(wait);
+	}
+}
+
+static void on_account(const struct store_account *row, const struct error *error, void *user)
+{
+	struct ledger_account *account = user;
+	if (row) {
+		account->ready = true;
+		account->is_service = row->role == STORE_ROLE_SERVICE;
+		account->fee_percent = row->fee_percent >= 0 ? row->fee_percent : LEDGER_FEE_PERCENT_DEFAULT;
+		account->balance += row->balance_uusd;
+		account->withdrawable += row->withdrawable_uusd;
+	}
+	end_load(account, error);
+}
+
+static struct ledger_account *begin_load(struct ledger *ledger, struct str account_id)
+{
+	struct ledger_account *account = calloc(1, sizeof *account);
+	if (!account)
+		return NULL;
+	account->ledger = ledger;
+	list_init(&account->waiting);
+	if (!str_copy(account_id, account->id, sizeof account->id) ||
+	    map_put(&ledger->accounts, str_of(account->id), account, NULL)) {
+		free(account);
+		return NULL;
+	}
+	return account;
+}
+
+void ledger_account_load(struct ledger *ledger, struct str account_id, ledger_account_fn done, void *user)
+{
+	struct ledger_account *account = map_get(&ledger->accounts, account_id);
+	if (account && account->ready) {
+		done(account, NULL, user);
+		return;
+	}
+	struct load_wait *wait = malloc(sizeof *wait);
+	bool is_first = !account;
+	if (wait && is_first)
+		account = begin_load(ledger, account_id);
+	if (!wait || !account) {
+		struct error error;
+		error_set(&error, DB_E_NOMEM, "There is no memory for an account.");
+		free(wait);
+		done(NULL, &error, user);
+		return;
+	}
+	*wait = (struct load_wait){.done = done, .user = user};
+	list_push_back(&account->waiting, &wait->link);
+	if (is_first)
+		store_account_get(ledger->store, account_id, on_account, account);
+}
+
+/* --- transfers --- */
+
+struct transfer_wait {
+	struct ledger_account *from, *to; /* NULL when not in memory at the time of asking: a later load sees the transfer */
+	int64_t amount;
+	bool withdrawable;
+	store_transfer_fn done;
+	void *user;
+};
+
+static void on_transfer(bool applied, const struct error *error, void *user)
+{
+	struct transfer_wait *wait = user;
+	if (wait->from)
+		wait->from->held -= wait->amount;
+	if (applied && wait->from)
+		debit(wait->from, wait->amount, wait->withdrawable);
+	if (applied && wait->to)
+		credit(wait->to, wait->amount, wait->withdrawable);
+	if (wait->done)
+		wait->done(applied, error, wait->user);
+	free(wait);
+}
+
+enum db_err ledger_transfer(struct ledger *ledger, const struct store_transfer *transfer, store_transfer_fn done, void *user)
+{
+	struct ledger_account *from = map_get(&ledger->accounts, str_of(transfer->from));
+	if (!store_healthy(ledger->store, NULL))
+		return DB_E_IO;
+	if (from && from->ready && ledger_available(from) < transfer->amount_uusd)
+		return DB_E_FUNDS;
+	struct transfer_wait *wait = malloc(sizeof *wait);
+	if (!wait)
+		return DB_E_NOMEM;
+	*wait = (struct transfer_wait){.from = from,
+	                               .to = map_get(&ledger->accounts, str_of(transfer->to)),
+	                               .amount = transfer->amount_uusd,
+	                               .withdrawable = transfer->withdrawable,
+	                               .done = done,
+	                               .user = user};
+	if (from)
+		from->held += transfer->amount_uusd; /* out of reach of requests until the store has decided */
+	store_transfer(ledger->store, transfer, on_transfer, wait);
+	return DB_OK;
+}
+
+/* --- prices --- */
+
+struct prices_wait {
+	struct ledger *ledger;
+	store_done_fn done;
+	void *user;
+};
+
+#define PRICE_KEY_MAX (STORE_ID_SIZE + STORE_MODEL_SIZE)
+
+/* Length of the key, 0 when account and model are longer than any in the store. */
+static size_t price_key(struct str account, struct str model, char out[PRICE_KEY_MAX])
+{
+	if (account.len + 1 + model.len > PRICE_KEY_MAX)
+		return 0;
+	memcpy(out, account.at, account.len);
+	out[account.len] = '\0';
+	memcpy(out + account.len + 1, model.at, model.len);
+	return account.len + 1 + model.len;
+}
+
+static enum db_err put_price(struct map *prices, const struct store_price *row)
+{
+	char key[PRICE_KEY_MAX];
+	size_t len = price_key(str_of(row->account_id), str_of(row->model), key);
+	struct price_row *price = malloc(sizeof *price + len);
+	void *old = NULL;
+	if (!price)
+		return DB_E_NOMEM;
+	price->price = (struct price){row->input, row->output};
+	price->key_len = len;
+	memcpy(price->key, key, len);
+	if (map_put(prices, (struct str){price->key, len}, price, &old)) {
+		free(price);
+		return DB_E_NOMEM;
+	}
+	free(old);
+	return DB_OK;
+}
+
+static void on_prices(const struct store_price *rows, size_t count, const struct error *error, void *user)
+{
+	struct prices_wait *wait = user;
+	struct error no_memory;
+	struct map prices;
+	enum db_err err = error ? error->code : DB_OK;
+
+	map_init(&prices);
+	for (size_t i = 0; i < count && !err; i++) {
+		err = put_price(&prices, &rows[i]);
+		if (err) {
+			error_set(&no_memory, err, "There is no memory for the prices.");
+			error = &no_memory;
+		}
+	}
+	if (!err) {
+		struct map old = wait->ledger->prices;
+		wait->ledger->prices = prices;
+		prices = old;
+	}
+	free_values(&prices);
+	wait->done(error, wait->user);
+	free(wait);
+}
+
+void ledger_prices_load(struct ledger *ledger, store_done_fn done, void *user)
+{
+	struct prices_wait *wait = malloc(sizeof *wait);
+	if (!wait) {
+		struct error error;
+		error_set(&error, DB_E_NOMEM, "There is no memory for the prices.");
+		done(&error, user);
+		return;
+	}
+	*wait = (struct prices_wait){ledger, done, user};
+	store_prices_list(ledger->store, on_prices, wait);
+}
+
+static const struct price_row *find_price(const struct ledger *ledger, struct str account, struct str model)
+{
+	char key[PRICE_KEY_MAX];
+	size_t len = price_key(account, model, key);
+	return len ? map_get(&ledger->prices, (struct str){key, len}) : NULL;
+}
+
+struct price ledger_price(const struct ledger *ledger, struct str provider_account_or_empty, struct str model, bool service)
+{
+	const struct price_row *row = NULL;
+	if (!service && provider_account_or_empty.len)
+		row = find_price(ledger, provider_account_or_empty, model);
+	if (!row)
+		row = find_price(ledger, STR(STORE_ACCOUNT_PLATFORM), model);
+	return row ? row->price : (struct price){PRICE_FALLBACK_INPUT, PRICE_FALLBACK_OUTPUT};
+}
+
+/* --- holds --- */
+
+static struct ledger_hold *take_hold(struct ledger *ledger)
+{
+	struct ledger_hold *hold = ledger->free_holds;
+	if (!hold)
+		return malloc(sizeof *hold);
+	ledger->free_holds = hold->next_free;
+	return hold;
+}
+
+static void give_hold(struct ledger *ledger, struct ledger_hold *hold)
+{
+	hold->next_free = ledger->free_holds;
+	ledger->free_holds = hold;
+}
+
+/* Its money is available again. */
+static void end_hold(struct ledger_hold *hold)
+{
+	struct ledger *ledger = hold->account->ledger;
+	hold->account->held -= hold->amount;
+	map_remove(&ledger->holds, str_of(hold->request_id));
+	give_hold(ledger, hold);
+}
+
+enum db_err ledger_hold(struct ledger *ledger, struct ledger_account *account, const struct ledger_hold_options *options,
+                        struct ledger_hold **out)
+{
+	if (options->amount_uusd < 0)
+		return DB_E_RANGE;
+	if (!store_healthy(ledger->store, NULL))
+		return DB_E_IO;
+	if (ledger_available(account) < options->amount_uusd)
+		return DB_E_FUNDS;
+	if (map_get(&ledger->holds, options->request_id))
+		return DB_E_EXISTS;
+
+	struct ledger_hold *hold = take_hold(ledger);
+	if (!hold)
+		return DB_E_NOMEM;
+	enum db_err err = DB_OK;
+	if (!options->request_id.len || !str_copy(options->request_id, hold->request_id, sizeof hold->request_id) ||
+	    !str_copy(options->key_id, hold->key_id, sizeof hold->key_id))
+		err = DB_E_INVALID;
+	if (!err)
+		err = map_put(&ledger->holds, str_of(hold->request_id), hold, NULL);
+	if (err) {
+		give_hold(ledger, hold);
+		return err;
+	}
+	hold->account = account;
+	hold->amount = options->amount_uusd;
+	account->held += hold->amount;
+
+	struct store_hold row = {.amount_uusd = hold->amount,
+	                         .price_in = options->price.input,
+	                         .price_out = options->price.output,
+	                         .created_us = clock_wall_us()};
+	memcpy(row.request_id, hold->request_id, sizeof row.request_id);
+	memcpy(row.account_id, account->id, sizeof row.account_id);
+	memcpy(row.key_id, hold->key_id, sizeof row.key_id);
+	store_hold_create(ledger->store, &row);
+	*out = hold;
+	return DB_OK;
+}
+
+int64_t ledger_hold_amount(const struct ledger_hold *hold)
+{
+	return hold->amount;
+}
+
+enum db_err ledger_hold_raise(struct ledger_hold *hold, int64_t total_uusd)
+{
+	struct ledger_account *account = hold->account;
+	if (total_uusd <= hold->amount)
+		return DB_OK;
+	if (!store_healthy(account->ledger->store, NULL))
+		return DB_E_IO;
+	if (ledger_available(account) < total_uusd - hold->amount)
+		return DB_E_FUNDS;
+	account->held += total_uusd - hold->amount;
+	hold->amount = total_uusd;
+	store_hold_raise(account->ledger->store, str_of(hold->request_id), total_uusd);
+	return DB_OK;
+}
+
+/* Billing 4.4: what the client agreed to is the hold; a dearer request is charged up to twice that, as far as there is money
+ * beyond what other requests hold. */
+static int64_t chargeable(const struct ledger_hold *hold, int64_t cost)
+{
+	if (cost <= hold->amount)
+		return cost;
+	int64_t overage = cost - hold->amount;
+	if (overage > hold->amount)
+		overage = hold->amount;
+	int64_t beyond = ledger_available(hold->account);
+	return hold->amount + (overage < beyond ? overage : beyond);
+}
+
+/* The receivers' balances in memory; accounts that were never loaded will read theirs with this in it. */
+static void credit_in_memory(struct ledger *ledger, const struct store_settlement *s)
+{
+	int64_t payout = s->cost_uusd - s->fee_uusd, retained = s->fee_uusd;
+	if (!s->provider_account[0]) {
+		retained += payout;
+		payout = 0;
+	}
+	struct ledger_account *provider = payout ? map_get(&ledger->accounts, str_of(s->provider_account)) : NULL;
+	if (provider)
+		credit(provider, payout, true);
+	struct ledger_account *platform = retained ? map_get(&ledger->accounts, STR(STORE_ACCOUNT_PLATFORM)) : NULL;
+	if (platform)
+		credit(platform, retained, false);
+}
+
+int64_t ledger_settle(struct ledger_hold *hold, const struct ledger_usage *usage)
+{
+	struct ledger_account *account = hold->account;
+	struct ledger *ledger = account->ledger;
+	int64_t cost = price_cost(usage->price, usage->prompt_tokens, usage->completion_tokens, account->is_service);
+	struct store_settlement s;
+
+	memset(&s, 0, sizeof s);
+	memcpy(s.request_id, hold->request_id, sizeof s.request_id);
+	memcpy(s.account_id, account->id, sizeof s.account_id);
+	memcpy(s.key_id, hold->key_id, sizeof s.key_id);
+	str_copy(usage->provider_account, s.provider_account, sizeof s.provider_account);
+	str_copy(usage->provider_id, s.provider_id, sizeof s.provider_id);
+	str_copy(usage->provider_key, s.provider_key, sizeof s.provider_key);
+	str_copy(usage->model, s.model, sizeof s.model);
+	str_copy(usage->public_model, s.public_model, sizeof s.public_model);
+	str_copy(str_of(usage->outcome), s.outcome, sizeof s.outcome);
+	s.prompt_tokens = usage->prompt_tokens;
+	s.completion_tokens = usage->completion_tokens;
+	s.reasoning_tokens = usage->reasoning_tokens;
+	s.price_in = usage->price.input;
+	s.price_out = usage->price.output;
+	s.hold_uusd = hold->amount;
+	s.created_us = clock_wall_us();
+	s.cost_uusd = chargeable(hold, cost);
+	s.fee_uusd = price_fee(s.cost_uusd, usage->fee_percent);
+
+	end_hold(hold);
+	debit(account, s.cost_uusd, false);
+	credit_in_memory(ledger, &s);
+	store_settle(ledger->store, &s, NULL, NULL);
+	return s.cost_uusd;
+}
+
+void ledger_release(struct ledger_hold *hold, const char *reason)
+{
+	struct ledger *ledger = hold->account->ledger;
+	store_hold_release(ledger->store, str_of(hold->request_id), reason);
+	end_hold(hold);
+}
+
+size_t ledger_open_holds(const struct ledger *ledger)
+{
+	return ledger->holds.count;
+}

@@ -1,0 +1,19 @@
+/* The store's two threads and the queues to them: group commit, tickets, delivery. Knows nothing of SQL and nothing of what
+ * the operations mean. Inside store/ only. */
+#ifndef COORDINATOR_STORE_JOURNAL_H
+#define COORDINATOR_STORE_JOURNAL_H
+
+#include "coordinator/store/op.h"
+#include "coordinator/store/store.h"
+
+struct journal;
+
+struct journal *journal_open(const struct store_options *options, struct net_loop *loop, struct error *error);
+/* Loop thread. Takes the operation; it comes back through op->deliver. */
+void journal_submit(struct journal *journal, struct store_op *op);
+void journal_close(struct journal *journal);
+
+void journal_stats(struct journal *journal, struct store_stats *out);
+bool journal_healthy(const struct journal *journal, struct error *error);
+
+#endif

@@ -1,0 +1,74 @@
+#include "coordinator/store/op.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+const struct error *op_error(const struct store_op *op)
+{
+	static const struct error no_memory = {DB_E_NOMEM, "The store failed, and there was no memory to say why."};
+	if (!op->failed)
+		return NULL;
+	return op->why ? op->why : &no_memory;
+}
+
+void op_fail_with(struct store_op *op, const struct error *error)
+{
+	op->failed = error->code;
+	if (!op->why)
+		op->why = malloc(sizeof *op->why);
+	if (op->why)
+		*op->why = *error;
+}
+
+enum db_err op_fail(struct store_op *op, enum db_err code, const char *format, ...)
+{
+	struct error error = {.code = code};
+	va_list args;
+	va_start(args, format);
+	vsnprintf(error.text, sizeof error.text, format, args);
+	va_end(args);
+	op_fail_with(op, &error);
+	return code;
+}
+
+void op_clear_error(struct store_op *op)
+{
+	op->failed = DB_OK;
+	free(op->why);
+	op->why = NULL;
+}
+
+void op_free(struct store_op *op)
+{
+	if (op->kind == OP_PRICES_LIST || op->kind == OP_USAGE_LIST || op->kind == OP_LEDGER_OF_REQUEST)
+		free(((struct op_list *)op)->rows);
+	op_clear_error(op);
+	free(op);
+}
+
+const char *op_name(enum op_kind kind)
+{
+	static const char *const names[OP_KINDS] = {
+	    [OP_FLUSH] = "flush",
+	    [OP_ACCOUNT_CREATE] = "account_create",
+	    [OP_ACCOUNT_GET] = "account_get",
+	    [OP_OWNER_CREATE] = "owner_create",
+	    [OP_KEY_CREATE] = "key_create",
+	    [OP_KEY_DISABLE] = "key_disable",
+	    [OP_PROVIDER_TOKEN_CREATE] = "provider_token_create",
+	    [OP_TRANSFER] = "transfer",
+	    [OP_HOLD_CREATE] = "hold_create",
+	    [OP_HOLD_RAISE] = "hold_raise",
+	    [OP_HOLD_RELEASE] = "hold_release",
+	    [OP_SETTLE] = "settle",
+	    [OP_PRICE_SET] = "price_set",
+	    [OP_OWNER_GET] = "owner_get",
+	    [OP_KEY_FIND] = "key_find",
+	    [OP_PROVIDER_TOKEN_FIND] = "provider_token_find",
+	    [OP_PRICES_LIST] = "prices_list",
+	    [OP_USAGE_LIST] = "usage_list",
+	    [OP_LEDGER_OF_REQUEST] = "ledger_of_request",
+	};
+	return names[kind];
+}

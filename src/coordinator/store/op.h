@@ -1,0 +1,157 @@
+/* One thing asked of the store, on its way from the loop thread to the writer or the reader and back. Inside store/ only.
+ *
+ * Made and freed on the loop thread; between journal_submit and delivery it belongs to the thread that carries it out. */
+#ifndef COORDINATOR_STORE_OP_H
+#define COORDINATOR_STORE_OP_H
+
+#include "coordinator/store/store.h"
+
+enum op_kind {
+	/* carried out by the writer, in order */
+	OP_FLUSH,
+	OP_ACCOUNT_CREATE,
+	OP_ACCOUNT_GET,
+	OP_OWNER_CREATE,
+	OP_KEY_CREATE,
+	OP_KEY_DISABLE,
+	OP_PROVIDER_TOKEN_CREATE,
+	OP_TRANSFER,
+	OP_HOLD_CREATE,
+	OP_HOLD_RAISE,
+	OP_HOLD_RELEASE,
+	OP_SETTLE,
+	OP_PRICE_SET,
+	/* carried out by the reader */
+	OP_FIRST_READ,
+	OP_OWNER_GET = OP_FIRST_READ,
+	OP_KEY_FIND,
+	OP_PROVIDER_TOKEN_FIND,
+	OP_PRICES_LIST,
+	OP_USAGE_LIST,
+	OP_LEDGER_OF_REQUEST,
+	OP_KINDS,
+};
+
+/* The head of every op_* struct below. */
+struct store_op {
+	struct store_op *next;
+	enum op_kind kind;
+	uint64_t ticket; /* of this write; of a read: of the last write before it */
+	enum db_err failed;
+	struct error *why;                    /* the sentence; owned; NULL also when there was no memory for it */
+	void (*deliver)(struct store_op *op); /* loop thread: calls back; NULL = nobody waits */
+	void *user;
+};
+
+const struct error *op_error(const struct store_op *op); /* NULL when it went well */
+/* Records why the operation failed; returns the code. */
+enum db_err op_fail(struct store_op *op, enum db_err code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void op_fail_with(struct store_op *op, const struct error *error);
+void op_clear_error(struct store_op *op);
+void op_free(struct store_op *op);
+const char *op_name(enum op_kind kind);
+
+struct op_flush {
+	struct store_op op;
+	store_done_fn done;
+};
+
+struct op_account_create {
+	struct store_op op;
+	store_done_fn done;
+	struct store_account account;
+};
+
+/* OP_ACCOUNT_GET, OP_OWNER_GET, OP_PROVIDER_TOKEN_FIND */
+struct op_account_find {
+	struct store_op op;
+	store_account_fn done;
+	char key[STORE_ID_SIZE]; /* account id or token hash */
+	bool found;
+	struct store_account account;
+};
+
+struct op_owner_create {
+	struct store_op op;
+	store_done_fn done;
+	struct store_account account;
+	struct store_key key;
+	int64_t grant_uusd;
+};
+
+struct op_key_create {
+	struct store_op op;
+	store_done_fn done;
+	struct store_key key;
+};
+
+struct op_key_disable {
+	struct store_op op;
+	store_done_fn done;
+	char key_id[STORE_ID_SIZE];
+};
+
+struct op_key_find {
+	struct store_op op;
+	store_key_fn done;
+	char hash_hex[65];
+	bool found;
+	struct store_key key;
+	struct store_account account;
+};
+
+struct op_provider_token_create {
+	struct store_op op;
+	store_done_fn done;
+	char hash_hex[65], account_id[STORE_ID_SIZE], label[128];
+};
+
+struct op_transfer {
+	struct store_op op;
+	store_transfer_fn done;
+	struct store_transfer transfer;
+	bool applied;
+};
+
+struct op_hold_create {
+	struct store_op op;
+	struct store_hold hold;
+};
+
+/* OP_HOLD_RAISE, OP_HOLD_RELEASE */
+struct op_hold_change {
+	struct store_op op;
+	char request_id[STORE_ID_SIZE];
+	int64_t amount_uusd;
+	char reason[32];
+	int64_t at_us;
+};
+
+struct op_settle {
+	struct store_op op;
+	store_done_fn done;
+	struct store_settlement s;
+};
+
+struct op_price_set {
+	struct store_op op;
+	store_done_fn done;
+	struct store_price price;
+};
+
+/* OP_PRICES_LIST, OP_USAGE_LIST, OP_LEDGER_OF_REQUEST */
+struct op_list {
+	struct store_op op;
+	union {
+		store_prices_fn prices;
+		store_usage_fn usage;
+		store_ledger_fn ledger;
+	} done;
+	char key[STORE_ID_SIZE]; /* account or request */
+	int64_t before_us;
+	uint32_t limit;
+	void *rows; /* owned array of the kind's row */
+	size_t count;
+};
+
+#endif

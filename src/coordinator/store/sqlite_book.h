@@ -1,0 +1,127 @@
+/* What the files of the SQLite writer share: its statements, the accounts it has in memory, the holds that are open.
+ *
+ * The writer is the only one who writes, so its memory of balances is exact. Within a group, ledger rows carry the running
+ * balance and each touched account's row is written once, before the commit. After a rollback all of it is forgotten and read
+ * again. Inside store/ only; thread: the writer's. */
+#ifndef COORDINATOR_STORE_SQLITE_BOOK_H
+#define COORDINATOR_STORE_SQLITE_BOOK_H
+
+#include "coordinator/store/sqlite_db.h"
+#include "coordinator/store/sqlite_writer.h"
+#include "core/list.h"
+#include "core/map.h"
+
+enum writer_statement {
+	W_BEGIN,
+	W_COMMIT,
+	W_ROLLBACK,
+	W_RELEASE_LEFT_OPEN,
+	W_LAST_HOLD,
+	W_LAST_ENTRY,
+	W_OPEN_HOLDS,
+
+	W_ACCOUNT_INSERT,
+	W_BALANCE_INSERT,
+	W_ACCOUNT_READ,
+	W_ACCOUNT_FACTS,
+	W_OWNER,
+	W_KEY_INSERT,
+	W_KEY_DISABLE,
+	W_PROVIDER_TOKEN_INSERT,
+	W_PRICE_SET,
+
+	W_TRANSFER_EXISTS,
+	W_TRANSFER_INSERT,
+	W_HOLD_INSERT,
+	W_HOLD_EXISTS,
+	W_HOLD_RAISE,
+	W_HOLD_END,
+	W_ENTRY_INSERT,
+	W_USAGE_INSERT,
+	W_EARNING_INSERT,
+	W_BALANCE_WRITE,
+	W_EARNINGS_ADD,
+	W_TOTALS_ADD,
+	W_STATEMENTS,
+};
+
+struct book_totals {
+	int64_t jobs, amount, prompt_tokens, completion_tokens;
+};
+
+struct book_account {
+	char id[STORE_ID_SIZE];
+	int64_t ref;
+	bool is_source; /* of money: may go below zero */
+	int64_t balance, withdrawable;
+	struct book_totals earned; /* in this group */
+	struct list_link touched;  /* linked = its row is to be written */
+};
+
+struct book_hold {
+	struct store_hold facts;
+	int64_t account; /* ref */
+	int64_t row;     /* holds.id, 0 = not written yet */
+	struct list_link unwritten;
+};
+
+struct book_hold_end {
+	const char *state; /* "open", "settled", "released" */
+	const char *reason;
+	int64_t entry; /* first ledger entry, 0 = none */
+	int64_t at_us; /* 0 = open */
+};
+
+struct sqlite_writer {
+	struct sqlite_db db;
+	int lock_fd;
+	struct error broken; /* code DB_OK while it works */
+
+	struct map accounts; /* id -> struct book_account, as many as were seen lately */
+	struct list touched;
+	struct map holds; /* request id -> struct book_hold: exactly the open ones */
+	struct list unwritten;
+	int64_t last_hold, last_entry;
+	struct book_totals totals; /* of the group's requests */
+	int log_frames;            /* in the write-ahead log, not yet moved into the file */
+};
+
+/* NULL when there is no such account, or when the database failed (writer->db.failed). */
+struct book_account *book_account(struct sqlite_writer *writer, const char *id);
+enum db_err book_load(struct sqlite_writer *writer); /* open holds and last ids, from the file */
+void book_forget(struct sqlite_writer *writer);
+/* Writes what the group changed and only memory has: new open holds, balances, totals. */
+void book_flush(struct sqlite_writer *writer);
+
+/* The row of a hold in memory that the file does not know yet. False when its request id was used before: then the hold is
+ * gone, and freed. */
+bool book_write_hold(struct sqlite_writer *writer, struct book_hold *hold, const struct book_hold_end *end);
+
+struct book_entry {
+	const char *type;
+	int64_t amount;
+	bool withdrawable;
+	int64_t hold, transfer; /* exactly one is not 0 */
+	int64_t at_us;
+};
+/* One ledger entry: memory and row. */
+void book_move(struct sqlite_writer *writer, struct book_account *account, const struct book_entry *entry);
+/* A transfer whose accounts are known and able. False when its key was used before. */
+bool book_transfer(struct sqlite_writer *writer, const struct store_transfer *transfer, struct book_account *from,
+                   struct book_account *to);
+
+/* Operations. They refuse (op_fail) before they write anything. */
+void apply_account_create(struct sqlite_writer *writer, struct op_account_create *op);
+void apply_account_get(struct sqlite_writer *writer, struct op_account_find *op);
+void apply_owner_create(struct sqlite_writer *writer, struct op_owner_create *op);
+void apply_key_create(struct sqlite_writer *writer, struct op_key_create *op);
+void apply_key_disable(struct sqlite_writer *writer, struct op_key_disable *op);
+void apply_provider_token_create(struct sqlite_writer *writer, struct op_provider_token_create *op);
+void apply_price_set(struct sqlite_writer *writer, struct op_price_set *op);
+void apply_transfer(struct sqlite_writer *writer, struct op_transfer *op);
+void apply_hold_create(struct sqlite_writer *writer, struct op_hold_create *op);
+void apply_hold_raise(struct sqlite_writer *writer, struct op_hold_change *op);
+void apply_hold_release(struct sqlite_writer *writer, struct op_hold_change *op);
+void apply_settle(struct sqlite_writer *writer, struct op_settle *op);
+
+#endif

@@ -1,0 +1,227 @@
+#include "coordinator/store/sqlite_reader.h"
+
+#include <stdlib.h>
+
+#include "coordinator/store/sqlite_db.h"
+
+enum reader_statement {
+	R_OWNER,
+	R_KEY,
+	R_PROVIDER_TOKEN,
+	R_PRICES,
+	R_USAGE,
+	R_LEDGER,
+	R_STATEMENTS,
+};
+
+#define ACCOUNT_COLUMNS "a.id, a.name, a.role, a.fee_percent, b.balance, b.withdrawable"
+
+static const char *const statements[R_STATEMENTS] = {
+    [R_OWNER] = "SELECT " ACCOUNT_COLUMNS " FROM accounts a JOIN balances b ON b.account = a.ref WHERE a.is_owner = 1",
+    [R_KEY] =
+        "SELECT " ACCOUNT_COLUMNS ", k.id, k.label, k.name, k.hash, k.disabled, k.expires_us, k.created_us FROM api_keys k"
+        " JOIN accounts a ON a.ref = k.account JOIN balances b ON b.account = a.ref WHERE k.hash = ?",
+    [R_PROVIDER_TOKEN] = "SELECT " ACCOUNT_COLUMNS " FROM provider_tokens t JOIN accounts a ON a.ref = t.account"
+                         " JOIN balances b ON b.account = a.ref WHERE t.hash = ? AND t.active = 1",
+    [R_PRICES] = "SELECT a.id, p.model, p.input, p.output FROM prices p JOIN accounts a ON a.ref = p.account",
+    [R_USAGE] = "SELECT h.request_id, a.id, u.key_id, p.id, u.provider_id, u.provider_key, u.model, u.public_model, u.outcome,"
+                " u.prompt_tokens, u.completion_tokens, u.reasoning_tokens, u.price_in, u.price_out, u.cost, u.fee, h.amount,"
+                " u.created_us FROM accounts a JOIN usage u ON u.account = a.ref JOIN holds h ON h.id = u.id"
+                " LEFT JOIN accounts p ON p.ref = u.provider_account WHERE a.id = ? AND u.created_us < ?"
+                " ORDER BY u.created_us DESC, u.id DESC LIMIT ?",
+    /* The entries of a settlement stand side by side from holds.entry on: at most three. */
+    [R_LEDGER] = "SELECT e.id, a.id, e.type, h.request_id, e.amount, e.balance_after, e.created_us FROM holds h"
+                 " JOIN ledger e ON e.id BETWEEN h.entry AND h.entry + 2 AND e.hold = h.id JOIN accounts a ON a.ref = e.account"
+                 " WHERE h.request_id = ? ORDER BY e.id",
+};
+
+struct sqlite_reader {
+	struct sqlite_db db;
+};
+
+struct sqlite_reader *sqlite_reader_open(const char *path, struct error *error)
+{
+	struct sqlite_reader *reader = calloc(1, sizeof *reader);
+	if (!reader) {
+		error_set(error, DB_E_NOMEM, "There is no memory to open the database.");
+		return NULL;
+	}
+	if (sqlite_db_open(&reader->db, path, SQLITE_DB_READ, error)) {
+		free(reader);
+		return NULL;
+	}
+	sqlite_db_statements(&reader->db, statements, R_STATEMENTS);
+	return reader;
+}
+
+void sqlite_reader_close(struct sqlite_reader *reader)
+{
+	if (!reader)
+		return;
+	sqlite_db_close(&reader->db);
+	free(reader);
+}
+
+/* The first columns, in the order of ACCOUNT_COLUMNS. */
+static void read_account(sqlite3_stmt *stmt, struct store_account *account)
+{
+	*account = (struct store_account){0};
+	sqlite_copy(stmt, 0, account->id, sizeof account->id);
+	sqlite_copy(stmt, 1, account->name, sizeof account->name);
+	account->role = sqlite3_column_bytes(stmt, 2) ? STORE_ROLE_SERVICE : STORE_ROLE_NORMAL;
+	account->fee_percent = sqlite3_column_type(stmt, 3) == SQLITE_NULL ? -1 : sqlite3_column_int(stmt, 3);
+	account->balance_uusd = sqlite3_column_int64(stmt, 4);
+	account->withdrawable_uusd = sqlite3_column_int64(stmt, 5);
+}
+
+static void find_account(struct sqlite_db *db, sqlite3_stmt *stmt, struct op_account_find *op)
+{
+	op->found = sqlite_row(db, stmt);
+	if (!op->found)
+		return;
+	read_account(stmt, &op->account);
+	sqlite_done(stmt);
+}
+
+static void find_key(struct sqlite_db *db, struct op_key_find *op)
+{
+	sqlite3_stmt *stmt = sqlite_use(db, R_KEY);
+	sqlite_text(stmt, 1, op->hash_hex);
+	op->found = sqlite_row(db, stmt);
+	if (!op->found)
+		return;
+	struct store_key *key = &op->key;
+	read_account(stmt, &op->account);
+	*key = (struct store_key){.disabled = sqlite3_column_int(stmt, 10) != 0,
+	                          .expires_us = sqlite3_column_int64(stmt, 11),
+	                          .created_us = sqlite3_column_int64(stmt, 12)};
+	memcpy(key->account_id, op->account.id, sizeof key->account_id);
+	sqlite_copy(stmt, 6, key->id, sizeof key->id);
+	sqlite_copy(stmt, 7, key->label, sizeof key->label);
+	sqlite_copy(stmt, 8, key->name, sizeof key->name);
+	sqlite_copy(stmt, 9, key->hash_hex, sizeof key->hash_hex);
+	sqlite_done(stmt);
+}
+
+/* Room for one more row; NULL without memory. */
+static void *grow(struct sqlite_db *db, struct op_list *op, size_t row_size)
+{
+	bool full = (op->count & (op->count - 1)) == 0; /* capacities are powers of two */
+	if (full) {
+		void *rows = realloc(op->rows, (op->count ? op->count * 2 : 1) * row_size);
+		if (!rows) {
+			db->failed = error_set(&db->why, DB_E_NOMEM, "There is no memory for the rows of a query.");
+			return NULL;
+		}
+		op->rows = rows;
+	}
+	char *row = (char *)op->rows + op->count++ * row_size;
+	memset(row, 0, row_size);
+	return row;
+}
+
+static bool read_price(struct sqlite_db *db, sqlite3_stmt *stmt, struct op_list *op)
+{
+	struct store_price *price = grow(db, op, sizeof *price);
+	if (!price)
+		return false;
+	sqlite_copy(stmt, 0, price->account_id, sizeof price->account_id);
+	sqlite_copy(stmt, 1, price->model, sizeof price->model);
+	price->input = sqlite3_column_int64(stmt, 2);
+	price->output = sqlite3_column_int64(stmt, 3);
+	return true;
+}
+
+static bool read_usage(struct sqlite_db *db, sqlite3_stmt *stmt, struct op_list *op)
+{
+	struct store_usage_row *row = grow(db, op, sizeof *row);
+	if (!row)
+		return false;
+	struct store_settlement *s = &row->s;
+	sqlite_copy(stmt, 0, s->request_id, sizeof s->request_id);
+	sqlite_copy(stmt, 1, s->account_id, sizeof s->account_id);
+	sqlite_copy(stmt, 2, s->key_id, sizeof s->key_id);
+	sqlite_copy(stmt, 3, s->provider_account, sizeof s->provider_account);
+	sqlite_copy(stmt, 4, s->provider_id, sizeof s->provider_id);
+	sqlite_copy(stmt, 5, s->provider_key, sizeof s->provider_key);
+	sqlite_copy(stmt, 6, s->model, sizeof s->model);
+	sqlite_copy(stmt, 7, s->public_model, sizeof s->public_model);
+	sqlite_copy(stmt, 8, s->outcome, sizeof s->outcome);
+	s->prompt_tokens = (uint64_t)sqlite3_column_int64(stmt, 9);
+	s->completion_tokens = (uint64_t)sqlite3_column_int64(stmt, 10);
+	s->reasoning_tokens = (uint64_t)sqlite3_column_int64(stmt, 11);
+	s->price_in = sqlite3_column_int64(stmt, 12);
+	s->price_out = sqlite3_column_int64(stmt, 13);
+	s->cost_uusd = sqlite3_column_int64(stmt, 14);
+	s->fee_uusd = sqlite3_column_int64(stmt, 15);
+	s->hold_uusd = sqlite3_column_int64(stmt, 16);
+	s->created_us = sqlite3_column_int64(stmt, 17);
+	return true;
+}
+
+static bool read_entry(struct sqlite_db *db, sqlite3_stmt *stmt, struct op_list *op)
+{
+	struct store_ledger_row *row = grow(db, op, sizeof *row);
+	if (!row)
+		return false;
+	row->id = sqlite3_column_int64(stmt, 0);
+	sqlite_copy(stmt, 1, row->account_id, sizeof row->account_id);
+	sqlite_copy(stmt, 2, row->type, sizeof row->type);
+	sqlite_copy(stmt, 3, row->reference, sizeof row->reference);
+	row->amount_uusd = sqlite3_column_int64(stmt, 4);
+	row->balance_after_uusd = sqlite3_column_int64(stmt, 5);
+	row->created_us = sqlite3_column_int64(stmt, 6);
+	return true;
+}
+
+static void read_list(struct sqlite_db *db, sqlite3_stmt *stmt, struct op_list *op,
+                      bool (*read)(struct sqlite_db *db, sqlite3_stmt *stmt, struct op_list *op))
+{
+	while (sqlite_row(db, stmt))
+		if (!read(db, stmt, op)) {
+			sqlite_done(stmt);
+			return;
+		}
+}
+
+void sqlite_reader_query(struct sqlite_reader *reader, struct store_op *op)
+{
+	struct sqlite_db *db = &reader->db;
+	struct op_list *list = (struct op_list *)op; /* for the kinds that are lists */
+	struct op_account_find *find = (struct op_account_find *)op;
+	sqlite3_stmt *stmt;
+
+	sqlite_db_clear(db);
+	switch (op->kind) {
+	case OP_OWNER_GET:
+		find_account(db, sqlite_use(db, R_OWNER), find);
+		break;
+	case OP_PROVIDER_TOKEN_FIND:
+		stmt = sqlite_use(db, R_PROVIDER_TOKEN);
+		sqlite_text(stmt, 1, find->key);
+		find_account(db, stmt, find);
+		break;
+	case OP_KEY_FIND:
+		find_key(db, (struct op_key_find *)op);
+		break;
+	case OP_PRICES_LIST:
+		read_list(db, sqlite_use(db, R_PRICES), list, read_price);
+		break;
+	case OP_USAGE_LIST:
+		stmt = sqlite_use(db, R_USAGE);
+		sqlite_text(stmt, 1, list->key);
+		sqlite_i64(stmt, 2, list->before_us);
+		sqlite_i64(stmt, 3, list->limit);
+		read_list(db, stmt, list, read_usage);
+		break;
+	case OP_LEDGER_OF_REQUEST:
+		stmt = sqlite_use(db, R_LEDGER);
+		sqlite_text(stmt, 1, list->key);
+		read_list(db, stmt, list, read_entry);
+		break;
+	default:
+		op_fail(op, DB_E_UNSUPPORTED, "The reader does not know the operation %s.", op_name(op->kind));
+	}
+	if (db->failed)
+		op_fail_with(op, &db->why);
+}

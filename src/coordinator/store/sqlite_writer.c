@@ -1,0 +1,281 @@
+#include "coordinator/store/sqlite_writer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "coordinator/store/migrate.h"
+#include "coordinator/store/sqlite_book.h"
+#include "core/clock.h"
+#include "core/log.h"
+
+#define CHECKPOINT_QUIET_FRAMES 256  /* 1 MiB */
+#define CHECKPOINT_BUSY_FRAMES  8192 /* 32 MiB */
+
+static const char *const statements[W_STATEMENTS] = {
+    [W_BEGIN] = "BEGIN IMMEDIATE",
+    [W_COMMIT] = "COMMIT",
+    [W_ROLLBACK] = "ROLLBACK",
+    [W_RELEASE_LEFT_OPEN] = "UPDATE holds SET state = 'released', reason = 'restart', ended_us = ? WHERE state = 'open'",
+    [W_LAST_HOLD] = "SELECT coalesce(max(id), 0) FROM holds",
+    [W_LAST_ENTRY] = "SELECT coalesce(max(id), 0) FROM ledger",
+    [W_OPEN_HOLDS] = "SELECT id, request_id, account, amount FROM holds WHERE state = 'open'",
+
+    [W_ACCOUNT_INSERT] = "INSERT INTO accounts (id, kind, name, role, fee_percent, is_owner, created_us)"
+                         " VALUES (?, 'user', ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    [W_BALANCE_INSERT] = "INSERT INTO balances (account, may_go_below) VALUES (?, 0)",
+    [W_ACCOUNT_READ] =
+        "SELECT ref, may_go_below, balance, withdrawable FROM accounts JOIN balances ON account = ref WHERE id = ?",
+    [W_ACCOUNT_FACTS] = "SELECT name, role, fee_percent FROM accounts WHERE ref = ?",
+    [W_OWNER] = "SELECT ref FROM accounts WHERE is_owner = 1",
+    [W_KEY_INSERT] = "INSERT INTO api_keys (hash, id, account, label, name, disabled, expires_us, created_us)"
+                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    [W_KEY_DISABLE] = "UPDATE api_keys SET disabled = 1 WHERE id = ?",
+    [W_PROVIDER_TOKEN_INSERT] = "INSERT INTO provider_tokens (hash, account, label, created_us) VALUES (?, ?, ?, ?)"
+                                " ON CONFLICT DO NOTHING",
+    [W_PRICE_SET] =
+        "INSERT INTO prices (account, model, input, output, updated_us) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET input = excluded.input, output = excluded.output, updated_us = excluded.updated_us",
+
+    [W_TRANSFER_EXISTS] = "SELECT 1 FROM transfers WHERE key = ?",
+    [W_TRANSFER_INSERT] = "INSERT INTO transfers (key, reference, created_us) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+    [W_HOLD_INSERT] = "INSERT INTO holds (id, request_id, account, key_id, amount, price_in, price_out, state, reason, entry,"
+                      " created_us, ended_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    [W_HOLD_EXISTS] = "SELECT 1 FROM holds WHERE request_id = ?",
+    [W_HOLD_RAISE] = "UPDATE holds SET amount = ? WHERE id = ? AND state = 'open'",
+    [W_HOLD_END] = "UPDATE holds SET state = ?, reason = ?, entry = ?, ended_us = ? WHERE id = ? AND state = 'open'",
+    [W_ENTRY_INSERT] = "INSERT INTO ledger (id, hold, transfer, account, type, amount, balance_after, withdrawable_after,"
+                       " created_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    [W_USAGE_INSERT] =
+        "INSERT INTO usage (id, account, key_id, provider_account, provider_id, provider_key, model, public_model,"
+        " prompt_tokens, completion_tokens, reasoning_tokens, price_in, price_out, cost, fee, outcome, created_us)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    [W_EARNING_INSERT] = "INSERT INTO earnings (id, account, provider_id, provider_key, model, amount, prompt_tokens,"
+                         " completion_tokens, created_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    [W_BALANCE_WRITE] = "UPDATE balances SET balance = ?, withdrawable = ? WHERE account = ?",
+    [W_EARNINGS_ADD] =
+        "INSERT INTO earnings_summary VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET jobs = jobs + excluded.jobs,"
+        " amount = amount + excluded.amount, prompt_tokens = prompt_tokens + excluded.prompt_tokens,"
+        " completion_tokens = completion_tokens + excluded.completion_tokens",
+    [W_TOTALS_ADD] = "UPDATE usage_totals SET requests = requests + ?, prompt_tokens = prompt_tokens + ?,"
+                     " completion_tokens = completion_tokens + ?",
+};
+
+/* --- opening --- */
+
+/* Two coordinators on one file would each trust their own memory of the balances. */
+static enum db_err take_lock(struct sqlite_writer *writer, const char *path, struct error *error)
+{
+	char lock_path[4096];
+	int len = snprintf(lock_path, sizeof lock_path, "%s.lock", path);
+	if (len < 0 || (size_t)len >= sizeof lock_path)
+		return error_set(error, DB_E_INVALID, "The path of the database is too long.");
+	writer->lock_fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (writer->lock_fd < 0)
+		return error_set(error, DB_E_IO,
+		                 "%s cannot be made: %s. Check that the folder exists and belongs to the user the coordinator runs as.",
+		                 lock_path, strerror(errno));
+	if (flock(writer->lock_fd, LOCK_EX | LOCK_NB))
+		return error_set(error, DB_E_EXISTS, "The database %s is in use by another coordinator. Stop that one first.", path);
+	return DB_OK;
+}
+
+/* Balances and key hashes are nobody else's business. */
+static enum db_err make_private_file(const char *path, struct error *error)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return error_set(error, DB_E_IO, "The database %s cannot be opened for writing: %s. Check the file and its folder.",
+		                 path, strerror(errno));
+	close(fd);
+	return DB_OK;
+}
+
+static enum db_err release_left_open(struct sqlite_writer *writer, struct error *error)
+{
+	struct sqlite_db *db = &writer->db;
+	sqlite3_stmt *stmt = sqlite_use(db, W_RELEASE_LEFT_OPEN);
+	sqlite_i64(stmt, 1, clock_wall_us());
+	if (!sqlite_run(db, stmt)) {
+		if (error)
+			*error = db->why;
+		return db->failed;
+	}
+	int released = sqlite3_changes(db->handle);
+	if (released)
+		log_warn("store.holds_released", "count=%d reason=restart", released);
+	return DB_OK;
+}
+
+/* SQLite tells after each commit how long the write-ahead log is. */
+static int count_frames(void *arg, sqlite3 *db, const char *schema, int frames)
+{
+	(void)db, (void)schema;
+	((struct sqlite_writer *)arg)->log_frames = frames;
+	return SQLITE_OK;
+}
+
+struct sqlite_writer *sqlite_writer_open(const char *path, struct error *error)
+{
+	struct sqlite_writer *writer = calloc(1, sizeof *writer);
+	if (!writer) {
+		error_set(error, DB_E_NOMEM, "There is no memory to open the database.");
+		return NULL;
+	}
+	writer->lock_fd = -1;
+	map_init(&writer->accounts);
+	map_init(&writer->holds);
+	list_init(&writer->touched);
+	list_init(&writer->unwritten);
+
+	if (take_lock(writer, path, error) || make_private_file(path, error) ||
+	    sqlite_db_open(&writer->db, path, SQLITE_DB_WRITE, error) ||
+	    migrate(writer->db.handle, migrations, migrations_count, error))
+		goto fail;
+	sqlite_db_statements(&writer->db, statements, W_STATEMENTS);
+	sqlite3_wal_hook(writer->db.handle, count_frames, writer);
+	if (release_left_open(writer, error))
+		goto fail;
+	if (book_load(writer)) {
+		if (error)
+			*error = writer->db.why;
+		goto fail;
+	}
+	return writer;
+
+fail:
+	sqlite_writer_close(writer);
+	return NULL;
+}
+
+void sqlite_writer_close(struct sqlite_writer *writer)
+{
+	if (!writer)
+		return;
+	book_forget(writer);
+	map_free(&writer->accounts);
+	map_free(&writer->holds);
+	sqlite_db_close(&writer->db);
+	if (writer->lock_fd >= 0)
+		close(writer->lock_fd);
+	free(writer);
+}
+
+/* --- transactions --- */
+
+/* Everything but a broken constraint means that the file cannot be trusted to take more. */
+static enum writer_result result(struct sqlite_writer *writer)
+{
+	struct sqlite_db *db = &writer->db;
+	if (!db->failed)
+		return WRITER_OK;
+	if (db->failed != DB_E_INTERNAL && !writer->broken.code)
+		writer->broken = db->why;
+	return WRITER_SPOILED;
+}
+
+enum writer_result sqlite_writer_begin(struct sqlite_writer *writer)
+{
+	sqlite_db_clear(&writer->db);
+	sqlite_run(&writer->db, sqlite_use(&writer->db, W_BEGIN));
+	return result(writer);
+}
+
+enum writer_result sqlite_writer_apply(struct sqlite_writer *writer, struct store_op *op)
+{
+	switch (op->kind) {
+	case OP_FLUSH:
+		break;
+	case OP_ACCOUNT_CREATE:
+		apply_account_create(writer, (struct op_account_create *)op);
+		break;
+	case OP_ACCOUNT_GET:
+		apply_account_get(writer, (struct op_account_find *)op);
+		break;
+	case OP_OWNER_CREATE:
+		apply_owner_create(writer, (struct op_owner_create *)op);
+		break;
+	case OP_KEY_CREATE:
+		apply_key_create(writer, (struct op_key_create *)op);
+		break;
+	case OP_KEY_DISABLE:
+		apply_key_disable(writer, (struct op_key_disable *)op);
+		break;
+	case OP_PROVIDER_TOKEN_CREATE:
+		apply_provider_token_create(writer, (struct op_provider_token_create *)op);
+		break;
+	case OP_TRANSFER:
+		apply_transfer(writer, (struct op_transfer *)op);
+		break;
+	case OP_HOLD_CREATE:
+		apply_hold_create(writer, (struct op_hold_create *)op);
+		break;
+	case OP_HOLD_RAISE:
+		apply_hold_raise(writer, (struct op_hold_change *)op);
+		break;
+	case OP_HOLD_RELEASE:
+		apply_hold_release(writer, (struct op_hold_change *)op);
+		break;
+	case OP_SETTLE:
+		apply_settle(writer, (struct op_settle *)op);
+		break;
+	case OP_PRICE_SET:
+		apply_price_set(writer, (struct op_price_set *)op);
+		break;
+	default:
+		op_fail(op, DB_E_UNSUPPORTED, "The writer does not know the operation %s.", op_name(op->kind));
+	}
+	if (result(writer) == WRITER_OK)
+		return WRITER_OK;
+	op_fail_with(op, &writer->db.why);
+	return WRITER_SPOILED;
+}
+
+enum writer_result sqlite_writer_commit(struct sqlite_writer *writer)
+{
+	book_flush(writer);
+	sqlite_run(&writer->db, sqlite_use(&writer->db, W_COMMIT));
+	return result(writer);
+}
+
+void sqlite_writer_rollback(struct sqlite_writer *writer)
+{
+	struct sqlite_db *db = &writer->db;
+	struct error why = db->why;
+
+	book_forget(writer);
+	sqlite_db_clear(db);
+	if (!sqlite3_get_autocommit(db->handle))
+		sqlite_run(db, sqlite_use(db, W_ROLLBACK));
+	if (!writer->broken.code && !db->failed)
+		book_load(writer);
+	result(writer);
+	db->why = why;
+}
+
+const struct error *sqlite_writer_broken(const struct sqlite_writer *writer)
+{
+	return writer->broken.code ? &writer->broken : NULL;
+}
+
+const struct error *sqlite_writer_error(const struct sqlite_writer *writer)
+{
+	return &writer->db.why;
+}
+
+void sqlite_writer_checkpoint(struct sqlite_writer *writer, bool quiet)
+{
+	if (writer->broken.code || writer->log_frames < (quiet ? CHECKPOINT_QUIET_FRAMES : CHECKPOINT_BUSY_FRAMES))
+		return;
+	/* Busy is no failure: a reader is in the middle of the log, the next quiet moment will do. */
+	int frames = 0, moved = 0;
+	int rc = sqlite3_wal_checkpoint_v2(writer->db.handle, "main", SQLITE_CHECKPOINT_PASSIVE, &frames, &moved);
+	if (rc == SQLITE_OK)
+		writer->log_frames = frames - moved;
+	else if ((rc & 0xff) != SQLITE_BUSY)
+		sqlite_error(writer->db.handle, &writer->broken);
+}
