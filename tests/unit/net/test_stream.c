@@ -295,7 +295,7 @@ static void small_writes_arrive_together(bool tls)
 	struct pair pair;
 	pair_open(&pair, tls, NULL);
 	for (int i = 0; i < 1000; i++) {
-		char text[8];
+		char text[16];
 		snprintf(text, sizeof text, "%03d,", i);
 		struct str parts[] = {str_of(text), STR(";")};
 		assert_int_equal(net_stream_write_parts(pair.client.stream, parts, 2), DB_OK);
