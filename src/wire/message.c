@@ -119,9 +119,10 @@ static void read_members(struct wire_reader *r, const json_val *root, struct str
 enum db_err wire_decode_general(struct str text, struct arena *arena, struct wire_message *out, struct error *error)
 {
 	*out = (struct wire_message){.type = WIRE_TYPE_COUNT};
-	struct json_doc *doc = json_parse(text, arena, error);
+	struct error parse_error;
+	struct json_doc *doc = json_parse(text, arena, &parse_error);
 	if (!doc)
-		return DB_E_INVALID;
+		return error_set(error, parse_error.code, "%s", parse_error.text);
 	const json_val *root = json_root(doc);
 	struct str name;
 	if (json_type(root) != JSON_OBJECT)
