@@ -171,14 +171,18 @@ struct str json_text_of(const json_val *val)
 	return (struct str){val->uni.str, (size_t)(val->tag >> YYJSON_TAG_BIT)};
 }
 
+/* A message is read by many look-ups, so this walks yyjson's own layout: each key is followed by its value. */
 json_val *json_get(const json_val *val, const char *key)
 {
 	json_val *found = NULL;
-	struct json_iter iter = json_iter(json_type(val) == JSON_OBJECT ? val : NULL);
-	struct str name, wanted = str_of(key);
-	for (json_val *member; (member = json_next(&iter, &name));)
-		if (str_eq(name, wanted))
-			found = member;
+	size_t len = strlen(key), left = json_type(val) == JSON_OBJECT ? json_len(val) : 0;
+	yyjson_val *name = left > 0 ? unsafe_yyjson_get_first((void *)(uintptr_t)val) : NULL;
+	for (; left > 0; left--) {
+		struct str text = json_text_of(name);
+		if (text.len == len && memcmp(text.at, key, len) == 0)
+			found = name + 1;
+		name = unsafe_yyjson_get_next(name + 1);
+	}
 	return found;
 }
 
