@@ -66,9 +66,7 @@ static enum db_err make_room(struct buf *buf, size_t more)
 {
 	if (buf->failed)
 		return DB_E_LIMIT;
-	if (buf->len + more <= buf->cap && buf->len + more <= buf->max && more <= SIZE_MAX - buf->len)
-		return DB_OK;
-	enum db_err err = buf->len <= buf->max && more <= buf->max - buf->len ? buf_reserve(buf, more) : DB_E_LIMIT;
+	enum db_err err = buf_reserve(buf, more);
 	if (err)
 		buf->failed = true;
 	return err;
