@@ -167,7 +167,7 @@ static void test_random_bytes_never_repeat(void **state)
 	uint32_t ones[64] = {0};
 	for (size_t i = 0; i < WORDS; i++)
 		for (size_t bit = 0; bit < 64; bit++)
-			ones[bit] += words[i] >> bit & 1;
+			ones[bit] += (uint32_t)(words[i] >> bit & 1);
 	for (size_t bit = 0; bit < 64; bit++)
 		assert_in_range(ones[bit], WORDS / 2 - 800, WORDS / 2 + 800); /* eleven standard deviations */
 	qsort(words, WORDS, sizeof words[0], compare_words);
