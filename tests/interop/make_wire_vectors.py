@@ -364,14 +364,28 @@ def current_generation():
     return [splice(register, wrap(canonical(blob())))] + [json.dumps(m, separators=(",", ":")) for m in rest]
 
 
+def seeds(target, texts):
+    """Where the fuzz targets start from."""
+    folder = OUT.parent.parent / "fuzz" / "corpus" / target
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, text in enumerate(texts):
+        (folder / f"golden-{number:02}").write_text(text)
+
+
 def main():
     OUT.mkdir(exist_ok=True)
+    attestations, statuses, responses = attestation_cases(), status_cases(), response_cases()
+    older, current = older_generation(), current_generation()
     write("boxes.json", boxes())
-    write("attestations.json", attestation_cases())
-    write("statuses.json", status_cases())
-    write("response_hashes.json", response_cases())
-    lines("generation-0.4.7.jsonl", older_generation())
-    lines("generation-0.6.17.jsonl", current_generation())
+    write("attestations.json", attestations)
+    write("statuses.json", statuses)
+    write("response_hashes.json", responses)
+    lines("generation-0.4.7.jsonl", older)
+    lines("generation-0.6.17.jsonl", current)
+    seeds("fuzz_wire_message", older + current)
+    seeds("fuzz_attestation", [case["signed"] for case in attestations["cases"][::4]])
+    seeds("fuzz_status", [case["reply"] for case in statuses["cases"]] +
+          [frame for case in responses["cases"] for frame in case["frames"]])
 
 
 if __name__ == "__main__":
