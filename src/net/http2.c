@@ -377,7 +377,8 @@ static void http2_read(struct http_conn *conn, const char *data, size_t len)
 		http2_schedule(http2);
 		return;
 	}
-	http2_flush(http2); /* the reason, if nghttp2 has queued one */
+	http2_end_session(http2, taken == NGHTTP2_ERR_FLOODED ? NGHTTP2_ENHANCE_YOUR_CALM : NGHTTP2_PROTOCOL_ERROR);
+	http2_flush(http2);
 	if (!http2_stopped(http2))
 		http2_close(http2);
 }
