@@ -32,6 +32,18 @@ static void answer_held(void)
 	free(job);
 }
 
+static size_t connections;
+static void count_connections(void)
+{
+	connections = http_server_connections(site.server);
+}
+
+static void assert_connections(size_t expected)
+{
+	on_loop(count_connections);
+	assert_int_equal(connections, expected);
+}
+
 /* --- addresses --- */
 
 static void test_port_in_use_is_explained(void **state)
@@ -148,7 +160,7 @@ static void test_idle_connection_is_a_small_struct(void **state)
 		fds[i] = client_open();
 		assert_true(answers(fds[i]));
 	}
-	assert_int_equal(http_server_connections(site.server), IDLE);
+	assert_connections(IDLE);
 	size_t each = (resident_bytes() - before) / IDLE;
 	for (int i = 0; i < IDLE; i++)
 		close(fds[i]);
@@ -215,7 +227,7 @@ static void test_freeing_tells_every_open_request(void **state)
 /* --- upgrade --- */
 
 static struct buf taken_bytes;
-static int taken_closed;
+static atomic_int taken_closed;
 
 static void taken_read(struct net_stream *stream, char *data, size_t len, void *user)
 {
@@ -249,18 +261,23 @@ static void take(struct http_request *request, void *context)
 	buf_free(&leftover);
 }
 
+static void take_every_stream(void)
+{
+	site.server->options.on_request = take;
+}
+
 static void test_stream_taken_for_an_upgrade_keeps_every_byte(void **state)
 {
 	(void)state;
 	buf_init(&taken_bytes, 1 << 20);
-	site.server->options.on_request = take;
+	on_loop(take_every_stream);
 	int fd = client_open();
 	client_say(fd, "GET /x HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: y\r\n\r\n\x81leftover");
 	buf_clear(&got);
 	assert_true(client_read_until(fd, &got, "taken \x81leftover", 1));
 	client_say(fd, "echo");
 	assert_true(client_read_until(fd, &got, "leftoverecho", 1));
-	assert_int_equal(http_server_connections(site.server), 0); /* no longer HTTP's */
+	assert_connections(0); /* no longer HTTP's */
 	close(fd);
 	for (int i = 0; i < 1000 && !taken_closed; i++)
 		usleep(1000);
