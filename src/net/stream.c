@@ -505,6 +505,11 @@ void net_stream_close_gently(struct net_stream *stream)
 
 void net_stream_abort(struct net_stream *stream)
 {
+	/* Where something is queued the peer may have stopped reading. Without a reset the kernel would keep what it holds for such
+	 * a peer, and the peer could not even see that we left. */
+	struct linger reset = {.l_onoff = 1};
+	if (stream->queue.len > 0 && stream->fd >= 0)
+		setsockopt(stream->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
 	finish(stream);
 }
 
