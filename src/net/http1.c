@@ -556,7 +556,7 @@ struct net_stream *http1_take_stream(struct http_request *request, struct buf *l
 	if (conn->protocol != &http1_protocol || request->ended || request->answered || !conn->stream || conn->closing)
 		return NULL;
 	struct http1 *http1 = conn->http1;
-	if (http1->phase != HTTP1_COMPLETE)
+	if (http1->phase != HTTP1_COMPLETE || http1->old)
 		return NULL;
 	buf_init(leftover, BEHIND_MAX_BYTES);
 	if (http1->running) {

@@ -48,7 +48,7 @@ static double clock_s(clockid_t id)
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-static void pin(int core)
+static void pin(unsigned core)
 {
 	cpu_set_t set;
 	CPU_ZERO(&set);
