@@ -35,14 +35,15 @@ void fleet_free(struct fleet *fleet);
 void fleet_accept(struct fleet *fleet, struct http_request *request);
 
 struct fleet_provider_view {
-	struct str id, chip_name, machine_model, serial, se_public_key, account, backend, version, platform, key_protection;
+	struct str id, chip_name, machine_model, serial, se_public_key, encryption_public_key, account, backend, version, platform,
+	    key_protection;
 	enum route_trust trust;
 	const char *status; /* "online", "serving", "untrusted" */
 	bool attested, encrypted, secure_enclave, sip, secure_boot, authenticated_root, mda_verified;
 	double memory_gb;
 	int64_t gpu_cores;
 	struct str system_volume_hash;
-	const struct str *models;
+	const struct str *models; /* from fleet_each; NULL from fleet_job_provider */
 	size_t model_count;
 };
 

@@ -342,6 +342,41 @@ enum db_err route_node_set_models(struct route_fleet *fleet, struct route_node *
 	return DB_OK;
 }
 
+static enum db_err add_model(struct route_fleet *fleet, struct route_node *node, const struct route_model_facts *facts)
+{
+	if (node->entry_count == ROUTE_MAX_NODE_MODELS || !facts->id.len || facts->id.len >= ROUTE_MODEL_SIZE)
+		return DB_E_LIMIT;
+	struct route_entry **grown = realloc(node->entries, (node->entry_count + 1) * sizeof(struct route_entry *));
+	if (!grown)
+		return DB_E_NOMEM;
+	node->entries = grown;
+	struct route_entry *entry = entry_new(fleet, node, facts->id);
+	if (!entry)
+		return DB_E_NOMEM;
+	entry_describe(entry, facts);
+	node->entries[node->entry_count++] = entry;
+	return DB_OK;
+}
+
+enum db_err route_node_update_models(struct route_fleet *fleet, struct route_node *node, const struct route_model_facts *models,
+                                     size_t model_count)
+{
+	enum db_err result = DB_OK;
+	for (size_t i = 0; i < model_count; i++) {
+		const struct route_model *model = route_model_find(fleet, models[i].id);
+		struct route_entry *entry = model ? route_node_entry(node, model) : NULL;
+		enum db_err err = DB_OK;
+		if (entry)
+			entry_describe(entry, &models[i]);
+		else
+			err = add_model(fleet, node, &models[i]);
+		if (err)
+			result = err;
+	}
+	route_node_refresh(fleet, node);
+	return result;
+}
+
 /* --- heartbeats --- */
 
 enum db_err route_node_set_slot(struct route_fleet *fleet, struct route_node *node, struct str model_id,

@@ -89,6 +89,9 @@ void route_node_set_facts(struct route_fleet *fleet, struct route_node *node, co
  * id of ROUTE_MODEL_SIZE bytes or more: nothing is changed. */
 enum db_err route_node_set_models(struct route_fleet *fleet, struct route_node *node, const struct route_model_facts *models,
                                   size_t count);
+/* Replaces or adds single models (protocol-and-trust 3.5). DB_E_LIMIT as above for what did not fit; the rest is done. */
+enum db_err route_node_update_models(struct route_fleet *fleet, struct route_node *node, const struct route_model_facts *models,
+                                     size_t count);
 /* Ids of the advertised models, borrowed until they change. Returns how many there are. */
 size_t route_node_models(const struct route_node *node, struct str *out, size_t max);
 uint32_t route_node_pending(const struct route_node *node); /* reservations held on it */

@@ -1,0 +1,179 @@
+/* Shapes shared by the files of fleet/. A provider costs little while idle: what only busy or challenged ones need is allocated
+ * when they are. */
+#ifndef COORDINATOR_FLEET_INTERNAL_H
+#define COORDINATOR_FLEET_INTERNAL_H
+
+#include "coordinator/fleet/fleet.h"
+#include "coordinator/trust/check.h"
+#include "core/arena.h"
+#include "core/id.h"
+#include "core/map.h"
+#include "crypto/box.h"
+#include "net/ws.h"
+#include "wire/message.h"
+#include "wire/payload.h"
+
+#define FLEET_SWEEP_MS          30000
+#define FLEET_WAIT_MAX          10 /* waiters for one build (routing 11.1) */
+#define FLEET_CREDIT_FIRST      64 /* chunks that a provider may send before the consumer took any */
+#define FLEET_CREDIT_BATCH      32
+#define FLEET_PARK_MS           30000
+#define FLEET_LOAD_COOL_US      (120ull * 1000000) /* routing 11.3 */
+#define FLEET_VIEW_MODELS       ROUTE_MAX_NODE_MODELS
+#define FLEET_BACKEND_OTHER     UINT8_MAX
+#define FLEET_SCRATCH_KEEP      (256u << 10) /* larger scratch buffers are given back after use */
+#define FLEET_DESIRED_MODELS_AT "0.5.17"     /* first version that understands desired_models (protocol-and-trust 11.1) */
+#define FLEET_TOOLS_AT          "0.6.3"      /* routing 4 */
+
+/* A request key made ahead of its request: an ephemeral key pair's public half and the key shared with one provider. */
+struct request_key {
+	char public_b64[WIRE_KEY_B64_LEN + 1];
+	struct box_shared shared;
+};
+
+struct key_pool;
+
+/* Texts of a registered provider, in one block. */
+struct session_texts {
+	char *block;
+	struct str public_key, version, backend, chip_name, chip_family, machine_model; /* register */
+	struct str serial, se_public_key, system_volume_hash, os_version;               /* attested */
+};
+
+struct session {
+	struct fleet *fleet;
+	struct ws *ws; /* NULL once it is closed */
+	char id[ID_UUID_SIZE];
+	bool registered, settled; /* settled: attestation and account are known */
+	bool closing;             /* on_close is awaited and nothing else */
+	bool flow_credit, private_only, draining;
+	bool attested, secure_enclave, sip, secure_boot, authenticated_root, is_linux; /* what a valid attestation said */
+	uint8_t key_protection, platform;                                              /* enums of wire/attestation.h */
+	bool private_text, version_ok, proven; /* proven: passed a challenge on this connection */
+	bool legacy;                           /* reports no backend_capacity */
+	bool late;                             /* in fleet->stale */
+	struct list_link link, beat;           /* in fleet->sessions; in fleet->live or fleet->stale */
+	uint64_t last_beat_us, order;          /* order of registration */
+	struct session_texts texts;
+	struct route_node *node;
+	struct ledger_account *account;
+	struct account_lookup *lookup; /* in flight */
+	struct trust_check *check;     /* in flight */
+	struct trust_standing standing;
+	struct net_timer timer;             /* next challenge, or the end of the reply window */
+	struct status_challenge *challenge; /* awaiting its reply */
+	struct key_pool *keys;              /* NULL while there is no traffic */
+	struct list jobs;
+	int64_t gpu_cores;
+};
+
+struct fleet_job {
+	struct list_link link; /* in session->jobs */
+	struct session *session;
+	struct route_reservation *reservation;
+	struct fleet_job_callbacks callbacks;
+	void *user;
+	struct box_shared shared;
+	struct net_timer park_timer;
+	uint32_t consumed; /* chunks taken and not yet granted anew */
+	bool parked;
+	char id[ID_UUID_SIZE];
+	char request_id[ID_UUID_SIZE];
+	char model[]; /* build id */
+};
+
+struct fleet_metrics {
+	struct metric *registered, *rejected_messages, *chunks, *chunk_bytes, *jobs, *job_errors, *violations, *strays;
+	struct metric *challenges_passed, *challenges_failed, *keys_inline, *keys_ready;
+	struct metric *providers, *waiting, *jobs_open;
+};
+
+struct stray;
+struct wake_turn;
+
+struct fleet {
+	struct net_loop *loop;
+	struct accounts *accounts;
+	struct fleet_options options;
+	char **backends; /* copies of options.backends */
+	struct route_fleet *routes;
+	struct list sessions;    /* open sockets */
+	struct list live, stale; /* by last heartbeat, oldest first; stale: missed one sweep */
+	size_t registered;
+	uint64_t orders;
+	bool draining;
+	struct map by_serial; /* serial -> the proven session that holds it */
+	struct map jobs;      /* id -> job */
+	struct net_timer sweep;
+	struct arena *arena;   /* of the message being handled */
+	struct buf out, plain; /* scratch: a message being made; a chunk that was opened */
+	/* keys.c */
+	struct list pools, hungry; /* by last use; those that want keys */
+	struct key_batch *batch;   /* being made by a worker */
+	/* strays.c */
+	struct map strays;
+	struct list stray_order;
+	/* waiting.c */
+	struct map queues; /* build id -> queue */
+	struct list woken;
+	struct wake_turn *turn;
+	size_t waiting;
+	struct fleet_metrics metrics;
+};
+
+/* --- session.c --- */
+extern const struct ws_handler fleet_ws_handler;
+struct session *session_new(struct fleet *fleet);
+void session_free(struct session *session);
+/* Fails its jobs, leaves routing and drops the socket; freed when the socket says so. */
+void session_drop(struct session *session);
+void session_close(struct session *session, int code, const char *reason);
+/* DB_E_AGAIN: the queue is full; DB_E_CLOSED. */
+enum db_err session_send(struct session *session, const struct wire_message *message);
+void session_update_facts(struct session *session); /* tells routing what changed and wakes who may wait for it */
+struct ledger_account *session_account(const struct session *session);
+
+/* --- register.c --- */
+void session_register(struct session *session, const struct wire_register *message);
+void session_unregister(struct session *session);
+void session_update_models(struct session *session, const struct wire_models_update *message);
+
+/* --- heartbeat.c --- */
+void session_heartbeat(struct session *session, const struct wire_heartbeat *message);
+
+/* --- challenge.c --- */
+void session_challenge(struct session *session);
+void session_challenge_reply(struct session *session, const struct wire_attestation_response *reply, struct str message);
+void session_stop_challenges(struct session *session);
+void session_violation(struct session *session, const char *what); /* hard untrust */
+
+/* --- jobs.c --- */
+void jobs_accepted(struct session *session, const struct wire_accepted *message);
+void jobs_chunk(struct session *session, const struct wire_chunk *message);
+void jobs_complete(struct session *session, const struct wire_complete *message);
+void jobs_error(struct session *session, const struct wire_error *message);
+void jobs_drained(struct session *session); /* its queue has room again */
+void jobs_fail_all(struct session *session);
+
+/* --- keys.c --- */
+/* DB_E_CRYPTO when the provider's key is unusable. The caller wipes *out. */
+enum db_err keys_take(struct session *session, struct request_key *out);
+void keys_free(struct session *session);
+void keys_sweep(struct fleet *fleet); /* gives back pools that nobody used lately */
+void keys_stop(struct fleet *fleet);
+
+/* --- strays.c --- */
+/* True at most once in 10 s for an id: time to send cancel for a request that nobody knows. */
+bool strays_note(struct fleet *fleet, struct str request_id, uint64_t now_us);
+void strays_free(struct fleet *fleet);
+
+/* --- waiting.c --- */
+void waiting_init(struct fleet *fleet);
+void waiting_free(struct fleet *fleet);
+void waiting_wake_node(struct fleet *fleet, const struct route_node *node); /* soon, not now */
+
+/* --- views.c --- */
+/* `models` (FLEET_VIEW_MODELS of them) may be NULL. */
+void session_view(const struct session *session, struct str *models, struct fleet_provider_view *out);
+
+#endif

@@ -1,0 +1,352 @@
+/* Dispatch attempts (protocol-and-trust 4.2, 4.3, 11.2): the sealed request on its way out, the sealed answer on its way in.
+ * A callback may end any job, its own too: nothing of a job is touched after one. */
+#include <stdlib.h>
+
+#include "coordinator/fleet/fleet_internal.h"
+#include "coordinator/fleet/job_error.h"
+#include "core/log.h"
+#include "crypto/secret.h"
+
+/* --- life --- */
+
+static struct fleet_job *job_new(const struct fleet_job_request *request, const struct fleet_job_callbacks *callbacks,
+                                 void *user)
+{
+	struct fleet_job *job = calloc(1, sizeof *job + request->route.model.len + 1);
+	if (!job)
+		return NULL;
+	memcpy(job->model, request->route.model.at, request->route.model.len);
+	(void)str_copy(request->request_id, job->request_id, sizeof job->request_id);
+	id_uuid4(job->id);
+	job->callbacks = *callbacks;
+	job->user = user;
+	return job;
+}
+
+/* Out of every table; the memory stays for the callback that tells of its end. */
+static void detach(struct fleet_job *job)
+{
+	struct session *session = job->session;
+	struct fleet *fleet = session->fleet;
+	net_timer_stop(&job->park_timer);
+	map_remove(&fleet->jobs, str_of(job->id));
+	list_remove(&session->jobs, &job->link);
+	route_release(fleet->routes, job->reservation);
+	job->reservation = NULL;
+	secret_wipe(&job->shared, sizeof job->shared);
+	waiting_wake_node(fleet, session->node);
+}
+
+static void job_free(struct fleet_job *job)
+{
+	free(job);
+}
+
+static void send_cancel(struct session *session, struct str request_id)
+{
+	struct wire_message message = {.type = WIRE_CANCEL, .as.cancel = {.request_id = request_id}};
+	(void)session_send(session, &message);
+}
+
+/* --- ends --- */
+
+static void end_with_error(struct fleet_job *job, const struct fleet_job_end *end)
+{
+	struct fleet *fleet = job->session->fleet;
+	metric_add(fleet->metrics.job_errors, 1);
+	log_info("job.error", "job=%s request=%s provider=%s status=%d fault=%d capacity=%d error=\"%.*s\"", job->id,
+	         job->request_id, job->session->id, end->status, end->provider_fault, end->capacity,
+	         STR_ARG(str_sub(end->text, 0, 200)));
+	detach(job);
+	job->callbacks.on_error(job, end, job->user);
+	job_free(job);
+}
+
+static void end_with_fault(struct fleet_job *job, int status, const char *text)
+{
+	struct fleet_job_end end = {.status = status, .text = str_of(text), .provider_fault = true};
+	end_with_error(job, &end);
+}
+
+void jobs_fail_all(struct session *session)
+{
+	for (struct list_link *link; (link = list_first(&session->jobs));)
+		end_with_fault(LIST_OF(link, struct fleet_job, link), 502, "provider disconnected");
+}
+
+/* --- start --- */
+
+/* Sealing costs about a millisecond for each megabyte; bodies of the usual size take microseconds. */
+static enum db_err seal_and_send(struct session *session, struct fleet_job *job, const struct fleet_job_request *request)
+{
+	struct fleet *fleet = session->fleet;
+	struct request_key key;
+	enum db_err err = keys_take(session, &key);
+	if (err)
+		return err;
+	struct wire_request message = {
+	    .request_id = str_of(job->id),
+	    .has_credit = session->flow_credit,
+	    .credit = FLEET_CREDIT_FIRST,
+	    .estimated_prompt_tokens = (int64_t)(request->route.prompt_tokens & INT64_MAX),
+	};
+	buf_clear(&fleet->out);
+	err = wire_seal_request(&key.shared, &message, str_of(key.public_b64), request->body, &fleet->out);
+	if (!err)
+		err = ws_send(session->ws, WS_TEXT, buf_str(&fleet->out));
+	job->shared = key.shared;
+	secret_wipe(&key, sizeof key);
+	if (fleet->out.cap > FLEET_SCRATCH_KEEP)
+		buf_free(&fleet->out);
+	return err;
+}
+
+static enum db_err attach(struct fleet *fleet, struct session *session, struct fleet_job *job)
+{
+	enum db_err err = map_put(&fleet->jobs, str_of(job->id), job, NULL);
+	if (err)
+		return err;
+	job->session = session;
+	list_push_back(&session->jobs, &job->link);
+	metric_add(fleet->metrics.jobs, 1);
+	return DB_OK;
+}
+
+/* One provider, chosen and reserved. On failure the reservation is given back and the provider is not to be asked again. */
+static enum db_err try_provider(struct fleet *fleet, const struct fleet_job_request *request, struct fleet_job *job,
+                                struct route_decision *decision)
+{
+	enum db_err err = route_select(fleet->routes, &request->route, net_now_us(fleet->loop), decision, &job->reservation);
+	if (err)
+		return err;
+	struct session *session = route_node_user(decision->node);
+	err = seal_and_send(session, job, request);
+	if (!err)
+		err = attach(fleet, session, job);
+	if (!err)
+		return DB_OK;
+	log_warn("job.send_failed", "request=%s provider=%s error=%s", job->request_id, session->id, error_name(err));
+	route_release(fleet->routes, job->reservation);
+	job->reservation = NULL;
+	if (err == DB_E_CRYPTO)
+		session_violation(session, "public key of low order");
+	return err == DB_E_LIMIT || err == DB_E_NOMEM ? err : DB_E_CLOSED;
+}
+
+enum db_err fleet_job_start(struct fleet *fleet, const struct fleet_job_request *request,
+                            const struct fleet_job_callbacks *callbacks, void *user, struct fleet_job **out,
+                            struct route_decision *decision)
+{
+	struct route_node *excluded[ROUTE_MAX_EXCLUDED];
+	struct fleet_job_request attempt = *request;
+	size_t known = request->route.excluded_count < ROUTE_MAX_EXCLUDED ? request->route.excluded_count : ROUTE_MAX_EXCLUDED;
+	enum db_err err = DB_E_CLOSED;
+	struct fleet_job *job = job_new(request, callbacks, user);
+	*out = NULL;
+	if (!job)
+		return DB_E_NOMEM;
+	if (known)
+		memcpy(excluded, request->route.excluded, known * sizeof *excluded);
+	attempt.route.excluded = excluded;
+	attempt.route.excluded_count = known;
+	/* A provider that cannot be written to is passed over like one that failed. */
+	while ((err = try_provider(fleet, &attempt, job, decision)) == DB_E_CLOSED &&
+	       attempt.route.excluded_count < ROUTE_MAX_EXCLUDED)
+		excluded[attempt.route.excluded_count++] = decision->node;
+	if (err) {
+		secret_wipe(&job->shared, sizeof job->shared);
+		job_free(job);
+		return err == DB_E_CLOSED ? DB_E_NOT_FOUND : err;
+	}
+	*out = job;
+	return DB_OK;
+}
+
+/* --- what the gateway does with a job --- */
+
+const char *fleet_job_id(const struct fleet_job *job)
+{
+	return job->id;
+}
+
+void fleet_job_provider(const struct fleet_job *job, struct fleet_provider_view *out)
+{
+	session_view(job->session, NULL, out);
+}
+
+struct route_node *fleet_job_node(const struct fleet_job *job)
+{
+	return job->session->node;
+}
+
+bool fleet_job_has_credit(const struct fleet_job *job)
+{
+	return job->session->flow_credit;
+}
+
+static void grant(struct fleet_job *job)
+{
+	struct wire_message message = {
+	    .type = WIRE_CREDIT,
+	    .as.credit = {.request_id = str_of(job->id), .chunks = job->consumed},
+	};
+	if (job->consumed >= FLEET_CREDIT_BATCH && session_send(job->session, &message) == DB_OK)
+		job->consumed = 0;
+}
+
+void fleet_job_consumed(struct fleet_job *job, uint32_t chunks)
+{
+	if (!job->session->flow_credit)
+		return;
+	job->consumed += chunks;
+	grant(job);
+}
+
+void jobs_drained(struct session *session)
+{
+	LIST_EACH (link, &session->jobs)
+		grant(LIST_OF(link, struct fleet_job, link));
+}
+
+void fleet_job_cancel(struct fleet_job *job)
+{
+	send_cancel(job->session, str_of(job->id));
+	detach(job);
+	job_free(job);
+}
+
+static void on_park_end(struct net_timer *timer)
+{
+	struct fleet_job_end end = {.status = 499, .text = STR("request cancelled")};
+	end_with_error(LIST_OF(timer, struct fleet_job, park_timer), &end);
+}
+
+void fleet_job_park(struct fleet_job *job)
+{
+	if (job->parked)
+		return;
+	job->parked = true;
+	send_cancel(job->session, str_of(job->id));
+	net_timer_start(job->session->fleet->loop, &job->park_timer, FLEET_PARK_MS, 0, on_park_end);
+}
+
+/* --- what the provider says about a job --- */
+
+/* Only of a job that runs on this session: others' ids are as good as unknown. */
+static struct fleet_job *job_of(struct session *session, struct str request_id)
+{
+	struct fleet_job *job = map_get(&session->fleet->jobs, request_id);
+	return job && job->session == session ? job : NULL;
+}
+
+void jobs_accepted(struct session *session, const struct wire_accepted *message)
+{
+	struct fleet_job *job = job_of(session, message->request_id);
+	if (job && !job->parked && job->callbacks.on_accepted)
+		job->callbacks.on_accepted(job, job->user);
+}
+
+static void stray_chunk(struct session *session, struct str request_id)
+{
+	metric_add(session->fleet->metrics.strays, 1);
+	if (strays_note(session->fleet, request_id, net_now_us(session->fleet->loop)))
+		send_cancel(session, request_id);
+}
+
+/* 4.3, in order. NULL, with the text in fleet->plain, or what is wrong. */
+static const char *open_chunk(const struct fleet_job *job, const struct wire_chunk *message)
+{
+	const struct session *session = job->session;
+	struct buf *plain = &session->fleet->plain;
+	if (!message->has_encrypted_data)
+		return "a chunk without encrypted_data";
+	if (message->data.len)
+		return "a chunk with plain text";
+	if (!session->texts.public_key.len)
+		return "a chunk from a provider without a key";
+	if (!str_eq(message->encrypted_data.sender_key, session->texts.public_key))
+		return "a chunk from a key that is not the provider's";
+	if (wire_payload_open(&job->shared, message->encrypted_data.ciphertext, plain))
+		return "a chunk that does not open";
+	return NULL;
+}
+
+static void drop_plain(struct fleet *fleet)
+{
+	if (fleet->plain.cap > FLEET_SCRATCH_KEEP)
+		buf_free(&fleet->plain);
+	else
+		buf_clear(&fleet->plain);
+}
+
+void jobs_chunk(struct session *session, const struct wire_chunk *message)
+{
+	struct fleet *fleet = session->fleet;
+	struct fleet_job *job = job_of(session, message->request_id);
+	if (!job) {
+		stray_chunk(session, message->request_id);
+		return;
+	}
+	const char *violation = open_chunk(job, message);
+	if (violation) {
+		drop_plain(fleet);
+		session_violation(session, violation);
+		send_cancel(session, message->request_id);
+		end_with_fault(job, 502, "provider broke the protocol");
+		return;
+	}
+	metric_add(fleet->metrics.chunks, 1);
+	metric_add(fleet->metrics.chunk_bytes, fleet->plain.len);
+	if (!job->parked)
+		job->callbacks.on_chunk(job, buf_str(&fleet->plain), job->user);
+	drop_plain(fleet);
+}
+
+static uint64_t claimed(int64_t count)
+{
+	return count < 0 ? 0 : (uint64_t)count;
+}
+
+void jobs_complete(struct session *session, const struct wire_complete *message)
+{
+	struct fleet_job *job = job_of(session, message->request_id);
+	if (!job) {
+		log_debug("job.late_terminal", "provider=%s", session->id);
+		return;
+	}
+	struct fleet_job_end end = {
+	    .usage = {.prompt_tokens = claimed(message->prompt_tokens),
+	              .completion_tokens = claimed(message->completion_tokens),
+	              .reasoning_tokens = claimed(message->reasoning_tokens)},
+	    .se_signature = message->se_signature,
+	    .response_hash = message->response_hash,
+	    .status = 200,
+	};
+	route_node_cool(session->fleet->routes, session->node, str_of(job->model), 0);
+	detach(job);
+	job->callbacks.on_complete(job, &end, job->user);
+	job_free(job);
+}
+
+void jobs_error(struct session *session, const struct wire_error *message)
+{
+	struct fleet *fleet = session->fleet;
+	struct fleet_job *job = job_of(session, message->request_id);
+	if (!job) {
+		log_debug("job.late_terminal", "provider=%s", session->id);
+		return;
+	}
+	int status = message->status_code >= 400 && message->status_code <= 599 ? (int)message->status_code : 502;
+	struct job_error class = job_error_classify(status, message->error, message->error_reason);
+	struct fleet_job_end end = {
+	    .status = status,
+	    .text = message->error,
+	    .reason = message->error_reason,
+	    .provider_fault = class.fault,
+	    .capacity = class.capacity,
+	    .deterministic = class.deterministic,
+	};
+	if (class.cool_down)
+		route_node_cool(fleet->routes, session->node, str_of(job->model), net_now_us(fleet->loop) + FLEET_LOAD_COOL_US);
+	end_with_error(job, &end);
+}

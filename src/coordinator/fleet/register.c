@@ -1,0 +1,329 @@
+/* Registration (protocol-and-trust 3.1, 5.4, 11.1): the record is made at once, so that heartbeats find it, and becomes
+ * routable when the attestation was verified on a worker and the owner's account was looked up. */
+#include <stdlib.h>
+
+#include "coordinator/fleet/fleet_internal.h"
+#include "core/log.h"
+#include "core/version.h"
+#include "crypto/secret.h"
+
+/* An account look-up in flight. It outlives the session that no longer wants it. */
+struct account_lookup {
+	struct accounts_wait wait;
+	struct session *session;
+};
+
+static bool is_older_generation(struct str backend)
+{
+	return str_is(backend, "mlx-swift") || str_is(backend, "inprocess-mlx");
+}
+
+/* --- texts --- */
+
+static void put_text(char **at, struct str *text)
+{
+	if (text->len)
+		memcpy(*at, text->at, text->len);
+	*text = (struct str){*at, text->len};
+	*at += text->len;
+}
+
+/* Copies all of them into one block; on lack of memory they are empty. */
+static void keep_texts(struct session_texts *texts, struct session_texts from)
+{
+	struct str *each[] = {&from.public_key,    &from.version, &from.backend,       &from.chip_name,          &from.chip_family,
+	                      &from.machine_model, &from.serial,  &from.se_public_key, &from.system_volume_hash, &from.os_version};
+	size_t bytes = 1;
+	for (size_t i = 0; i < sizeof each / sizeof *each; i++)
+		bytes += each[i]->len;
+	char *old = texts->block;
+	char *at = from.block = malloc(bytes);
+	if (!at) {
+		free(old);
+		*texts = (struct session_texts){0};
+		return;
+	}
+	for (size_t i = 0; i < sizeof each / sizeof *each; i++)
+		put_text(&at, each[i]);
+	*texts = from;
+	free(old);
+}
+
+#define TEXT_KEPT 128 /* bytes of a descriptive text from outside that are kept */
+
+static struct str cut(struct str text)
+{
+	return str_sub(text, 0, TEXT_KEPT);
+}
+
+/* --- models --- */
+
+static struct route_model_facts *model_facts(struct fleet *fleet, const struct wire_models *models, size_t *count)
+{
+	size_t most = models->count < ROUTE_MAX_NODE_MODELS ? models->count : ROUTE_MAX_NODE_MODELS;
+	struct route_model_facts *facts = arena_alloc(fleet->arena, (most + 1) * sizeof *facts);
+	*count = 0;
+	for (size_t i = 0; facts && i < models->count && *count < most; i++) {
+		const struct wire_model *model = &models->at[i];
+		if (!model->id.len || model->id.len >= ROUTE_MODEL_SIZE)
+			continue;
+		facts[(*count)++] = (struct route_model_facts){
+		    .id = model->id,
+		    .size_bytes = model->size_bytes > 0 ? (uint64_t)model->size_bytes : 0,
+		    .vision = model->is_vision,
+		    .template_render_ok = model->template_render_ok == WIRE_UNKNOWN ? -1 : model->template_render_ok == WIRE_TRUE,
+		};
+	}
+	return facts;
+}
+
+void session_update_models(struct session *session, const struct wire_models_update *message)
+{
+	size_t count;
+	struct route_model_facts *facts = model_facts(session->fleet, &message->models, &count);
+	if (!facts)
+		return;
+	enum db_err err = route_node_update_models(session->fleet->routes, session->node, facts, count);
+	log_info("provider.models", "provider=%s changed=%zu result=%s", session->id, count, error_name(err));
+	waiting_wake_node(session->fleet, session->node);
+}
+
+/* --- settling: attestation and account are known --- */
+
+static void send_trust_status(struct session *session)
+{
+	struct wire_message message = {
+	    .type = WIRE_TRUST_STATUS,
+	    .as.trust_status = {.trust_level = session->standing.level, .status = STR("online")},
+	};
+	(void)session_send(session, &message);
+}
+
+static void send_desired_models(struct session *session)
+{
+	struct wire_message message = {.type = WIRE_DESIRED_MODELS};
+	if (version_compare(session->texts.version, STR(FLEET_DESIRED_MODELS_AT)) >= 0)
+		(void)session_send(session, &message);
+}
+
+static void settle(struct session *session)
+{
+	if (session->check || session->lookup)
+		return;
+	session->settled = true;
+	if (session->account) {
+		struct str account = str_of(ledger_account_id(session->account));
+		if (route_node_set_owner(session->fleet->routes, session->node, account))
+			log_warn("provider.owner", "provider=%s error=nomem", session->id);
+	}
+	session_update_facts(session);
+	log_info("provider.registered", "provider=%s trust=%s backend=%.*s version=%.*s models=%zu chip=\"%.*s\"", session->id,
+	         wire_trust_name(session->standing.level), STR_ARG(session->texts.backend), STR_ARG(session->texts.version),
+	         route_node_models(session->node, NULL, 0), STR_ARG(session->texts.chip_name));
+	if (session->attested)
+		send_trust_status(session);
+	send_desired_models(session);
+	if (!session->closing)
+		session_challenge(session);
+}
+
+/* --- attestation --- */
+
+static void take_attested(struct session *session, const struct attestation_result *result)
+{
+	const struct attestation_blob *blob = &result->blob;
+	struct session_texts texts = session->texts;
+	texts.serial = cut(blob->serial_number);
+	texts.se_public_key = blob->public_key;
+	texts.system_volume_hash = cut(blob->system_volume_hash);
+	texts.os_version = cut(blob->os_version);
+	if (blob->chip_name.len)
+		texts.chip_name = cut(blob->chip_name);
+	if (blob->hardware_model.len)
+		texts.machine_model = cut(blob->hardware_model);
+	keep_texts(&session->texts, texts);
+	session->attested = true;
+	session->secure_enclave = blob->secure_enclave_available && result->key_protection == ATTESTATION_SECURE_ENCLAVE;
+	session->sip = blob->sip_enabled;
+	session->secure_boot = blob->secure_boot_enabled;
+	session->authenticated_root = blob->authenticated_root_enabled;
+	session->is_linux = result->is_linux;
+	session->key_protection = (uint8_t)result->key_protection;
+	session->platform = (uint8_t)(blob->platform == ATTESTATION_UNSAID_PLATFORM ? ATTESTATION_MACOS : blob->platform);
+	/* Hardware trust has proofs of its own (7); a good attestation is self-signed and no more. */
+	enum wire_trust level = result->max_trust < WIRE_TRUST_SELF_SIGNED ? result->max_trust : WIRE_TRUST_SELF_SIGNED;
+	trust_registered(&session->standing, level, net_now_us(session->fleet->loop));
+}
+
+static void on_attested(const struct attestation_result *result, void *user)
+{
+	struct session *session = user;
+	session->check = NULL;
+	if (result->verdict == ATTESTATION_VALID)
+		take_attested(session, result);
+	else
+		log_warn("provider.attestation_refused", "provider=%s verdict=%d why=\"%s\"", session->id, (int)result->verdict,
+		         result->why.text);
+	settle(session);
+}
+
+/* --- account --- */
+
+static void on_account(struct accounts_wait *wait, enum db_err result)
+{
+	struct account_lookup *lookup = LIST_OF(wait, struct account_lookup, wait);
+	struct session *session = lookup->session;
+	session->lookup = NULL;
+	if (result == DB_OK)
+		session->account = wait->caller.account;
+	else
+		log_warn("provider.token_refused", "provider=%s error=%s", session->id, error_name(result));
+	free(lookup);
+	settle(session);
+}
+
+static void look_up_account(struct session *session, struct str token)
+{
+	if (!token.len || !session->fleet->accounts)
+		return;
+	struct account_lookup *lookup = calloc(1, sizeof *lookup);
+	if (!lookup)
+		return;
+	lookup->session = session;
+	lookup->wait.done = on_account;
+	session->lookup = lookup;
+	enum db_err result = accounts_resolve_provider(session->fleet->accounts, token, &lookup->wait);
+	if (result == DB_E_AGAIN)
+		return;
+	session->lookup = NULL;
+	if (result == DB_OK)
+		session->account = lookup->wait.caller.account;
+	else
+		log_warn("provider.token_refused", "provider=%s error=%s", session->id, error_name(result));
+	free(lookup);
+}
+
+/* --- the record --- */
+
+static bool backend_accepted(const struct fleet *fleet, struct str backend)
+{
+	for (size_t i = 0; i < fleet->options.backend_count; i++)
+		if (str_is(backend, fleet->options.backends[i]))
+			return true;
+	return false;
+}
+
+/* What of protocol-and-trust 7 "private-text routing gate" is fixed at registration. */
+static bool is_private_text(const struct session *session, const struct wire_register *message)
+{
+	const struct wire_privacy *privacy = &message->privacy;
+	return session->texts.public_key.len && backend_accepted(session->fleet, message->backend) &&
+	       message->encrypted_response_chunks && message->has_privacy && privacy->text_backend_inprocess &&
+	       privacy->text_proxy_disabled && privacy->anti_debug_enabled && privacy->core_dumps_disabled && privacy->env_scrubbed;
+}
+
+static void log_if_unroutable(const struct session *session, const struct wire_register *message)
+{
+	if (!backend_accepted(session->fleet, message->backend))
+		log_warn("provider.backend_not_accepted", "provider=%s backend=%.*s", session->id, STR_ARG(cut(message->backend)));
+	else if (!session->private_text)
+		log_warn("provider.not_private", "provider=%s key=%d encrypted_chunks=%d privacy=%d", session->id,
+		         session->texts.public_key.len > 0, message->encrypted_response_chunks, message->has_privacy);
+}
+
+static void keep_registration(struct session *session, const struct wire_register *message)
+{
+	const struct wire_hardware *hardware = &message->hardware;
+	struct str min_version = session->fleet->options.min_version;
+	uint8_t key[BOX_KEY_BYTES];
+	keep_texts(&session->texts, (struct session_texts){
+	                                .public_key = wire_key_decode(message->public_key, key) ? STR_NONE : message->public_key,
+	                                .version = cut(message->version),
+	                                .backend = cut(message->backend),
+	                                .chip_name = cut(hardware->chip_name),
+	                                .chip_family = cut(hardware->chip_family),
+	                                .machine_model = cut(hardware->machine_model),
+	                            });
+	session->flow_credit = message->flow_credit;
+	session->private_only = message->private_only;
+	session->gpu_cores = hardware->gpu_cores;
+	session->private_text = is_private_text(session, message);
+	session->version_ok = !message->version.len || !min_version.len || version_compare(message->version, min_version) >= 0;
+	log_if_unroutable(session, message);
+}
+
+static bool add_node(struct session *session, const struct wire_register *message)
+{
+	struct fleet *fleet = session->fleet;
+	const struct wire_hardware *hardware = &message->hardware;
+	size_t count;
+	struct route_model_facts *models = model_facts(fleet, &message->models, &count);
+	session->node = route_node_add(fleet->routes, session);
+	if (!models || !session->node || route_node_set_models(fleet->routes, session->node, models, count))
+		return false;
+	struct route_node_facts facts = {
+	    .chip_family = session->texts.chip_family,
+	    .tools_ok = !is_older_generation(message->backend) || version_compare(message->version, STR(FLEET_TOOLS_AT)) >= 0,
+	    .static_decode_tps = message->decode_tps,
+	    .static_prefill_tps = message->prefill_tps,
+	    .bandwidth_gbs = hardware->memory_bandwidth_gbs,
+	    .memory_gb = (double)hardware->memory_gb,
+	    .free_for_load_gb = -1,
+	};
+	route_node_set_facts(fleet->routes, session->node, &facts);
+	return true;
+}
+
+void session_unregister(struct session *session)
+{
+	struct fleet *fleet = session->fleet;
+	if (!session->registered)
+		return;
+	session->registered = false;
+	session->settled = false;
+	fleet->registered--;
+	session_stop_challenges(session);
+	if (session->lookup) {
+		accounts_cancel(&session->lookup->wait);
+		free(session->lookup);
+		session->lookup = NULL;
+	}
+	session_update_facts(session); /* not offered to those whose jobs fail now */
+	jobs_fail_all(session);
+	keys_free(session);
+	if (map_get(&fleet->by_serial, session->texts.serial) == session)
+		map_remove(&fleet->by_serial, session->texts.serial);
+	if (session->node)
+		route_node_remove(fleet->routes, session->node);
+	session->node = NULL;
+	session->account = NULL;
+	free(session->texts.block);
+	session->texts = (struct session_texts){0};
+	session->standing = (struct trust_standing){0};
+	session->attested = session->proven = session->draining = session->legacy = false;
+}
+
+void session_register(struct session *session, const struct wire_register *message)
+{
+	struct fleet *fleet = session->fleet;
+	session_unregister(session); /* a second one replaces the first (3.1) */
+	if (fleet->draining || fleet->registered >= fleet->options.max_providers) {
+		log_warn("provider.refused", "provider=%s why=%s", session->id, fleet->draining ? "draining" : "full");
+		session_close(session, 1013, "try again later");
+		return;
+	}
+	session->registered = true;
+	session->order = ++fleet->orders;
+	fleet->registered++;
+	metric_add(fleet->metrics.registered, 1);
+	keep_registration(session, message);
+	if (!add_node(session, message)) {
+		log_error("provider.refused", "provider=%s why=nomem", session->id);
+		session_close(session, 1013, "try again later");
+		return;
+	}
+	if (message->attestation.len)
+		session->check = trust_check_registration(fleet->loop, message->attestation, message->public_key, on_attested, session);
+	look_up_account(session, message->auth_token);
+	settle(session);
+}

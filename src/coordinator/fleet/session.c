@@ -1,0 +1,189 @@
+/* One provider's WebSocket: what comes in is decoded and handed to the file that knows about it. */
+#include <stdlib.h>
+
+#include "coordinator/fleet/fleet_internal.h"
+#include "core/log.h"
+#include "crypto/secret.h"
+
+/* --- life --- */
+
+struct session *session_new(struct fleet *fleet)
+{
+	struct session *session = calloc(1, sizeof *session);
+	if (!session)
+		return NULL;
+	session->fleet = fleet;
+	id_uuid4(session->id);
+	list_init(&session->jobs);
+	session->last_beat_us = net_now_us(fleet->loop);
+	list_push_back(&fleet->sessions, &session->link);
+	list_push_back(&fleet->live, &session->beat);
+	return session;
+}
+
+static void leave_lists(struct session *session)
+{
+	struct fleet *fleet = session->fleet;
+	list_remove(&fleet->sessions, &session->link);
+	if (list_linked(&session->beat))
+		list_remove(session->late ? &fleet->stale : &fleet->live, &session->beat);
+}
+
+void session_free(struct session *session)
+{
+	session_unregister(session);
+	leave_lists(session);
+	free(session);
+}
+
+static void begin_end(struct session *session)
+{
+	session_unregister(session);
+	session->closing = true;
+}
+
+void session_drop(struct session *session)
+{
+	if (session->closing)
+		return;
+	begin_end(session);
+	ws_abort(session->ws);
+}
+
+void session_close(struct session *session, int code, const char *reason)
+{
+	if (session->closing)
+		return;
+	begin_end(session);
+	ws_close(session->ws, code, reason);
+}
+
+/* --- sending --- */
+
+enum db_err session_send(struct session *session, const struct wire_message *message)
+{
+	struct buf *out = &session->fleet->out;
+	if (session->closing)
+		return DB_E_CLOSED;
+	buf_clear(out);
+	enum db_err err = wire_encode(message, out);
+	if (!err)
+		err = ws_send(session->ws, WS_TEXT, buf_str(out));
+	if (err)
+		log_warn("provider.send_failed", "provider=%s type=%s error=%s", session->id, wire_type_name(message->type),
+		         error_name(err));
+	return err;
+}
+
+/* --- receiving --- */
+
+static void handle(struct session *session, const struct wire_message *message, struct str text)
+{
+	if (message->type == WIRE_REGISTER) {
+		session_register(session, &message->as.registration);
+		return;
+	}
+	if (!session->registered) {
+		log_info("provider.unregistered_message", "provider=%s type=%s", session->id, wire_type_name(message->type));
+		return;
+	}
+	switch (message->type) {
+	case WIRE_HEARTBEAT:
+		session_heartbeat(session, &message->as.heartbeat);
+		break;
+	case WIRE_ACCEPTED:
+		jobs_accepted(session, &message->as.accepted);
+		break;
+	case WIRE_CHUNK:
+		jobs_chunk(session, &message->as.chunk);
+		break;
+	case WIRE_COMPLETE:
+		jobs_complete(session, &message->as.complete);
+		break;
+	case WIRE_ERROR:
+		jobs_error(session, &message->as.error);
+		break;
+	case WIRE_ATTESTATION_RESPONSE:
+		session_challenge_reply(session, &message->as.attestation_response, text);
+		break;
+	case WIRE_MODELS_UPDATE:
+		session_update_models(session, &message->as.models_update);
+		break;
+	default:
+		log_debug("provider.message_ignored", "provider=%s type=%s", session->id, wire_type_name(message->type));
+	}
+}
+
+static void on_message(struct ws *ws, enum ws_kind kind, char *data, size_t len, void *user)
+{
+	struct session *session = user;
+	struct wire_message message;
+	struct error error;
+	(void)ws;
+	(void)kind; /* binary is read as text (protocol-and-trust 1.1) */
+	if (!session || session->closing)
+		return;
+	struct fleet *fleet = session->fleet;
+	struct str text = {data, len};
+	/* The hot path: no arena to reset, no document. */
+	if (session->registered && wire_chunk_peek(text, &message.as.chunk)) {
+		jobs_chunk(session, &message.as.chunk);
+		return;
+	}
+	if (wire_decode(text, fleet->arena, &message, &error) == DB_OK && wire_type_to_coordinator(message.type)) {
+		handle(session, &message, text);
+	} else {
+		metric_add(fleet->metrics.rejected_messages, 1);
+		log_info("provider.bad_message", "provider=%s bytes=%zu why=\"%s\"", session->id, len, error.text);
+	}
+	arena_reset(fleet->arena);
+}
+
+static void on_drain(struct ws *ws, void *user)
+{
+	(void)ws;
+	if (user)
+		jobs_drained(user);
+}
+
+static void on_close(struct ws *ws, int code, struct str reason, void *user)
+{
+	struct session *session = user;
+	(void)ws;
+	if (!session)
+		return;
+	log_info("provider.closed", "provider=%s code=%d reason=\"%.*s\"", session->id, code, STR_ARG(reason));
+	session->closing = true;
+	session_free(session);
+}
+
+const struct ws_handler fleet_ws_handler = {.on_message = on_message, .on_drain = on_drain, .on_close = on_close};
+
+/* --- what routing must know --- */
+
+static enum route_trust route_trust_of(enum wire_trust trust)
+{
+	static const enum route_trust levels[] = {ROUTE_TRUST_NONE, ROUTE_TRUST_SELF_SIGNED, ROUTE_TRUST_HARDWARE};
+	return levels[trust];
+}
+
+void session_update_facts(struct session *session)
+{
+	struct route_node_facts facts;
+	const struct trust_standing *standing = &session->standing;
+	if (!session->node)
+		return;
+	route_node_facts(session->node, &facts);
+	facts.connected_ok = session->settled && !session->draining && !session->closing;
+	facts.untrusted = standing->untrusted;
+	facts.private_only = session->private_only;
+	facts.private_text = session->private_text;
+	facts.posture_verified = standing->posture_verified;
+	facts.runtime_verified = session->version_ok;
+	facts.trust = route_trust_of(standing->level);
+	facts.last_challenge_us = standing->last_pass_us;
+	facts.serial = session->texts.serial;
+	facts.chip_family = session->texts.chip_family;
+	route_node_set_facts(session->fleet->routes, session->node, &facts);
+	waiting_wake_node(session->fleet, session->node);
+}

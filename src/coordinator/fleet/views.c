@@ -1,0 +1,122 @@
+/* What others may see of the fleet. */
+#include "coordinator/fleet/fleet_internal.h"
+
+void session_view(const struct session *session, struct str *models, struct fleet_provider_view *out)
+{
+	const struct session_texts *texts = &session->texts;
+	struct route_node_facts facts;
+	route_node_facts(session->node, &facts);
+	const char *status = session->jobs.count ? "serving" : "online";
+	*out = (struct fleet_provider_view){
+	    .id = str_of(session->id),
+	    .chip_name = texts->chip_name,
+	    .machine_model = texts->machine_model,
+	    .serial = texts->serial,
+	    .se_public_key = texts->se_public_key,
+	    .encryption_public_key = texts->public_key,
+	    .account = session->account ? str_of(ledger_account_id(session->account)) : STR_NONE,
+	    .backend = texts->backend,
+	    .version = texts->version,
+	    .platform =
+	        session->attested ? str_of(attestation_platform_name((enum attestation_platform)session->platform)) : STR_NONE,
+	    .key_protection = session->attested
+	                          ? str_of(attestation_protection_name((enum attestation_protection)session->key_protection))
+	                          : STR_NONE,
+	    .trust = facts.trust,
+	    .status = session->standing.untrusted ? "untrusted" : status,
+	    .attested = session->attested,
+	    .encrypted = texts->public_key.len > 0,
+	    .secure_enclave = session->secure_enclave,
+	    .sip = session->sip,
+	    .secure_boot = session->secure_boot,
+	    .authenticated_root = session->authenticated_root,
+	    .memory_gb = facts.memory_gb,
+	    .gpu_cores = session->gpu_cores,
+	    .system_volume_hash = texts->system_volume_hash,
+	    .models = models,
+	};
+	if (models)
+		out->model_count = route_node_models(session->node, models, FLEET_VIEW_MODELS);
+}
+
+void fleet_each(const struct fleet *fleet, void (*fn)(const struct fleet_provider_view *view, void *user), void *user)
+{
+	struct str models[FLEET_VIEW_MODELS];
+	LIST_EACH (link, &fleet->sessions) {
+		const struct session *session = LIST_OF(link, struct session, link);
+		struct fleet_provider_view view;
+		if (!session->settled)
+			continue;
+		session_view(session, models, &view);
+		fn(&view, user);
+	}
+}
+
+size_t fleet_models(const struct fleet *fleet, struct route_model_view *out, size_t max)
+{
+	return route_models(fleet->routes, net_now_us(fleet->loop), out, max);
+}
+
+size_t fleet_count(const struct fleet *fleet)
+{
+	return fleet->registered;
+}
+
+/* --- GET /v1/providers/attestation (protocol-and-trust 8.3) --- */
+
+#define APPLE_ROOT_URL "https://www.apple.com/certificateauthority/"
+#define APPLE_ROOT_CA  "Apple Enterprise Attestation Root CA"
+#define HOW_TO_VERIFY                                                                                                          \
+	"Each provider signs with the P-256 key se_public_key (base64 of X and Y). Check se_signature of an answer against the "   \
+	"hexadecimal text of response_hash. key_protection says where the key lives: a software key proves continuity, not "       \
+	"hardware. When mda_cert_chain_b64 is present, verify the chain to Apple's root and compare its freshness code with the "  \
+	"SHA-256 of the text of se_public_key."
+
+static void write_provider(const struct fleet_provider_view *view, void *user)
+{
+	struct json_writer *w = user;
+	json_begin_object(w);
+	json_put_str(w, "provider_id", view->id);
+	json_put_str(w, "chip_name", view->chip_name);
+	json_put_str(w, "hardware_model", view->machine_model);
+	json_put_str(w, "serial_number", view->serial);
+	json_put_cstr(w, "trust_level", route_trust_name(view->trust));
+	json_put_cstr(w, "status", view->status);
+	json_put_double(w, "memory_gb", view->memory_gb);
+	json_put_i64(w, "gpu_cores", view->gpu_cores);
+	json_key(w, "models");
+	json_begin_array(w);
+	for (size_t i = 0; i < view->model_count; i++)
+		json_str(w, view->models[i]);
+	json_end_array(w);
+	json_put_bool(w, "secure_enclave", view->secure_enclave);
+	json_put_bool(w, "sip_enabled", view->sip);
+	json_put_bool(w, "secure_boot_enabled", view->secure_boot);
+	json_put_bool(w, "authenticated_root_enabled", view->authenticated_root);
+	if (view->system_volume_hash.len)
+		json_put_str(w, "system_volume_hash", view->system_volume_hash);
+	json_put_str(w, "se_public_key", view->se_public_key);
+	json_put_bool(w, "mdm_verified", view->trust == ROUTE_TRUST_HARDWARE);
+	json_put_bool(w, "acme_verified", false);
+	json_put_bool(w, "mda_verified", view->mda_verified);
+	json_put_str(w, "platform", view->platform);
+	json_put_str(w, "key_protection", view->key_protection);
+	json_put_str(w, "encryption_public_key", view->encryption_public_key);
+	json_end_object(w);
+}
+
+enum db_err fleet_attestation_json(const struct fleet *fleet, struct buf *out)
+{
+	struct json_writer w;
+	json_writer_init(&w, out);
+	json_begin_object(&w);
+	json_key(&w, "providers");
+	json_begin_array(&w);
+	fleet_each(fleet, write_provider, &w);
+	json_end_array(&w);
+	json_put_cstr(&w, "apple_root_ca_url", APPLE_ROOT_URL);
+	json_put_cstr(&w, "apple_enterprise_root_ca", APPLE_ROOT_CA);
+	json_put_cstr(&w, "verification_instructions", HOW_TO_VERIFY);
+	json_end_object(&w);
+	return out->failed ? DB_E_LIMIT : DB_OK;
+}
