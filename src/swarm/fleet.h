@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/str.h"
 #include "net/loop.h"
+#include "net/tls.h"
 #include "swarm/stats.h"
 
 enum swarm_fault {
@@ -26,7 +27,8 @@ enum swarm_fault {
 };
 
 struct swarm_fleet_options {
-	const char *url; /* ws://host:port/ws/provider */
+	const char *url;         /* ws:// or wss://host:port/ws/provider */
+	struct tls_context *tls; /* for wss */
 	uint32_t count;
 	uint32_t connect_rate;       /* new sessions a second, 0 = 2,000 */
 	uint32_t first_index;        /* serials and keys are numbered from here */

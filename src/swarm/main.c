@@ -18,6 +18,7 @@
 	    {.name = "pace-us", .value = "US", .help = "wait between chunks; 0 = as fast as possible (default)"},                  \
 	    {.name = "chunks", .value = "N", .help = "content chunks of an answer (default 8)"},                                   \
 	    {.name = "chunk-bytes", .value = "N", .help = "text of each chunk (default 16)"},                                      \
+	    {.name = "ca", .value = "FILE", .help = "speak TLS (wss) and trust this certificate authority"},                       \
 	    {.name = "heartbeat-ms", .value = "MS", .help = "interval of heartbeats (default 5000)"},                              \
 	    {.name = "concurrency", .value = "N", .help = "reported concurrency of each provider (default 24)"},                   \
 	    {.name = "no-credit", .help = "do not understand flow credit"},                                                        \
@@ -257,7 +258,13 @@ static int run(const struct cli_args *args, bool with_fleet, bool with_load)
 	if (!number(args, "port", 8080, 65535, &port) || (with_fleet && !read_fleet(args, &fleet)) ||
 	    (with_load && !read_load(args, port, &swarm.load_options)))
 		return CLI_USAGE;
-	snprintf(url, sizeof url, "ws://%s:%u/ws/provider", cli_value(args, "host") ? cli_value(args, "host") : "127.0.0.1", port);
+	const char *ca = with_fleet ? cli_value(args, "ca") : NULL;
+	if (ca && !(fleet.tls = tls_client_new(ca, &error))) {
+		fprintf(stderr, "darkbloom-swarm: %s\n", error.text);
+		return CLI_CONFIG;
+	}
+	snprintf(url, sizeof url, "%s://%s:%u/ws/provider", ca ? "wss" : "ws",
+	         cli_value(args, "host") ? cli_value(args, "host") : "127.0.0.1", port);
 	fleet.url = url;
 	swarm.loop = net_loop_new(&error);
 	if (!swarm.loop) {

@@ -279,6 +279,7 @@ static void connect_provider(struct swarm_provider *provider)
 	struct error error;
 	struct ws_connect_options options = {
 	    .url = provider->fleet->options.url,
+	    .tls = provider->fleet->options.tls,
 	    .limits = {.max_message_bytes = WIRE_MAX_TO_PROVIDER, .max_queued_bytes = QUEUE_BYTES},
 	};
 	provider->connecting = ws_connect(provider->fleet->loop, &options, &handler, on_opened, provider, &error);
