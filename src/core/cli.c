@@ -55,6 +55,16 @@ static int print_help(const struct cli_program *program, const struct cli_comman
 	return status;
 }
 
+static int print_man_page(const struct cli_program *program)
+{
+	struct buf text;
+	buf_init(&text, 1 << 20);
+	cli_man_page(program, &text);
+	fwrite(text.at, 1, text.len, stdout);
+	buf_free(&text);
+	return CLI_OK;
+}
+
 /* --- which command --- */
 
 /* How many leading words of the line name this command; 0 for none. */
@@ -322,6 +332,8 @@ int cli_main(const struct cli_program *program, int argc, char **argv)
 		printf("%s %s\n", program->name, program->version);
 		return CLI_OK;
 	}
+	if (argc > 0 && strcmp(argv[0], "--man") == 0)
+		return print_man_page(program);
 	bool help = argc > 0 && strcmp(argv[0], "help") == 0 && program->commands[0].run && program->commands[1].run;
 	argv += help;
 	argc -= help;
