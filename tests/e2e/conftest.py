@@ -1,0 +1,95 @@
+"""Fixtures of the end-to-end tests: the real programs, one folder for each test, nothing left behind.
+
+    coordinator(config={"limits": {...}})          a started Coordinator
+    provider(coordinator, script={...})            a started Provider on the scripted engine
+    provider(coordinator)                          ... on the real model
+    swarm(coordinator, "run", providers=3, ...)    a started Swarm
+    api(coordinator, key=...)                      an httpx client
+
+When the test ends every program must end with status 0, or have been killed by the test, and no sanitizer may have reported.
+"""
+
+import subprocess
+
+import httpx
+import pytest
+
+from harness import BIN, GGUF, MODEL, PATIENCE, Coordinator, Failed, Provider, Swarm, environment
+
+
+@pytest.fixture
+def programs(tmp_path):
+    """The programs of this test, in the order in which they are to be stopped."""
+    started = []
+    yield started
+    wrong = []
+    for kind in (Swarm, Provider, Coordinator, object):
+        for program in [one for one in started if isinstance(one, kind)]:
+            started.remove(program)
+            try:
+                program.check_ended_well()
+            except Failed as failure:
+                wrong.append(str(failure))
+    if wrong:
+        pytest.fail("\n".join(wrong), pytrace=False)
+
+
+def _named(programs, kind, name):
+    count = sum(isinstance(program, kind) for program in programs)
+    return name if count == 0 else f"{name}{count + 1}"
+
+
+@pytest.fixture
+def coordinator(programs, tmp_path):
+    def make(config=None, start=True, **environment_more):
+        made = Coordinator(tmp_path, config, _named(programs, Coordinator, "coordinator"), **environment_more)
+        programs.append(made)
+        return made.start() if start else made
+    return make
+
+
+@pytest.fixture
+def provider(programs, tmp_path, request):
+    def make(coordinator, script=None, model=None, wait=True, **more):
+        models_dir = request.getfixturevalue("models_dir") if script is None else None
+        made = Provider(tmp_path, coordinator, _named(programs, Provider, "provider"), script, model, models_dir, **more)
+        programs.append(made)
+        before = coordinator.routable(made.model) if wait else 0
+        made.start()
+        if wait:
+            coordinator.wait_routable(made.model, before + 1)
+        return made
+    return make
+
+
+@pytest.fixture
+def swarm(programs, tmp_path):
+    def make(coordinator, command, wait=None, **options):
+        made = Swarm(tmp_path, coordinator, command, _named(programs, Swarm, "swarm"), **options)
+        programs.append(made)
+        made.start()
+        return made.wait_ready() if (command == "providers" if wait is None else wait) else made
+    return make
+
+
+@pytest.fixture
+def api():
+    clients = []
+
+    def make(coordinator, key=None, **options):
+        headers = {"Authorization": f"Bearer {coordinator.key if key is None else key}"}
+        client = httpx.Client(base_url=coordinator.url, headers=headers, timeout=60 * PATIENCE, **options)
+        clients.append(client)
+        return client
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture(scope="session")
+def models_dir(tmp_path_factory):
+    """A folder with the real model in it, put there by `darkbloom models pull`."""
+    folder = tmp_path_factory.mktemp("models")
+    subprocess.run([BIN / "darkbloom", "models", "pull", GGUF, "--id", MODEL, "--models-dir", folder], check=True, capture_output=True,
+                   env=environment(folder), timeout=120 * PATIENCE)
+    return folder

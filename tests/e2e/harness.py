@@ -1,0 +1,371 @@
+"""The real programs as objects: start, watch, stop, kill, restart. Fixtures that hand them out are in conftest.py."""
+
+import json
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+
+TOP = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("DARKBLOOM_BUILD", TOP / "build/release"))
+BIN = BUILD / "bin"
+GGUF = TOP / "build/deps/models/SmolLM2-135M-Instruct.Q4_1.gguf"
+MODEL = "smollm2-135m"
+
+
+def _sanitizer():
+    cache = BUILD / "CMakeCache.txt"
+    found = re.search(r"^DB_SANITIZE:\w+=(\w+)$", cache.read_text(), re.M) if cache.exists() else None
+    return found.group(1) if found else ""
+
+
+SANITIZER = _sanitizer()
+PATIENCE = 5 if SANITIZER else 1  # a sanitized program may take so many times longer before a test gives up
+REPORT = re.compile(r"(AddressSanitizer|ThreadSanitizer|LeakSanitizer|UndefinedBehaviorSanitizer)|: runtime error: ")
+
+
+class Failed(AssertionError):
+    """A program did something that no test may let pass."""
+
+
+def wait_until(condition, what, seconds=20):
+    """Returns the first true value of condition(); fails after so many seconds (longer under sanitizers)."""
+    deadline = time.monotonic() + seconds * PATIENCE
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise Failed(f"waited {seconds * PATIENCE} s for {what}")
+        time.sleep(0.02)
+
+
+def free_port():
+    """A port below the range that the system gives to outgoing connections, so that it stays free between two starts."""
+    for _ in range(200):
+        port = random.randrange(12000, 30000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise Failed("no free port")
+
+
+def environment(home, **more):
+    """What every program gets: nothing of the developer's own settings, sanitizers that end a program with a status."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DARKBLOOM_", "EIGENINFERENCE_", "XDG_"))}
+    kept["HOME"] = str(home)
+    kept["ASAN_OPTIONS"] = "detect_leaks=1:exitcode=77"
+    kept["UBSAN_OPTIONS"] = "print_stacktrace=1"
+    kept["LSAN_OPTIONS"] = f"suppressions={TOP}/tests/lsan.supp:print_suppressions=0"
+    kept["TSAN_OPTIONS"] = f"exitcode=66:suppressions={TOP}/tests/tsan.supp"
+    return kept | more
+
+
+class Program:
+    """One running program, its log, and how it ended. Subclasses say how it is called."""
+
+    def __init__(self, name, folder):
+        self.name = name
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.log_path = folder / f"{name}.log"
+        self.out_path = folder / f"{name}.out"
+        self.process = None
+        self.killed = False
+
+    def launch(self, command, **environment_more):
+        assert not self.alive(), f"{self.name} runs already"
+        self.killed = False
+        with open(self.log_path, "ab") as log, open(self.out_path, "ab") as out:
+            self.process = subprocess.Popen([str(word) for word in command], stdout=out, stderr=log, stdin=subprocess.DEVNULL,
+                                            env=environment(self.folder, **environment_more), cwd=self.folder)
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def alive(self):
+        return self.process is not None and self.process.poll() is None
+
+    def log(self):
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def out(self):
+        return self.out_path.read_text(errors="replace") if self.out_path.exists() else ""
+
+    def check_alive(self):
+        if not self.alive():
+            raise Failed(f"{self.name} ended with status {self.process.returncode}:\n{self.out()[-2000:]}{self.log()[-4000:]}")
+
+    def send(self, number):
+        self.process.send_signal(number)
+
+    def freeze(self):
+        self.send(signal.SIGSTOP)
+
+    def thaw(self):
+        self.send(signal.SIGCONT)
+
+    def kill(self):
+        """As a power cut does it."""
+        self.killed = True
+        if self.alive():
+            self.process.kill()
+        self.process.wait()
+
+    def terminate(self, seconds=40):
+        """Asks it to end and returns its status."""
+        if self.alive():
+            self.send(signal.SIGCONT)
+            self.send(signal.SIGTERM)
+        return self.wait(seconds)
+
+    def wait(self, seconds=40):
+        try:
+            return self.process.wait(seconds * PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise Failed(f"{self.name} did not end within {seconds * PATIENCE} s:\n{self.log()[-4000:]}") from None
+
+    def rss_kib(self):
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1))
+
+    def check_ended_well(self):
+        """Stops it when it still runs. Whatever the test did, a program ends with status 0 and without a sanitizer's report."""
+        status = self.terminate() if self.process else 0
+        report = REPORT.search(self.log())
+        if report:
+            raise Failed(f"{self.name}: a sanitizer reports:\n{self.log()[max(0, report.start() - 500):][:8000]}")
+        if status != 0 and not self.killed:
+            raise Failed(f"{self.name} ended with status {status}:\n{self.log()[-4000:]}")
+
+
+def toml(config):
+    """{section: {name: value}} as TOML; texts, whole numbers, truth values and lists of texts."""
+    lines = []
+    for section, values in config.items():
+        lines.append(f"[{section}]")
+        lines += [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+    return "\n".join(lines) + "\n"
+
+
+def merged(base, more):
+    return {section: base.get(section, {}) | more.get(section, {}) for section in {**base, **more}}
+
+
+class Coordinator(Program):
+    """darkbloom-coordinator on a port and a data folder of its own; both stay the same over restarts."""
+
+    DEFAULTS = {"server": {"host": "127.0.0.1", "drain_grace_s": 10}}
+
+    def __init__(self, folder, config=None, name="coordinator", **environment_more):
+        super().__init__(name, folder)
+        self.port = free_port()
+        self.data = folder / f"{name}-data"
+        self.key_file = folder / f"{name}.key"
+        self.port_file = folder / f"{name}.port"
+        self.config_file = folder / f"{name}.toml"
+        self.environment_more = environment_more
+        self.configure(config or {})
+        self._client = None
+
+    def configure(self, config):
+        """Takes effect with the next start."""
+        self.config_file.write_text(toml(merged(merged(self.DEFAULTS, {"server": {"port": self.port}, "data": {"dir": str(self.data)}}), config)))
+
+    def start(self):
+        self.port_file.unlink(missing_ok=True)
+        self.launch([BIN / "darkbloom-coordinator", "serve", "--config", self.config_file, "--key-file", self.key_file,
+                     "--port-file", self.port_file], **self.environment_more)
+        wait_until(self._ready, f"{self.name} to start")
+        return self
+
+    def _ready(self):
+        self.check_alive()
+        return self.port_file.exists()
+
+    def restart(self):
+        """Stops it the clean way and starts it again on the same books."""
+        assert self.terminate() == 0, self.log()[-4000:]
+        return self.start()
+
+    def command(self, *arguments):
+        """Runs another of its commands on the same configuration; returns the finished process."""
+        return subprocess.run([BIN / "darkbloom-coordinator", *arguments, "--config", self.config_file], capture_output=True, text=True,
+                              env=environment(self.folder), timeout=60 * PATIENCE)
+
+    def check_ended_well(self):
+        self.close_client()
+        super().check_ended_well()
+
+    # --- what it says ---
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws_url(self):
+        return f"ws://127.0.0.1:{self.port}/ws/provider"
+
+    @property
+    def key(self):
+        return self.key_file.read_text().strip()
+
+    @property
+    def client(self):
+        """An httpx client with the owner's key."""
+        if self._client is None:
+            self._client = httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=60 * PATIENCE)
+        return self._client
+
+    def close_client(self):
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def get(self, path):
+        response = self.client.get(path)
+        response.raise_for_status()
+        return response.json()
+
+    def chat(self, model, text="hello", **body):
+        """One whole answer; the httpx response."""
+        return self.client.post("/v1/chat/completions", json={"model": model, "messages": [{"role": "user", "content": text}], **body})
+
+    def providers(self):
+        return self.get("/v1/providers/attestation")["providers"]
+
+    def provider_of(self, serial):
+        """The one connected provider of this serial number, or None."""
+        found = [provider for provider in self.providers() if provider.get("serial_number") == serial]
+        assert len(found) <= 1, found
+        return found[0] if found else None
+
+    def routable(self, model):
+        """How many providers may get requests for the model now."""
+        for entry in self.get("/v1/models")["data"]:
+            if entry["id"] == model:
+                return entry["metadata"]["routable_providers"]
+        return 0
+
+    def wait_routable(self, model, count=1, seconds=30):
+        def check():
+            self.check_alive()
+            return self.routable(model) == count
+        wait_until(check, f"{count} routable providers of {model}", seconds)
+
+    def balance(self):
+        return self.get("/v1/payments/balance")["balance_micro_usd"]
+
+    def usage(self):
+        return self.get("/v1/payments/usage")["usage"]
+
+    def inflight(self):
+        return httpx.get(self.url + "/readyz").json()["inflight"]
+
+    def metrics(self):
+        """{'name{labels}': value} of /metrics."""
+        values = {}
+        for line in httpx.get(self.url + "/metrics").text.splitlines():
+            if line and not line.startswith("#"):
+                name, _, value = line.rpartition(" ")
+                values[name] = float(value)
+        return values
+
+    def wait_idle(self):
+        """No request is open and no money is held."""
+        def idle():
+            audit = self.audit()
+            return self.inflight() == 0 and audit["open_holds"] == 0
+        wait_until(idle, "every hold to end", 45)
+
+    # --- the books ---
+
+    def audit(self):
+        """`ledger verify` as a dict; it recomputes the books from their rows and says whether they are right."""
+        result = self.command("ledger", "verify")
+        if result.returncode != 0:
+            raise Failed(f"the books are wrong: {result.stdout}{result.stderr}")
+        return json.loads(result.stdout)
+
+    def check_books(self):
+        """The money invariants (billing 14) once nothing runs: returns the audit."""
+        self.wait_idle()
+        audit = self.audit()
+        assert audit["sum_micro_usd"] == 0, audit
+        assert audit["negative_balances"] == 0, audit
+        assert audit["usage_cost_micro_usd"] == audit["charged_micro_usd"], audit
+        return audit
+
+
+class Provider(Program):
+    """`darkbloom start --foreground`, on a script or on the real model."""
+
+    def __init__(self, folder, coordinator, name="provider", script=None, model=None, models_dir=None, options=(), **environment_more):
+        super().__init__(name, folder)
+        self.coordinator = coordinator
+        self.state = folder / f"{name}-state"
+        self.model = model or ("scripted" if script is not None else MODEL)
+        command = [BIN / "darkbloom", "start", "--foreground", "--coordinator-url", coordinator.ws_url, "--state-dir", self.state,
+                   "--heartbeat-ms", "500", "--model", self.model]
+        if script is not None:
+            self.script_file = folder / f"{name}.json"
+            self.script_file.write_text(json.dumps(script))
+            command += ["--scripted-engine", self.script_file]
+        else:
+            command += ["--models-dir", models_dir, "--threads", "2", "--max-sequences", "4", "--context", "4096"]
+        self.words = [*command, *options]
+        self.environment_more = environment_more
+
+    def start(self):
+        self.launch(self.words, **self.environment_more)
+        return self
+
+    def status(self):
+        """`darkbloom status --json`."""
+        result = subprocess.run([BIN / "darkbloom", "status", "--json", "--state-dir", self.state], capture_output=True, text=True,
+                                env=environment(self.folder), timeout=60)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)
+
+
+class Swarm(Program):
+    """darkbloom-swarm: simulated providers, consumers, or both. Keyword names are its options: pace_us=1000, no_credit=True."""
+
+    def __init__(self, folder, coordinator, command, name="swarm", **options):
+        super().__init__(name, folder)
+        words = [BIN / "darkbloom-swarm", command, "--port", str(coordinator.port)]
+        for option, value in options.items():
+            words.append("--" + option.replace("_", "-"))
+            if value is not True:
+                words.append(str(value))
+        self.words = words
+        self.coordinator = coordinator
+
+    def start(self):
+        self.launch(self.words, DARKBLOOM_API_KEY=self.coordinator.key)
+        return self
+
+    def wait_ready(self):
+        def ready():
+            self.check_alive()
+            return "every provider has answered" in self.log()
+        wait_until(ready, f"{self.name}'s providers", 30)
+        return self
+
+    def result(self, seconds=120):
+        """Waits for its end and returns what it measured."""
+        status = self.wait(seconds)
+        assert status == 0, self.log()[-2000:]
+        return json.loads(self.out().splitlines()[-1])
