@@ -126,7 +126,11 @@ void http1_end(struct http_request *request)
 void http1_abort(struct http_request *request)
 {
 	struct http1 *http1 = request->conn->http1;
-	http_conn_abort(request->conn);
+	/* The missing last chunk tells the client. Where only the connection's end would end the body, nothing may look whole. */
+	if (http1->chunked || !request->answered)
+		http_conn_close(request->conn, false);
+	else
+		http_conn_abort(request->conn);
 	http1_answered(http1);
 }
 

@@ -1,0 +1,61 @@
+/* The HTTP/1.1 server on any bytes. Besides what http_peer.h checks: how the bytes are cut into reads changes neither what the
+ * handler sees nor what the client gets. The first byte seeds the cuts. */
+#include "http_peer.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static uint32_t cut_state;
+static size_t next_cut(size_t bound)
+{
+	cut_state = cut_state * 1664525u + 1013904223u;
+	return 1 + (cut_state >> 16) % bound;
+}
+
+static void talk(const uint8_t *data, size_t size, size_t largest_cut, struct buf *answer)
+{
+	buf_clear(&seen);
+	int fd = peer_open();
+	for (size_t from = 0; from < size;) {
+		size_t cut = next_cut(largest_cut), len = cut < size - from ? cut : size - from;
+		peer_say(fd, data + from, len);
+		from += len;
+		turn(fd, answer, 1);
+	}
+	do
+		turn(fd, answer, 3);
+	while (end_one_held());
+	peer_close(fd);
+}
+
+/* Seconds may pass between two runs. */
+static void blank_dates(struct buf *answer)
+{
+	char *at = answer->at;
+	while (at && (at = memmem(at, (size_t)(answer->at + answer->len - at), "\r\ndate: ", 8))) {
+		size_t left = (size_t)(answer->at + answer->len - at);
+		memset(at, '-', left < 37 ? left : 37);
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	if (size < 2 || size > 4096)
+		return 0;
+	start_server();
+	struct buf whole, cut, seen_whole;
+	buf_init(&whole, 4 << 20);
+	buf_init(&cut, 4 << 20);
+	buf_init(&seen_whole, 1 << 20);
+	cut_state = data[0];
+	talk(data + 1, size - 1, size, &whole);
+	(void)buf_append_str(&seen_whole, buf_str(&seen));
+	talk(data + 1, size - 1, 1 + size / 8, &cut);
+	check(str_eq(buf_str(&seen), buf_str(&seen_whole)));
+	blank_dates(&whole);
+	blank_dates(&cut);
+	check(str_eq(buf_str(&whole), buf_str(&cut)));
+	buf_free(&whole);
+	buf_free(&cut);
+	buf_free(&seen_whole);
+	return 0;
+}
