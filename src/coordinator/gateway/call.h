@@ -1,0 +1,136 @@
+/* The state of one consumer request, shared by the files of gateway/; not for anyone else.
+ *
+ * A call outlives its HTTP request when the consumer leaves after content was sent: then it waits, parked, for the provider's
+ * count. What lives in the HTTP request's arena (the exchange, the parsed body, the answer) goes when the exchange goes. */
+#ifndef COORDINATOR_GATEWAY_CALL_H
+#define COORDINATOR_GATEWAY_CALL_H
+
+#include "api/chat_request.h"
+#include "api/chat_response.h"
+#include "coordinator/gateway/gateway.h"
+#include "coordinator/gateway/learn.h"
+#include "core/id.h"
+
+#define CALL_MAX_ATTEMPTS      64 /* http-api 2.1 */
+#define CALL_MAX_CAPACITY      3  /* transient-capacity failovers */
+#define CALL_MAX_HELD          8  /* preamble chunks of one attempt */
+#define CALL_MAX_PREAMBLE      (256u << 10)
+#define CALL_KEPT_BUFFER_BYTES (1u << 20) /* shared buffers that grew above this are given back */
+
+struct gateway {
+	struct gateway_options options;
+	struct learn learn;
+	struct list calls;
+	size_t inflight;
+	struct arena *scratch; /* of the chunk that is read now */
+	struct buf body;       /* the body that is sealed now */
+	struct buf out;        /* what is sent to a consumer now */
+	struct metric *attempts, *failovers, *queued, *parked, *aborted, *prompt_tokens, *completion_tokens, *charged;
+	struct metric *first_content, *chunks;
+};
+
+/* Why the last attempt failed, for what the consumer is told when no other is left. */
+struct call_failure {
+	int status; /* 0 = none yet */
+	bool capacity, deterministic;
+	char text[200];
+};
+
+/* One dispatch to one provider. A call has one at a time; a hedge would be a second one in the list. */
+struct attempt {
+	struct list_link link;
+	struct call *call;
+	struct fleet_job *job;
+	struct chat_answer *answer; /* NULL once the exchange is gone */
+	struct buf held;            /* rewritten preambles, not sent yet */
+	uint32_t held_count;
+	bool accepted, extended;
+	uint64_t started_us, last_chunk_us;
+	struct net_timer deadline;
+};
+
+struct call {
+	struct list_link link;
+	struct gateway *gateway;
+	struct exchange *exchange; /* NULL: answered, or the consumer left */
+	unsigned busy;             /* entered from outside; freed when the last leaves */
+	bool over;
+
+	char id[ID_UUID_SIZE]; /* the job id that the consumer sees, and the id of the hold */
+	char model[ROUTE_MODEL_SIZE], public_model[ROUTE_MODEL_SIZE];
+	struct caller caller;
+	bool service, stream;
+	const struct chat_request *request; /* in the exchange's arena */
+	uint64_t prompt_estimate, prompt_bound;
+	int64_t max_tokens;
+
+	/* money */
+	struct ledger_hold *hold; /* NULL: none yet, or ended */
+	struct price held_price;
+	int64_t held_tokens; /* of output that the hold covers */
+
+	/* dispatch */
+	struct list attempts;
+	struct attempt *winner; /* content came from it */
+	struct route_node *excluded[CALL_MAX_ATTEMPTS];
+	size_t excluded_count;
+	unsigned attempts_made, capacity_failures;
+	bool refused_for_money; /* a provider was passed over because its price was not covered */
+	struct call_failure failure;
+	struct fleet_waiter waiter;
+	bool waiting;
+	struct net_timer queue_timer, keepalive_timer;
+
+	/* relay */
+	bool started;       /* status and headers of a stream are out */
+	struct buf pending; /* bytes that wait for the consumer, from pending_at on */
+	size_t pending_at;
+	uint32_t unconsumed; /* chunks in pending */
+	/* of the winner's answer, kept when that goes */
+	size_t text_bytes;
+	uint64_t chunks;
+
+	uint64_t parse_us, reserve_us, dispatch_us, queue_us, provider_us; /* for X-Timing */
+	uint64_t queued_at_us;
+};
+
+/* Brackets every entry from outside, so that a call is not freed under its own feet. Whatever is handed to HTTP may turn out to
+ * have nobody to go to: then the call has no exchange any more, and its attempts no answer. */
+void call_enter(struct call *call);
+void call_leave(struct call *call);
+/* Nothing follows: timers, attempts and buffers go; the hold must have ended. */
+void call_over(struct call *call);
+/* Tells the consumer, if one is left, and ends the call. The hold must have ended. */
+void call_fail(struct call *call, const struct api_error *error);
+/* Forgets the exchange and what lives in it; the caller ends it afterwards. */
+void call_let_go(struct call *call);
+
+/* --- chat.c --- */
+int call_retry_after_s(const struct call *call);
+
+/* --- dispatch.c --- */
+void dispatch_next(struct call *call);
+/* Cancels the attempt's job as if it had failed so. Before content another attempt follows, after it the call ends. */
+void dispatch_give_up(struct attempt *attempt, int status, const char *text);
+void dispatch_drop(struct attempt *attempt); /* cancels its job and frees it */
+void dispatch_watch_idle(struct attempt *attempt);
+
+/* --- relay.c --- */
+void relay_chunk(struct attempt *attempt, struct str chunk);
+void relay_complete(struct attempt *attempt, const struct fleet_job_end *end);
+void relay_keepalive(struct call *call);
+/* The consumer reads too slowly: ends the stream with an error event, to be settled for what was delivered. */
+void relay_abort_slow(struct call *call);
+
+/* --- settle.c --- */
+bool money_hold(struct call *call, struct api_error *error);
+/* The chosen provider's price: raises the hold when it is dearer. False when that is not covered. */
+bool money_cover(struct call *call, struct price price);
+/* The answer grew: keeps the hold above it. False when the balance does not cover more. */
+bool money_grow(struct call *call, uint64_t tokens);
+/* Ends the hold with a charge; *billed is what was counted. */
+void money_settle(struct call *call, const struct attempt *attempt, const struct fleet_job_end *end, const char *outcome,
+                  struct chat_usage *billed);
+void money_release(struct call *call, const char *reason);
+
+#endif

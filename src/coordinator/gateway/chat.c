@@ -1,0 +1,235 @@
+/* Admission of a chat request, and the life of a call around its attempts. */
+#include "coordinator/gateway/call.h"
+
+#include "core/clock.h"
+
+#include <stdlib.h>
+
+struct gateway *gateway_new(const struct gateway_options *options)
+{
+	struct gateway *gateway = calloc(1, sizeof *gateway);
+	if (!gateway)
+		return NULL;
+	gateway->options = *options;
+	struct gateway_options *o = &gateway->options;
+	o->first_content_ms = o->first_content_ms ? o->first_content_ms : 5000;
+	o->accepted_ms = o->accepted_ms ? o->accepted_ms : 600000;
+	o->preamble_ms = o->preamble_ms ? o->preamble_ms : 90000;
+	o->idle_ms = o->idle_ms ? o->idle_ms : 600000;
+	o->queue_wait_ms = o->queue_wait_ms ? o->queue_wait_ms : 120000;
+	o->keepalive_ms = o->keepalive_ms ? o->keepalive_ms : 10000;
+	o->relay_buffer_bytes = o->relay_buffer_bytes ? o->relay_buffer_bytes : 4u << 20;
+	if (o->relay_buffer_bytes > HTTP_STREAM_HARD_BYTES / 2) /* in the end it is handed to HTTP whole */
+		o->relay_buffer_bytes = HTTP_STREAM_HARD_BYTES / 2;
+	learn_init(&gateway->learn);
+	list_init(&gateway->calls);
+	buf_init(&gateway->body, GATEWAY_MAX_BODY + (1u << 20));
+	buf_init(&gateway->out, 2 * CHAT_ANSWER_MAX_BYTES);
+	gateway->scratch = arena_new(0);
+	if (!gateway->scratch) {
+		gateway_free(gateway);
+		return NULL;
+	}
+	struct metrics *m = o->metrics;
+	gateway->attempts = metrics_counter(m, "darkbloom_attempts_total", NULL, "Requests sent to a provider, retries included.");
+	gateway->failovers = metrics_counter(m, "darkbloom_failovers_total", NULL, "Attempts that failed before content.");
+	gateway->queued = metrics_counter(m, "darkbloom_queued_total", NULL, "Requests that waited for a free provider.");
+	gateway->parked = metrics_counter(m, "darkbloom_parked_total", NULL, "Consumers that left after content was sent.");
+	gateway->aborted =
+	    metrics_counter(m, "darkbloom_aborted_total", NULL, "Streams that were ended because they could not go on.");
+	gateway->prompt_tokens = metrics_counter(m, "darkbloom_tokens_total", "kind=\"prompt\"", "Tokens that were billed.");
+	gateway->completion_tokens =
+	    metrics_counter(m, "darkbloom_tokens_total", "kind=\"completion\"", "Tokens that were billed.");
+	gateway->charged = metrics_counter(m, "darkbloom_charged_microdollars_total", NULL, "What consumers were charged.");
+	gateway->chunks = metrics_counter(m, "darkbloom_relayed_chunks_total", NULL, "Chunks taken from providers.");
+	gateway->first_content = metrics_histogram(m, "darkbloom_first_content_seconds", NULL,
+	                                           "From the first byte of a request to its first content.", 1e6);
+	return gateway;
+}
+
+void gateway_free(struct gateway *gateway)
+{
+	if (!gateway)
+		return;
+	struct list_link *link;
+	while ((link = list_first(&gateway->calls))) {
+		struct call *call = LIST_OF(link, struct call, link);
+		call_enter(call);
+		money_release(call, "shutdown");
+		call_over(call);
+		call_leave(call);
+	}
+	learn_free(&gateway->learn);
+	buf_free(&gateway->body);
+	buf_free(&gateway->out);
+	arena_free(gateway->scratch);
+	free(gateway);
+}
+
+size_t gateway_inflight(const struct gateway *gateway)
+{
+	return gateway->inflight;
+}
+
+/* --- the life of a call --- */
+
+void call_enter(struct call *call)
+{
+	call->busy++;
+}
+
+void call_leave(struct call *call)
+{
+	if (--call->busy > 0 || !call->over)
+		return;
+	list_remove(&call->gateway->calls, &call->link);
+	free(call);
+}
+
+void call_let_go(struct call *call)
+{
+	if (call->exchange) {
+		call->exchange->on_gone = NULL;
+		call->gateway->inflight--;
+	}
+	call->exchange = NULL;
+	call->request = NULL;
+	LIST_EACH (link, &call->attempts) {
+		struct attempt *attempt = LIST_OF(link, struct attempt, link);
+		chat_answer_free(attempt->answer); /* it lives in the arena that goes now */
+		attempt->answer = NULL;
+	}
+}
+
+void call_over(struct call *call)
+{
+	if (call->over)
+		return;
+	call->over = true;
+	net_timer_stop(&call->queue_timer);
+	net_timer_stop(&call->keepalive_timer);
+	if (call->waiting)
+		fleet_wait_cancel(&call->waiter);
+	call->waiting = false;
+	struct list_link *link;
+	while ((link = list_first(&call->attempts)))
+		dispatch_drop(LIST_OF(link, struct attempt, link));
+	buf_free(&call->pending);
+	call_let_go(call);
+}
+
+void call_fail(struct call *call, const struct api_error *error)
+{
+	struct exchange *exchange = call->exchange;
+	if (exchange && call->started) {
+		struct buf *out = &call->gateway->out;
+		buf_clear(out);
+		if (call->pending.len > call->pending_at)
+			(void)http_stream_write(exchange->http, str_sub(buf_str(&call->pending), call->pending_at, call->pending.len));
+		chat_stream_fail(error, call->winner != NULL, out);
+		(void)http_stream_write(exchange->http, buf_str(out));
+		buf_clear(out);
+	}
+	bool started = call->started;
+	call_over(call); /* lets go of the exchange before it ends */
+	if (!exchange)
+		return;
+	if (started)
+		exchange_stream_end(exchange);
+	else
+		exchange_error(exchange, error);
+}
+
+/* The consumer left. Before content nobody pays; after it the provider's count is waited for (billing 4.5). */
+static void on_gone(struct exchange *exchange)
+{
+	struct call *call = exchange->owner;
+	struct attempt *winner = call->winner;
+	call_enter(call);
+	if (winner) {
+		call->text_bytes = chat_answer_text_bytes(winner->answer);
+		call->chunks = chat_answer_chunks(winner->answer);
+		call_let_go(call);
+		buf_free(&call->pending);
+		net_timer_stop(&winner->deadline);
+		metric_add(call->gateway->parked, 1);
+		fleet_job_park(winner->job);
+	} else {
+		money_release(call, "client_gone");
+		call_over(call);
+	}
+	call_leave(call);
+}
+
+/* --- admission --- */
+
+int call_retry_after_s(const struct call *call)
+{
+	size_t depth = fleet_waiting(call->gateway->options.fleet, str_of(call->model));
+	size_t seconds = depth == 0 ? 2 : 3 * depth;
+	return seconds < 2 ? 2 : seconds > 30 ? 30 : (int)seconds;
+}
+
+static struct call *call_new(struct gateway *gateway, struct exchange *exchange, const struct chat_request *request)
+{
+	struct call *call = calloc(1, sizeof *call);
+	if (!call)
+		return NULL;
+	call->gateway = gateway;
+	call->exchange = exchange;
+	call->request = request;
+	call->caller = exchange->caller;
+	call->service = ledger_account_is_service(call->caller.account);
+	call->stream = request->stream;
+	call->prompt_estimate = request->prompt_estimate_tokens;
+	call->prompt_bound = request->prompt_bound_tokens;
+	call->max_tokens = request->max_tokens > 0 ? request->max_tokens : CHAT_DEFAULT_MAX_TOKENS;
+	str_copy(request->model, call->model, sizeof call->model);
+	str_copy(request->model, call->public_model, sizeof call->public_model);
+	id_uuid4(call->id);
+	list_init(&call->attempts);
+	buf_init(&call->pending, (size_t)gateway->options.relay_buffer_bytes + (1u << 20));
+	exchange->owner = call;
+	exchange->on_gone = on_gone;
+	list_push_back(&gateway->calls, &call->link);
+	gateway->inflight++;
+	return call;
+}
+
+void gateway_chat(struct gateway *gateway, struct exchange *exchange)
+{
+	uint64_t began = clock_mono_us();
+	struct arena *arena = http_arena(exchange->http);
+	struct chat_request *request = arena_alloc(arena, sizeof *request);
+	struct api_error error;
+	if (!request) {
+		api_fail(&error, 503, "service_unavailable", NULL, NULL, "The request needs more memory than there is.");
+		exchange_error(exchange, &error);
+		return;
+	}
+	if (!chat_request_parse(http_body(exchange->http), arena, request, &error)) {
+		exchange_error(exchange, &error);
+		return;
+	}
+	if (request->model.len >= ROUTE_MODEL_SIZE) {
+		api_fail(&error, 404, "model_not_found", NULL, "model", "No model has so long a name.");
+		exchange_error(exchange, &error);
+		return;
+	}
+	struct call *call = call_new(gateway, exchange, request);
+	if (!call) {
+		api_fail(&error, 503, "service_unavailable", NULL, NULL, "The request needs more memory than there is.");
+		exchange_error(exchange, &error);
+		return;
+	}
+	call_enter(call);
+	uint64_t parsed = clock_mono_us();
+	call->parse_us = parsed - began;
+	if (money_hold(call, &error)) {
+		call->reserve_us = clock_mono_us() - parsed;
+		dispatch_next(call);
+	} else {
+		call_fail(call, &error);
+	}
+	call_leave(call);
+}

@@ -1,0 +1,443 @@
+/* Attempts: which provider runs the request, how long it may take to say something, and who is next when it fails
+ * (http-api 2.6, routing 10). */
+#include "coordinator/gateway/call.h"
+
+#include "core/clock.h"
+#include "core/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static void on_deadline(struct net_timer *timer);
+static void try_attempt(struct call *call);
+static void failed(struct attempt *attempt, struct route_node *node, const struct fleet_job_end *end);
+
+/* --- attempts --- */
+
+static void attempt_free(struct attempt *attempt)
+{
+	struct call *call = attempt->call;
+	list_remove(&call->attempts, &attempt->link);
+	net_timer_stop(&attempt->deadline);
+	chat_answer_free(attempt->answer);
+	buf_free(&attempt->held);
+	if (call->winner == attempt)
+		call->winner = NULL;
+	free(attempt);
+}
+
+static struct attempt *attempt_new(struct call *call)
+{
+	struct attempt *attempt = calloc(1, sizeof *attempt);
+	struct chat_answer_options options = {.job_id = call->id,
+	                                      .requested_model = str_of(call->public_model),
+	                                      .stream = call->stream,
+	                                      .max_tokens = call->max_tokens};
+	if (!attempt)
+		return NULL;
+	attempt->call = call;
+	attempt->answer = chat_answer_new(http_arena(call->exchange->http), &options);
+	buf_init(&attempt->held, CALL_MAX_PREAMBLE);
+	list_push_back(&call->attempts, &attempt->link);
+	if (attempt->answer)
+		return attempt;
+	attempt_free(attempt);
+	return NULL;
+}
+
+void dispatch_drop(struct attempt *attempt)
+{
+	if (attempt->job)
+		fleet_job_cancel(attempt->job);
+	attempt_free(attempt);
+}
+
+static void exclude(struct call *call, struct route_node *node)
+{
+	if (call->excluded_count < CALL_MAX_ATTEMPTS)
+		call->excluded[call->excluded_count++] = node;
+}
+
+/* --- callbacks of the fleet --- */
+
+static void on_accepted(struct fleet_job *job, void *user)
+{
+	(void)job;
+	struct attempt *attempt = user;
+	struct gateway *gateway = attempt->call->gateway;
+	attempt->accepted = true;
+	if (!attempt->call->winner)
+		net_timer_start(gateway->options.loop, &attempt->deadline, gateway->options.accepted_ms, 0, on_deadline);
+}
+
+static void on_chunk(struct fleet_job *job, struct str chunk, void *user)
+{
+	(void)job;
+	struct attempt *attempt = user;
+	struct call *call = attempt->call;
+	call_enter(call);
+	relay_chunk(attempt, chunk);
+	call_leave(call);
+}
+
+static void on_complete(struct fleet_job *job, const struct fleet_job_end *end, void *user)
+{
+	(void)job;
+	struct attempt *attempt = user;
+	struct call *call = attempt->call;
+	call_enter(call);
+	relay_complete(attempt, end);
+	call_leave(call);
+}
+
+static void on_error(struct fleet_job *job, const struct fleet_job_end *end, void *user)
+{
+	struct attempt *attempt = user;
+	struct call *call = attempt->call;
+	call_enter(call);
+	attempt->job = NULL;
+	failed(attempt, fleet_job_node(job), end);
+	call_leave(call);
+}
+
+static const struct fleet_job_callbacks callbacks_of_attempts = {
+    .on_accepted = on_accepted, .on_chunk = on_chunk, .on_complete = on_complete, .on_error = on_error};
+
+/* --- what the consumer is told --- */
+
+static const char *type_of(int status)
+{
+	switch (status) {
+	case 402:
+		return "insufficient_funds";
+	case 429:
+		return "rate_limit_exceeded";
+	default:
+		return "provider_error";
+	}
+}
+
+/* No provider is left (http-api 2.6 "Exhaustion status"). */
+static void fail_exhausted(struct call *call)
+{
+	const struct call_failure *failure = &call->failure;
+	struct api_error error;
+	int status = failure->status;
+	if (call->refused_for_money) {
+		api_fail(&error, 402, "insufficient_funds", "insufficient_quota", NULL,
+		         "The providers of this model that are free cost more than the balance covers: add credit.");
+		money_release(call, "reservation_refund");
+		call_fail(call, &error);
+		return;
+	}
+	if (failure->deterministic || (failure->capacity && status >= 500) || call->capacity_failures >= CALL_MAX_CAPACITY)
+		status = 429;
+	else if (status == 0)
+		status = 503;
+	api_fail(&error, status, type_of(status), NULL, NULL, "No provider could answer after %u attempt%s: %s",
+	         call->attempts_made, call->attempts_made == 1 ? "" : "s", failure->text[0] ? failure->text : "none is left.");
+	if (status == 429 || status == 503)
+		error.retry_after_s = call_retry_after_s(call);
+	money_release(call, "reservation_refund");
+	call_fail(call, &error);
+}
+
+static void fail_busy(struct call *call, const char *why)
+{
+	struct api_error error;
+	api_fail(&error, 429, "rate_limit_exceeded", NULL, NULL, "%s", why);
+	error.retry_after_s = call_retry_after_s(call);
+	money_release(call, "reservation_refund");
+	call_fail(call, &error);
+}
+
+/* No provider can take the request, now or after a wait: says why (routing 9). */
+static void fail_unroutable(struct call *call, const struct route_decision *decision)
+{
+	struct api_error error;
+	const uint32_t *gate = decision->by_gate;
+	uint32_t serving = decision->considered > gate[ROUTE_NOT_SERVING] ? decision->considered - gate[ROUTE_NOT_SERVING] : 0;
+	if (serving == 0 && !learn_knows(&call->gateway->learn, str_of(call->model)))
+		api_fail(&error, 404, "model_not_found", NULL, "model",
+		         "No provider offers this model: GET /v1/models lists those that can be used.");
+	else if (gate[ROUTE_VISION] > 0)
+		api_fail(&error, 503, "model_unavailable", NULL, "model", "No provider of this model can read images.");
+	else if (call->request->has_tools && (gate[ROUTE_TEMPLATE] > 0 || gate[ROUTE_VERSION_FLOOR] > 0))
+		api_fail(&error, 503, "model_unavailable", NULL, "model", "No provider of this model can call tools.");
+	else if (gate[ROUTE_TOO_LARGE] > 0)
+		api_fail(&error, 503, "model_unavailable", "model_too_large", "model", "The request is too large for every provider.");
+	else if (call->request->serial_count > 0)
+		api_fail(&error, 503, "model_unavailable", NULL, "model", "None of the providers that were asked for can answer.");
+	else
+		api_fail(&error, 503, "model_unavailable", NULL, "model",
+		         "No provider of this model can be trusted with the request at the moment: try again soon.");
+	if (error.status == 503)
+		error.retry_after_s = call_retry_after_s(call);
+	money_release(call, "reservation_refund");
+	call_fail(call, &error);
+}
+
+/* --- the queue --- */
+
+static void on_queue_timeout(struct net_timer *timer)
+{
+	struct call *call = LIST_OF(timer, struct call, queue_timer);
+	call_enter(call);
+	fail_busy(call, "No provider became free in time: try again.");
+	call_leave(call);
+}
+
+static void on_wake(struct fleet_waiter *waiter)
+{
+	struct call *call = LIST_OF(waiter, struct call, waiter);
+	call_enter(call);
+	if (!call->over)
+		try_attempt(call);
+	call_leave(call);
+}
+
+static void wait_for_provider(struct call *call)
+{
+	struct gateway *gateway = call->gateway;
+	bool first = !call->waiting;
+	call->waiter.wake = on_wake;
+	if (fleet_wait(gateway->options.fleet, str_of(call->model), &call->waiter, !first) != DB_OK) {
+		fail_busy(call, "Too many requests wait for this model: try again.");
+		return;
+	}
+	if (!first)
+		return;
+	call->waiting = true;
+	call->queued_at_us = clock_mono_us();
+	metric_add(gateway->queued, 1);
+	net_timer_start(gateway->options.loop, &call->queue_timer, gateway->options.queue_wait_ms, 0, on_queue_timeout);
+}
+
+static void stop_waiting(struct call *call)
+{
+	if (!call->waiting)
+		return;
+	fleet_wait_cancel(&call->waiter);
+	net_timer_stop(&call->queue_timer);
+	call->waiting = false;
+	call->queue_us = clock_mono_us() - call->queued_at_us;
+}
+
+/* --- an attempt --- */
+
+static void on_keepalive(struct net_timer *timer)
+{
+	struct call *call = LIST_OF(timer, struct call, keepalive_timer);
+	call_enter(call);
+	if (call->exchange && !call->winner)
+		relay_keepalive(call);
+	call_leave(call);
+}
+
+static void start_clocks(struct call *call, struct attempt *attempt)
+{
+	const struct gateway_options *options = &call->gateway->options;
+	uint64_t patience = options->first_content_ms + call->prompt_estimate;
+	attempt->started_us = net_now_us(options->loop);
+	net_timer_start(options->loop, &attempt->deadline, patience, 0, on_deadline);
+	if (call->stream && !call->keepalive_timer.loop)
+		net_timer_start(options->loop, &call->keepalive_timer, options->keepalive_ms, options->keepalive_ms, on_keepalive);
+}
+
+/* Seals and sends the request to the provider that routing chooses. */
+static enum db_err start_job(struct call *call, struct attempt *attempt, struct route_decision *decision)
+{
+	struct gateway *gateway = call->gateway;
+	uint64_t expected = learn_expect(&gateway->learn, str_of(call->model));
+	struct fleet_job_request request = {
+	    .route = {.model = str_of(call->model),
+	              .prompt_tokens = call->prompt_estimate,
+	              .max_tokens = (uint64_t)call->max_tokens,
+	              .expected_tokens = expected < (uint64_t)call->max_tokens ? expected : (uint64_t)call->max_tokens,
+	              .tools = call->request->has_tools,
+	              .vision = call->request->has_media,
+	              .caller_account = str_of(ledger_account_id(call->caller.account)),
+	              .excluded = call->excluded,
+	              .excluded_count = call->excluded_count,
+	              .serials = call->request->serials,
+	              .serial_count = call->request->serial_count},
+	    .request_id = str_of(call->id),
+	    .stream = call->stream,
+	};
+	buf_clear(&gateway->body);
+	enum db_err err = chat_request_forward(call->request, request.route.model, call->max_tokens, &gateway->body);
+	request.body = buf_str(&gateway->body);
+	if (!err)
+		err = fleet_job_start(gateway->options.fleet, &request, &callbacks_of_attempts, attempt, &attempt->job, decision);
+	if (gateway->body.cap > CALL_KEPT_BUFFER_BYTES)
+		buf_free(&gateway->body);
+	else
+		buf_clear(&gateway->body);
+	return err;
+}
+
+/* The provider may have a price of its own: what is on hold must cover it. */
+static bool covers_price(struct call *call, const struct attempt *attempt)
+{
+	struct fleet_provider_view provider;
+	fleet_job_provider(attempt->job, &provider);
+	struct price price = ledger_price(call->gateway->options.ledger, provider.account, str_of(call->model), call->service);
+	return money_cover(call, price);
+}
+
+static void try_attempt(struct call *call)
+{
+	struct gateway *gateway = call->gateway;
+	struct route_decision decision = {0};
+	uint64_t began = clock_mono_us();
+	struct attempt *attempt = attempt_new(call);
+	enum db_err err = attempt ? start_job(call, attempt, &decision) : DB_E_NOMEM;
+	if (!err) {
+		call->dispatch_us = clock_mono_us() - began;
+		call->attempts_made++;
+		metric_add(gateway->attempts, 1);
+		stop_waiting(call);
+		if (covers_price(call, attempt)) {
+			start_clocks(call, attempt);
+			return;
+		}
+		call->refused_for_money = true;
+		exclude(call, fleet_job_node(attempt->job));
+		dispatch_drop(attempt);
+		dispatch_next(call);
+		return;
+	}
+	if (attempt)
+		attempt_free(attempt);
+	if (call->attempts_made > 0)
+		fail_exhausted(call);
+	else if (err == DB_E_AGAIN)
+		wait_for_provider(call);
+	else if (err == DB_E_NOT_FOUND)
+		fail_unroutable(call, &decision);
+	else
+		fail_busy(call, "The request cannot be sent to a provider at the moment: try again.");
+}
+
+void dispatch_next(struct call *call)
+{
+	if (call->attempts_made >= CALL_MAX_ATTEMPTS || call->failure.deterministic || call->capacity_failures >= CALL_MAX_CAPACITY)
+		fail_exhausted(call);
+	else
+		try_attempt(call);
+}
+
+/* --- failures --- */
+
+/* The request itself is wrong: no other provider would answer, and nobody is to blame (routing 11.2). */
+static bool is_client_fault(const struct fleet_job_end *end)
+{
+	return (end->status == 400 || end->status == 413 || end->status == 422) && !end->provider_fault && !end->capacity &&
+	       !end->deterministic;
+}
+
+static void fail_as_client(struct call *call, const struct fleet_job_end *end)
+{
+	struct api_error error;
+	api_fail(&error, end->status, "invalid_request_error", NULL, NULL, "The model refused the request: %.*s",
+	         (int)(end->text.len < 240 ? end->text.len : 240), end->text.at ? end->text.at : "");
+	money_release(call, "reservation_refund");
+	call_fail(call, &error);
+}
+
+/* Content was sent: the consumer hears of it and pays nothing (billing 4.5). */
+static void fail_after_content(struct call *call, const struct fleet_job_end *end)
+{
+	struct api_error error;
+	bool timeout = end->status == 504;
+	int status = call->stream || end->status == 0 ? 502 : end->status;
+	api_fail(&error, status, timeout ? "timeout" : "provider_error", NULL, NULL, "The provider failed while it answered: %.*s",
+	         (int)(end->text.len < 240 ? end->text.len : 240), end->text.at ? end->text.at : "");
+	money_release(call, timeout ? "provider_timeout" : "provider_error");
+	call_fail(call, &error);
+}
+
+static void note_failure(struct call *call, const struct fleet_job_end *end)
+{
+	struct call_failure *failure = &call->failure;
+	failure->status = end->status ? end->status : 502;
+	failure->capacity = end->capacity;
+	failure->deterministic |= end->deterministic;
+	(void)str_copy(str_sub(end->text, 0, sizeof failure->text - 1), failure->text, sizeof failure->text);
+	call->capacity_failures += end->capacity && !end->deterministic;
+}
+
+/* The attempt has no job any more. */
+static void failed(struct attempt *attempt, struct route_node *node, const struct fleet_job_end *end)
+{
+	struct call *call = attempt->call;
+	bool after_content = call->winner == attempt;
+	if (!call->exchange) { /* the consumer left, and the provider did not finish */
+		money_release(call, end->status == 499 ? "no_terminal_after_cancel" : "provider_error_after_disconnect");
+		call_over(call);
+		return;
+	}
+	log_info("request.attempt_failed", "id=%s attempt=%u status=%d capacity=%d after_content=%d", call->id, call->attempts_made,
+	         end->status, end->capacity, after_content);
+	if (after_content) {
+		fail_after_content(call, end);
+		return;
+	}
+	attempt_free(attempt);
+	exclude(call, node);
+	if (is_client_fault(end)) {
+		fail_as_client(call, end);
+		return;
+	}
+	note_failure(call, end);
+	metric_add(call->gateway->failovers, 1);
+	dispatch_next(call);
+}
+
+void dispatch_give_up(struct attempt *attempt, int status, const char *text)
+{
+	struct fleet_job_end end = {.status = status, .text = str_of(text), .provider_fault = true};
+	struct route_node *node = fleet_job_node(attempt->job);
+	fleet_job_cancel(attempt->job);
+	attempt->job = NULL;
+	failed(attempt, node, &end);
+}
+
+void dispatch_watch_idle(struct attempt *attempt)
+{
+	const struct gateway_options *options = &attempt->call->gateway->options;
+	attempt->last_chunk_us = net_now_us(options->loop);
+	net_timer_start(options->loop, &attempt->deadline, options->idle_ms, 0, on_deadline);
+}
+
+/* A whole answer has its time in all; a stream has it again with every chunk. */
+static void on_idle(struct attempt *attempt)
+{
+	struct call *call = attempt->call;
+	const struct gateway_options *options = &call->gateway->options;
+	uint64_t since = call->stream ? attempt->last_chunk_us : attempt->started_us;
+	uint64_t quiet_ms = (net_now_us(options->loop) - since) / 1000;
+	if (quiet_ms < options->idle_ms)
+		net_timer_start(options->loop, &attempt->deadline, options->idle_ms - quiet_ms, 0, on_deadline);
+	else if (call->unconsumed > 0)
+		relay_abort_slow(call);
+	else
+		dispatch_give_up(attempt, 504, "it fell silent.");
+}
+
+static void on_deadline(struct net_timer *timer)
+{
+	struct attempt *attempt = LIST_OF(timer, struct attempt, deadline);
+	struct call *call = attempt->call;
+	const struct gateway_options *options = &call->gateway->options;
+	call_enter(call);
+	if (call->winner == attempt) {
+		on_idle(attempt);
+	} else if (!attempt->accepted && attempt->held_count > 0 && !attempt->extended) {
+		attempt->extended = true;
+		net_timer_start(options->loop, &attempt->deadline, options->preamble_ms, 0, on_deadline);
+	} else {
+		dispatch_give_up(attempt, 504, "no answer came in time.");
+	}
+	call_leave(call);
+}

@@ -1,0 +1,116 @@
+#include "coordinator/gateway/exchange.h"
+
+#include "core/id.h"
+
+#include <stdio.h>
+
+void exchange_meter_init(struct exchange_meter *meter, struct metrics *metrics, const char *method, const char *path)
+{
+	char labels[256];
+	*meter = (struct exchange_meter){.metrics = metrics, .method = method, .path = path};
+	(void)snprintf(labels, sizeof labels, "method=\"%s\",path=\"%s\"", method, path);
+	meter->duration = metrics_histogram(metrics, "http_request_duration_seconds", labels,
+	                                    "From the first byte of a request to the end of its answer.", 1e6);
+}
+
+static struct metric *status_counter(struct exchange_meter *meter, int status)
+{
+	size_t i = 0;
+	while (i < EXCHANGE_STATUSES - 1 && meter->by_status[i].count && meter->by_status[i].status != status)
+		i++;
+	if (!meter->by_status[i].count || meter->by_status[i].status != status) {
+		char labels[256];
+		(void)snprintf(labels, sizeof labels, "method=\"%s\",path=\"%s\",status=\"%d\"", meter->method, meter->path, status);
+		meter->by_status[i].status = status;
+		meter->by_status[i].count =
+		    metrics_counter(meter->metrics, "http_requests_total", labels, "Answers of the HTTP server.");
+	}
+	return meter->by_status[i].count;
+}
+
+static void count(struct exchange *exchange, int status)
+{
+	metric_add(status_counter(exchange->meter, status), 1);
+	metric_observe(exchange->meter->duration, net_now_us(exchange->loop) - http_started_us(exchange->http));
+}
+
+static void on_gone(struct http_request *http, void *user)
+{
+	(void)http;
+	struct exchange *exchange = user;
+	count(exchange, 499);
+	if (exchange->on_gone)
+		exchange->on_gone(exchange);
+}
+
+static bool is_header_text(struct str text)
+{
+	for (size_t i = 0; i < text.len; i++)
+		if ((unsigned char)text.at[i] < 0x20 || (unsigned char)text.at[i] >= 0x7f)
+			return false;
+	return text.len > 0;
+}
+
+struct exchange *exchange_begin(struct http_request *http, struct net_loop *loop, struct exchange_meter *meter)
+{
+	struct exchange *exchange = arena_alloc(http_arena(http), sizeof *exchange);
+	if (!exchange) {
+		http_respond(http, 503, NULL, STR_NONE);
+		return NULL;
+	}
+	exchange->http = http;
+	exchange->loop = loop;
+	exchange->meter = meter;
+	struct str given = str_trim(http_header_get(http, "x-request-id"));
+	if (!is_header_text(given) || !str_copy(given, exchange->request_id, sizeof exchange->request_id))
+		id_request(exchange->request_id);
+	http_set_user(http, exchange);
+	http_set_on_gone(http, on_gone);
+	exchange_header(exchange, "X-Request-ID", str_of(exchange->request_id));
+	return exchange;
+}
+
+void exchange_header(struct exchange *exchange, const char *name, struct str value)
+{
+	if (is_header_text(value))
+		(void)http_add_header(exchange->http, name, value);
+}
+
+void exchange_answer(struct exchange *exchange, int status, const char *content_type, struct str body)
+{
+	count(exchange, status);
+	http_respond(exchange->http, status, content_type, body);
+}
+
+void exchange_json(struct exchange *exchange, int status, struct str body)
+{
+	exchange_answer(exchange, status, "application/json", body);
+}
+
+void exchange_error(struct exchange *exchange, const struct api_error *error)
+{
+	struct buf body;
+	buf_init(&body, 4096);
+	api_error_write(error, &body);
+	if (error->retry_after_s > 0) {
+		char seconds[16];
+		(void)snprintf(seconds, sizeof seconds, "%d", error->retry_after_s);
+		exchange_header(exchange, "Retry-After", str_of(seconds));
+	}
+	exchange_json(exchange, error->status, buf_str(&body));
+	buf_free(&body);
+}
+
+void exchange_stream_start(struct exchange *exchange, void (*on_room)(struct http_request *http, void *exchange_of_room))
+{
+	exchange->status = 200;
+	exchange_header(exchange, "Cache-Control", STR("no-cache"));
+	exchange_header(exchange, "X-Accel-Buffering", STR("no"));
+	http_stream_start(exchange->http, 200, "text/event-stream", on_room);
+}
+
+void exchange_stream_end(struct exchange *exchange)
+{
+	count(exchange, exchange->status);
+	http_stream_end(exchange->http);
+}

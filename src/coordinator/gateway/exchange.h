@@ -1,0 +1,54 @@
+/* One HTTP exchange as the coordinator's handlers see it: which route, who calls, and answers in the API's shape (http-api 1.2
+ * to 1.4). Lives in the request's arena: it is gone as soon as an answer was handed over or on_gone has returned. Thread: the
+ * loop's. */
+#ifndef COORDINATOR_EXCHANGE_H
+#define COORDINATOR_EXCHANGE_H
+
+#include "api/error.h"
+#include "coordinator/accounts/accounts.h"
+#include "coordinator/observe/metrics.h"
+#include "net/http_server.h"
+
+#define EXCHANGE_ID_SIZE  129
+#define EXCHANGE_STATUSES 16
+
+/* Counts the answers of one route: http_requests_total{method,path,status} and http_request_duration_seconds{method,path}. */
+struct exchange_meter {
+	struct metrics *metrics;
+	const char *method, *path; /* the route's pattern, or "unmatched" */
+	struct metric *duration;
+	struct {
+		int status;
+		struct metric *count;
+	} by_status[EXCHANGE_STATUSES];
+};
+void exchange_meter_init(struct exchange_meter *meter, struct metrics *metrics, const char *method, const char *path);
+
+struct exchange {
+	struct http_request *http;
+	struct net_loop *loop;
+	struct exchange_meter *meter;
+	struct caller caller;              /* of routes that ask who calls */
+	char request_id[EXCHANGE_ID_SIZE]; /* the caller's X-Request-ID, or one made here; echoed */
+	int status;                        /* of a stream that was started */
+	void *owner;                       /* the handler's state, for on_gone and on_room */
+	/* The client left before the answer was handed over; may be NULL. */
+	void (*on_gone)(struct exchange *exchange);
+};
+
+/* Made at the head of a request; adds X-Request-ID. NULL when out of memory (503 was answered). */
+struct exchange *exchange_begin(struct http_request *http, struct net_loop *loop, struct exchange_meter *meter);
+
+/* Each ends the exchange. */
+void exchange_error(struct exchange *exchange, const struct api_error *error);
+void exchange_json(struct exchange *exchange, int status, struct str body);
+void exchange_answer(struct exchange *exchange, int status, const char *content_type, struct str body);
+
+/* An event stream. on_room as in http_stream_start, with the owner. */
+void exchange_stream_start(struct exchange *exchange, void (*on_room)(struct http_request *http, void *exchange));
+void exchange_stream_end(struct exchange *exchange);
+
+/* http_add_header for text; values that cannot stand in a header are left out. */
+void exchange_header(struct exchange *exchange, const char *name, struct str value);
+
+#endif

@@ -1,0 +1,41 @@
+/* One consumer request through the coordinator: admit -> hold -> route -> seal -> relay -> settle (design 5).
+ *
+ * Every dialect will come through here; what differs between them is how bytes become a struct chat_request and how frames
+ * become bytes (api/). Thread: the loop's. */
+#ifndef COORDINATOR_GATEWAY_H
+#define COORDINATOR_GATEWAY_H
+
+#include "coordinator/fleet/fleet.h"
+#include "coordinator/gateway/exchange.h"
+#include "coordinator/money/ledger.h"
+#include "coordinator/observe/metrics.h"
+#include "net/loop.h"
+
+struct gateway;
+
+#define GATEWAY_MAX_BODY (16u << 20) /* http-api 2.1 */
+
+struct gateway_options {
+	struct net_loop *loop;
+	struct fleet *fleet;
+	struct ledger *ledger;
+	struct metrics *metrics;
+	/* 0 = the constants of http-api 2.1 */
+	uint32_t first_content_ms;   /* 5,000, and 1 ms more for each prompt token */
+	uint32_t accepted_ms;        /* 600,000: from acceptance to the first content */
+	uint32_t preamble_ms;        /* 90,000: from the deadline to the first content when a preamble came */
+	uint32_t idle_ms;            /* 600,000: between chunks, and a whole answer in all */
+	uint32_t queue_wait_ms;      /* 120,000 */
+	uint32_t keepalive_ms;       /* 10,000 */
+	uint32_t relay_buffer_bytes; /* unread answer kept for a consumer whose provider knows no credit, 4 MiB */
+};
+struct gateway *gateway_new(const struct gateway_options *options);
+/* After the HTTP server and before the fleet: requests that are still open are cancelled and their holds released. */
+void gateway_free(struct gateway *gateway);
+
+/* POST /v1/chat/completions: the body is complete and the caller known. */
+void gateway_chat(struct gateway *gateway, struct exchange *exchange);
+
+size_t gateway_inflight(const struct gateway *gateway); /* requests that a consumer still waits for */
+
+#endif

@@ -1,0 +1,339 @@
+/* From a provider's chunks to a consumer's bytes (http-api 2.7, 2.8). What the consumer has not taken is not asked for again: a
+ * provider that knows credit pauses, for others a bounded buffer stands between, and what does not fit ends the stream. */
+#include "coordinator/gateway/call.h"
+
+#include "core/log.h"
+
+#define PENDING_KEPT_BYTES (64u << 10)
+
+/* --- sending to the consumer --- */
+
+static size_t pending_bytes(const struct call *call)
+{
+	return call->pending.len - call->pending_at;
+}
+
+static void consumed(struct call *call)
+{
+	if (call->winner && call->winner->job && call->unconsumed > 0)
+		fleet_job_consumed(call->winner->job, call->unconsumed);
+	call->unconsumed = 0;
+}
+
+static void flush(struct call *call)
+{
+	while (call->exchange && pending_bytes(call) > 0) {
+		size_t room = http_stream_room(call->exchange->http);
+		if (room == 0)
+			return;
+		struct str piece = str_sub(buf_str(&call->pending), call->pending_at, room);
+		if (http_stream_write(call->exchange->http, piece) != DB_OK)
+			return;
+		call->pending_at += piece.len;
+	}
+	if (call->pending.cap > PENDING_KEPT_BYTES)
+		buf_free(&call->pending);
+	else
+		buf_clear(&call->pending);
+	call->pending_at = 0;
+	consumed(call);
+}
+
+static void on_room(struct http_request *http, void *user)
+{
+	(void)http;
+	struct exchange *exchange = user;
+	struct call *call = exchange->owner;
+	call_enter(call);
+	flush(call);
+	call_leave(call);
+}
+
+/* DB_E_LIMIT when the consumer is too far behind. */
+static enum db_err send(struct call *call, struct str bytes)
+{
+	if (!call->exchange || bytes.len == 0)
+		return DB_OK;
+	if (pending_bytes(call) == 0 && http_stream_room(call->exchange->http) > 0)
+		return http_stream_write(call->exchange->http, bytes) == DB_E_LIMIT ? DB_E_LIMIT : DB_OK;
+	if (pending_bytes(call) + bytes.len > call->gateway->options.relay_buffer_bytes)
+		return DB_E_LIMIT;
+	if (call->pending_at > call->pending.len / 2) {
+		buf_consume(&call->pending, call->pending_at);
+		call->pending_at = 0;
+	}
+	return buf_append_str(&call->pending, bytes);
+}
+
+/* The buffer that is filled with what goes out next. */
+static struct buf *fresh_out(struct gateway *gateway)
+{
+	if (gateway->out.cap > CALL_KEPT_BUFFER_BYTES)
+		buf_free(&gateway->out);
+	else
+		buf_clear(&gateway->out);
+	return &gateway->out;
+}
+
+/* --- headers (http-api 2.10) --- */
+
+static void put_flag(struct exchange *exchange, const char *name, bool value)
+{
+	exchange_header(exchange, name, value ? STR("true") : STR("false"));
+}
+
+static void put_timing(struct call *call)
+{
+	struct buf text;
+	struct json_writer w;
+	buf_init(&text, 512);
+	json_writer_init(&w, &text);
+	json_begin_object(&w);
+	json_put_i64(&w, "parse_us", (int64_t)call->parse_us);
+	json_put_i64(&w, "reserve_us", (int64_t)call->reserve_us);
+	json_put_i64(&w, "dispatch_us", (int64_t)call->dispatch_us);
+	json_put_i64(&w, "queue_us", (int64_t)call->queue_us);
+	json_put_i64(&w, "provider_us", (int64_t)call->provider_us);
+	json_end_object(&w);
+	exchange_header(call->exchange, "X-Timing", buf_str(&text));
+	buf_free(&text);
+}
+
+static void put_headers(struct call *call, const struct attempt *attempt)
+{
+	struct exchange *exchange = call->exchange;
+	struct fleet_provider_view p;
+	fleet_job_provider(attempt->job, &p);
+	exchange_header(exchange, "X-Inference-Job-ID", str_of(call->id));
+	put_flag(exchange, "X-Provider-Encrypted", p.encrypted);
+	put_flag(exchange, "X-Provider-Attested", p.attested);
+	exchange_header(exchange, "X-Provider-Trust-Level", str_of(route_trust_name(p.trust)));
+	exchange_header(exchange, "X-Provider-Id", p.id);
+	exchange_header(exchange, "X-Provider-Chip", p.chip_name);
+	exchange_header(exchange, "X-Provider-Model", p.machine_model);
+	if (p.attested) {
+		exchange_header(exchange, "X-Provider-Serial", p.serial);
+		put_flag(exchange, "X-Provider-Secure-Enclave", p.secure_enclave);
+	}
+	if (p.mda_verified)
+		put_flag(exchange, "X-Provider-Mda-Verified", true);
+	if (p.se_public_key.len > 0) {
+		exchange_header(exchange, "X-Attestation-Se-Public-Key", p.se_public_key);
+		exchange_header(exchange, "X-Attestation-Device-Serial", p.serial);
+	}
+	put_timing(call);
+}
+
+/* --- committing to an attempt --- */
+
+/* The first content came: this attempt's answer is the one the consumer gets. */
+static void commit(struct attempt *attempt)
+{
+	struct call *call = attempt->call;
+	struct gateway *gateway = call->gateway;
+	uint64_t now = net_now_us(gateway->options.loop);
+	call->winner = attempt;
+	call->provider_us = now - attempt->started_us;
+	metric_observe(gateway->first_content, now - http_started_us(call->exchange->http));
+	net_timer_stop(&call->keepalive_timer);
+	dispatch_watch_idle(attempt);
+	LIST_EACH_SAFE (link, next, &call->attempts) {
+		struct attempt *other = LIST_OF(link, struct attempt, link);
+		if (other != attempt)
+			dispatch_drop(other);
+	}
+	if (!call->started)
+		put_headers(call, attempt);
+	if (!call->stream)
+		return;
+	if (!call->started)
+		exchange_stream_start(call->exchange, on_room);
+	call->started = true;
+	send(call, buf_str(&attempt->held));
+	buf_free(&attempt->held);
+}
+
+void relay_keepalive(struct call *call)
+{
+	if (!call->started) {
+		exchange_header(call->exchange, "X-Inference-Job-ID", str_of(call->id));
+		exchange_stream_start(call->exchange, on_room);
+	}
+	call->started = true;
+	send(call, STR(": keepalive\n\n"));
+}
+
+/* --- chunks --- */
+
+/* Ends a stream that cannot go on with an error event; the job is parked, to be settled for what was delivered: what was given
+ * to HTTP is, what still waits here is not. */
+static void abort_stream(struct call *call, const struct api_error *error)
+{
+	struct exchange *exchange = call->exchange;
+	struct attempt *winner = call->winner;
+	struct buf *out = fresh_out(call->gateway);
+	size_t text = chat_answer_text_bytes(winner->answer), unsent = pending_bytes(call);
+	uint64_t chunks = chat_answer_chunks(winner->answer);
+	call->text_bytes = text > unsent ? text - unsent : 0;
+	call->chunks = chunks > call->unconsumed ? chunks - call->unconsumed : 0;
+	metric_add(call->gateway->aborted, 1);
+	log_info("request.aborted", "id=%s reason=%s chunks=%llu", call->id, error->type, (unsigned long long)call->chunks);
+	chat_stream_fail(error, true, out);
+	(void)http_stream_write(exchange->http, buf_str(out));
+	if (!call->exchange) /* the consumer left over it, and the job is parked already */
+		return;
+	buf_free(&call->pending);
+	call->pending_at = 0;
+	net_timer_stop(&winner->deadline);
+	call_let_go(call);
+	exchange_stream_end(exchange);
+	fleet_job_park(winner->job);
+}
+
+void relay_abort_slow(struct call *call)
+{
+	struct api_error error;
+	api_fail(&error, 0, "consumer_too_slow", NULL, NULL,
+	         "The answer was read too slowly and had to be cut; you pay for what was delivered.");
+	abort_stream(call, &error);
+}
+
+static void abort_unpaid(struct call *call)
+{
+	struct api_error error;
+	api_fail(&error, 402, "insufficient_funds", "insufficient_quota", NULL,
+	         "The balance does not cover a longer answer; you pay for what was delivered.");
+	if (call->stream) {
+		abort_stream(call, &error);
+		return;
+	}
+	money_release(call, "insufficient_funds");
+	call_fail(call, &error);
+}
+
+static uint64_t tokens_so_far(const struct chat_answer *answer)
+{
+	uint64_t chunks = chat_answer_chunks(answer), by_text = chat_answer_text_bytes(answer) / 4;
+	return chunks > by_text ? chunks : by_text;
+}
+
+/* False when the attempt or the call came to an end. */
+static bool take_frame(struct attempt *attempt, const struct chat_frame *frame)
+{
+	struct call *call = attempt->call;
+	if (frame->kind == CHAT_FRAME_EMPTY)
+		return true;
+	bool preamble = !call->winner && frame->kind == CHAT_FRAME_PREAMBLE && attempt->held_count < CALL_MAX_HELD;
+	if (!preamble && !call->winner)
+		commit(attempt);
+	if (!call->exchange)
+		return false;
+	struct buf *out = preamble ? &attempt->held : fresh_out(call->gateway);
+	if (chat_answer_frame(attempt->answer, frame, out) != DB_OK) {
+		dispatch_give_up(attempt, 502, "its answer is larger than can be relayed.");
+		return false;
+	}
+	attempt->held_count += preamble;
+	if (preamble)
+		return true;
+	if (call->stream && send(call, buf_str(out)) == DB_E_LIMIT) {
+		relay_abort_slow(call);
+		return false;
+	}
+	if (!call->exchange)
+		return false;
+	if (!money_grow(call, tokens_so_far(attempt->answer))) {
+		abort_unpaid(call);
+		return false;
+	}
+	return true;
+}
+
+void relay_chunk(struct attempt *attempt, struct str chunk)
+{
+	struct call *call = attempt->call;
+	struct gateway *gateway = call->gateway;
+	if (!call->exchange) /* parked: only the count is waited for */
+		return;
+	metric_add(gateway->chunks, 1);
+	attempt->last_chunk_us = net_now_us(gateway->options.loop);
+	do {
+		struct chat_frame frame;
+		arena_reset(gateway->scratch);
+		if (chat_frame_read(chunk, gateway->scratch, &frame, &chunk) != DB_OK) {
+			dispatch_give_up(attempt, 502, "it sent something that is no answer.");
+			return;
+		}
+		if (!take_frame(attempt, &frame))
+			return;
+	} while (chunk.len > 0);
+	if (pending_bytes(call) > 0)
+		call->unconsumed++;
+	else
+		fleet_job_consumed(attempt->job, 1);
+}
+
+/* --- the end --- */
+
+static void finish_whole(struct call *call, struct attempt *attempt, const struct chat_answer_end *end)
+{
+	struct gateway *gateway = call->gateway;
+	struct buf *out = fresh_out(gateway);
+	struct exchange *exchange = call->exchange;
+	struct api_error error;
+	enum db_err err = chat_answer_finish(attempt->answer, end, out);
+	call_let_go(call);
+	if (err) {
+		api_fail(&error, 502, "provider_error", NULL, NULL, "The answer is larger than can be sent.");
+		exchange_error(exchange, &error);
+	} else {
+		exchange_json(exchange, 200, buf_str(out));
+	}
+	fresh_out(gateway);
+}
+
+static void finish_stream(struct call *call, struct attempt *attempt, const struct chat_answer_end *end)
+{
+	struct buf *out = fresh_out(call->gateway);
+	struct exchange *exchange = call->exchange;
+	(void)chat_answer_finish(attempt->answer, end, out);
+	/* HTTP takes what is left at the consumer's pace: together it is less than a stream may queue. */
+	if (pending_bytes(call) > 0)
+		(void)http_stream_write(exchange->http, str_sub(buf_str(&call->pending), call->pending_at, call->pending.len));
+	(void)http_stream_write(exchange->http, buf_str(out));
+	call_let_go(call);
+	exchange_stream_end(exchange);
+	fresh_out(call->gateway);
+}
+
+void relay_complete(struct attempt *attempt, const struct fleet_job_end *end)
+{
+	struct call *call = attempt->call;
+	struct chat_usage billed;
+	if (!call->exchange) {
+		money_settle(call, attempt, end, "partial_success", &billed);
+		attempt->job = NULL;
+		call_over(call);
+		return;
+	}
+	if (!call->winner)
+		commit(attempt);
+	if (!call->exchange) { /* the consumer left over the first bytes */
+		money_settle(call, attempt, end, "partial_success", &billed);
+		attempt->job = NULL;
+		call_over(call);
+		return;
+	}
+	call->text_bytes = chat_answer_text_bytes(attempt->answer);
+	call->chunks = chat_answer_chunks(attempt->answer);
+	/* Settled before the consumer hears the end, so that a look at the usage right afterwards shows it. */
+	money_settle(call, attempt, end, "success", &billed);
+	struct chat_answer_end last = {
+	    .usage = billed, .has_usage = true, .se_signature = end->se_signature, .response_hash = end->response_hash};
+	if (call->stream)
+		finish_stream(call, attempt, &last);
+	else
+		finish_whole(call, attempt, &last);
+	attempt->job = NULL;
+	call_over(call);
+}

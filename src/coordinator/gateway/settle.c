@@ -1,0 +1,115 @@
+/* Money of one call: a hold for what is expected, raised as the answer grows, and one end (billing 4).
+ *
+ * A provider's counts are a claim. It is bounded by what was asked for and by the text that really came, so that nobody pays
+ * for tokens that no text can have had; a claim of nothing is raised to what was relayed. */
+#include "coordinator/gateway/call.h"
+
+#define PROMPT_SLACK_TOKENS 2048 /* what a chat template may add around the messages */
+#define OUTPUT_SLACK_TOKENS 64   /* tokens without text: markers of turns and tool calls */
+
+static int64_t cost_of(const struct call *call, struct price price, int64_t output_tokens)
+{
+	return price_cost(price, call->prompt_bound, (uint64_t)output_tokens, call->service);
+}
+
+bool money_hold(struct call *call, struct api_error *error)
+{
+	struct gateway *gateway = call->gateway;
+	int64_t expected = 2 * (int64_t)learn_expect(&gateway->learn, str_of(call->model));
+	if (expected < LEARN_DEFAULT_TOKENS)
+		expected = LEARN_DEFAULT_TOKENS;
+	call->held_tokens = expected < call->max_tokens ? expected : call->max_tokens;
+	call->held_price = ledger_price(gateway->options.ledger, STR_NONE, str_of(call->model), call->service);
+	struct ledger_hold_options options = {.request_id = str_of(call->id),
+	                                      .key_id = str_of(call->caller.key_id),
+	                                      .amount_uusd = cost_of(call, call->held_price, call->held_tokens),
+	                                      .price = call->held_price};
+	switch (ledger_hold(gateway->options.ledger, call->caller.account, &options, &call->hold)) {
+	case DB_OK:
+		return true;
+	case DB_E_FUNDS: {
+		char needed[PRICE_USD_SIZE], available[PRICE_USD_SIZE];
+		price_format_usd(options.amount_uusd, needed);
+		price_format_usd(ledger_available(call->caller.account), available);
+		return api_fail(error, 402, "insufficient_funds", "insufficient_quota", NULL,
+		                "This request needs $%s on hold and $%s is available: add credit, or lower max_tokens.", needed,
+		                available);
+	}
+	default:
+		api_fail(error, 503, "service_unavailable", NULL, NULL, "The ledger is not available: try again in a moment.");
+		error->retry_after_s = 2;
+		return false;
+	}
+}
+
+bool money_cover(struct call *call, struct price price)
+{
+	int64_t needed = cost_of(call, price, call->held_tokens);
+	if (ledger_hold_raise(call->hold, needed) != DB_OK)
+		return false;
+	call->held_price = price;
+	return true;
+}
+
+bool money_grow(struct call *call, uint64_t tokens)
+{
+	if (call->held_tokens >= call->max_tokens || tokens < (uint64_t)call->held_tokens)
+		return true;
+	int64_t next = call->held_tokens > call->max_tokens / 2 ? call->max_tokens : 2 * call->held_tokens;
+	if (ledger_hold_raise(call->hold, cost_of(call, call->held_price, next)) != DB_OK)
+		return false;
+	call->held_tokens = next;
+	return true;
+}
+
+static uint64_t at_most(uint64_t value, uint64_t bound)
+{
+	return value < bound ? value : bound;
+}
+
+static struct chat_usage bounded(const struct call *call, const struct chat_usage *claim)
+{
+	struct chat_usage usage = *claim;
+	if (usage.completion_tokens == 0)
+		usage.completion_tokens = call->chunks;
+	usage.completion_tokens = at_most(usage.completion_tokens, (uint64_t)call->max_tokens);
+	usage.completion_tokens = at_most(usage.completion_tokens, OUTPUT_SLACK_TOKENS + 2 * (uint64_t)call->text_bytes);
+	usage.reasoning_tokens = at_most(usage.reasoning_tokens, usage.completion_tokens);
+	usage.prompt_tokens = at_most(usage.prompt_tokens, call->prompt_bound + PROMPT_SLACK_TOKENS);
+	usage.cached_tokens = at_most(usage.cached_tokens, usage.prompt_tokens);
+	return usage;
+}
+
+void money_settle(struct call *call, const struct attempt *attempt, const struct fleet_job_end *end, const char *outcome,
+                  struct chat_usage *billed)
+{
+	struct gateway *gateway = call->gateway;
+	struct fleet_provider_view provider;
+	fleet_job_provider(attempt->job, &provider);
+	*billed = bounded(call, &end->usage);
+	struct ledger_usage usage = {
+	    .provider_account = provider.account,
+	    .provider_id = provider.id,
+	    .model = str_of(call->model),
+	    .public_model = str_of(call->public_model),
+	    .price = call->held_price,
+	    .prompt_tokens = billed->prompt_tokens,
+	    .completion_tokens = billed->completion_tokens,
+	    .reasoning_tokens = billed->reasoning_tokens,
+	    .fee_percent = call->caller.fee_percent,
+	    .outcome = outcome,
+	};
+	int64_t charged = ledger_settle(call->hold, &usage);
+	call->hold = NULL;
+	learn_output(&gateway->learn, str_of(call->model), billed->completion_tokens);
+	metric_add(gateway->prompt_tokens, billed->prompt_tokens);
+	metric_add(gateway->completion_tokens, billed->completion_tokens);
+	metric_add(gateway->charged, charged > 0 ? (uint64_t)charged : 0);
+}
+
+void money_release(struct call *call, const char *reason)
+{
+	if (call->hold)
+		ledger_release(call->hold, reason);
+	call->hold = NULL;
+}
