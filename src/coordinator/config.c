@@ -1,0 +1,265 @@
+#include "coordinator/config.h"
+
+#include "coordinator/money/pricing.h"
+#include "coordinator/routing/routing.h"
+#include "core/log.h"
+
+#include <stdlib.h>
+
+static const char *const trust_names[] = {"none", "self_signed", "hardware", NULL};
+static const char *const level_names[] = {"debug", "info", "warn", "error", "off", NULL};
+
+#define AT(member) offsetof(struct coordinator_config, member)
+
+static const struct config_field fields[] = {
+    {.name = "server.host",
+     .env = "DARKBLOOM_HOST",
+     .type = CONFIG_STRING,
+     .offset = AT(host),
+     .fallback = "127.0.0.1",
+     .help = "Address to listen on; `::` or `0.0.0.0` for all."},
+    {.name = "server.port",
+     .env = "DARKBLOOM_PORT",
+     .type = CONFIG_INT,
+     .offset = AT(port),
+     .fallback = "8080",
+     .max = 65535,
+     .help = "Port to listen on; 0 takes any free one."},
+    {.name = "server.tls_cert",
+     .env = "DARKBLOOM_TLS_CERT",
+     .type = CONFIG_STRING,
+     .offset = AT(tls_cert),
+     .fallback = "",
+     .help = "PEM file with the certificate chain; without it the server speaks clear text, for use behind a TLS proxy."},
+    {.name = "server.tls_key",
+     .env = "DARKBLOOM_TLS_KEY",
+     .type = CONFIG_STRING,
+     .offset = AT(tls_key),
+     .fallback = "",
+     .help = "PEM file with the certificate's private key."},
+    {.name = "server.cors_origin",
+     .env = "CORS_ORIGIN",
+     .type = CONFIG_STRING,
+     .offset = AT(cors_origin),
+     .fallback = "https://console.darkbloom.dev",
+     .help = "The one web origin that browsers may call the API from."},
+    {.name = "server.max_connections",
+     .env = "DARKBLOOM_MAX_CONNECTIONS",
+     .type = CONFIG_INT,
+     .offset = AT(max_connections),
+     .fallback = "100000",
+     .min = 1,
+     .max = 10000000,
+     .help = "Connections at a time, providers' included."},
+    {.name = "server.drain_grace_s",
+     .env = "DARKBLOOM_DRAIN_GRACE",
+     .type = CONFIG_INT,
+     .offset = AT(drain_grace_s),
+     .fallback = "600",
+     .max = 86400,
+     .help = "Seconds that running answers get to finish after SIGTERM."},
+
+    {.name = "data.dir",
+     .env = "DARKBLOOM_DATA_DIR",
+     .type = CONFIG_STRING,
+     .offset = AT(dir),
+     .fallback = "",
+     .help = "Folder of the database, made with mode 0700; empty is `$XDG_DATA_HOME/darkbloom/coordinator`, or "
+             "`~/.local/share/darkbloom/coordinator`."},
+    {.name = "data.database",
+     .env = "DARKBLOOM_DATABASE",
+     .type = CONFIG_STRING,
+     .offset = AT(database),
+     .fallback = "",
+     .help = "SQLite file; empty is `coordinator.db` in the data folder."},
+    {.name = "data.group_commit_us",
+     .env = "DARKBLOOM_GROUP_COMMIT_US",
+     .type = CONFIG_INT,
+     .offset = AT(group_commit_us),
+     .fallback = "2000",
+     .max = 1000000,
+     .help = "Microseconds that writes are gathered before one commit makes them durable together."},
+
+    {.name = "trust.min_trust",
+     .env = "DARKBLOOM_MIN_TRUST",
+     .type = CONFIG_ENUM,
+     .offset = AT(min_trust),
+     .fallback = "self_signed",
+     .choices = trust_names,
+     .help = "Trust that a provider needs before it gets requests: `hardware` is for production, `self_signed` proves a stable "
+             "key and posture without a manufacturer's word, `none` is for tests."},
+    {.name = "trust.backends",
+     .env = "DARKBLOOM_BACKENDS",
+     .type = CONFIG_STRINGS,
+     .offset = AT(backends),
+     .fallback = "mlx-swift,inprocess-mlx,llama.cpp,scripted",
+     .help = "Engines that providers may report in `backend`."},
+    {.name = "trust.min_provider_version",
+     .env = "DARKBLOOM_MIN_PROVIDER_VERSION",
+     .type = CONFIG_STRING,
+     .offset = AT(min_provider_version),
+     .fallback = "",
+     .help = "Providers below this version get no requests; empty accepts all."},
+    {.name = "trust.challenge_interval_s",
+     .env = "DARKBLOOM_CHALLENGE_INTERVAL",
+     .type = CONFIG_INT,
+     .offset = AT(challenge_interval_s),
+     .fallback = "300",
+     .min = 1,
+     .max = 86400,
+     .help = "Seconds between liveness challenges of a provider."},
+    {.name = "trust.challenge_timeout_s",
+     .env = "DARKBLOOM_CHALLENGE_TIMEOUT",
+     .type = CONFIG_INT,
+     .offset = AT(challenge_timeout_s),
+     .fallback = "30",
+     .min = 1,
+     .max = 3600,
+     .help = "Seconds that a provider has to answer one."},
+    {.name = "trust.heartbeat_timeout_s",
+     .env = "DARKBLOOM_HEARTBEAT_TIMEOUT",
+     .type = CONFIG_INT,
+     .offset = AT(heartbeat_timeout_s),
+     .fallback = "90",
+     .min = 1,
+     .max = 3600,
+     .help = "Seconds without a heartbeat after which a provider counts as gone."},
+
+    {.name = "pricing.input_price",
+     .env = "DARKBLOOM_INPUT_PRICE",
+     .type = CONFIG_INT,
+     .offset = AT(input_price),
+     .fallback = "50000",
+     .max = 1000000000000,
+     .help = "Micro-dollars for a million prompt tokens, for models without a price of their own."},
+    {.name = "pricing.output_price",
+     .env = "DARKBLOOM_OUTPUT_PRICE",
+     .type = CONFIG_INT,
+     .offset = AT(output_price),
+     .fallback = "200000",
+     .max = 1000000000000,
+     .help = "Micro-dollars for a million completion tokens, for models without a price of their own."},
+    {.name = "pricing.fee_percent",
+     .env = "DARKBLOOM_FEE_PERCENT",
+     .type = CONFIG_INT,
+     .offset = AT(fee_percent),
+     .fallback = "0",
+     .max = 100,
+     .help = "Part of each charge that the platform keeps, for accounts without a fee of their own."},
+
+    {.name = "limits.max_providers",
+     .env = "DARKBLOOM_MAX_PROVIDERS",
+     .type = CONFIG_INT,
+     .offset = AT(max_providers),
+     .fallback = "100000",
+     .min = 1,
+     .max = 10000000,
+     .help = "Providers connected at a time."},
+    {.name = "limits.relay_buffer_kib",
+     .env = "DARKBLOOM_RELAY_BUFFER_KIB",
+     .type = CONFIG_INT,
+     .offset = AT(relay_buffer_kib),
+     .fallback = "4096",
+     .min = 64,
+     .max = 4096,
+     .help = "Unread answer kept for one slow consumer whose provider cannot pause; beyond it the stream ends with an error."},
+    {.name = "limits.first_content_ms",
+     .env = "DARKBLOOM_FIRST_CONTENT_MS",
+     .type = CONFIG_INT,
+     .offset = AT(first_content_ms),
+     .fallback = "5000",
+     .min = 100,
+     .max = 600000,
+     .help = "Milliseconds, and 1 more for each prompt token, after which a silent provider is given up for another."},
+    {.name = "limits.queue_wait_s",
+     .env = "DARKBLOOM_QUEUE_WAIT",
+     .type = CONFIG_INT,
+     .offset = AT(queue_wait_s),
+     .fallback = "120",
+     .min = 1,
+     .max = 3600,
+     .help = "Seconds that a request waits for a free provider."},
+    {.name = "limits.keepalive_s",
+     .env = "DARKBLOOM_KEEPALIVE",
+     .type = CONFIG_INT,
+     .offset = AT(keepalive_s),
+     .fallback = "10",
+     .min = 1,
+     .max = 600,
+     .help = "Seconds between comments that keep a stream open until its first content."},
+    {.name = "limits.idle_timeout_s",
+     .env = "DARKBLOOM_IDLE_TIMEOUT",
+     .type = CONFIG_INT,
+     .offset = AT(idle_timeout_s),
+     .fallback = "600",
+     .min = 1,
+     .max = 86400,
+     .help = "Seconds between two chunks of a stream, and for a whole answer, before it counts as failed."},
+
+    {.name = "accounts.first_grant_usd",
+     .env = "DARKBLOOM_FIRST_GRANT_USD",
+     .type = CONFIG_STRING,
+     .offset = AT(first_grant_usd),
+     .fallback = "10",
+     .help = "Credit of the owner's account that the first start makes, in dollars."},
+
+    {.name = "log.level",
+     .env = "DARKBLOOM_LOG",
+     .type = CONFIG_ENUM,
+     .offset = AT(level),
+     .fallback = "info",
+     .choices = level_names,
+     .help = "Least important lines that are written to standard error."},
+};
+#define FIELD_COUNT (sizeof fields / sizeof *fields)
+
+static enum db_err default_dir(struct coordinator_config *config, struct arena *arena, struct error *error)
+{
+	const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+	if (data && data[0] == '/')
+		config->dir = arena_printf(arena, "%s/darkbloom/coordinator", data);
+	else if (home && home[0] == '/')
+		config->dir = arena_printf(arena, "%s/.local/share/darkbloom/coordinator", home);
+	else
+		return error_set(error, DB_E_NOT_FOUND,
+		                 "There is no home folder to keep the database in: set data.dir or DARKBLOOM_DATA_DIR.");
+	return config->dir ? DB_OK : error_set(error, DB_E_NOMEM, "There is not enough memory for the configuration.");
+}
+
+enum db_err coordinator_config_load(struct coordinator_config *config, const char *path, struct arena *arena,
+                                    struct error *error)
+{
+	*config = (struct coordinator_config){0};
+	enum db_err err = config_load(fields, FIELD_COUNT, config, path, arena, error);
+	if (!err && (config->tls_cert[0] == '\0') != (config->tls_key[0] == '\0'))
+		err = error_set(error, DB_E_INVALID, "server.tls_cert and server.tls_key must be given together.");
+	if (!err && price_parse_usd(str_of(config->first_grant_usd), &config->first_grant_uusd) != DB_OK)
+		err = error_set(error, DB_E_INVALID, "accounts.first_grant_usd must be an amount in dollars, such as 10 or 2.50.");
+	if (!err && config->backends.count == 0)
+		err = error_set(error, DB_E_INVALID, "trust.backends must name at least one backend.");
+	if (!err && config->dir[0] == '\0')
+		err = default_dir(config, arena, error);
+	if (!err && config->database[0] == '\0')
+		config->database = arena_printf(arena, "%s/coordinator.db", config->dir);
+	if (!err && !config->database)
+		err = error_set(error, DB_E_NOMEM, "There is not enough memory for the configuration.");
+	return err;
+}
+
+void coordinator_config_document(struct buf *out)
+{
+	buf_append_c(out,
+	             "# Configuration of the coordinator\n\n"
+	             "No setting is needed to start. `darkbloom-coordinator --config FILE` reads a TOML file with the sections "
+	             "below; unknown keys are refused with a hint. Environment variables override the file. "
+	             "`darkbloom-coordinator --check-config` says what is wrong without starting, and `darkbloom-coordinator "
+	             "config docs` prints this page.\n\n"
+	             "The key of the sealed transport comes from a mnemonic of 12 or 24 words in `MNEMONIC` (or "
+	             "`EIGENINFERENCE_MNEMONIC`, `EIGENINFERENCE_SOLANA_MNEMONIC`); without one `GET /v1/encryption-key` answers "
+	             "503.\n\n");
+	config_document(fields, FIELD_COUNT, out);
+}
+
+_Static_assert(ROUTE_TRUST_NONE == 0 && ROUTE_TRUST_SELF_SIGNED == 1 && ROUTE_TRUST_HARDWARE == 2,
+               "trust_names follow enum route_trust");
+_Static_assert(LOG_DEBUG == 0 && LOG_OFF == 4, "level_names follow enum log_level");

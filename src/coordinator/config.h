@@ -1,0 +1,51 @@
+/* The coordinator's settings: one strict TOML file, then environment variables; every field has a default, so that none is
+ * needed to start. The table in config.c is also the reference in docs/operator/configuration.md. Thread: start-up only. */
+#ifndef COORDINATOR_CONFIG_H
+#define COORDINATOR_CONFIG_H
+
+#include "core/config.h"
+
+struct coordinator_config {
+	/* [server] */
+	const char *host;
+	int64_t port;
+	const char *tls_cert, *tls_key; /* both or neither */
+	const char *cors_origin;
+	int64_t max_connections;
+	int64_t drain_grace_s;
+
+	/* [data] */
+	const char *dir;      /* never empty after loading */
+	const char *database; /* path, never empty after loading */
+	int64_t group_commit_us;
+
+	/* [trust] */
+	int min_trust; /* enum route_trust */
+	struct config_strings backends;
+	const char *min_provider_version;
+	int64_t challenge_interval_s, challenge_timeout_s, heartbeat_timeout_s;
+
+	/* [pricing] */
+	int64_t input_price, output_price; /* micro-dollars per million tokens, for models without a price of their own */
+	int64_t fee_percent;
+
+	/* [limits] */
+	int64_t max_providers;
+	int64_t relay_buffer_kib;
+	int64_t first_content_ms, queue_wait_s, keepalive_s, idle_timeout_s;
+
+	/* [accounts] */
+	int64_t first_grant_uusd;
+	const char *first_grant_usd;
+
+	/* [log] */
+	int level; /* enum log_level */
+};
+
+/* `path` NULL: no file. Texts live in the arena. */
+enum db_err coordinator_config_load(struct coordinator_config *config, const char *path, struct arena *arena,
+                                    struct error *error);
+/* Appends the Markdown reference. */
+void coordinator_config_document(struct buf *out);
+
+#endif

@@ -1,0 +1,80 @@
+/* Whether the coordinator lives, whether it takes requests, what it counts, and how providers prove themselves. */
+#include "coordinator/server.h"
+
+#include "core/json.h"
+#include "core/version.h"
+
+static void answer(struct exchange *exchange, int status, struct buf *body)
+{
+	buf_append_byte(body, '\n');
+	exchange_json(exchange, status, buf_str(body));
+	buf_free(body);
+}
+
+void handle_health(struct server *server, struct exchange *exchange)
+{
+	struct buf body;
+	struct json_writer w;
+	buf_init(&body, 1024);
+	json_writer_init(&w, &body);
+	json_begin_object(&w);
+	json_put_str(&w, "status", STR("ok"));
+	if (server_draining(server))
+		json_put_bool(&w, "draining", true);
+	json_put_i64(&w, "providers", (int64_t)fleet_count(server_rooms(server)->fleet));
+	json_put_cstr(&w, "version", DARKBLOOM_VERSION);
+	json_end_object(&w);
+	answer(exchange, 200, &body);
+}
+
+/* Ready: it takes inference requests and its books can be written. */
+void handle_readyz(struct server *server, struct exchange *exchange)
+{
+	struct buf body;
+	struct json_writer w;
+	bool draining = server_draining(server), ready = !draining && store_healthy(server_rooms(server)->store, NULL);
+	buf_init(&body, 1024);
+	json_writer_init(&w, &body);
+	json_begin_object(&w);
+	json_put_bool(&w, "draining", draining);
+	json_put_i64(&w, "inflight", (int64_t)gateway_inflight(server_rooms(server)->gateway));
+	json_put_bool(&w, "ready", ready);
+	json_end_object(&w);
+	answer(exchange, ready ? 200 : 503, &body);
+}
+
+void handle_metrics(struct server *server, struct exchange *exchange)
+{
+	struct buf body;
+	buf_init(&body, 64u << 20);
+	metrics_write(server_rooms(server)->metrics, &body);
+	exchange_answer(exchange, 200, "text/plain; version=0.0.4; charset=utf-8", buf_str(&body));
+	buf_free(&body);
+}
+
+void handle_encryption_key(struct server *server, struct exchange *exchange)
+{
+	struct str key = server_encryption_key(server);
+	if (key.len > 0) {
+		exchange_header(exchange, "Cache-Control", STR("public, max-age=300"));
+		exchange_json(exchange, 200, key);
+		return;
+	}
+	struct api_error error;
+	api_fail(&error, 503, "encryption_unavailable", NULL, NULL, "This coordinator has no key for the sealed transport.");
+	exchange_error(exchange, &error);
+}
+
+void handle_attestation(struct server *server, struct exchange *exchange)
+{
+	struct buf body;
+	struct api_error error;
+	buf_init(&body, 256u << 20);
+	if (fleet_attestation_json(server_rooms(server)->fleet, &body) == DB_OK) {
+		answer(exchange, 200, &body);
+		return;
+	}
+	buf_free(&body);
+	api_fail(&error, 500, "internal_error", NULL, NULL, "The list of providers could not be made.");
+	exchange_error(exchange, &error);
+}

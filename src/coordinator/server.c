@@ -1,0 +1,351 @@
+#include "coordinator/server.h"
+
+#include "core/clock.h"
+#include "core/encode.h"
+#include "core/json.h"
+#include "crypto/box.h"
+#include "crypto/secret.h"
+#include "net/tls.h"
+
+#include <stdlib.h>
+
+/* --- the route table --- */
+
+enum auth {
+	AUTH_NONE,
+	AUTH_KEY, /* an API key or a provider token (http-api 1.5) */
+};
+
+#define NO_BODY 4096 /* a body that nobody reads is let pass up to here */
+
+struct route {
+	const char *method, *path; /* a path that ends in '*' stands for everything below it */
+	enum auth auth;
+	bool inference; /* refused while draining */
+	int64_t max_body;
+	void (*handle)(struct server *server, struct exchange *exchange);
+};
+
+static void handle_chat(struct server *server, struct exchange *exchange);
+static void handle_provider(struct server *server, struct exchange *exchange);
+
+static const struct route routes[] = {
+    {"POST", "/v1/chat/completions", AUTH_KEY, true, GATEWAY_MAX_BODY, handle_chat},
+    {"GET", "/v1/models", AUTH_KEY, false, NO_BODY, handle_models},
+    {"GET", "/v1/models/*", AUTH_KEY, false, NO_BODY, handle_model},
+    {"GET", "/v1/payments/balance", AUTH_KEY, false, NO_BODY, handle_balance},
+    {"GET", "/v1/payments/usage", AUTH_KEY, false, NO_BODY, handle_usage},
+    {"GET", "/v1/encryption-key", AUTH_NONE, false, NO_BODY, handle_encryption_key},
+    {"GET", "/v1/providers/attestation", AUTH_NONE, false, NO_BODY, handle_attestation},
+    {"GET", "/ws/provider", AUTH_NONE, false, NO_BODY, handle_provider},
+    {"GET", "/health", AUTH_NONE, false, NO_BODY, handle_health},
+    {"GET", "/readyz", AUTH_NONE, false, NO_BODY, handle_readyz},
+    {"GET", "/metrics", AUTH_NONE, false, NO_BODY, handle_metrics},
+};
+#define ROUTE_COUNT (sizeof routes / sizeof *routes)
+
+struct server {
+	struct server_rooms rooms;
+	struct http_server *http;
+	struct tls_context *tls;
+	struct exchange_meter meters[ROUTE_COUNT], unmatched;
+	struct buf encryption_key;
+	bool draining;
+	int64_t started_s;
+};
+
+const struct server_rooms *server_rooms(const struct server *server)
+{
+	return &server->rooms;
+}
+
+bool server_draining(const struct server *server)
+{
+	return server->draining;
+}
+
+struct str server_encryption_key(const struct server *server)
+{
+	return buf_str(&server->encryption_key);
+}
+
+int64_t server_started_s(const struct server *server)
+{
+	return server->started_s;
+}
+
+static void handle_chat(struct server *server, struct exchange *exchange)
+{
+	gateway_chat(server->rooms.gateway, exchange);
+}
+
+static void handle_provider(struct server *server, struct exchange *exchange)
+{
+	struct http_request *http = exchange->http;
+	http_set_on_gone(http, NULL);
+	fleet_accept(server->rooms.fleet, http);
+}
+
+/* --- matching --- */
+
+static bool path_matches(const struct route *route, struct str path)
+{
+	size_t len = strlen(route->path);
+	if (route->path[len - 1] != '*')
+		return str_is(path, route->path);
+	return path.len >= len && memcmp(path.at, route->path, len - 1) == 0;
+}
+
+/* *path_known: some method has this path. */
+static const struct route *find_route(struct str method, struct str path, bool *path_known)
+{
+	struct str wanted = str_is(method, "HEAD") ? STR("GET") : method;
+	*path_known = false;
+	for (size_t i = 0; i < ROUTE_COUNT; i++) {
+		if (!path_matches(&routes[i], path))
+			continue;
+		*path_known = true;
+		if (str_is(wanted, routes[i].method))
+			return &routes[i];
+	}
+	return NULL;
+}
+
+/* --- before the handler --- */
+
+static void add_cors(const struct server *server, struct exchange *exchange)
+{
+	exchange_header(exchange, "Access-Control-Allow-Origin", str_of(server->rooms.config->cors_origin));
+	exchange_header(exchange, "Access-Control-Allow-Credentials", STR("true"));
+	exchange_header(exchange, "Access-Control-Allow-Methods", STR("GET, POST, PUT, DELETE, OPTIONS"));
+	exchange_header(exchange, "Access-Control-Allow-Headers", STR("Content-Type, Authorization"));
+}
+
+static void refuse(struct exchange *exchange, int status, const char *type, const char *message)
+{
+	struct api_error error;
+	api_fail(&error, status, type, NULL, NULL, "%s", message);
+	if (status == 429 || status == 503)
+		error.retry_after_s = 3;
+	exchange_error(exchange, &error);
+}
+
+static void refuse_unknown(struct exchange *exchange, struct str path, bool path_known)
+{
+	if (str_starts(path, STR("/v1/")))
+		refuse(exchange, 404, "invalid_request_error", "There is no such route: check the method and the path.");
+	else if (path_known)
+		exchange_answer(exchange, 405, "text/plain; charset=utf-8", STR("405 method not allowed\n"));
+	else
+		exchange_answer(exchange, 404, "text/plain; charset=utf-8", STR("404 page not found\n"));
+}
+
+/* The token of `Authorization: Bearer <token>`; empty when there is none. */
+static struct str bearer(const struct http_request *http)
+{
+	struct str scheme, token = str_cut(str_trim(http_header_get(http, "authorization")), ' ', &scheme);
+	return str_eq_nocase(scheme, STR("bearer")) ? str_trim(token) : STR_NONE;
+}
+
+static int64_t on_head(struct http_request *http, void *context)
+{
+	struct server *server = context;
+	bool path_known;
+	const struct route *route = find_route(http_method(http), http_path(http), &path_known);
+	struct exchange_meter *meter = route ? &server->meters[route - routes] : &server->unmatched;
+	struct exchange *exchange = exchange_begin(http, server->rooms.loop, meter);
+	if (!exchange)
+		return -1;
+	add_cors(server, exchange);
+	if (str_is(http_method(http), "OPTIONS"))
+		exchange_answer(exchange, 204, NULL, STR_NONE);
+	else if (!route)
+		refuse_unknown(exchange, http_path(http), path_known);
+	else if (route->inference && server->draining)
+		refuse(exchange, 429, "rate_limit_exceeded", "This coordinator is shutting down: try again in a moment.");
+	else if (route->auth == AUTH_KEY && bearer(http).len == 0)
+		refuse(exchange, 401, "authentication_error", "An API key is needed: send it as \"Authorization: Bearer sk-db-...\".");
+	else
+		return route->max_body;
+	return -1;
+}
+
+static void on_body_too_large(struct http_request *http, void *context)
+{
+	(void)context;
+	refuse(http_user(http), 413, "invalid_request_error", "The request body is too large.");
+}
+
+/* --- who calls --- */
+
+struct login {
+	struct accounts_wait wait;
+	struct server *server;
+	struct exchange *exchange;
+	const struct route *route;
+};
+
+static void on_login_gone(struct exchange *exchange)
+{
+	struct login *login = exchange->owner;
+	accounts_cancel(&login->wait);
+}
+
+static void logged_in(struct login *login, enum db_err result)
+{
+	struct exchange *exchange = login->exchange;
+	exchange->owner = NULL;
+	exchange->on_gone = NULL;
+	if (result == DB_OK) {
+		exchange->caller = login->wait.caller;
+		login->route->handle(login->server, exchange);
+	} else if (result == DB_E_DENIED) {
+		refuse(exchange, 401, "authentication_error", "The API key is unknown, disabled or expired.");
+	} else {
+		refuse(exchange, 503, "service_unavailable", "The API key cannot be checked at the moment: try again.");
+	}
+}
+
+static void on_resolved(struct accounts_wait *wait, enum db_err result)
+{
+	logged_in(LIST_OF(wait, struct login, wait), result);
+}
+
+static void on_request(struct http_request *http, void *context)
+{
+	struct server *server = context;
+	struct exchange *exchange = http_user(http);
+	bool path_known;
+	const struct route *route = find_route(http_method(http), http_path(http), &path_known);
+	if (route->auth == AUTH_NONE) {
+		route->handle(server, exchange);
+		return;
+	}
+	struct login *login = arena_alloc(http_arena(http), sizeof *login);
+	if (!login) {
+		refuse(exchange, 503, "service_unavailable", "The request needs more memory than there is.");
+		return;
+	}
+	*login = (struct login){.wait.done = on_resolved, .server = server, .exchange = exchange, .route = route};
+	exchange->owner = login;
+	exchange->on_gone = on_login_gone;
+	enum db_err result = accounts_resolve(server->rooms.accounts, bearer(http), &login->wait);
+	if (result != DB_E_AGAIN)
+		logged_in(login, result);
+}
+
+/* --- start and stop --- */
+
+/* protocol-and-trust 4.6. No mnemonic: the sealed transport is off. */
+static enum db_err make_encryption_key(struct server *server, struct error *error)
+{
+	static const char *const names[] = {"MNEMONIC", "EIGENINFERENCE_MNEMONIC", "EIGENINFERENCE_SOLANA_MNEMONIC"};
+	const char *mnemonic = NULL;
+	for (size_t i = 0; i < sizeof names / sizeof *names && !mnemonic; i++) {
+		mnemonic = getenv(names[i]);
+		if (mnemonic && mnemonic[0] == '\0')
+			mnemonic = NULL;
+	}
+	if (!mnemonic)
+		return DB_OK;
+	struct box_keypair pair;
+	char kid[BOX_KID_SIZE], key[BASE64_ENCODED_LEN(BOX_KEY_BYTES)];
+	if (box_keypair_from_mnemonic(&pair, str_of(mnemonic)) != DB_OK)
+		return error_set(error, DB_E_INVALID, "The mnemonic in the environment must have 12 or 24 words.");
+	box_key_id(pair.public_key, kid);
+	size_t key_len = base64_encode(pair.public_key, sizeof pair.public_key, key);
+	secret_wipe(&pair, sizeof pair);
+	struct json_writer w;
+	json_writer_init(&w, &server->encryption_key);
+	json_begin_object(&w);
+	json_put_cstr(&w, "kid", kid);
+	json_put_str(&w, "public_key", (struct str){key, key_len});
+	json_put_str(&w, "algorithm", STR("x25519-nacl-box"));
+	json_end_object(&w);
+	return DB_OK;
+}
+
+static void refresh_gauges(void *arg)
+{
+	struct server *server = arg;
+	const struct server_rooms *rooms = &server->rooms;
+	struct store_stats stats;
+	struct metrics *m = rooms->metrics;
+	store_stats(rooms->store, &stats);
+	metric_set(metrics_gauge(m, "darkbloom_providers", NULL, "Connected providers."), (double)fleet_count(rooms->fleet));
+	metric_set(metrics_gauge(m, "darkbloom_inflight_requests", NULL, "Requests that a consumer waits for."),
+	           (double)gateway_inflight(rooms->gateway));
+	metric_set(metrics_gauge(m, "darkbloom_connections", NULL, "Open connections."),
+	           (double)http_server_connections(server->http));
+	metric_set(metrics_gauge(m, "darkbloom_open_holds", NULL, "Holds that are not settled yet."),
+	           (double)ledger_open_holds(rooms->ledger));
+	metric_set(metrics_gauge(m, "darkbloom_store_queued", NULL, "Writes that are not durable yet."), (double)stats.queued);
+	metric_set(metrics_gauge(m, "darkbloom_store_commits", NULL, "Groups of writes made durable."), (double)stats.commits);
+}
+
+struct server *server_new(const struct server_rooms *rooms, struct error *error)
+{
+	struct server *server = calloc(1, sizeof *server);
+	if (!server) {
+		error_set(error, DB_E_NOMEM, "There is not enough memory for the server.");
+		return NULL;
+	}
+	server->rooms = *rooms;
+	server->started_s = clock_wall_us() / 1000000;
+	buf_init(&server->encryption_key, 1024);
+	for (size_t i = 0; i < ROUTE_COUNT; i++)
+		exchange_meter_init(&server->meters[i], rooms->metrics, routes[i].method, routes[i].path);
+	exchange_meter_init(&server->unmatched, rooms->metrics, "any", "unmatched");
+	if (make_encryption_key(server, error) != DB_OK)
+		goto failed;
+	if (rooms->config->tls_cert[0] != '\0') {
+		server->tls = tls_server_new(rooms->config->tls_cert, rooms->config->tls_key, error);
+		if (!server->tls)
+			goto failed;
+	}
+	struct http_server_options options = {
+	    .host = rooms->config->host,
+	    .port = (uint16_t)rooms->config->port,
+	    .tls = server->tls,
+	    .max_connections = (uint32_t)rooms->config->max_connections,
+	    .context = server,
+	    .on_head = on_head,
+	    .on_request = on_request,
+	    .on_body_too_large = on_body_too_large,
+	};
+	server->http = http_server_new(rooms->loop, &options, error);
+	if (!server->http)
+		goto failed;
+	metrics_on_write(rooms->metrics, refresh_gauges, server);
+	return server;
+failed:
+	server_free(server);
+	return NULL;
+}
+
+uint16_t server_port(const struct server *server)
+{
+	return http_server_port(server->http);
+}
+
+bool server_is_tls(const struct server *server)
+{
+	return server->tls != NULL;
+}
+
+void server_drain(struct server *server)
+{
+	server->draining = true;
+	fleet_drain(server->rooms.fleet);
+}
+
+void server_free(struct server *server)
+{
+	if (!server)
+		return;
+	if (server->http)
+		http_server_free(server->http);
+	tls_free(server->tls);
+	buf_free(&server->encryption_key);
+	free(server);
+}

@@ -1,0 +1,52 @@
+/* The coordinator's HTTP surface: the route table and what every request passes before its handler (http-api 1).
+ * Thread: the loop's. */
+#ifndef COORDINATOR_SERVER_H
+#define COORDINATOR_SERVER_H
+
+#include "coordinator/accounts/accounts.h"
+#include "coordinator/config.h"
+#include "coordinator/fleet/fleet.h"
+#include "coordinator/gateway/gateway.h"
+#include "coordinator/money/ledger.h"
+#include "coordinator/observe/metrics.h"
+#include "coordinator/store/store.h"
+
+struct server;
+
+/* The rooms that handlers use; borrowed for the server's life. */
+struct server_rooms {
+	const struct coordinator_config *config;
+	struct net_loop *loop;
+	struct store *store;
+	struct ledger *ledger;
+	struct accounts *accounts;
+	struct fleet *fleet;
+	struct gateway *gateway;
+	struct metrics *metrics;
+};
+
+/* Binds and listens. */
+struct server *server_new(const struct server_rooms *rooms, struct error *error);
+uint16_t server_port(const struct server *server);
+bool server_is_tls(const struct server *server);
+/* From now on inference requests are refused and /readyz says 503; everything else goes on. */
+void server_drain(struct server *server);
+void server_free(struct server *server);
+
+/* --- handlers (one file for each subject); each ends the exchange --- */
+const struct server_rooms *server_rooms(const struct server *server);
+bool server_draining(const struct server *server);
+struct str server_encryption_key(const struct server *server); /* JSON, empty when there is none */
+int64_t server_started_s(const struct server *server);         /* Unix time */
+
+void handle_health(struct server *server, struct exchange *exchange);
+void handle_readyz(struct server *server, struct exchange *exchange);
+void handle_metrics(struct server *server, struct exchange *exchange);
+void handle_encryption_key(struct server *server, struct exchange *exchange);
+void handle_attestation(struct server *server, struct exchange *exchange);
+void handle_models(struct server *server, struct exchange *exchange);
+void handle_model(struct server *server, struct exchange *exchange);
+void handle_balance(struct server *server, struct exchange *exchange);
+void handle_usage(struct server *server, struct exchange *exchange);
+
+#endif
