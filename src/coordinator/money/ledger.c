@@ -43,6 +43,8 @@ struct ledger {
 	struct map holds;
 	struct map prices;
 	struct ledger_hold *free_holds;
+	struct price fallback;
+	int fee_percent;
 };
 
 struct ledger *ledger_new(struct store *store)
@@ -54,7 +56,15 @@ struct ledger *ledger_new(struct store *store)
 	map_init(&ledger->accounts);
 	map_init(&ledger->holds);
 	map_init(&ledger->prices);
+	ledger->fallback = (struct price){PRICE_FALLBACK_INPUT, PRICE_FALLBACK_OUTPUT};
+	ledger->fee_percent = LEDGER_FEE_PERCENT_DEFAULT;
 	return ledger;
+}
+
+void ledger_set_defaults(struct ledger *ledger, struct price price, int fee_percent)
+{
+	ledger->fallback = price;
+	ledger->fee_percent = fee_percent;
 }
 
 static void free_values(struct map *map)
@@ -161,7 +171,7 @@ static void on_account(const struct store_account *row, const struct error *erro
 	if (row) {
 		account->ready = true;
 		account->is_service = row->role == STORE_ROLE_SERVICE;
-		account->fee_percent = row->fee_percent >= 0 ? row->fee_percent : LEDGER_FEE_PERCENT_DEFAULT;
+		account->fee_percent = row->fee_percent >= 0 ? row->fee_percent : account->ledger->fee_percent;
 		account->balance += row->balance_uusd;
 		account->withdrawable += row->withdrawable_uusd;
 	}
@@ -345,7 +355,7 @@ struct price ledger_price(const struct ledger *ledger, struct str provider_accou
 		row = find_price(ledger, provider_account_or_empty, model);
 	if (!row)
 		row = find_price(ledger, STR(STORE_ACCOUNT_PLATFORM), model);
-	return row ? row->price : (struct price){PRICE_FALLBACK_INPUT, PRICE_FALLBACK_OUTPUT};
+	return row ? row->price : ledger->fallback;
 }
 
 /* --- holds --- */

@@ -184,4 +184,16 @@ struct store_audit {
 enum db_err store_audit(const char *path, struct store_audit *out, struct error *error);
 bool store_audit_clean(const struct store_audit *audit); /* the books are right */
 
+/* One request as the books hold it: its hold, and its settlement and entries when it was charged. */
+struct store_record {
+	char state[16], reason[64]; /* "open", "settled", "released" and why */
+	int64_t hold_uusd, created_us;
+	struct store_settlement settlement; /* request_id and account_id always; the rest when settled */
+	struct store_ledger_row entries[3];
+	size_t entry_count;
+};
+/* Of this request, or of the newest when request_id is empty. Opens read-only, beside a running coordinator too; blocks.
+ * DB_E_NOT_FOUND when there is none. */
+enum db_err store_show(const char *path, struct str request_id, struct store_record *out, struct error *error);
+
 #endif

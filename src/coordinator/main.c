@@ -1,0 +1,227 @@
+/* The coordinator's program: its commands, and the hardening of the process. */
+#include "coordinator/admin.h"
+#include "coordinator/serve.h"
+#include "core/cli.h"
+#include "core/log.h"
+#include "core/version.h"
+#include "crypto/secret.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/resource.h>
+
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
+
+#define CONFIG_OPTION                                                                                                          \
+	{                                                                                                                          \
+		"config", 'c', "FILE", false, "TOML file to read; without it every setting has its default"                            \
+	}
+#define KEY_FILE_OPTION                                                                                                        \
+	{                                                                                                                          \
+		"key-file", 0, "FILE", false, "write a new API key here, mode 0600, instead of printing it"                            \
+	}
+#define END_OF_OPTIONS                                                                                                         \
+	{                                                                                                                          \
+		.name = NULL                                                                                                           \
+	}
+
+/* Prompts are in this process's memory: no core dumps, no debugger of the same user. */
+static void harden(void)
+{
+	struct rlimit none = {0, 0};
+	if (setrlimit(RLIMIT_CORE, &none) != 0)
+		log_warn("process.core_dumps_stay_on", "error=%s", strerror(errno));
+#ifdef __linux__
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
+		log_warn("process.stays_dumpable", "error=%s", strerror(errno));
+#endif
+}
+
+/* Reads the configuration and runs one command with it. */
+static int with_config(const struct cli_args *args, int (*run)(const struct cli_args *args, const struct coordinator_config *))
+{
+	struct coordinator_config config;
+	struct error error;
+	struct arena *arena = arena_new(0);
+	int status = CLI_CONFIG;
+	if (!arena)
+		return CLI_FAILED;
+	if (coordinator_config_load(&config, cli_value(args, "config"), arena, &error) == DB_OK) {
+		log_set_level((enum log_level)config.level);
+		status = run(args, &config);
+	} else {
+		fprintf(stderr, "darkbloom-coordinator: %s\n", error.text);
+	}
+	arena_free(arena);
+	return status;
+}
+
+static int serve_with(const struct cli_args *args, const struct coordinator_config *config)
+{
+	int64_t port, ready_fd;
+	struct coordinator_config adjusted = *config;
+	if (!cli_int(args, "port", config->port, 0, 65535, &port) || !cli_int(args, "ready-fd", -1, 0, 1000000, &ready_fd))
+		return CLI_USAGE;
+	adjusted.port = port;
+	if (cli_flag(args, "check-config")) {
+		printf("The configuration is right. Database: %s\n", config->database);
+		return CLI_OK;
+	}
+	struct serve_options options = {.config = &adjusted,
+	                                .key_file = cli_value(args, "key-file"),
+	                                .port_file = cli_value(args, "port-file"),
+	                                .ready_fd = (int)ready_fd};
+	return serve(&options);
+}
+
+static int run_serve(const struct cli_args *args)
+{
+	return with_config(args, serve_with);
+}
+
+static int key_create_with(const struct cli_args *args, const struct coordinator_config *config)
+{
+	const char *account = cli_value(args, "account"), *name = cli_value(args, "name");
+	return admin_key_create(config, account ? account : "owner", name ? name : "", cli_value(args, "key-file"));
+}
+
+static int run_key_create(const struct cli_args *args)
+{
+	return with_config(args, key_create_with);
+}
+
+static int credit_with(const struct cli_args *args, const struct coordinator_config *config)
+{
+	if (cli_arg_count(args) != 2) {
+		fprintf(stderr, "darkbloom-coordinator: credit needs an account and an amount: credit owner 25\n");
+		return CLI_USAGE;
+	}
+	return admin_credit(config, cli_arg(args, 0), cli_arg(args, 1));
+}
+
+static int run_credit(const struct cli_args *args)
+{
+	return with_config(args, credit_with);
+}
+
+static int verify_with(const struct cli_args *args, const struct coordinator_config *config)
+{
+	(void)args;
+	return admin_ledger_verify(config);
+}
+
+static int run_ledger_verify(const struct cli_args *args)
+{
+	return with_config(args, verify_with);
+}
+
+static int show_with(const struct cli_args *args, const struct coordinator_config *config)
+{
+	bool latest = cli_flag(args, "latest");
+	if (cli_arg_count(args) != (latest ? 0 : 1)) {
+		fprintf(stderr, "darkbloom-coordinator: ledger show needs a request id (X-Inference-Job-ID), or --latest.\n");
+		return CLI_USAGE;
+	}
+	return admin_ledger_show(config, latest ? NULL : cli_arg(args, 0));
+}
+
+static int run_ledger_show(const struct cli_args *args)
+{
+	return with_config(args, show_with);
+}
+
+static int run_config_docs(const struct cli_args *args)
+{
+	(void)args;
+	struct buf out;
+	buf_init(&out, 1u << 20);
+	coordinator_config_document(&out);
+	fwrite(out.at, 1, out.len, stdout);
+	buf_free(&out);
+	return CLI_OK;
+}
+
+static int run_man_page(const struct cli_args *args);
+
+static const struct cli_option serve_options[] = {
+    CONFIG_OPTION,
+    {"port", 'p', "PORT", false, "port to listen on, instead of the configured one; 0 takes any free one"},
+    KEY_FILE_OPTION,
+    {"port-file", 0, "FILE", false, "write the port here once requests are taken"},
+    {"ready-fd", 0, "FD", false, "write the port to this open descriptor once requests are taken"},
+    {"check-config", 0, NULL, false, "say whether the configuration is right, and end"},
+    END_OF_OPTIONS,
+};
+static const struct cli_option key_options[] = {
+    CONFIG_OPTION,
+    {"account", 'a', "ID", false, "account of the key; default: owner"},
+    {"name", 'n', "NAME", false, "what the key is for"},
+    KEY_FILE_OPTION,
+    END_OF_OPTIONS,
+};
+static const struct cli_option config_options[] = {CONFIG_OPTION, END_OF_OPTIONS};
+static const struct cli_option show_options[] = {
+    CONFIG_OPTION,
+    {"latest", 0, NULL, false, "the newest request"},
+    END_OF_OPTIONS,
+};
+static const struct cli_option no_options[] = {END_OF_OPTIONS};
+
+#define SERVE_DETAILS                                                                                                          \
+	"Takes requests until SIGTERM, then lets running answers finish and writes the books.\n\nThe first start makes the "       \
+	"database, the owner's account with some credit, and an API key that is shown once."
+
+static const struct cli_command commands[] = {
+    {"", NULL, "run the coordinator", SERVE_DETAILS,
+     "darkbloom-coordinator\n"
+     "darkbloom-coordinator --config /etc/darkbloom/coordinator.toml --check-config",
+     serve_options, run_serve},
+    {"serve", NULL, "run the coordinator", SERVE_DETAILS,
+     "darkbloom-coordinator serve\n"
+     "darkbloom-coordinator serve --port 0 --port-file port --key-file key",
+     serve_options, run_serve},
+    {"keys create", NULL, "make another API key", "No coordinator may run on the same database meanwhile.",
+     "darkbloom-coordinator keys create --name laptop", key_options, run_key_create},
+    {"credit", "ACCOUNT USD", "give an account credit", "No coordinator may run on the same database meanwhile.",
+     "darkbloom-coordinator credit owner 25", config_options, run_credit},
+    {"ledger verify", NULL, "recompute the books from their rows",
+     "Prints JSON; the status is 1 when anything does not add up. A coordinator may be running.",
+     "darkbloom-coordinator ledger verify", config_options, run_ledger_verify},
+    {"ledger show", "[REQUEST_ID]", "what one request held and cost",
+     "Prints JSON. The id is the X-Inference-Job-ID of the answer. A coordinator may be running.",
+     "darkbloom-coordinator ledger show --latest", show_options, run_ledger_show},
+    {"config docs", NULL, "print the reference of all settings as Markdown", NULL, "darkbloom-coordinator config docs",
+     no_options, run_config_docs},
+    {"man", NULL, "print the man page", NULL, "darkbloom-coordinator man > darkbloom-coordinator.1", no_options, run_man_page},
+    {.run = NULL},
+};
+
+static const struct cli_program program = {
+    .name = "darkbloom-coordinator",
+    .summary = "routes, seals and bills private inference requests",
+    .version = DARKBLOOM_VERSION,
+    .commands = commands,
+};
+
+static int run_man_page(const struct cli_args *args)
+{
+	(void)args;
+	struct buf out;
+	buf_init(&out, 1u << 20);
+	cli_man_page(&program, &out);
+	fwrite(out.at, 1, out.len, stdout);
+	buf_free(&out);
+	return CLI_OK;
+}
+
+int main(int argc, char **argv)
+{
+	harden();
+	if (crypto_init() != DB_OK) {
+		fprintf(stderr, "darkbloom-coordinator: The system gives no random numbers, without which nothing here is safe.\n");
+		return CLI_FAILED;
+	}
+	return cli_main(&program, argc, argv);
+}

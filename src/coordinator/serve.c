@@ -1,0 +1,284 @@
+#include "coordinator/serve.h"
+
+#include "coordinator/server.h"
+#include "core/cli.h"
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/version.h"
+#include "crypto/secret.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define DRAIN_POLL_MS 20
+
+struct serving {
+	const struct serve_options *options;
+	const struct coordinator_config *config;
+	struct net_loop *loop;
+	struct store *store;
+	struct metrics *metrics;
+	struct ledger *ledger;
+	struct accounts *accounts;
+	struct fleet *fleet;
+	struct gateway *gateway;
+	struct server *server;
+	struct net_timer drain_timer;
+	uint64_t drain_until_us;
+	bool draining, flushed;
+	int status;
+	uint64_t began_us;
+};
+
+/* --- files --- */
+
+enum db_err serve_make_dir(const char *path, struct error *error)
+{
+	char part[4096];
+	if (!str_copy(str_of(path), part, sizeof part))
+		return error_set(error, DB_E_LIMIT, "The path of the data folder is too long.");
+	for (char *slash = strchr(part + 1, '/');; slash = strchr(slash + 1, '/')) {
+		if (slash)
+			*slash = '\0';
+		if (mkdir(part, 0700) != 0 && errno != EEXIST)
+			return error_set(error, DB_E_IO, "Cannot make the data folder %s: %s. Set data.dir to one that can be made.", part,
+			                 strerror(errno));
+		if (!slash)
+			return DB_OK;
+		*slash = '/';
+	}
+}
+
+enum db_err serve_write_secret(const char *path, struct str text, struct error *error)
+{
+	(void)unlink(path); /* an old file may be readable by others */
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return error_set(error, DB_E_IO, "Cannot write %s: %s.", path, strerror(errno));
+	bool written = write(fd, text.at, text.len) == (ssize_t)text.len;
+	if (close(fd) != 0 || !written)
+		return error_set(error, DB_E_IO, "Cannot write %s: %s.", path, strerror(errno));
+	return DB_OK;
+}
+
+/* --- stopping --- */
+
+static void fail(struct serving *s, int status, const struct error *error)
+{
+	fprintf(stderr, "darkbloom-coordinator: %s\n", error->text);
+	s->status = status;
+	net_loop_stop(s->loop);
+}
+
+static void on_flushed(const struct error *error, void *user)
+{
+	struct serving *s = user;
+	if (error) {
+		fail(s, CLI_FAILED, error);
+		return;
+	}
+	net_loop_stop(s->loop);
+}
+
+/* Waits for running answers, and for the counts of those whose consumers have left. */
+static void on_drain_tick(struct net_timer *timer)
+{
+	struct serving *s = LIST_OF(timer, struct serving, drain_timer);
+	bool idle = gateway_inflight(s->gateway) == 0 && ledger_open_holds(s->ledger) == 0;
+	if (!idle && net_now_us(s->loop) < s->drain_until_us)
+		return;
+	net_timer_stop(timer);
+	if (!idle)
+		log_warn("server.drain_cut", "inflight=%zu holds=%zu", gateway_inflight(s->gateway), ledger_open_holds(s->ledger));
+	store_flush(s->store, on_flushed, s);
+}
+
+static void on_terminate(int signal, void *arg)
+{
+	struct serving *s = arg;
+	if (s->draining || !s->server) { /* asked again: at once */
+		net_loop_stop(s->loop);
+		return;
+	}
+	s->draining = true;
+	s->drain_until_us = net_now_us(s->loop) + (uint64_t)s->config->drain_grace_s * 1000000;
+	log_info("server.draining", "signal=%d inflight=%zu grace_s=%lld", signal, gateway_inflight(s->gateway),
+	         (long long)s->config->drain_grace_s);
+	server_drain(s->server);
+	net_timer_start(s->loop, &s->drain_timer, DRAIN_POLL_MS, DRAIN_POLL_MS, on_drain_tick);
+}
+
+/* --- starting --- */
+
+static void tell_port(const struct serving *s, uint16_t port)
+{
+	char text[16];
+	struct error error;
+	int len = snprintf(text, sizeof text, "%u\n", (unsigned)port);
+	if (s->options->ready_fd >= 0) {
+		if (write(s->options->ready_fd, text, (size_t)len) != len)
+			log_warn("server.ready_fd", "error=%s", strerror(errno));
+		close(s->options->ready_fd);
+	}
+	if (!s->options->port_file)
+		return;
+	/* Whoever waits for the file must not see half of it. */
+	char part[4096];
+	int part_len = snprintf(part, sizeof part, "%s.part", s->options->port_file);
+	bool fits = part_len > 0 && (size_t)part_len < sizeof part;
+	if (!fits || serve_write_secret(part, (struct str){text, (size_t)len}, &error) || rename(part, s->options->port_file) != 0)
+		log_warn("server.port_file", "path=%s", s->options->port_file);
+}
+
+static void announce(const struct serving *s)
+{
+	static const char *const trust[] = {"none", "self_signed", "hardware"};
+	uint16_t port = server_port(s->server);
+	bool v6 = strchr(s->config->host, ':') != NULL;
+	printf("Darkbloom coordinator %s is ready on %s://%s%s%s:%u (trust floor: %s, data: %s, started in %llu ms).\n",
+	       DARKBLOOM_VERSION, server_is_tls(s->server) ? "https" : "http", v6 ? "[" : "", s->config->host, v6 ? "]" : "",
+	       (unsigned)port, trust[s->config->min_trust], s->config->database,
+	       (unsigned long long)((clock_mono_us() - s->began_us) / 1000));
+	fflush(stdout);
+	tell_port(s, port);
+}
+
+static bool hand_over_key(const struct serving *s, const char *key)
+{
+	struct error error;
+	if (!s->options->key_file) {
+		printf("Your API key, shown this once: %s\n", key);
+		return true;
+	}
+	char line[ACCOUNTS_KEY_SIZE + 1];
+	int len = snprintf(line, sizeof line, "%s\n", key);
+	enum db_err err = serve_write_secret(s->options->key_file, (struct str){line, (size_t)len}, &error);
+	secret_wipe(line, sizeof line);
+	if (err)
+		fprintf(stderr, "darkbloom-coordinator: %s\n", error.text);
+	else
+		printf("Your API key is in %s.\n", s->options->key_file);
+	return err == DB_OK;
+}
+
+static void listen_now(struct serving *s)
+{
+	struct error error;
+	struct server_rooms rooms = {.config = s->config,
+	                             .loop = s->loop,
+	                             .store = s->store,
+	                             .ledger = s->ledger,
+	                             .accounts = s->accounts,
+	                             .fleet = s->fleet,
+	                             .gateway = s->gateway,
+	                             .metrics = s->metrics};
+	s->server = server_new(&rooms, &error);
+	if (s->server)
+		announce(s);
+	else
+		fail(s, CLI_NETWORK, &error);
+}
+
+static void on_first_start(const char *new_key, const struct error *error, void *user)
+{
+	struct serving *s = user;
+	if (error)
+		fail(s, CLI_FAILED, error);
+	else if (new_key && !hand_over_key(s, new_key)) {
+		s->status = CLI_FAILED;
+		net_loop_stop(s->loop);
+	} else
+		listen_now(s);
+}
+
+static void on_prices(const struct error *error, void *user)
+{
+	struct serving *s = user;
+	if (error)
+		fail(s, CLI_FAILED, error);
+	else
+		accounts_first_start(s->accounts, s->config->first_grant_uusd, on_first_start, s);
+}
+
+/* The rooms that need no answer from the store. */
+static bool open_rooms(struct serving *s, struct error *error)
+{
+	const struct coordinator_config *c = s->config;
+	struct store_options store = {.path = c->database, .group_commit_us = (uint32_t)c->group_commit_us};
+	if (serve_make_dir(c->dir, error) != DB_OK)
+		return false;
+	s->store = store_open(&store, s->loop, error);
+	if (!s->store)
+		return false;
+	struct fleet_options fleet = {
+	    .min_trust = (enum route_trust)c->min_trust,
+	    .backends = c->backends.at,
+	    .backend_count = c->backends.count,
+	    .min_version = str_of(c->min_provider_version),
+	    .challenge_interval_ms = (uint32_t)c->challenge_interval_s * 1000,
+	    .challenge_timeout_ms = (uint32_t)c->challenge_timeout_s * 1000,
+	    .heartbeat_timeout_ms = (uint32_t)c->heartbeat_timeout_s * 1000,
+	    .max_providers = (uint32_t)c->max_providers,
+	};
+	s->metrics = metrics_new();
+	s->ledger = ledger_new(s->store);
+	if (s->ledger)
+		ledger_set_defaults(s->ledger, (struct price){c->input_price, c->output_price}, (int)c->fee_percent);
+	s->accounts = s->ledger ? accounts_new(s->store, s->ledger) : NULL;
+	s->fleet = s->metrics && s->accounts ? fleet_new(s->loop, s->accounts, s->metrics, &fleet) : NULL;
+	struct gateway_options gateway = {
+	    .loop = s->loop,
+	    .fleet = s->fleet,
+	    .ledger = s->ledger,
+	    .metrics = s->metrics,
+	    .first_content_ms = (uint32_t)c->first_content_ms,
+	    .idle_ms = (uint32_t)c->idle_timeout_s * 1000,
+	    .queue_wait_ms = (uint32_t)c->queue_wait_s * 1000,
+	    .keepalive_ms = (uint32_t)c->keepalive_s * 1000,
+	    .relay_buffer_bytes = (uint32_t)c->relay_buffer_kib * 1024,
+	};
+	s->gateway = s->fleet ? gateway_new(&gateway) : NULL;
+	if (!s->gateway)
+		error_set(error, DB_E_NOMEM, "There is not enough memory to start.");
+	return s->gateway != NULL;
+}
+
+static void close_rooms(struct serving *s)
+{
+	net_timer_stop(&s->drain_timer);
+	server_free(s->server);
+	gateway_free(s->gateway);
+	if (s->fleet)
+		fleet_free(s->fleet);
+	if (s->store)
+		store_close(s->store);
+	if (s->accounts)
+		accounts_free(s->accounts);
+	if (s->ledger)
+		ledger_free(s->ledger);
+	if (s->metrics)
+		metrics_free(s->metrics);
+	if (s->loop)
+		net_loop_free(s->loop);
+}
+
+int serve(const struct serve_options *options)
+{
+	struct serving s = {.options = options, .config = options->config, .status = CLI_OK, .began_us = clock_mono_us()};
+	struct error error;
+	s.loop = net_loop_new(&error);
+	if (s.loop && open_rooms(&s, &error)) {
+		net_on_terminate(s.loop, on_terminate, &s);
+		ledger_prices_load(s.ledger, on_prices, &s);
+		net_loop_run(s.loop);
+	} else {
+		fprintf(stderr, "darkbloom-coordinator: %s\n", error.text);
+		s.status = CLI_FAILED;
+	}
+	close_rooms(&s);
+	return s.status;
+}
