@@ -50,6 +50,7 @@ struct fleet_provider_view {
 struct fleet_job_request {
 	struct route_request route;
 	struct str request_id; /* client request, for logs */
+	struct str job_id;     /* UUID for the wire, never used before; empty = a fresh one */
 	struct str body;       /* plain JSON to seal: chat_request_forward's output for the chosen provider */
 	bool stream;
 };

@@ -17,7 +17,8 @@ static struct fleet_job *job_new(const struct fleet_job_request *request, const 
 		return NULL;
 	memcpy(job->model, request->route.model.at, request->route.model.len);
 	(void)str_copy(request->request_id, job->request_id, sizeof job->request_id);
-	id_uuid4(job->id);
+	if (request->job_id.len == 0 || !str_copy(request->job_id, job->id, sizeof job->id))
+		id_uuid4(job->id);
 	job->callbacks = *callbacks;
 	job->user = user;
 	return job;

@@ -45,6 +45,7 @@ struct attempt {
 	struct buf held;            /* rewritten preambles, not sent yet */
 	uint32_t held_count;
 	bool accepted, extended;
+	bool ended; /* the job told its end: it can be looked at, but not used, until its callback returns */
 	uint64_t started_us, last_chunk_us;
 	struct net_timer deadline;
 };

@@ -90,6 +90,7 @@ void call_let_go(struct call *call)
 {
 	if (call->exchange) {
 		call->exchange->on_gone = NULL;
+		call->exchange->owner = NULL;
 		call->gateway->inflight--;
 	}
 	call->exchange = NULL;
@@ -153,7 +154,8 @@ static void on_gone(struct exchange *exchange)
 		buf_free(&call->pending);
 		net_timer_stop(&winner->deadline);
 		metric_add(call->gateway->parked, 1);
-		fleet_job_park(winner->job);
+		if (!winner->ended)
+			fleet_job_park(winner->job);
 	} else {
 		money_release(call, "client_gone");
 		call_over(call);

@@ -47,14 +47,14 @@ static struct attempt *attempt_new(struct call *call)
 
 void dispatch_drop(struct attempt *attempt)
 {
-	if (attempt->job)
+	if (attempt->job && !attempt->ended)
 		fleet_job_cancel(attempt->job);
 	attempt_free(attempt);
 }
 
 static void exclude(struct call *call, struct route_node *node)
 {
-	if (call->excluded_count < CALL_MAX_ATTEMPTS)
+	if (node && call->excluded_count < CALL_MAX_ATTEMPTS)
 		call->excluded[call->excluded_count++] = node;
 }
 
@@ -86,6 +86,7 @@ static void on_complete(struct fleet_job *job, const struct fleet_job_end *end, 
 	struct attempt *attempt = user;
 	struct call *call = attempt->call;
 	call_enter(call);
+	attempt->ended = true;
 	relay_complete(attempt, end);
 	call_leave(call);
 }
@@ -95,7 +96,7 @@ static void on_error(struct fleet_job *job, const struct fleet_job_end *end, voi
 	struct attempt *attempt = user;
 	struct call *call = attempt->call;
 	call_enter(call);
-	attempt->job = NULL;
+	attempt->ended = true;
 	failed(attempt, fleet_job_node(job), end);
 	call_leave(call);
 }
@@ -367,7 +368,7 @@ static void note_failure(struct call *call, const struct fleet_job_end *end)
 	call->capacity_failures += end->capacity && !end->deterministic;
 }
 
-/* The attempt has no job any more. */
+/* The attempt's job has ended. */
 static void failed(struct attempt *attempt, struct route_node *node, const struct fleet_job_end *end)
 {
 	struct call *call = attempt->call;
@@ -400,6 +401,7 @@ void dispatch_give_up(struct attempt *attempt, int status, const char *text)
 	struct route_node *node = fleet_job_node(attempt->job);
 	fleet_job_cancel(attempt->job);
 	attempt->job = NULL;
+	attempt->ended = true;
 	failed(attempt, node, &end);
 }
 

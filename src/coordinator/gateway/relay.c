@@ -15,7 +15,7 @@ static size_t pending_bytes(const struct call *call)
 
 static void consumed(struct call *call)
 {
-	if (call->winner && call->winner->job && call->unconsumed > 0)
+	if (call->winner && !call->winner->ended && call->unconsumed > 0)
 		fleet_job_consumed(call->winner->job, call->unconsumed);
 	call->unconsumed = 0;
 }
@@ -44,6 +44,8 @@ static void on_room(struct http_request *http, void *user)
 	(void)http;
 	struct exchange *exchange = user;
 	struct call *call = exchange->owner;
+	if (!call) /* the answer is complete, only HTTP still has to deliver it */
+		return;
 	call_enter(call);
 	flush(call);
 	call_leave(call);
@@ -310,17 +312,10 @@ void relay_complete(struct attempt *attempt, const struct fleet_job_end *end)
 {
 	struct call *call = attempt->call;
 	struct chat_usage billed;
-	if (!call->exchange) {
-		money_settle(call, attempt, end, "partial_success", &billed);
-		attempt->job = NULL;
-		call_over(call);
-		return;
-	}
-	if (!call->winner)
+	if (call->exchange && !call->winner)
 		commit(attempt);
-	if (!call->exchange) { /* the consumer left over the first bytes */
+	if (!call->exchange) { /* the consumer has left */
 		money_settle(call, attempt, end, "partial_success", &billed);
-		attempt->job = NULL;
 		call_over(call);
 		return;
 	}
@@ -334,6 +329,5 @@ void relay_complete(struct attempt *attempt, const struct fleet_job_end *end)
 		finish_stream(call, attempt, &last);
 	else
 		finish_whole(call, attempt, &last);
-	attempt->job = NULL;
 	call_over(call);
 }
