@@ -66,9 +66,10 @@ static enum db_err make_room(struct buf *buf, size_t more)
 {
 	if (buf->failed)
 		return DB_E_LIMIT;
+	if (more <= buf->cap - buf->len)
+		return DB_OK;
 	enum db_err err = buf_reserve(buf, more);
-	if (err)
-		buf->failed = true;
+	buf->failed = err != DB_OK;
 	return err;
 }
 
@@ -94,7 +95,10 @@ enum db_err buf_append_c(struct buf *buf, const char *text)
 
 enum db_err buf_append_byte(struct buf *buf, char byte)
 {
-	return buf_append(buf, &byte, 1);
+	enum db_err err = make_room(buf, 1);
+	if (!err)
+		buf->at[buf->len++] = byte;
+	return err;
 }
 
 enum db_err buf_printf(struct buf *buf, const char *format, ...)

@@ -72,15 +72,23 @@ static uint64_t zero_bytes(uint64_t word)
 	return (word - EVERY_BYTE(0x01)) & ~word & EVERY_BYTE(0x80);
 }
 
-/* Are all eight bytes printable ASCII other than '"', '\' and '/'? */
-static bool eight_plain(const char *at)
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the first byte of a word is its lowest");
+
+/* Marks the bytes of a word that are not plain: control characters, quotes, backslashes, non-ASCII and, when asked, slashes.
+ * The lowest mark is exact. */
+static uint64_t special_bytes(const char *at, bool escape_slash)
 {
 	uint64_t word;
 	memcpy(&word, at, sizeof word);
 	uint64_t below_space = (word - EVERY_BYTE(0x20)) & ~word;
 	uint64_t special = (word | below_space) & EVERY_BYTE(0x80);
-	special |= zero_bytes(word ^ EVERY_BYTE('"')) | zero_bytes(word ^ EVERY_BYTE('\\')) | zero_bytes(word ^ EVERY_BYTE('/'));
-	return special == 0;
+	special |= zero_bytes(word ^ EVERY_BYTE('"')) | zero_bytes(word ^ EVERY_BYTE('\\'));
+	return escape_slash ? special | zero_bytes(word ^ EVERY_BYTE('/')) : special;
+}
+
+static bool is_plain_ascii(unsigned char c, bool escape_slash)
+{
+	return c >= 0x20 && c < 0x80 && c != '"' && c != '\\' && (c != '/' || !escape_slash);
 }
 
 /* Bytes from `from` on that can be written as they are. */
@@ -88,14 +96,14 @@ static size_t plain_run(struct str text, size_t from, bool escape_slash)
 {
 	size_t at = from;
 	while (at < text.len) {
-		if (text.len - at >= 8 && eight_plain(text.at + at)) {
-			at += 8;
-			continue;
+		if (text.len - at >= 8) {
+			uint64_t special = special_bytes(text.at + at, escape_slash);
+			at += special ? (size_t)__builtin_ctzll(special) / 8 : 8;
+			if (!special)
+				continue;
 		}
 		unsigned char c = (unsigned char)text.at[at];
-		if (c < 0x20 || c == '"' || c == '\\' || (c == '/' && escape_slash))
-			break;
-		size_t len = c < 0x80 ? 1 : utf8_next(str_sub(text, at, 4));
+		size_t len = is_plain_ascii(c, escape_slash) ? 1 : c >= 0x80 ? utf8_next(str_sub(text, at, 4)) : 0;
 		if (len == 0)
 			break;
 		at += len;
