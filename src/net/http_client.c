@@ -323,9 +323,9 @@ static enum db_err add_headers(struct http_fetch *fetch, const struct http_fetch
 static void set_method(struct http_fetch *fetch, const struct http_fetch_options *options)
 {
 	CURL *easy = fetch->easy;
-	bool get = !strcmp(options->method, "GET"), head = !strcmp(options->method, "HEAD");
-	bool has_body = options->body.len || !strcmp(options->method, "POST") || !strcmp(options->method, "PUT") ||
-	                !strcmp(options->method, "PATCH");
+	struct str method = options->method ? str_of(options->method) : STR("GET");
+	bool get = str_is(method, "GET"), head = str_is(method, "HEAD");
+	bool has_body = options->body.len || str_is(method, "POST") || str_is(method, "PUT") || str_is(method, "PATCH");
 	if (has_body) {
 		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)fetch->request_body.len);
 		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, fetch->request_body.at ? fetch->request_body.at : "");
@@ -333,7 +333,7 @@ static void set_method(struct http_fetch *fetch, const struct http_fetch_options
 	if (head)
 		curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
 	else if (!get || has_body)
-		curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, options->method);
+		curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, method.at);
 	fetch->follows = (get || head) && !has_body;
 }
 

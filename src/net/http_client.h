@@ -16,7 +16,7 @@ struct http_client *http_client_new(struct net_loop *loop, struct error *error);
 void http_client_free(struct http_client *client);
 
 struct http_fetch_options {
-	const char *method; /* "GET", "POST", ... */
+	const char *method; /* "GET", "POST", ...; NULL = GET */
 	const char *url;
 	const struct http_header *headers;
 	size_t header_count;

@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "net/http_header.h"
+
 void http_fields_init(struct http_fields *fields, size_t max_bytes)
 {
 	*fields = (struct http_fields){0};
@@ -20,27 +22,6 @@ void http_fields_free(struct http_fields *fields)
 	buf_free(&fields->text);
 	free(fields->at);
 	http_fields_init(fields, max);
-}
-
-static bool is_token(struct str name)
-{
-	static const char marks[] = "!#$%&'*+-.^_`|~";
-	for (size_t i = 0; i < name.len; i++) {
-		char c = name.at[i];
-		bool alnum = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-		if (!alnum && (c == '\0' || !strchr(marks, c)))
-			return false;
-	}
-	return name.len > 0;
-}
-
-static bool is_value(struct str value)
-{
-	for (size_t i = 0; i < value.len; i++) {
-		if (value.at[i] == '\r' || value.at[i] == '\n' || value.at[i] == '\0')
-			return false;
-	}
-	return true;
 }
 
 enum db_err http_fields_begin(struct http_fields *fields)
@@ -103,7 +84,7 @@ enum db_err http_fields_end(struct http_fields *fields)
 
 enum db_err http_fields_add(struct http_fields *fields, struct str name, struct str value)
 {
-	if (!is_token(name) || !is_value(value))
+	if (!http_header_is_safe(&(struct http_header){name, value}))
 		return DB_E_INVALID;
 	/* Either the whole field goes in or nothing of it. */
 	enum db_err err = buf_reserve(&fields->text, name.len + value.len + 4);

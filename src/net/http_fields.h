@@ -21,7 +21,7 @@ void http_fields_init(struct http_fields *fields, size_t max_bytes);
 void http_fields_clear(struct http_fields *fields); /* wipes, keeps the memory */
 void http_fields_free(struct http_fields *fields);
 
-/* Copies. DB_E_INVALID: the name is no token or the value holds CR, LF or NUL. DB_E_LIMIT: too many bytes or fields. */
+/* Copies. DB_E_INVALID: see http_header_is_safe. DB_E_LIMIT: too many bytes or fields. */
 enum db_err http_fields_add(struct http_fields *fields, struct str name, struct str value);
 
 /* The same in pieces, as a parser finds them: begin, name..., value_begin, value..., end. The name is put in lower case. */

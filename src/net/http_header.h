@@ -1,4 +1,4 @@
-/* Checks of single header fields that the HTTP client and the WebSocket handshakes share. Internal to net/. Thread: any. */
+/* Checks of single header fields that servers, clients and the WebSocket handshakes share. Internal to net/. Thread: any. */
 #ifndef NET_HTTP_HEADER_H
 #define NET_HTTP_HEADER_H
 

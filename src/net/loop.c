@@ -9,6 +9,8 @@
 #include "net/loop_internal.h"
 #include "net/timer_wheel.h"
 
+#define TURN_ROUNDS 8
+
 struct posted {
 	void (*fn)(void *arg);
 	void *arg;
@@ -172,13 +174,19 @@ void net_turn_cancel(struct net_loop *loop, struct net_turn *turn)
 	list_remove(&loop->turns, &turn->link);
 }
 
+/* Hooks may set hooks: a few rounds of that belong to the turn. One that goes on and on must not keep the sockets waiting, so
+ * what is left after that is done when they have been looked at. */
 static void end_turn(struct net_loop *loop)
 {
-	struct list_link *link;
-	while ((link = list_pop_front(&loop->turns))) {
-		struct net_turn *turn = LIST_OF(link, struct net_turn, link);
-		turn->fn(turn);
+	for (int round = 0; round < TURN_ROUNDS && loop->turns.count; round++) {
+		for (size_t left = loop->turns.count; left > 0 && loop->turns.count; left--) {
+			struct list_link *link = list_pop_front(&loop->turns);
+			struct net_turn *turn = LIST_OF(link, struct net_turn, link);
+			turn->fn(turn);
+		}
 	}
+	if (loop->turns.count)
+		uv_async_send(&loop->wake);
 }
 
 /* Runs right before libuv waits for I/O. */

@@ -17,7 +17,8 @@ char *net_loop_read_buffer(struct net_loop *loop);
 struct net_pool *net_loop_pool(struct net_loop *loop);
 
 /* Calls fn once at the end of this loop turn (before the loop waits again), after the timers of the turn; hooks that are set by
- * hooks run in the same turn. Setting one twice is harmless; take it back with net_turn_cancel before freeing its owner. */
+ * hooks run in the same turn, to a depth of 8. Setting one twice is harmless; take it back with net_turn_cancel before freeing
+ * its owner. */
 struct net_turn {
 	struct list_link link;
 	void (*fn)(struct net_turn *turn);

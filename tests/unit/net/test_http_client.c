@@ -13,6 +13,7 @@
 
 #include "core/buf.h"
 #include "net/http_client.h"
+#include "tls_fixture.h"
 
 /* --- the server: one request a connection, the path chooses the answer --- */
 
@@ -558,6 +559,75 @@ static void test_freeing_the_client_ends_its_calls_silently(void **state)
 	fixture->client = http_client_new(fixture->loop, NULL);
 }
 
+/* --- against our own server --- */
+
+static void answer_path(struct http_request *request, void *context)
+{
+	(void)context;
+	http_respond(request, 200, "text/plain", http_path(request));
+}
+
+static struct http_server *own_server(struct call *call, struct fixture *fixture, struct tls_context *tls)
+{
+	struct error error = {0};
+	struct http_server_options options = {.host = "127.0.0.1", .tls = tls, .on_request = answer_path};
+	struct http_server *server = http_server_new(fixture->loop, &options, &error);
+	assert_non_null(server);
+	prepare(call, fixture, NULL, "/");
+	snprintf(fixture->url, sizeof fixture->url, "%s://localhost:%u/own", tls ? "https" : "http", http_server_port(server));
+	return server;
+}
+
+static void call_once(struct call *call)
+{
+	call->done = call->headers_status = 0;
+	buf_clear(&call->body);
+	begin(call);
+	net_loop_run(call->fixture->loop);
+	assert_int_equal(call->done, 1);
+}
+
+static void test_calls_one_after_another_share_a_connection(void **state)
+{
+	struct call call;
+	struct http_server *server = own_server(&call, *state, NULL);
+	for (int i = 0; i < 50; i++) {
+		call_once(&call);
+		assert_int_equal(call.status, 200);
+		assert_true(str_is(buf_str(&call.body), "/own"));
+		assert_int_equal(http_server_connections(server), 1);
+	}
+	http_server_free(server);
+	run_on(call.fixture->loop);
+	buf_free(&call.body);
+}
+
+static void test_tls_is_verified(void **state)
+{
+	struct tls_fixture certificate;
+	assert_true(tls_fixture_make(&certificate));
+	struct tls_context *tls = tls_server_new(certificate.cert, certificate.key, NULL);
+	struct call call;
+	struct http_server *server = own_server(&call, *state, tls);
+	call_once(&call);
+	assert_int_equal(call.code, DB_E_DENIED); /* signed by nobody the system trusts */
+
+	call.options.ca_path = certificate.cert;
+	call_once(&call);
+	assert_int_equal(call.status, 200);
+	assert_true(str_is(buf_str(&call.body), "/own"));
+
+	/* The name must match too: the certificate is for localhost and 127.0.0.1. */
+	snprintf(call.fixture->url, sizeof call.fixture->url, "https://127.0.0.2:%u/own", http_server_port(server));
+	call_once(&call);
+	assert_int_not_equal(call.code, DB_OK);
+	http_server_free(server);
+	run_on(call.fixture->loop);
+	tls_free(tls);
+	tls_fixture_remove(&certificate);
+	buf_free(&call.body);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -579,6 +649,8 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_a_callback_may_begin_and_cancel_other_calls, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_bad_addresses_and_headers_are_refused_at_once, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_freeing_the_client_ends_its_calls_silently, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(test_calls_one_after_another_share_a_connection, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(test_tls_is_verified, set_up, tear_down),
 	};
 	return cmocka_run_group_tests_name("http_client", tests, NULL, NULL);
 }

@@ -368,6 +368,32 @@ static void test_the_end_of_a_turn_comes_once_after_all_of_its_callbacks(void **
 	net_loop_free(test.loop);
 }
 
+struct endless_turn {
+	struct net_turn turn;
+	struct net_loop *loop;
+	int runs;
+};
+
+static void on_endless_turn(struct net_turn *turn)
+{
+	struct endless_turn *test = LIST_OF(turn, struct endless_turn, turn);
+	if (++test->runs < 1000000) /* without end as far as the loop knows */
+		net_at_turn_end(test->loop, turn);
+}
+
+static void test_a_hook_that_sets_itself_again_does_not_hold_up_the_loop(void **state)
+{
+	(void)state;
+	struct endless_turn test = {.turn.fn = on_endless_turn, .loop = new_loop()};
+	struct chain chain = {test.loop, 10}; /* ten turns of the loop */
+	net_at_turn_end(test.loop, &test.turn);
+	net_post(test.loop, post_again, &chain);
+	net_loop_run(test.loop);
+	assert_in_range(test.runs, 10, 999);
+	net_turn_cancel(test.loop, &test.turn);
+	net_loop_free(test.loop);
+}
+
 static void cancel_turn(void *arg)
 {
 	struct turn_test *test = arg;
@@ -455,6 +481,7 @@ int main(void)
 	    cmocka_unit_test(test_time_does_not_move_within_a_turn_nor_backwards),
 	    cmocka_unit_test(test_watches_are_called_again_and_again_and_may_free_each_other),
 	    cmocka_unit_test(test_the_end_of_a_turn_comes_once_after_all_of_its_callbacks),
+	    cmocka_unit_test(test_a_hook_that_sets_itself_again_does_not_hold_up_the_loop),
 	    cmocka_unit_test(test_a_cancelled_turn_hook_does_not_run),
 	    cmocka_unit_test(test_the_stopping_turn_still_ends),
 	    cmocka_unit_test(test_termination_signals_arrive_on_the_loop_again_and_again),
