@@ -101,7 +101,8 @@ struct fleet *fleet_new(struct net_loop *loop, struct accounts *accounts, struct
 		return NULL;
 	}
 	make_metrics(fleet, metrics);
-	net_timer_start(loop, &fleet->sweep, FLEET_SWEEP_MS, FLEET_SWEEP_MS, on_sweep);
+	uint32_t sweep_ms = fleet->options.heartbeat_timeout_ms / FLEET_SWEEPS + 1;
+	net_timer_start(loop, &fleet->sweep, sweep_ms, sweep_ms, on_sweep);
 	return fleet;
 }
 

@@ -13,7 +13,7 @@
 #include "wire/message.h"
 #include "wire/payload.h"
 
-#define FLEET_SWEEP_MS          30000
+#define FLEET_SWEEPS            3  /* sweeps for dead providers in one heartbeat time-out (protocol-and-trust 1.3) */
 #define FLEET_WAIT_MAX          10 /* waiters for one build (routing 11.1) */
 #define FLEET_CREDIT_FIRST      64 /* chunks that a provider may send before the consumer took any */
 #define FLEET_CREDIT_BATCH      32

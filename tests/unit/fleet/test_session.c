@@ -1,0 +1,527 @@
+/* Registration, attestation, challenges, heartbeats and the end of a provider's session. */
+#include "fleet_fixture.h"
+
+static struct scene scene_of(struct fleet_options options)
+{
+	struct scene s = {.options = options};
+	return s;
+}
+
+static const struct fleet_options usual = {.min_trust = ROUTE_TRUST_SELF_SIGNED};
+
+static void take_view(const struct fleet_provider_view *view, void *user)
+{
+	*(struct fleet_provider_view *)user = *view;
+}
+
+static void a_sound_provider_becomes_routable(void **state)
+{
+	(void)state;
+	struct scene s = scene_of(usual);
+	struct peer p;
+	scene_begin(&s, NULL);
+	peer_join(&p, &s, (struct peer_options){.serial = "TESTSERIAL01"});
+	assert_int_equal(fleet_count(s.fleet), 1);
+	assert_string_equal(p.order, "tda"); /* trust_status, desired_models, attestation_challenge */
+	assert_int_equal(p.trust, WIRE_TRUST_SELF_SIGNED);
+	assert_string_equal(p.status, "online");
+	assert_int_equal(p.challenges, 1);
+	struct fleet_provider_view view;
+	fleet_each(s.fleet, take_view, &view);
+	assert_int_equal(view.trust, ROUTE_TRUST_SELF_SIGNED);
+	assert_true(view.attested && view.encrypted && view.secure_enclave && view.sip && view.secure_boot &&
+	            view.authenticated_root);
+	assert_false(view.mda_verified);
+	assert_true(str_is(view.serial, "TESTSERIAL01"));
+	assert_true(str_is(view.machine_model, "Mac16,6"));
+	assert_true(str_is(view.chip_name, "Apple M4 Max"));
+	assert_true(str_is(view.se_public_key, p.signer_b64));
+	assert_true(str_is(view.encryption_public_key, p.key_b64));
+	assert_true(str_is(view.platform, "macos"));
+	assert_true(str_is(view.key_protection, "secure_enclave"));
+	assert_int_equal(view.gpu_cores, 40);
+	assert_int_equal(view.model_count, 1);
+	peer_end(&p);
+	scene_end(&s);
+}
+
+static void a_software_key_on_linux_is_self_signed_and_says_so(void **state)
+{
+	(void)state;
+	struct scene s = scene_of(usual);
+	struct peer p;
+	scene_begin(&s, NULL);
+	peer_join(&p, &s, (struct peer_options){.backend = "llama.cpp", .version = "0.1.0", .software_key = true});
+	struct fleet_provider_view view;
+	fleet_each(s.fleet, take_view, &view);
+	assert_true(str_is(view.platform, "linux"));
+	assert_true(str_is(view.key_protection, "software"));
+	assert_false(view.secure_enclave);
+	assert_int_equal(view.trust, ROUTE_TRUST_SELF_SIGNED);
+	assert_int_equal(p.desired, 0); /* below 0.5.17 */
+	peer_end(&p);
+	scene_end(&s);
+}
+
+static void both_generations_and_ours_are_accepted_by_default(void **state)
+{
+	(void)state;
+	static const char *const backends[] = {"mlx-swift", "inprocess-mlx", "llama.cpp"};
+	for (size_t i = 0; i < 3; i++) {
+		struct scene s = scene_of(usual);
+		struct peer p;
+		scene_begin(&s, NULL);
+		peer_join(&p, &s, (struct peer_options){.backend = backends[i]});
+		peer_end(&p);
+		scene_end(&s);
+	}
+}
+
+static bool answered_once(void *arg)
+{
+	struct scene *s = arg;
+	return metric_count(metrics_counter(s->metrics, "darkbloom_challenges_total", "result=\"passed\"", "")) > 0;
+}
+
+static void missing_legs_keep_a_provider_unroutable(void **state)
+{
+	(void)state;
+	static const struct peer_options cases[] = {
+	    {.backend = "vllm"},       {.no_privacy = true},      {.no_encrypted_chunks = true}, {.missing_capability = 1},
+	    {.missing_capability = 2}, {.missing_capability = 3}, {.missing_capability = 4},     {.missing_capability = 5},
+	    {.unattested = true},      {.altered = true},         {.version = "0.3.0"},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct scene s = scene_of((struct fleet_options){.min_trust = ROUTE_TRUST_SELF_SIGNED, .min_version = STR("0.4.0")});
+		struct peer p;
+		struct consumer c = {0};
+		scene_begin(&s, NULL);
+		peer_connect(&p, &s);
+		peer_register(&p, cases[i]);
+		if (!cases[i].version)
+			assert_true(run_until(&s, answered_once, &s));
+		run_for_ms(&s, 20);
+		assert_false(p.closed);
+		assert_int_equal(fleet_count(s.fleet), 1);
+		if (routable(&s))
+			fail_msg("case %zu is routable", i);
+		assert_int_equal(consumer_start(&c, &s), DB_E_NOT_FOUND);
+		peer_end(&p);
+		scene_end(&s);
+	}
+}
+
+static void a_key_of_the_wrong_size_gets_no_traffic(void **state)
+{
+	(void)state;
+	struct scene s = scene_of(usual);
+	struct peer p;
+	scene_begin(&s, NULL);
+	peer_connect(&p, &s);
+	peer_register(&p, (struct peer_options){.short_key = true});
+	run_for_ms(&s, 50);
+	assert_false(p.closed);
+	assert_int_equal(routable(&s), 0);
+	peer_end(&p);
+	scene_end(&s);
+}
+
+static void without_attestation_a_floor_of_none_is_needed(void **state)
+{
+	(void)state;
+	struct scene s = scene_of((struct fleet_options){.min_trust = ROUTE_TRUST_NONE});
+	struct peer p;
+	scene_begin(&s, NULL);
+	peer_join(&p, &s, (struct peer_options){.unattested = true});
+	assert_string_equal(p.order, "da"); /* nothing to say about trust */
+	struct route_model_view view;
+	assert_int_equal(fleet_models(s.fleet, &view, 1), 1);
+	assert_int_equal(view.attested, 0);
+	peer_end(&p);
+	scene_end(&s);
+}
+
+static void garbage_is_dropped_and_the_connection_stays(void **state)
+{
+	(void)state;
+	static const char *const texts[] = {
+	    "",
+	    "null",
+	    "{",
+	    "\xff\xfe",
+	    "{\"type\":\"nonsense\"}",
+	    "{\"type\":\"heartbeat\",\"status\":17}",
+	    "{\"type\":\"register\",\"hardware\":{\"memory_gb\":63.5}}",
+	    "{\"type\":\"inference_request\",\"request_id\":\"x\",\"encrypted_body\":{}}",
+	    "{\"type\":\"attestation_response\",\"nonce\":\"A\",\"signature\":\"\",\"public_key\":\"\"}",
+	    "{\"type\":\"inference_complete\",\"request_id\":\"nobody\",\"usage\":{}}",
+	    "{\"type\":\"inference_error\",\"request_id\":\"\",\"error\":\"\",\"status_code\":0}",
+	    "{\"type\":\"load_model_status\",\"model_id\":\"x\",\"status\":\"failed\"}",
+	    "{\"type\":\"models_update\",\"models\":[{\"id\":\"\",\"size_bytes\":-1}]}",
+	};
+	struct scene s = scene_of(usual);
+	struct peer p;
+	scene_begin(&s, NULL);
+	peer_connect(&p, &s);
+	peer_beat(&p, 0, 4); /* before it registered */
+	peer_register(&p, (struct peer_options){0});
+	assert_true(run_until(&s, one_routable, &s));
+	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+		if (strcmp(texts[i], "\xff\xfe") != 0)
+			peer_send_text(&p, texts[i]);
+	assert_int_equal(ws_send(p.ws, WS_BINARY, STR("\xff\xfe\x00")), DB_OK);
+	run_for_ms(&s, 20);
+	assert_false(p.closed);
+	assert_int_equal(routable(&s), 1);
+	peer_end(&p);
+	scene_end(&s);
+}
+
+static bool nobody_is_registered(void *arg)
+{
+	return fleet_count(((struct scene *)arg)->fleet) == 0;
+}
+
+static void an_oversize_message_closes_the_connection(void **state)
+{
+	(void)state;
+	struct scene s = scene_of(usual);
+	struct peer p;
+	size_t len = WIRE_MAX_TO_COORDINATOR + 1;
+	char *text = calloc(1, len);
+	scene_begin(&s, NULL);
+	peer_join(&p, &s, (struct peer_options){0});
+	memset(text, ' ', len);
+	assert_int_equal(ws_send(p.ws, WS_TEXT, (struct str){text, len}), DB_OK);
+	assert_true(run_until(&s, is_closed, &p));
+	assert_int_equal(p.close_code, 1009);
+	assert_true(run_until(&s, nobody_is_registered, &s));
+	free(text);
+	peer_end(&p);
+	scene_end(&s);
+}
+
+static bool is_untrusted(void *arg)
+{
+	return strcmp(((struct peer *)arg)->status, "untrusted") == 0;
+}
+
+static bool is_online(void *arg)
+{
+	return strcmp(((struct peer *)arg)->status, "online") == 0;
+}
+
+static const struct fleet_options hurried = {
+    .min_trust = ROUTE_TRUST_SELF_SIGNED, .challenge_interval_ms = 5, .challenge_timeout_ms = 30};
+
+static void silence_untrusts_then_a_pass_restores(void **state)
+{
+	(void)state;
+	struct scene s = scene_of(hurried);
+	struct peer p;
+	scene_begin(&s, NULL);
+	peer_join(&p, &s, (struct peer_options){0});
+	p.answer = ANSWER_SILENCE;
+	assert_true(run_until(&s, is_untrusted, &p));
+	assert_int_equal(routable(&s), 0);
+	peer_beat(&p, 0, 4); /* never lifts it */
+	p.answer = ANSWER_WELL;
+	assert_true(run_until(&s, is_online, &p));
+	assert_int_equal(routable(&s), 1);
+	assert_false(p.closed);
+	peer_end(&p);
+	scene_end(&s);
+}
+
+static void lasting_silence_forces_a_fresh_registration(void **state)
+{
+	(void)state;
+	struct scene s = scene_of(hurried);
+	struct peer p;
+	scene_begin(&s, NULL);
+	peer_join(&p, &s, (struct peer_options){0});
+	p.answer = ANSWER_SILENCE;
+	int answered = p.challenges;
+	assert_true(run_until(&s, is_closed, &p));
+	assert_int_equal(p.close_code, 1008);
+	assert_int_equal(p.challenges - answered >= 6, 1);
+	peer_end(&p);
+	scene_end(&s);
+}
+
+static bool is_hard(void *arg)
+{
+	struct scene *s = ((struct peer *)arg)->scene;
+	return routable(s) == 0;
+}
+
+static void forged_replies_untrust_for_good(void **state)
+{
+	(void)state;
+	struct scene s = scene_of(hurried);
+	struct peer p;
+	scene_begin(&s, NULL);
+	peer_join(&p, &s, (struct peer_options){0});
+	p.answer = ANSWER_FORGED;
+	assert_true(run_until(&s, is_hard, &p)); /* eligibility goes with the first */
+	assert_true(run_until(&s, is_untrusted, &p));
+	p.answer = ANSWER_WELL;
+	int challenges = p.challenges;
+	run_for_ms(&s, 60);
+	assert_int_equal(p.challenges, challenges); /* the loop has ended */
+	assert_int_equal(routable(&s), 0);
+	assert_false(p.closed);
+	peer_end(&p);
+	scene_end(&s);
+}
+
+static void posture_off_untrusts_at_once_and_silently(void **state)
+{
+	(void)state;
+	struct scene s = scene_of(hurried);
+	struct peer p;
+	scene_begin(&s, NULL);
+	peer_join(&p, &s, (struct peer_options){0});
+	p.answer = ANSWER_SIP_OFF;
+	assert_true(run_until(&s, is_hard, &p));
+	run_for_ms(&s, 60);
+	assert_int_equal(p.statuses, 1);
+	struct fleet_provider_view view;
+	fleet_each(s.fleet, take_view, &view);
+	assert_string_equal(view.status, "untrusted");
+	peer_end(&p);
+	scene_end(&s);
+}
+
+static void the_newer_of_two_with_one_serial_stays_once_it_proved_itself(void **state)
+{
+	(void)state;
+	struct scene s = scene_of(usual);
+	struct peer old, new, thief;
+	scene_begin(&s, NULL);
+	peer_join(&old, &s, (struct peer_options){.serial = "SERIAL0001"});
+	peer_connect(&thief, &s); /* replays a blob but cannot answer */
+	thief.answer = ANSWER_SILENCE;
+	peer_register(&thief, (struct peer_options){.serial = "SERIAL0001"});
+	run_for_ms(&s, 50);
+	assert_false(old.closed);
+	peer_connect(&new, &s);
+	peer_register(&new, (struct peer_options){.serial = "SERIAL0001"});
+	assert_true(run_until(&s, is_closed, &old));
+	run_for_ms(&s, 10);
+	assert_false(new.closed);
+	assert_int_equal(routable(&s), 1);
+	peer_end(&old);
+	peer_end(&new);
+	peer_end(&thief);
+	scene_end(&s);
+}
+
+static void a_second_register_replaces_the_first(void **state)
+{
+	(void)state;
+	struct scene s = scene_of(usual);
+	struct peer p;
+	struct consumer c = {0};
+	scene_begin(&s, NULL);
+	peer_join(&p, &s, (struct peer_options){.serial = "SERIAL0001"});
+	consumer_reach(&c, &p);
+	peer_register(&p, (struct peer_options){.serial = "SERIAL0002", .model = "acme/other"});
+	assert_true(run_until(&s, has_ended, &c));
+	assert_int_equal(c.end.status, 502);
+	assert_true(run_until(&s, one_routable, &s));
+	struct fleet_provider_view view;
+	fleet_each(s.fleet, take_view, &view);
+	assert_true(str_is(view.serial, "SERIAL0002"));
+	assert_int_equal(fleet_count(s.fleet), 1);
+	assert_int_equal(consumer_start(&c, &s), DB_E_NOT_FOUND);
+	peer_end(&p);
+	scene_end(&s);
+}
+
+static void a_silent_provider_is_dropped(void **state)
+{
+	(void)state;
+	struct scene s = scene_of((struct fleet_options){.min_trust = ROUTE_TRUST_SELF_SIGNED, .heartbeat_timeout_ms = 60});
+	struct peer quiet, lively, stranger;
+	scene_begin(&s, NULL);
+	peer_join(&quiet, &s, (struct peer_options){0});
+	peer_join(&lively, &s, (struct peer_options){0});
+	peer_connect(&stranger, &s); /* never registers */
+	for (int i = 0; i < 40; i++) {
+		peer_beat(&lively, 0, 4);
+		run_for_ms(&s, 5);
+	}
+	assert_true(quiet.closed);
+	assert_true(stranger.closed);
+	assert_false(lively.closed);
+	assert_int_equal(fleet_count(s.fleet), 1);
+	peer_end(&quiet);
+	peer_end(&lively);
+	peer_end(&stranger);
+	scene_end(&s);
+}
+
+static bool is_warm(void *arg)
+{
+	struct route_model_view view;
+	return fleet_models(((struct scene *)arg)->fleet, &view, 1) && view.warm == 1;
+}
+
+static void an_older_generation_is_warm_by_its_own_word(void **state)
+{
+	(void)state;
+	struct scene s = scene_of(usual);
+	struct peer p;
+	struct consumer c = {0};
+	scene_begin(&s, NULL);
+	peer_join(&p, &s, (struct peer_options){.backend = "inprocess-mlx", .version = "0.4.7"});
+	assert_int_equal(p.desired, 0);
+	peer_send_text(&p,
+	               "{\"type\":\"heartbeat\",\"status\":\"idle\",\"active_model\":\"" MODEL
+	               "\",\"stats\":{\"requests_served\":0,\"tokens_generated\":0},\"system_metrics\":{\"memory_pressure\":0.1,"
+	               "\"cpu_usage\":0.1,\"thermal_state\":\"nominal\"}}");
+	assert_true(run_until(&s, is_warm, &s));
+	assert_int_equal(consumer_start(&c, &s), DB_OK);
+	assert_false(c.decision.cold);
+	fleet_job_cancel(c.job);
+	peer_end(&p);
+	scene_end(&s);
+}
+
+static bool is_out_of_routing(void *arg)
+{
+	return routable(arg) == 0;
+}
+
+static void a_draining_provider_gets_nothing_new(void **state)
+{
+	(void)state;
+	struct scene s = scene_of(usual);
+	struct peer p;
+	scene_begin(&s, NULL);
+	peer_join(&p, &s, (struct peer_options){0});
+	struct wire_message message = {
+	    .type = WIRE_HEARTBEAT,
+	    .as.heartbeat = {.status = WIRE_SERVING, .thermal_state = WIRE_THERMAL_NOMINAL, .draining = true}};
+	peer_send(&p, &message);
+	assert_true(run_until(&s, is_out_of_routing, &s));
+	message.as.heartbeat.draining = false;
+	peer_send(&p, &message);
+	assert_true(run_until(&s, one_routable, &s));
+	peer_end(&p);
+	scene_end(&s);
+}
+
+static void models_are_added_by_an_update(void **state)
+{
+	(void)state;
+	struct scene s = scene_of(usual);
+	struct peer p;
+	scene_begin(&s, NULL);
+	peer_join(&p, &s, (struct peer_options){.model = "acme/other"});
+	struct wire_model model = {.id = STR(MODEL), .size_bytes = 1000};
+	struct wire_message message = {.type = WIRE_MODELS_UPDATE, .as.models_update = {{&model, 1}}};
+	peer_send(&p, &message);
+	run_for_ms(&s, 10);
+	struct route_model_view views[4];
+	assert_int_equal(fleet_models(s.fleet, views, 4), 2);
+	assert_true(str_is(views[0].id, "acme/other"));
+	assert_true(str_is(views[1].id, MODEL));
+	peer_end(&p);
+	scene_end(&s);
+}
+
+static void the_attestation_page_lists_providers(void **state)
+{
+	(void)state;
+	struct scene s = scene_of(usual);
+	struct peer p;
+	struct buf out;
+	scene_begin(&s, NULL);
+	peer_join(&p, &s, (struct peer_options){.serial = "TESTSERIAL01"});
+	buf_init(&out, 1 << 20);
+	assert_int_equal(fleet_attestation_json(s.fleet, &out), DB_OK);
+	struct json_doc *doc = json_parse(buf_str(&out), NULL, NULL);
+	assert_non_null(doc);
+	struct json_iter iter = json_iter(json_get(json_root(doc), "providers"));
+	const json_val *provider = json_next(&iter, NULL);
+	struct str text;
+	bool flag;
+	assert_true(json_as_str(json_get(provider, "serial_number"), &text) && str_is(text, "TESTSERIAL01"));
+	assert_true(json_as_str(json_get(provider, "trust_level"), &text) && str_is(text, "self_signed"));
+	assert_true(json_as_str(json_get(provider, "se_public_key"), &text) && str_is(text, p.signer_b64));
+	assert_true(json_as_str(json_get(provider, "encryption_public_key"), &text) && str_is(text, p.key_b64));
+	assert_true(json_as_str(json_get(provider, "platform"), &text) && str_is(text, "macos"));
+	assert_true(json_as_str(json_get(provider, "key_protection"), &text) && str_is(text, "secure_enclave"));
+	assert_true(json_as_bool(json_get(provider, "mdm_verified"), &flag) && !flag);
+	assert_true(json_as_bool(json_get(provider, "mda_verified"), &flag) && !flag);
+	assert_int_equal(json_len(json_get(provider, "models")), 1);
+	assert_null(json_next(&iter, NULL));
+	assert_int_equal(json_type(json_get(json_root(doc), "verification_instructions")), JSON_STRING);
+	json_free(doc);
+	buf_free(&out);
+	peer_end(&p);
+	scene_end(&s);
+}
+
+static void refused(struct ws *ws, const struct error *error, void *user)
+{
+	(void)error;
+	*(int *)user = ws ? 1 : -1;
+}
+
+static bool is_set(void *arg)
+{
+	return *(int *)arg != 0;
+}
+
+static void a_draining_coordinator_takes_no_more_providers(void **state)
+{
+	(void)state;
+	struct scene s = scene_of(usual);
+	struct peer p;
+	char url[64];
+	int result = 0;
+	scene_begin(&s, NULL);
+	peer_join(&p, &s, (struct peer_options){0});
+	fleet_drain(s.fleet);
+	snprintf(url, sizeof url, "ws://127.0.0.1:%u/ws/provider", http_server_port(s.server));
+	struct ws_connect_options options = {.url = url};
+	assert_non_null(ws_connect(s.loop, &options, &peer_handler, refused, &result, NULL));
+	assert_true(run_until(&s, is_set, &result));
+	assert_int_equal(result, -1);
+	assert_false(p.closed);
+	assert_int_equal(routable(&s), 1);
+	peer_end(&p);
+	scene_end(&s);
+}
+
+int main(void)
+{
+	assert_int_equal(crypto_init(), DB_OK);
+	log_set_level(LOG_OFF);
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_sound_provider_becomes_routable),
+	    cmocka_unit_test(a_software_key_on_linux_is_self_signed_and_says_so),
+	    cmocka_unit_test(both_generations_and_ours_are_accepted_by_default),
+	    cmocka_unit_test(missing_legs_keep_a_provider_unroutable),
+	    cmocka_unit_test(a_key_of_the_wrong_size_gets_no_traffic),
+	    cmocka_unit_test(without_attestation_a_floor_of_none_is_needed),
+	    cmocka_unit_test(garbage_is_dropped_and_the_connection_stays),
+	    cmocka_unit_test(an_oversize_message_closes_the_connection),
+	    cmocka_unit_test(silence_untrusts_then_a_pass_restores),
+	    cmocka_unit_test(lasting_silence_forces_a_fresh_registration),
+	    cmocka_unit_test(forged_replies_untrust_for_good),
+	    cmocka_unit_test(posture_off_untrusts_at_once_and_silently),
+	    cmocka_unit_test(the_newer_of_two_with_one_serial_stays_once_it_proved_itself),
+	    cmocka_unit_test(a_second_register_replaces_the_first),
+	    cmocka_unit_test(a_silent_provider_is_dropped),
+	    cmocka_unit_test(an_older_generation_is_warm_by_its_own_word),
+	    cmocka_unit_test(a_draining_provider_gets_nothing_new),
+	    cmocka_unit_test(models_are_added_by_an_update),
+	    cmocka_unit_test(the_attestation_page_lists_providers),
+	    cmocka_unit_test(a_draining_coordinator_takes_no_more_providers),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
