@@ -3,6 +3,7 @@
 #define NET_TLS_INTERNAL_H
 
 #include <openssl/ssl.h>
+#include <stdbool.h>
 
 #include "net/tls.h"
 
