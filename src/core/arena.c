@@ -58,6 +58,10 @@ void arena_reset(struct arena *arena)
 		block_free(block);
 		block = older;
 	}
+	if (block && block->size > ARENA_MAX_BLOCK) { /* one huge grant must not be kept for ever */
+		block_free(block);
+		block = NULL;
+	}
 	if (block) {
 		wipe(block->bytes, block->used);
 		block->used = 0;

@@ -18,7 +18,7 @@ struct cli_args; /* the parsed line of one command; borrowed by `run` */
 
 struct cli_command {
 	const char *name;                 /* "models pull"; NULL or "" for the program without a subcommand */
-	const char *arguments;            /* "[ID]" or NULL when none are taken */
+	const char *arguments;            /* "ID [NAME...]" (it is checked how many are given) or NULL for none */
 	const char *summary;              /* one line */
 	const char *details;              /* paragraphs, may be NULL */
 	const char *example;              /* one or more lines, required */
@@ -34,7 +34,8 @@ struct cli_program {
 /* Exit statuses (provider-node 2.1). */
 enum cli_exit { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_CONFIG = 3, CLI_AUTH = 4, CLI_NETWORK = 5, CLI_HARDWARE = 6 };
 
-/* Parses, handles --help, --version and --man (the man page), runs the command; the value is the process's exit status. */
+/* Parses, handles --help (-h, `help COMMAND`), --version (-V) and --man (the man page), runs the command; the value is the
+ * process's exit status. */
 int cli_main(const struct cli_program *program, int argc, char **argv);
 
 const char *cli_value(const struct cli_args *args, const char *option);                           /* last value, or NULL */

@@ -34,7 +34,10 @@ struct config_field {
 	bool secret;                /* never printed */
 };
 
-/* Fills *target from defaults, `path` (NULL = no file; a missing file is an error when given) and the environment. */
+/* Fills *target from defaults, `path` (NULL = no file; a missing file is an error when given) and the environment, where an
+ * empty variable counts as not set. Members without a default keep what they held. Refuses with a sentence that names file and
+ * line, or the variable: DB_E_INVALID, DB_E_RANGE (numbers), DB_E_LIMIT (file above 1 MiB), DB_E_NOT_FOUND, DB_E_IO,
+ * DB_E_NOMEM. */
 enum db_err config_load(const struct config_field *fields, size_t count, void *target, const char *path, struct arena *arena,
                         struct error *error);
 /* Appends a Markdown reference of the fields: the body of docs/operator/configuration.md. */

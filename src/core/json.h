@@ -49,9 +49,9 @@ struct json_iter json_iter(const json_val *container); /* of an array or an obje
 /* Next element, NULL at the end. For objects *key (may be NULL) gets the member's name. */
 json_val *json_next(struct json_iter *iter, struct str *key);
 
-/* Byte range of an object or string member exactly as it stood in the text, for signatures over raw bytes
- * (protocol-and-trust 5.2). Scans `text` for the path of keys (NULL-terminated). DB_E_NOT_FOUND if any key is missing,
- * DB_E_INVALID if a key on the path is given twice. */
+/* Byte range of a member's value exactly as it stood in the text (a string with its quotes), for signatures over raw bytes
+ * (protocol-and-trust 5.2). Scans `text`, which json_parse has accepted, for the path of keys (NULL-terminated). DB_E_NOT_FOUND
+ * if any key is missing, DB_E_INVALID if a key on the path is given twice. */
 enum db_err json_raw_member(struct str text, const char *const path[], struct str *raw);
 
 /* Members of an object in the text, as they stand there. Meant for text that json_parse accepted: syntax is not checked fully.

@@ -25,11 +25,12 @@ static void sip_round(uint64_t v[4])
 	v[2] = rotate(v[2], 32);
 }
 
-static uint64_t load_le(const unsigned char *at, size_t len)
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "SipHash reads little-endian words");
+
+static uint64_t load(const char *at, size_t len)
 {
 	uint64_t word = 0;
-	for (size_t i = 0; i < len; i++)
-		word |= (uint64_t)at[i] << (8 * i);
+	memcpy(&word, at, len);
 	return word;
 }
 
@@ -41,15 +42,14 @@ uint64_t map_hash(const uint64_t seed[2], struct str key)
 	    seed[0] ^ 0x6c7967656e657261u,
 	    seed[1] ^ 0x7465646279746573u,
 	};
-	const unsigned char *at = (const unsigned char *)key.at;
 	size_t whole = key.len & ~(size_t)7;
 	for (size_t i = 0; i < whole; i += 8) {
-		uint64_t word = load_le(at + i, 8);
+		uint64_t word = load(key.at + i, 8);
 		v[3] ^= word;
 		sip_round(v);
 		v[0] ^= word;
 	}
-	uint64_t last = ((uint64_t)key.len << 56) | (key.len > whole ? load_le(at + whole, key.len - whole) : 0);
+	uint64_t last = ((uint64_t)key.len << 56) | (key.len > whole ? load(key.at + whole, key.len - whole) : 0);
 	v[3] ^= last;
 	sip_round(v);
 	v[0] ^= last;
