@@ -312,6 +312,9 @@ static void test_man_page(void **state)
 		if (!strstr(page.at, parts[i]))
 			fail_msg("no \"%s\" in:\n%s", parts[i], page.at);
 	buf_free(&page);
+	assert_int_equal(run(&tool, "--man"), CLI_OK);
+	assert_true(str_starts(str_of(out_text), STR(".Dd ")));
+	assert_non_null(strstr(out_text, "\n.Dt TOOL 1\n"));
 }
 
 int main(void)

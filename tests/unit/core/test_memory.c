@@ -217,6 +217,45 @@ static void test_arena_reset_wipes_and_reuses_the_first_block(void **state)
 	arena_free(arena);
 }
 
+/* Sanitizers end the program instead of refusing. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define REFUSES_HUGE_BLOCKS false
+#else
+#define REFUSES_HUGE_BLOCKS true
+#endif
+
+static void test_memory_that_cannot_be_had(void **state)
+{
+	(void)state;
+	if (!REFUSES_HUGE_BLOCKS)
+		skip();
+	struct buf buf;
+	buf_init(&buf, SIZE_MAX);
+	buf_append_c(&buf, "kept");
+	assert_int_equal(buf_reserve(&buf, SIZE_MAX / 4), DB_E_NOMEM);
+	assert_false(buf.failed);
+	assert_true(str_is(buf_str(&buf), "kept"));
+	assert_int_equal(buf_append(&buf, "x", SIZE_MAX / 4), DB_E_NOMEM);
+	assert_true(buf.failed);
+	buf_free(&buf);
+	struct arena *arena = arena_new(0);
+	assert_null(arena_alloc(arena, SIZE_MAX / 4));
+	assert_non_null(arena_alloc(arena, 100));
+	arena_free(arena);
+}
+
+static void test_reset_gives_back_a_huge_first_block(void **state)
+{
+	(void)state;
+	struct arena *arena = arena_new(0);
+	memset(arena_alloc(arena, 8u << 20), 1, 8u << 20);
+	arena_reset(arena);
+	char *at = arena_alloc(arena, 64);
+	for (size_t i = 0; i < 64; i++)
+		assert_int_equal(at[i], 0);
+	arena_free(arena);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -233,6 +272,8 @@ int main(void)
 	    cmocka_unit_test(test_arena_limit),
 	    cmocka_unit_test(test_arena_copies),
 	    cmocka_unit_test(test_arena_reset_wipes_and_reuses_the_first_block),
+	    cmocka_unit_test(test_memory_that_cannot_be_had),
+	    cmocka_unit_test(test_reset_gives_back_a_huge_first_block),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
