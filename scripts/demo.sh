@@ -77,7 +77,7 @@ wait_for 60 "${pids[2]}" "$folder/provider2.log" "a provider" ready
 
 echo
 bold "$ask"
-"$bin/darkbloom" chat --url "$url" --model "$model" --temperature 0 --max-tokens 200 --json-stats "$ask" 2>"$folder/stats" ||
+"$bin/darkbloom" chat --url "$url" --model "$model" --system "You are a helpful assistant." --temperature 0 --max-tokens 200 --json-stats "$ask" 2>"$folder/stats" ||
 	{ cat "$folder/stats" >&2; die "no answer came"; }
 
 "$bin/darkbloom-coordinator" ledger show --config "$folder/coordinator.toml" --latest >"$folder/ledger.json" 2>/dev/null || echo '{}' >"$folder/ledger.json"
