@@ -36,34 +36,9 @@ static void test_base64_refuses_what_is_not_canonical(void **state)
 {
 	(void)state;
 	static const char *const bad[] = {
-	    "A",
-	    "AA",
-	    "AAA",
-	    "AAAAA",
-	    "AA=",
-	    "A===",
-	    "====",
-	    "=AAA",
-	    "AA=A",
-	    "A=AA",
-	    "AAA=AAAA",
-	    "AA==AAAA",
-	    "AAAA====",
-	    "AB==",
-	    "AAB=",
-	    "AAF=",
-	    "AP==",
-	    "AAA-",
-	    "AA_A",
-	    " AAA",
-	    "AAA ",
-	    "AA\nA",
-	    "AAAA\n",
-	    "AAAA\nAAA",
-	    "\xff"
-	    "AAA",
-	    "A.AA",
-	    "!!!!",
+	    "A",    "AA",       "AAA",      "AAAAA",    "AA=",    "A===",      "====",    "=AAA", "AA=A",
+	    "A=AA", "AAA=AAAA", "AA==AAAA", "AAAA====", "AB==",   "AAB=",      "AAF=",    "AP==", "AAA-",
+	    "AA_A", " AAA",     "AAA ",     "AA\nA",    "AAAA\n", "AAAA\nAAA", "\377AAA", "A.AA", "!!!!",
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
 		uint8_t out[16];
@@ -112,15 +87,7 @@ static void test_hex(void **state)
 	assert_int_equal(hex_decode(STR("aBcD"), out, 2), DB_OK);
 	assert_int_equal(out[0], 0xab);
 	assert_int_equal(out[1], 0xcd);
-	static const char *const bad[] = {"",
-	                                  "abc",
-	                                  "abcde",
-	                                  "abcdef",
-	                                  "abcg",
-	                                  "ab d",
-	                                  "0xab",
-	                                  "ab\xff"
-	                                  "d"};
+	static const char *const bad[] = {"", "abc", "abcde", "abcdef", "abcg", "ab d", "0xab", "ab\377d"};
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
 		assert_int_equal(hex_decode(str_of(bad[i]), out, 2), DB_E_INVALID);
 	assert_int_equal(hex_decode(STR(""), out, 0), DB_OK);
