@@ -137,7 +137,8 @@ static void send_heartbeat(struct swarm_provider *provider)
 	                         .state = provider->answers.count ? WIRE_SLOT_RUNNING : WIRE_SLOT_IDLE,
 	                         .num_running = (int64_t)provider->answers.count,
 	                         .max_concurrency = fleet->options.concurrency ? fleet->options.concurrency : 24,
-	                         .observed_decode_tps = 60};
+	                         .observed_decode_tps = 60,
+	                         .active_token_budget_max = 4000000};
 	struct wire_message message = {
 	    .type = WIRE_HEARTBEAT,
 	    .as.heartbeat = {.status = provider->answers.count ? WIRE_SERVING : WIRE_IDLE,

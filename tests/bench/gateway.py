@@ -112,10 +112,11 @@ def added_latency(build, runs):
 
 def throughput(build, runs, providers, suffix):
     rates, loop_us, process_us = [], [], []
+    clients = min(24 * providers, 64)  # a provider takes 24 at once
     for _ in range(runs):
         coordinator = Coordinator(build)
         loop, process = coordinator.loop_thread_us(), coordinator.process_us()
-        answer = coordinator.swarm("run", "--providers", providers, "--clients", "64", "--chunks", "1", "--warmup", "1", "--seconds", SECONDS)
+        answer = coordinator.swarm("run", "--providers", providers, "--clients", clients, "--chunks", "1", "--warmup", "1", "--seconds", SECONDS)
         assert answer["failed"] == 0, answer
         rates.append(answer["requests_per_s"])
         served = answer["fleet"]["requests"]
@@ -131,7 +132,7 @@ def relay(build, runs):
     rates = []
     for _ in range(runs):
         coordinator = Coordinator(build)
-        answer = coordinator.swarm("run", "--providers", "64", "--clients", "512", "--stream", "--chunks", "1000", "--chunk-bytes", "16", "--warmup", "1",
+        answer = coordinator.swarm("run", "--providers", "64", "--clients", "512", "--stream", "--chunks", "200", "--chunk-bytes", "16", "--warmup", "1",
                                    "--seconds", SECONDS)
         assert answer["failed"] == 0 and answer["incomplete"] == 0, answer
         rates.append(answer["events_per_s"])
