@@ -6,7 +6,7 @@ BUILD ?= build/release
 PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 300
-ASK ?= What is the capital of France?
+ASK ?= Please tell me the capital of France.
 
 export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
