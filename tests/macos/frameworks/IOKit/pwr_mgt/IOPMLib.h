@@ -2,7 +2,7 @@
 #pragma once
 #include <CoreFoundation/CoreFoundation.h>
 typedef uint32_t IOPMAssertionID;
-#define kIOPMAssertionTypePreventUserIdleSystemSleep \
+#define kIOPMAssertionTypePreventUserIdleSystemSleep                                                                           \
 	CFStringCreateWithCString(0, "PreventUserIdleSystemSleep", kCFStringEncodingUTF8)
 enum { kIOPMAssertionLevelOn = 255 };
 int IOPMAssertionCreateWithName(CFStringRef, uint32_t, CFStringRef, IOPMAssertionID *);
