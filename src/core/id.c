@@ -1,5 +1,6 @@
 #include "core/id.h"
 
+#include "core/clock.h"
 #include "core/encode.h"
 #include "core/wipe.h"
 
@@ -58,14 +59,12 @@ void id_random(void *out, size_t len)
 	pool.left -= len;
 }
 
-void id_uuid4(char out[ID_UUID_SIZE])
+static void write_uuid(uint8_t raw[16], uint8_t version, char out[ID_UUID_SIZE])
 {
-	uint8_t raw[16];
 	char hex[33];
-	id_random(raw, sizeof raw);
-	raw[6] = (uint8_t)((raw[6] & 0x0f) | 0x40);
+	raw[6] = (uint8_t)((raw[6] & 0x0f) | version << 4);
 	raw[8] = (uint8_t)((raw[8] & 0x3f) | 0x80);
-	hex_encode(raw, sizeof raw, hex);
+	hex_encode(raw, 16, hex);
 	char *to = out;
 	for (size_t i = 0; i < 32; i++) {
 		if (i == 8 || i == 12 || i == 16 || i == 20)
@@ -73,6 +72,23 @@ void id_uuid4(char out[ID_UUID_SIZE])
 		*to++ = hex[i];
 	}
 	*to = '\0';
+}
+
+void id_uuid4(char out[ID_UUID_SIZE])
+{
+	uint8_t raw[16];
+	id_random(raw, sizeof raw);
+	write_uuid(raw, 4, out);
+}
+
+void id_uuid7(char out[ID_UUID_SIZE])
+{
+	uint8_t raw[16];
+	id_random(raw, sizeof raw);
+	uint64_t ms = (uint64_t)clock_wall_us() / 1000;
+	for (size_t i = 0; i < 6; i++)
+		raw[i] = (uint8_t)(ms >> (40 - 8 * i));
+	write_uuid(raw, 7, out);
 }
 
 void id_request(char out[ID_REQUEST_SIZE])

@@ -23,7 +23,7 @@
 #define BATCH       64    /* pairs per turn of the loop */
 #define PROBE_EVERY 50
 #define PROBES      200000
-#define GROUP_US    2000
+#define GROUP_US    3000
 
 struct phase {
 	size_t pairs;
@@ -80,10 +80,11 @@ static void on_probe(const struct error *error, void *user)
 static void send_probe(struct bench *bench)
 {
 	struct probe *probe = malloc(sizeof *probe);
-	struct store_settlement s = {.account_id = "prober", .cost_uusd = 100, .hold_uusd = 100, .created_us = 1, .outcome = "success"};
+	struct store_settlement s = {
+	    .account_id = "prober", .cost_uusd = 100, .hold_uusd = 100, .created_us = 1, .outcome = "success"};
 	if (!probe)
 		fail("memory", NULL);
-	id_uuid4(s.request_id);
+	id_uuid7(s.request_id);
 	*probe = (struct probe){bench, clock_mono_us()};
 	store_settle(bench->store, &s, on_probe, probe);
 }
@@ -107,8 +108,8 @@ static void settle(struct bench *bench, struct ledger_hold *hold)
 
 static void hold(struct bench *bench, struct ledger_hold **out)
 {
-	char id[ID_REQUEST_SIZE];
-	id_request(id);
+	char id[ID_UUID_SIZE];
+	id_uuid7(id);
 	struct ledger_hold_options options = {
 	    .request_id = str_of(id), .key_id = STR("key_000000000000000000000000"), .amount_uusd = 450, .price = {50000, 200000}};
 	enum db_err err = ledger_hold(bench->ledger, bench->accounts[bench->begun % ACCOUNTS], &options, out);

@@ -19,6 +19,7 @@ enum audit_statement {
 	A_SETTLED_WITHOUT_USAGE,
 	A_WRONG_EARNINGS,
 	A_UNSUMMED_EARNINGS,
+	A_STRAY_ENTRIES,
 	A_STATEMENTS,
 };
 
@@ -52,6 +53,9 @@ static const char *const statements[A_STATEMENTS] = {
                          " ON e.account = s.account WHERE s.jobs IS NOT e.jobs OR s.amount IS NOT e.amount",
     [A_UNSUMMED_EARNINGS] =
         "SELECT count(DISTINCT account) FROM earnings WHERE account NOT IN (SELECT account FROM earnings_summary)",
+    [A_STRAY_ENTRIES] =
+        "SELECT count(*) FROM ledger e LEFT JOIN holds h ON h.id = e.hold LEFT JOIN transfers t ON t.id = e.transfer"
+        " WHERE coalesce(e.id BETWEEN h.entry AND h.entry + 2, t.id IS NOT NULL) = 0",
 };
 
 struct running {
@@ -153,7 +157,7 @@ static void check_settlements(struct audit_run *run)
 	run->out->open_holds = number(db, A_OPEN_HOLDS);
 	run->out->usage_cost_uusd = number(db, A_USAGE_COST);
 	run->out->wrong_settlements = number(db, A_WRONG_USAGE) + number(db, A_SETTLED_WITHOUT_USAGE) +
-	                              number(db, A_WRONG_EARNINGS) + number(db, A_UNSUMMED_EARNINGS);
+	                              number(db, A_WRONG_EARNINGS) + number(db, A_UNSUMMED_EARNINGS) + number(db, A_STRAY_ENTRIES);
 }
 
 static void check_all(struct audit_run *run)

@@ -1,5 +1,6 @@
 #include "coordinator/store/sqlite_db.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 
 enum db_err sqlite_error(sqlite3 *db, struct error *error)
@@ -33,9 +34,11 @@ enum db_err sqlite_error(sqlite3 *db, struct error *error)
 
 static enum db_err set_up(struct sqlite_db *db, enum sqlite_mode mode, struct error *error)
 {
-	/* Checkpoints are made at quiet moments (sqlite_writer_idle), never inside a commit. */
-	static const char write_settings[] = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
-	                                     "PRAGMA temp_store=MEMORY; PRAGMA cache_size=-65536; PRAGMA wal_autocheckpoint=0;";
+	/* Checkpoints are made at quiet moments (sqlite_writer_checkpoint), never inside a commit. The cache is small because
+	 * SQLite looks through all of it after a commit that split a page. */
+	static const char write_settings[] = "PRAGMA page_size=8192; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+	                                     "PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-16384;"
+	                                     "PRAGMA wal_autocheckpoint=0;";
 	static const char read_settings[] = "PRAGMA query_only=ON; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-16384;";
 
 	sqlite3_busy_timeout(db->handle, 5000);
@@ -47,11 +50,19 @@ static enum db_err set_up(struct sqlite_db *db, enum sqlite_mode mode, struct er
 	return DB_OK;
 }
 
+/* Counting memory takes a lock at every allocation, and nobody reads the counts. */
+static void configure_library(void)
+{
+	sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 enum db_err sqlite_db_open(struct sqlite_db *db, const char *path, enum sqlite_mode mode, struct error *error)
 {
 	int flags = SQLITE_OPEN_NOMUTEX | (mode == SQLITE_DB_WRITE ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY);
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	enum db_err err;
 
+	pthread_once(&once, configure_library);
 	*db = (struct sqlite_db){0};
 	int rc = sqlite3_open_v2(path, &db->handle, flags, NULL);
 	err = rc == SQLITE_OK ? set_up(db, mode, error) : sqlite_error(db->handle, error);

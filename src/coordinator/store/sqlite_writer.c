@@ -13,8 +13,8 @@
 #include "core/clock.h"
 #include "core/log.h"
 
-#define CHECKPOINT_QUIET_FRAMES 256  /* 1 MiB */
-#define CHECKPOINT_BUSY_FRAMES  8192 /* 32 MiB */
+#define CHECKPOINT_QUIET_FRAMES 128  /* 1 MiB */
+#define CHECKPOINT_BUSY_FRAMES  2000 /* 16 MiB */
 
 static const char *const statements[W_STATEMENTS] = {
     [W_BEGIN] = "BEGIN IMMEDIATE",

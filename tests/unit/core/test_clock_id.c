@@ -146,6 +146,29 @@ static void test_shapes(void **state)
 	assert_string_equal(large, "");
 }
 
+static void test_uuid7_orders_by_time(void **state)
+{
+	(void)state;
+	char earlier[ID_UUID_SIZE], later[ID_UUID_SIZE];
+	int64_t before_ms = clock_wall_us() / 1000;
+	id_uuid7(earlier);
+	while (clock_wall_us() / 1000 <= before_ms + 1)
+		;
+	id_uuid7(later);
+	assert_int_equal(strlen(later), 36);
+	assert_int_equal(later[14], '7');
+	assert_non_null(strchr("89ab", later[19]));
+	assert_true(strcmp(earlier, later) < 0);
+
+	char time_text[14] = {0};
+	memcpy(time_text, earlier, 8);
+	memcpy(time_text + 8, earlier + 9, 4);
+	long long made_ms = strtoll(time_text, NULL, 16);
+	assert_true(made_ms >= before_ms && made_ms <= before_ms + 60000);
+	id_uuid7(earlier);
+	assert_string_not_equal(earlier + 15, later + 15);
+}
+
 static int compare_words(const void *a, const void *b)
 {
 	return memcmp(a, b, sizeof(uint64_t));
@@ -223,10 +246,15 @@ static void test_threads_draw_different_bytes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_agrees_with_datetime),         cmocka_unit_test(test_fractions_are_read_to_the_microsecond),
-	    cmocka_unit_test(test_other_texts_are_no_time),      cmocka_unit_test(test_times_outside_four_digit_years_are_clamped),
-	    cmocka_unit_test(test_clocks_run_forward),           cmocka_unit_test(test_shapes),
-	    cmocka_unit_test(test_random_bytes_never_repeat),    cmocka_unit_test(test_a_forked_child_draws_other_bytes),
+	    cmocka_unit_test(test_agrees_with_datetime),
+	    cmocka_unit_test(test_fractions_are_read_to_the_microsecond),
+	    cmocka_unit_test(test_other_texts_are_no_time),
+	    cmocka_unit_test(test_times_outside_four_digit_years_are_clamped),
+	    cmocka_unit_test(test_clocks_run_forward),
+	    cmocka_unit_test(test_shapes),
+	    cmocka_unit_test(test_uuid7_orders_by_time),
+	    cmocka_unit_test(test_random_bytes_never_repeat),
+	    cmocka_unit_test(test_a_forked_child_draws_other_bytes),
 	    cmocka_unit_test(test_threads_draw_different_bytes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

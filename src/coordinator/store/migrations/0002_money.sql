@@ -1,4 +1,6 @@
 -- Money: balances, holds, transfers, the ledger, usage, earnings (billing 5, 7.2, 7.4).
+-- The rows of a settlement declare no references: the writer has what they refer to in memory, each declared one would cost a
+-- look-up for each row, and `darkbloom-coordinator ledger verify` checks them all.
 -- A hold is a promise, not a movement: it has no ledger entry until it is settled
 -- (docs/developer/decisions/0001-holds-are-not-entries.md).
 
@@ -14,12 +16,13 @@ INSERT INTO balances (account, may_go_below) SELECT ref, kind = 'source' FROM ac
 CREATE TABLE holds (
 	id         INTEGER PRIMARY KEY,
 	request_id TEXT    NOT NULL UNIQUE,
-	account    INTEGER NOT NULL REFERENCES accounts (ref),
+	account    INTEGER NOT NULL,
 	key_id     TEXT    NOT NULL DEFAULT '',
 	amount     INTEGER NOT NULL CHECK (amount >= 0),
 	price_in   INTEGER NOT NULL,
 	price_out  INTEGER NOT NULL,
-	state      TEXT    NOT NULL CHECK (state IN ('open', 'settled', 'released')),
+	-- (IN with three values would build a temporary table for every row.)
+	state      TEXT    NOT NULL CHECK (state = 'open' OR state = 'settled' OR state = 'released'),
 	reason     TEXT    NOT NULL DEFAULT '', -- why it was released
 	entry      INTEGER, -- first ledger entry of the settlement; none when nothing was charged
 	created_us INTEGER NOT NULL,
@@ -39,9 +42,9 @@ CREATE TABLE transfers (
 -- Entries of one transaction (one settled hold or one transfer) have consecutive ids and sum to zero.
 CREATE TABLE ledger (
 	id                 INTEGER PRIMARY KEY,
-	hold               INTEGER REFERENCES holds (id),
-	transfer           INTEGER REFERENCES transfers (id),
-	account            INTEGER NOT NULL REFERENCES accounts (ref),
+	hold               INTEGER,
+	transfer           INTEGER,
+	account            INTEGER NOT NULL,
 	type               TEXT    NOT NULL CHECK (type <> ''),
 	amount             INTEGER NOT NULL CHECK (amount <> 0),
 	balance_after      INTEGER NOT NULL,
@@ -53,10 +56,10 @@ CREATE TRIGGER ledger_no_update BEFORE UPDATE ON ledger BEGIN SELECT RAISE(ABORT
 CREATE TRIGGER ledger_no_delete BEFORE DELETE ON ledger BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 
 CREATE TABLE usage (
-	id                INTEGER PRIMARY KEY REFERENCES holds (id),
-	account           INTEGER NOT NULL REFERENCES accounts (ref),
+	id                INTEGER PRIMARY KEY,
+	account           INTEGER NOT NULL,
 	key_id            TEXT    NOT NULL,
-	provider_account  INTEGER REFERENCES accounts (ref), -- none = unlinked
+	provider_account  INTEGER, -- none = unlinked
 	provider_id       TEXT    NOT NULL,
 	provider_key      TEXT    NOT NULL,
 	model             TEXT    NOT NULL,
@@ -83,8 +86,8 @@ INSERT INTO usage_totals VALUES (1, 0, 0, 0);
 
 -- What a provider's account earned: kept for good, while usage rows are rolled up one day (billing 7.5).
 CREATE TABLE earnings (
-	id                INTEGER PRIMARY KEY REFERENCES holds (id),
-	account           INTEGER NOT NULL REFERENCES accounts (ref),
+	id                INTEGER PRIMARY KEY,
+	account           INTEGER NOT NULL,
 	provider_id       TEXT    NOT NULL,
 	provider_key      TEXT    NOT NULL,
 	model             TEXT    NOT NULL,
@@ -96,7 +99,7 @@ CREATE TABLE earnings (
 CREATE INDEX earnings_account ON earnings (account, created_us);
 
 CREATE TABLE earnings_summary (
-	account           INTEGER PRIMARY KEY REFERENCES accounts (ref),
+	account           INTEGER PRIMARY KEY,
 	jobs              INTEGER NOT NULL,
 	amount            INTEGER NOT NULL,
 	prompt_tokens     INTEGER NOT NULL,

@@ -1,0 +1,147 @@
+/* A disk that takes no more: the store says so, refuses, and loses nothing that it had promised. */
+#include "../store_fixture.h"
+
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+
+static size_t settled_well, settled_badly;
+
+static void on_settled(const struct error *error, void *user)
+{
+	(void)user;
+	if (error)
+		settled_badly++;
+	else
+		settled_well++;
+}
+
+static void settle_many(struct fixture *f, int first, int count)
+{
+	for (int i = first; i < first + count; i++) {
+		char request[24];
+		snprintf(request, sizeof request, "request-%d", i);
+		struct store_hold row = hold_of(request, "buyer", 100);
+		store_hold_create(f->store, &row);
+		struct store_settlement s = settlement_of(request, "buyer", "farmer", 100, 1);
+		store_settle(f->store, &s, on_settled, NULL);
+	}
+}
+
+/* Settles until the disk is full, then frees space with `relieve` and looks at what is left. */
+static void fill_and_recover(struct fixture *f, const char *word, void (*relieve)(struct fixture *f))
+{
+	struct error why = {0};
+	settled_well = settled_badly = 0;
+	for (int round = 0; store_healthy(f->store, NULL); round++) {
+		assert_true(round < 2000);
+		settle_many(f, round * 100, 100);
+		AWAIT(f, store_flush(f->store, fixture_done, f));
+	}
+	assert_true(settled_badly > 0);
+	assert_false(store_healthy(f->store, &why));
+	assert_int_equal(why.code, DB_E_IO);
+	if (!strstr(why.text, word))
+		fail_msg("'%s' does not say '%s'", why.text, word);
+
+	/* From here on everything fails with the same sentence: no guess. */
+	AWAIT_ERROR(f, DB_E_IO, store_flush(f->store, fixture_done, f));
+	assert_string_equal(f->error.text, why.text);
+	AWAIT_ERROR(f, DB_E_IO, store_account_get(f->store, STR("buyer"), fixture_account, f));
+	AWAIT_ERROR(f, DB_E_IO, store_owner_get(f->store, fixture_account, f));
+	fixture_close(f);
+
+	relieve(f);
+	fixture_open(f);
+	assert_int_equal(fixture_number(f, "SELECT count(*) FROM holds WHERE state = 'open'"), 0);
+	assert_int_equal(fixture_number(f, "SELECT count(*) FROM usage"), settled_well);
+	assert_int_equal(balance_of(f, "buyer"), 100000000 - 100 * (int64_t)settled_well);
+	assert_int_equal(balance_of(f, "farmer"), 99 * (int64_t)settled_well);
+	assert_books_right(f);
+	settle_many(f, 1000000, 10);
+	fixture_flush(f);
+	assert_int_equal(balance_of(f, "buyer"), 100000000 - 100 * (int64_t)settled_well);
+}
+
+static void make_accounts(struct fixture *f)
+{
+	make_account(f, "buyer", 100000000);
+	make_account(f, "farmer", 0);
+}
+
+static void limit_file_size(rlim_t bytes)
+{
+	struct rlimit limit;
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	limit.rlim_cur = bytes;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+static void lift_file_size(struct fixture *f)
+{
+	(void)f;
+	limit_file_size(RLIM_INFINITY);
+}
+
+static void a_write_that_fails_stops_the_money_and_spoils_nothing(void **state)
+{
+	struct fixture *f = *state;
+	signal(SIGXFSZ, SIG_IGN); /* the write fails with EFBIG instead */
+	fixture_open(f);
+	make_accounts(f);
+	limit_file_size(1 << 20);
+	fill_and_recover(f, "disk", lift_file_size);
+}
+
+static void grow_disk(struct fixture *f)
+{
+	assert_int_equal(mount("tmpfs", f->folder, "tmpfs", MS_REMOUNT, "size=64m"), 0);
+}
+
+static void a_full_disk_stops_the_money_and_spoils_nothing(void **state)
+{
+	struct fixture *f = *state;
+	if (mount("tmpfs", f->folder, "tmpfs", 0, "size=1m,mode=0700"))
+		skip(); /* only root may; the limit of the file's size above shows the same */
+	fixture_open(f);
+	make_accounts(f);
+	fill_and_recover(f, "disk is full", grow_disk);
+	fixture_close(f);
+	umount(f->folder);
+}
+
+static void a_page_that_is_damaged_stops_the_store(void **state)
+{
+	struct fixture *f = *state;
+	fixture_open(f);
+	make_accounts(f);
+	settle_many(f, 0, 2000);
+	fixture_flush(f);
+	fixture_close(f);
+	FILE *file = fopen(f->path, "r+");
+	assert_non_null(file);
+	int64_t page = fixture_number(f, "SELECT rootpage FROM sqlite_schema WHERE name = 'balances'");
+	fseek(file, (long)(page - 1) * 8192, SEEK_SET);
+	for (int i = 0; i < 1024; i++)
+		fputs("\xfe\xedrubbi", file);
+	fclose(file);
+
+	fixture_open(f);
+	AWAIT(f, store_account_get(f->store, STR("buyer"), fixture_account, f));
+	assert_true(f->failed);
+	assert_int_equal(f->error.code, DB_E_IO);
+	assert_non_null(strstr(f->error.text, "damaged"));
+	struct error why;
+	assert_false(store_healthy(f->store, &why));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_start_without_store, fixture_stop)
+	    TEST(a_write_that_fails_stops_the_money_and_spoils_nothing),
+	    TEST(a_full_disk_stops_the_money_and_spoils_nothing),
+	    TEST(a_page_that_is_damaged_stops_the_store),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,212 @@
+#include "../store_fixture.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "coordinator/store/migrate.h"
+
+static void assert_refused(const char *path, enum db_err code, const char *word)
+{
+	struct error error = {0}, loop_error;
+	struct net_loop *loop = net_loop_new(&loop_error);
+	struct store *store = store_open(&(struct store_options){path, 0}, loop, &error);
+	assert_null(store);
+	assert_int_equal(error.code, code);
+	if (!strstr(error.text, word))
+		fail_msg("'%s' does not say '%s'", error.text, word);
+	net_loop_free(loop);
+}
+
+static void a_new_file_is_made_private_and_at_the_last_version(void **state)
+{
+	struct fixture *f = *state;
+	struct stat info;
+	fixture_open(f);
+	assert_int_equal(stat(f->path, &info), 0);
+	assert_int_equal(info.st_mode & 0777, 0600);
+	char wal[320];
+	snprintf(wal, sizeof wal, "%s-wal", f->path);
+	make_account(f, "a", 0);
+	assert_int_equal(stat(wal, &info), 0);
+	assert_int_equal(info.st_mode & 0777, 0600);
+	assert_int_equal(fixture_number(f, "SELECT max(version) FROM schema_version"), migrations_count);
+	assert_int_equal(fixture_number(f, "SELECT count(*) FROM schema_version"), migrations_count);
+	assert_books_right(f);
+}
+
+static void what_was_written_is_there_after_a_restart(void **state)
+{
+	struct fixture *f = *state;
+	fixture_open(f);
+	make_account(f, "buyer", 500);
+	struct store_hold row = hold_of("r1", "buyer", 100);
+	store_hold_create(f->store, &row);
+	fixture_close(f);
+	fixture_open(f);
+	assert_int_equal(balance_of(f, "buyer"), 500);
+	assert_int_equal(fixture_number(f, "SELECT count(*) FROM holds WHERE state = 'released' AND reason = 'restart'"), 1);
+	assert_int_equal(fixture_number(f, "SELECT count(*) FROM schema_version"), migrations_count);
+	assert_books_right(f);
+}
+
+/* The file as the first version left it, with an owner, a key and a price. */
+static void make_first_version(struct fixture *f)
+{
+	sqlite3 *db;
+	struct error error = {0};
+	assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+	if (migrate(db, migrations, 1, &error))
+		fail_msg("%s", error.text);
+	int version;
+	assert_int_equal(schema_version(db, &version, &error), DB_OK);
+	assert_int_equal(version, 1);
+	sqlite3_close(db);
+	fixture_sql(f,
+	            "INSERT INTO accounts (id, kind, name, role, fee_percent, is_owner, created_us) VALUES"
+	            " ('me', 'user', 'owner', 'service', 9, 1, 5);"
+	            "INSERT INTO api_keys (hash, id, account, label, created_us) SELECT 'aa', 'key_1', ref, 'sk', 6 FROM accounts"
+	            " WHERE id = 'me';"
+	            "INSERT INTO prices SELECT ref, 'm1', 11, 22, 7 FROM accounts WHERE id = 'platform'");
+}
+
+static void an_older_database_is_brought_forward_with_its_data(void **state)
+{
+	struct fixture *f = *state;
+	make_first_version(f);
+	fixture_open(f);
+	AWAIT_OK(f, store_owner_get(f->store, fixture_account, f));
+	assert_true(f->found);
+	assert_string_equal(f->account.id, "me");
+	assert_int_equal(f->account.fee_percent, 9);
+	assert_int_equal(f->account.role, STORE_ROLE_SERVICE);
+	AWAIT_OK(f, store_key_find(f->store, STR("aa"), fixture_key, f));
+	assert_true(f->found);
+	AWAIT_OK(f, store_prices_list(f->store, fixture_prices, f));
+	assert_int_equal(f->count, 1);
+	assert_int_equal(f->prices[0].input, 11);
+
+	struct store_transfer grant = {
+	    .key = "k", .type = "admin_credit", .from = STORE_ACCOUNT_GRANTS, .to = "me", .amount_uusd = 50};
+	AWAIT_OK(f, store_transfer(f->store, &grant, fixture_transferred, f));
+	assert_int_equal(balance_of(f, "me"), 50);
+	assert_books_right(f);
+}
+
+static void a_newer_database_is_refused_and_left_alone(void **state)
+{
+	struct fixture *f = *state;
+	fixture_open(f);
+	fixture_close(f);
+	fixture_sql(f, "INSERT INTO schema_version VALUES (99, 'future', 1)");
+	assert_refused(f->path, DB_E_UNSUPPORTED, "version 99");
+	assert_int_equal(fixture_number(f, "SELECT max(version) FROM schema_version"), 99);
+	struct store_audit audit;
+	struct error error = {0};
+	assert_int_equal(store_audit(f->path, &audit, &error), DB_E_UNSUPPORTED);
+}
+
+static void a_migration_that_fails_leaves_the_file_as_it_was(void **state)
+{
+	struct fixture *f = *state;
+	static const struct migration list[] = {
+	    {1, "good", "CREATE TABLE a (x INTEGER); INSERT INTO a VALUES (1)"},
+	    {2, "bad", "CREATE TABLE b (x INTEGER); INSERT INTO nowhere VALUES (1)"},
+	};
+	sqlite3 *db;
+	struct error error = {0};
+	int version;
+	assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+	assert_int_not_equal(migrate(db, list, 2, &error), DB_OK);
+	assert_non_null(strstr(error.text, "nowhere"));
+	assert_int_equal(schema_version(db, &version, &error), DB_OK);
+	assert_int_equal(version, 1);
+	sqlite3_close(db);
+	assert_int_equal(fixture_number(f, "SELECT count(*) FROM sqlite_schema WHERE name = 'b'"), 0);
+	assert_int_equal(fixture_number(f, "SELECT x FROM a"), 1);
+}
+
+static void migrations_are_numbered_without_gaps(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < migrations_count; i++)
+		assert_int_equal(migrations[i].version, i + 1);
+}
+
+static void a_second_coordinator_is_refused(void **state)
+{
+	struct fixture *f = *state;
+	fixture_open(f);
+	make_account(f, "buyer", 10);
+	struct store_hold row = hold_of("r1", "buyer", 5);
+	store_hold_create(f->store, &row);
+	fixture_flush(f);
+	assert_refused(f->path, DB_E_EXISTS, "in use");
+	assert_int_equal(fixture_number(f, "SELECT count(*) FROM holds WHERE state = 'open'"), 1);
+}
+
+static void what_is_no_database_is_refused(void **state)
+{
+	struct fixture *f = *state;
+	FILE *file = fopen(f->path, "w");
+	assert_non_null(file);
+	for (int i = 0; i < 1000; i++)
+		fputs("this is not a database, and must not become one\n", file);
+	fclose(file);
+	assert_refused(f->path, DB_E_IO, "damaged");
+}
+
+static void a_missing_folder_is_named(void **state)
+{
+	struct fixture *f = *state;
+	char path[600];
+	snprintf(path, sizeof path, "%s/no/such/ledger.db", f->folder);
+	assert_refused(path, DB_E_IO, "folder");
+}
+
+/* Root may write everywhere, so a child that is nobody tries. */
+static void try_as_nobody(const char *path)
+{
+	struct error error = {0};
+	if (geteuid() == 0 && (setgid(65534) || setuid(65534)))
+		_exit(2);
+	struct net_loop *loop = net_loop_new(&error);
+	if (!loop)
+		_exit(3);
+	struct store *store = store_open(&(struct store_options){path, 0}, loop, &error);
+	_exit(store == NULL && error.code == DB_E_IO && strstr(error.text, "folder") ? 0 : 1);
+}
+
+static void a_folder_that_cannot_be_written_is_refused(void **state)
+{
+	struct fixture *f = *state;
+	assert_int_equal(chmod(f->folder, 0555), 0);
+	pid_t child = fork();
+	assert_true(child >= 0);
+	if (child == 0)
+		try_as_nobody(f->path);
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(chmod(f->folder, 0755), 0);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	assert_int_equal(access(f->path, F_OK), -1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_start_without_store, fixture_stop)
+	    TEST(a_new_file_is_made_private_and_at_the_last_version),
+	    TEST(what_was_written_is_there_after_a_restart),
+	    TEST(an_older_database_is_brought_forward_with_its_data),
+	    TEST(a_newer_database_is_refused_and_left_alone),
+	    TEST(a_migration_that_fails_leaves_the_file_as_it_was),
+	    TEST(migrations_are_numbered_without_gaps),
+	    TEST(a_second_coordinator_is_refused),
+	    TEST(what_is_no_database_is_refused),
+	    TEST(a_missing_folder_is_named),
+	    TEST(a_folder_that_cannot_be_written_is_refused),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
