@@ -37,7 +37,11 @@ def test_every_command_has_help_with_an_example(program):
 @pytest.mark.parametrize("program", ["darkbloom", "darkbloom-coordinator", "darkbloom-swarm"])
 def test_man_pages_name_every_command(program):
     page = output(program, "--man")
-    assert page.startswith(".Dd ") and ".Sh NAME" in page and ".Sh EXAMPLES" in page
+    commands = re.findall(r"^  ([a-z][a-z -]*?)  +\S", output(program, "--help").split("Commands:")[1].split("Options:")[0], re.M)
+    assert page.startswith(".Dd ") and ".Sh NAME" in page and ".Sh SYNOPSIS" in page
+    assert page.count("Examples:") >= len(commands) >= 1
+    for command in commands:
+        assert command in page
 
 
 def test_the_readme_names_targets_that_exist():
