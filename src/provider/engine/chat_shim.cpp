@@ -186,10 +186,11 @@ static std::vector<llama_token> generation_tokens(const llama_vocab *vocab, cons
 	return tokens;
 }
 
-static std::unique_ptr<chat_grammar> make_grammar(const llama_vocab *vocab, const common_chat_params &params)
+// `at_once`: the answer must begin with what a lazy grammar otherwise only waits for.
+static std::unique_ptr<chat_grammar> make_grammar(const llama_vocab *vocab, const common_chat_params &params, bool at_once)
 {
 	auto result = std::make_unique<chat_grammar>();
-	result->lazy = params.grammar_lazy;
+	result->lazy = params.grammar_lazy && !at_once;
 
 	std::vector<std::string> patterns;
 	std::vector<llama_token> tokens;
@@ -217,7 +218,7 @@ static std::unique_ptr<chat_grammar> make_grammar(const llama_vocab *vocab, cons
 			break;
 		}
 	}
-	if (params.grammar_lazy) {
+	if (result->lazy) {
 		std::vector<const char *> texts;
 		for (const auto &pattern : patterns)
 			texts.push_back(pattern.c_str());
@@ -230,10 +231,10 @@ static std::unique_ptr<chat_grammar> make_grammar(const llama_vocab *vocab, cons
 		throw std::invalid_argument("grammar");
 
 	auto prefill = generation_tokens(vocab, params.generation_prompt);
-	if (!params.grammar_lazy)
+	if (!params.grammar_lazy) // such a grammar begins with the generation prompt
 		for (llama_token token : prefill)
 			llama_sampler_accept(result->grammar, token);
-	if (params.grammar_lazy && !params.thinking_start_tag.empty() && !params.thinking_end_tags.empty()) {
+	if (result->lazy && !params.thinking_start_tag.empty() && !params.thinking_end_tags.empty()) {
 		std::vector<llama_tokens> ends;
 		for (const auto &tag : params.thinking_end_tags)
 			ends.push_back(common_tokenize(vocab, tag, false, true));
@@ -454,7 +455,8 @@ static void read_messages(const char *json, common_chat_templates_inputs &inputs
 	}
 }
 
-static void read_tools(const struct chat_conversation *conversation, common_chat_templates_inputs &inputs)
+static void read_tools(const struct chat_templates *templates, const struct chat_conversation *conversation,
+                       common_chat_templates_inputs &inputs)
 {
 	if (!present(conversation->tools_json))
 		return;
@@ -463,12 +465,16 @@ static void read_tools(const struct chat_conversation *conversation, common_chat
 		choice = common_json::parse(conversation->tool_choice_json);
 	if (choice.is_string() && choice.get<std::string>() == "none")
 		return;
+	auto can = common_chat_templates_get_caps(templates->templates.get());
+	if (!can["supports_tools"] && !can["supports_tool_calls"])
+		throw client_fault{"this model does not support tools: its chat template has no place for them"};
 	try {
 		inputs.tools = common_chat_tools_parse_oaicompat(common_json::parse(conversation->tools_json));
 	} catch (const std::exception &) {
 		throw client_fault{"tools are not in the OpenAI format"};
 	}
-	inputs.parallel_tool_calls = conversation->parallel_tool_calls;
+	inputs.parallel_tool_calls =
+	    conversation->parallel_tool_calls < 0 ? can["supports_parallel_tool_calls"] : conversation->parallel_tool_calls != 0;
 	if (choice.is_string() && choice.get<std::string>() == "required")
 		inputs.tool_choice = COMMON_CHAT_TOOL_CHOICE_REQUIRED;
 	if (!choice.is_object())
@@ -537,18 +543,34 @@ static bool reads_as_it_stands(const common_chat_params &params, const common_ch
 	}
 }
 
+// A required call: the library's own grammar lets the model write any text before it. Where a call can be the whole answer, the
+// answer must begin with it. Returns whether it must.
+static bool apply_templates(const struct chat_templates *templates, const common_chat_templates_inputs &inputs,
+                            common_chat_params &out)
+{
+	if (inputs.tool_choice == COMMON_CHAT_TOOL_CHOICE_REQUIRED) {
+		common_chat_templates_inputs automatic = inputs;
+		automatic.tool_choice = COMMON_CHAT_TOOL_CHOICE_AUTO;
+		out = common_chat_templates_apply(templates->templates.get(), automatic);
+		if (out.grammar_lazy && !out.grammar.empty() && !out.supports_thinking)
+			return true;
+	}
+	out = common_chat_templates_apply(templates->templates.get(), inputs);
+	return false;
+}
+
 static std::unique_ptr<prompt_parts> render(const struct chat_templates *templates, const struct chat_conversation *conversation)
 {
 	common_chat_templates_inputs inputs;
 	inputs.reasoning_format = COMMON_REASONING_FORMAT_AUTO;
 	read_messages(conversation->messages_json, inputs);
-	read_tools(conversation, inputs);
+	read_tools(templates, conversation, inputs);
 	read_schema(conversation->schema_json, inputs);
 	read_arguments(conversation, inputs);
 
 	const llama_vocab *vocab = llama_model_get_vocab(templates->model);
 	auto parts = std::make_unique<prompt_parts>();
-	parts->params = common_chat_templates_apply(templates->templates.get(), inputs);
+	bool at_once = apply_templates(templates, inputs, parts->params);
 	const common_chat_params &params = parts->params;
 
 	common_chat_parser_params parser(params);
@@ -561,7 +583,7 @@ static std::unique_ptr<prompt_parts> render(const struct chat_templates *templat
 		parts->reader->params = parser;
 	}
 	if (!params.grammar.empty())
-		parts->grammar = make_grammar(vocab, params);
+		parts->grammar = make_grammar(vocab, params, at_once);
 	else if (!inputs.json_schema.empty())
 		throw client_fault{"response_format: this model's template does not allow constrained output"};
 	for (const auto &stop : params.additional_stops)

@@ -41,7 +41,7 @@ struct chat_conversation {
 	const char *schema_json;        /* the answer must match this JSON schema; "{}" = any object */
 	const char *template_args_json; /* object: chat_template_kwargs */
 	const char *reasoning_effort;   /* plain text */
-	bool parallel_tool_calls;
+	int parallel_tool_calls;        /* 1, 0, or -1: what the template supports */
 };
 
 /* Rendered prompt and everything needed to run and read the answer. Free with chat_prompt_free (wipes). */

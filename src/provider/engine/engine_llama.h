@@ -23,8 +23,8 @@
 #include <pthread.h>
 
 #define ENGINE_LLAMA_MAX_SEQUENCES 64
-#define ENGINE_PREFILL_CHUNK       512 /* tokens of prompts in one step (inference 2.5) */
-#define ENGINE_RESERVE_AHEAD       256 /* tokens that a reservation grows by */
+#define ENGINE_STEP_TOKENS         512 /* in one batch: llama.cpp's physical batch (inference 2.5) */
+#define ENGINE_RESERVE_AHEAD       256
 
 struct llama_call {
 	struct engine_call base;
@@ -77,9 +77,12 @@ struct llama_engine {
 	struct engine_sampler_model sampling;
 	struct engine_info info;
 	uint32_t max_sequences;
-	size_t budget_tokens;                                                              /* KV cells */
-	size_t sequence_tokens;                                                            /* the longest sequence */
-	int32_t (*decode)(struct llama_context *context, const struct llama_batch *batch); /* tests put faults here */
+	size_t budget_tokens;   /* KV cells */
+	size_t sequence_tokens; /* the longest sequence */
+	size_t step_tokens;     /* tokens of one step, prompts included; at most ENGINE_STEP_TOKENS */
+	size_t reserve_ahead;   /* tokens that a reservation grows by */
+	/* chat_shim_decode; tests put faults here */
+	int32_t (*decode)(struct llama_context *context, const struct llama_batch *batch);
 
 	pthread_t prepare_thread, engine_thread;
 	bool threads_run;
@@ -101,7 +104,7 @@ struct llama_engine {
 	uint64_t next_serial;
 	struct llama_batch batch;
 	double decode_tps, prefill_tps;
-	uint64_t requests_done, tokens_done;
+	uint64_t requests_done, tokens_done, steps;
 };
 
 static inline int32_t *call_tokens(const struct llama_call *call)

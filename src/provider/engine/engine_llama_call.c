@@ -68,8 +68,8 @@ static bool copy_conversation(struct arena *arena, const struct chat_request *ch
 {
 	struct str effort = STR_NONE;
 	json_as_str(json_get(chat->root, "reasoning_effort"), &effort);
-	out->parallel_tool_calls = true;
-	json_as_bool(json_get(chat->root, "parallel_tool_calls"), &out->parallel_tool_calls);
+	bool parallel;
+	out->parallel_tool_calls = json_as_bool(json_get(chat->root, "parallel_tool_calls"), &parallel) ? parallel : -1;
 	out->messages_json = copy_json(arena, chat->messages);
 	out->tools_json = chat->has_tools ? copy_json(arena, chat->tools) : "";
 	out->tool_choice_json = copy_json(arena, chat->tool_choice);

@@ -10,8 +10,7 @@
 
 #define DEFAULT_CONTEXT_TOKENS 8192
 #define DEFAULT_SEQUENCES      8
-#define LOGICAL_BATCH          2048 /* n_batch and n_ubatch as llama.cpp's own server has them */
-#define PHYSICAL_BATCH         512
+#define LOGICAL_BATCH          2048 /* n_batch as llama.cpp's own server has it */
 
 /* llama.cpp's log is one for the process. It is silent, but the last complaint during a load explains a failure. */
 struct load_log {
@@ -63,7 +62,7 @@ static enum db_err make_context(struct llama_engine *engine, const struct engine
 	if (!options->context_tokens && trained < params.n_ctx)
 		params.n_ctx = trained;
 	params.n_batch = LOGICAL_BATCH;
-	params.n_ubatch = PHYSICAL_BATCH;
+	params.n_ubatch = ENGINE_STEP_TOKENS;
 	params.n_seq_max = engine->max_sequences;
 	params.n_outputs_max = engine->max_sequences;
 	params.n_threads = params.n_threads_batch = (int32_t)threads;
@@ -88,7 +87,9 @@ static enum db_err make_context(struct llama_engine *engine, const struct engine
 
 	engine->budget_tokens = llama_n_ctx(engine->context);
 	engine->sequence_tokens = engine->budget_tokens < trained ? engine->budget_tokens : trained;
-	engine->batch = llama_batch_init(PHYSICAL_BATCH, 0, 1);
+	engine->step_tokens = ENGINE_STEP_TOKENS;
+	engine->reserve_ahead = ENGINE_RESERVE_AHEAD;
+	engine->batch = llama_batch_init(ENGINE_STEP_TOKENS, 0, 1);
 	return DB_OK;
 }
 

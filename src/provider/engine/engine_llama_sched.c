@@ -13,10 +13,10 @@ static size_t smaller(size_t a, size_t b)
 }
 
 /* What a call needs to hold so that it can go on for a while. */
-static size_t wanted_reservation(const struct llama_call *call)
+static size_t wanted_reservation(const struct llama_engine *engine, const struct llama_call *call)
 {
 	size_t most = call->prompt_count + (size_t)call->max_tokens;
-	return smaller(most, call_token_count(call) + ENGINE_RESERVE_AHEAD);
+	return smaller(most, call_token_count(call) + engine->reserve_ahead);
 }
 
 static bool reserve(struct llama_engine *engine, struct llama_call *call, size_t tokens)
@@ -37,7 +37,10 @@ static void leave_batch(struct llama_engine *engine, struct llama_call *call)
 		if (engine->running[i] != call)
 			engine->running[kept++] = engine->running[i];
 	engine->running_count = kept;
-	llama_memory_seq_rm(llama_get_memory(engine->context), call->seq, -1, -1);
+	if (kept)
+		llama_memory_seq_rm(llama_get_memory(engine->context), call->seq, -1, -1);
+	else /* forgets where in the cache it was too: a lone call rounds the same way every time */
+		llama_memory_clear(llama_get_memory(engine->context), false);
 	engine->sequence_used[call->seq] = false;
 	engine->reserved_tokens -= call->reserved;
 	call->seq = -1;
@@ -144,7 +147,7 @@ static void admit(struct llama_engine *engine)
 {
 	while (engine->running_count < engine->max_sequences) {
 		struct llama_call *call = next_waiting(engine);
-		if (!call || !reserve(engine, call, wanted_reservation(call)))
+		if (!call || !reserve(engine, call, wanted_reservation(engine, call)))
 			return;
 		list_remove(&engine->waiting, &call->link);
 		count_not_running(engine, false);
@@ -162,7 +165,7 @@ static void extend_reservations(struct llama_engine *engine)
 		struct llama_call *call = engine->running[i];
 		if (call_token_count(call) <= call->reserved)
 			continue;
-		while (i < engine->running_count && !reserve(engine, call, wanted_reservation(call)))
+		while (i < engine->running_count && !reserve(engine, call, wanted_reservation(engine, call)))
 			llama_engine_preempt_youngest(engine);
 	}
 }

@@ -60,8 +60,8 @@ static void fill_batch(struct llama_engine *engine, struct step *step)
 	}
 	for (size_t i = 0; i < engine->running_count; i++) {
 		struct llama_call *call = engine->running[i];
-		size_t room = ENGINE_PREFILL_CHUNK - (size_t)engine->batch.n_tokens;
-		size_t wanted = unrun_tokens(call);
+		size_t taken = (size_t)engine->batch.n_tokens, wanted = unrun_tokens(call);
+		size_t room = engine->step_tokens > taken ? engine->step_tokens - taken : 0;
 		if (atomic_load(&call->paused) || wanted <= 1 || room == 0)
 			continue;
 		add_part(engine, step, call, wanted < room ? wanted : room);
@@ -145,7 +145,7 @@ static void run_apart(struct llama_engine *engine, const struct step *failed)
 	for (size_t i = 0; i < failed->part_count; i++) {
 		struct llama_call *call = failed->parts[i].call;
 		struct step alone = {.part_count = 0};
-		size_t count = unrun_tokens(call) < ENGINE_PREFILL_CHUNK ? unrun_tokens(call) : ENGINE_PREFILL_CHUNK;
+		size_t count = unrun_tokens(call) < engine->step_tokens ? unrun_tokens(call) : engine->step_tokens;
 		engine->batch.n_tokens = 0;
 		add_part(engine, &alone, call, count);
 		int32_t result = engine->decode(engine->context, &engine->batch);
@@ -165,6 +165,7 @@ void llama_engine_step(struct llama_engine *engine)
 	if (!step.part_count)
 		return;
 	int32_t result = engine->decode(engine->context, &engine->batch);
+	engine->steps++;
 	if (result == 0) {
 		take_results(engine, &step);
 		return;
