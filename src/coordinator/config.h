@@ -32,7 +32,7 @@ struct coordinator_config {
 	/* [limits] */
 	int64_t max_providers;
 	int64_t relay_buffer_kib;
-	int64_t first_content_ms, queue_wait_s, keepalive_s, idle_timeout_s;
+	int64_t first_content_ms, accepted_wait_s, queue_wait_s, keepalive_s, idle_timeout_s;
 
 	/* [accounts] */
 	int64_t first_grant_uusd;
