@@ -87,6 +87,7 @@ struct fleet *fleet_new(struct net_loop *loop, struct accounts *accounts, struct
 	list_init(&fleet->stale);
 	list_init(&fleet->pools);
 	list_init(&fleet->hungry);
+	list_init(&fleet->sealing);
 	list_init(&fleet->stray_order);
 	map_init(&fleet->by_serial);
 	map_init(&fleet->jobs);
@@ -125,6 +126,7 @@ void fleet_free(struct fleet *fleet)
 	for (struct list_link *link; (link = list_first(&fleet->sessions));)
 		forget_session(LIST_OF(link, struct session, link));
 	keys_stop(fleet);
+	seal_stop(fleet);
 	waiting_free(fleet);
 	strays_free(fleet);
 	route_fleet_free(fleet->routes);

@@ -20,7 +20,7 @@
 #define FLEET_PARK_MS           30000
 #define FLEET_LOAD_COOL_US      (120ull * 1000000) /* routing 11.3 */
 #define FLEET_VIEW_MODELS       ROUTE_MAX_NODE_MODELS
-#define FLEET_BACKEND_OTHER     UINT8_MAX
+#define FLEET_SEAL_INLINE       (64u << 10)  /* larger bodies are sealed on a worker */
 #define FLEET_SCRATCH_KEEP      (256u << 10) /* larger scratch buffers are given back after use */
 #define FLEET_DESIRED_MODELS_AT "0.5.17"     /* first version that understands desired_models (protocol-and-trust 11.1) */
 #define FLEET_TOOLS_AT          "0.6.3"      /* routing 4 */
@@ -50,10 +50,10 @@ struct session {
 	bool attested, secure_enclave, sip, secure_boot, authenticated_root, is_linux; /* what a valid attestation said */
 	uint8_t key_protection, platform;                                              /* enums of wire/attestation.h */
 	bool private_text, version_ok, proven; /* proven: passed a challenge on this connection */
-	bool legacy;                           /* reports no backend_capacity */
 	bool late;                             /* in fleet->stale */
 	struct list_link link, beat;           /* in fleet->sessions; in fleet->live or fleet->stale */
-	uint64_t last_beat_us, order;          /* order of registration */
+	uint64_t last_beat_us, last_job_us;
+	uint64_t order; /* of registration */
 	struct session_texts texts;
 	struct route_node *node;
 	struct ledger_account *account;
@@ -110,6 +110,7 @@ struct fleet {
 	/* keys.c */
 	struct list pools, hungry; /* by last use; those that want keys */
 	struct key_batch *batch;   /* being made by a worker */
+	struct list sealing;       /* seal.c: tasks on workers */
 	/* strays.c */
 	struct map strays;
 	struct list stray_order;
@@ -123,6 +124,7 @@ struct fleet {
 
 /* --- session.c --- */
 extern const struct ws_handler fleet_ws_handler;
+void session_take(struct session *session, struct str text); /* one message from the provider */
 struct session *session_new(struct fleet *fleet);
 void session_free(struct session *session);
 /* Fails its jobs, leaves routing and drops the socket; freed when the socket says so. */
@@ -152,6 +154,8 @@ void jobs_accepted(struct session *session, const struct wire_accepted *message)
 void jobs_chunk(struct session *session, const struct wire_chunk *message);
 void jobs_complete(struct session *session, const struct wire_complete *message);
 void jobs_error(struct session *session, const struct wire_error *message);
+/* The end of seal_on_worker: sends, or fails the job. */
+void jobs_sealed(struct fleet *fleet, struct str job_id, enum db_err result, struct str frame);
 void jobs_drained(struct session *session); /* its queue has room again */
 void jobs_fail_all(struct session *session);
 
@@ -161,6 +165,12 @@ enum db_err keys_take(struct session *session, struct request_key *out);
 void keys_free(struct session *session);
 void keys_sweep(struct fleet *fleet); /* gives back pools that nobody used lately */
 void keys_stop(struct fleet *fleet);
+
+/* --- seal.c --- */
+/* Copies everything; ends in jobs_sealed. */
+enum db_err seal_on_worker(struct fleet *fleet, const struct request_key *key, const struct wire_request *message,
+                           struct str body);
+void seal_stop(struct fleet *fleet);
 
 /* --- strays.c --- */
 /* True at most once in 10 s for an id: time to send cancel for a request that nobody knows. */

@@ -112,7 +112,6 @@ void session_heartbeat(struct session *session, const struct wire_heartbeat *mes
 {
 	note_alive(session);
 	session->draining = message->draining;
-	session->legacy = !message->has_capacity;
 	set_live_facts(session, message);
 	if (message->has_capacity)
 		set_slots(session, &message->capacity);

@@ -77,7 +77,15 @@ void jobs_fail_all(struct session *session)
 
 /* --- start --- */
 
-/* Sealing costs about a millisecond for each megabyte; bodies of the usual size take microseconds. */
+static enum db_err seal_now(struct session *session, const struct request_key *key, const struct wire_request *message,
+                            struct str body)
+{
+	struct buf *out = &session->fleet->out;
+	buf_clear(out);
+	enum db_err err = wire_seal_request(&key->shared, message, str_of(key->public_b64), body, out);
+	return err ? err : ws_send(session->ws, WS_TEXT, buf_str(out));
+}
+
 static enum db_err seal_and_send(struct session *session, struct fleet_job *job, const struct fleet_job_request *request)
 {
 	struct fleet *fleet = session->fleet;
@@ -91,15 +99,28 @@ static enum db_err seal_and_send(struct session *session, struct fleet_job *job,
 	    .credit = FLEET_CREDIT_FIRST,
 	    .estimated_prompt_tokens = (int64_t)(request->route.prompt_tokens & INT64_MAX),
 	};
-	buf_clear(&fleet->out);
-	err = wire_seal_request(&key.shared, &message, str_of(key.public_b64), request->body, &fleet->out);
-	if (!err)
-		err = ws_send(session->ws, WS_TEXT, buf_str(&fleet->out));
+	err = request->body.len <= FLEET_SEAL_INLINE ? seal_now(session, &key, &message, request->body)
+	                                             : seal_on_worker(fleet, &key, &message, request->body);
 	job->shared = key.shared;
 	secret_wipe(&key, sizeof key);
-	if (fleet->out.cap > FLEET_SCRATCH_KEEP)
-		buf_free(&fleet->out);
 	return err;
+}
+
+void jobs_sealed(struct fleet *fleet, struct str job_id, enum db_err result, struct str frame)
+{
+	struct fleet_job *job = map_get(&fleet->jobs, job_id);
+	if (!job)
+		return;
+	if (!result)
+		result = ws_send(job->session->ws, WS_TEXT, frame);
+	if (!result)
+		return;
+	struct fleet_job_end end = {
+	    .status = result == DB_E_LIMIT ? 413 : 502,
+	    .text = result == DB_E_LIMIT ? STR("request too large for the provider's protocol") : STR("request could not be sent"),
+	    .deterministic = result == DB_E_LIMIT,
+	};
+	end_with_error(job, &end);
 }
 
 static enum db_err attach(struct fleet *fleet, struct session *session, struct fleet_job *job)

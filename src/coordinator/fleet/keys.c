@@ -6,10 +6,11 @@
 #include "coordinator/fleet/fleet_internal.h"
 #include "crypto/secret.h"
 
-#define POOL_FIRST   4
+#define POOL_FIRST   2
 #define POOL_MAX     256
 #define BATCH_KEYS   64
 #define POOL_IDLE_US (60ull * 1000000)
+#define POOL_NEAR_US (10ull * 1000000) /* requests this near to each other make keys in stock worth their work */
 
 struct key_pool {
 	struct list_link used;   /* in fleet->pools, longest unused first */
@@ -210,12 +211,15 @@ static enum db_err make_now(struct session *session, struct request_key *out)
 enum db_err keys_take(struct session *session, struct request_key *out)
 {
 	struct fleet *fleet = session->fleet;
-	if (!session->keys)
+	uint64_t now_us = net_now_us(fleet->loop);
+	bool near = session->last_job_us && session->last_job_us + POOL_NEAR_US > now_us;
+	session->last_job_us = now_us;
+	if (!session->keys && near)
 		session->keys = pool_new(session);
 	struct key_pool *pool = session->keys;
 	if (!pool)
 		return make_now(session, out);
-	pool->last_us = net_now_us(fleet->loop);
+	pool->last_us = now_us;
 	list_remove(&fleet->pools, &pool->used);
 	list_push_back(&fleet->pools, &pool->used);
 	bool empty = pool->count == 0;

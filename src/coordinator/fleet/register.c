@@ -300,7 +300,7 @@ void session_unregister(struct session *session)
 	free(session->texts.block);
 	session->texts = (struct session_texts){0};
 	session->standing = (struct trust_standing){0};
-	session->attested = session->proven = session->draining = session->legacy = false;
+	session->attested = session->proven = session->draining = false;
 }
 
 void session_register(struct session *session, const struct wire_register *message)

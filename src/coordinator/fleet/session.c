@@ -47,7 +47,8 @@ void session_drop(struct session *session)
 	if (session->closing)
 		return;
 	begin_end(session);
-	ws_abort(session->ws);
+	if (session->ws)
+		ws_abort(session->ws);
 }
 
 void session_close(struct session *session, int code, const char *reason)
@@ -55,7 +56,8 @@ void session_close(struct session *session, int code, const char *reason)
 	if (session->closing)
 		return;
 	begin_end(session);
-	ws_close(session->ws, code, reason);
+	if (session->ws)
+		ws_close(session->ws, code, reason);
 }
 
 /* --- sending --- */
@@ -63,7 +65,7 @@ void session_close(struct session *session, int code, const char *reason)
 enum db_err session_send(struct session *session, const struct wire_message *message)
 {
 	struct buf *out = &session->fleet->out;
-	if (session->closing)
+	if (session->closing || !session->ws)
 		return DB_E_CLOSED;
 	buf_clear(out);
 	enum db_err err = wire_encode(message, out);
@@ -114,29 +116,36 @@ static void handle(struct session *session, const struct wire_message *message, 
 	}
 }
 
-static void on_message(struct ws *ws, enum ws_kind kind, char *data, size_t len, void *user)
+void session_take(struct session *session, struct str text)
 {
-	struct session *session = user;
+	struct fleet *fleet = session->fleet;
 	struct wire_message message;
 	struct error error;
-	(void)ws;
-	(void)kind; /* binary is read as text (protocol-and-trust 1.1) */
-	if (!session || session->closing)
+	if (session->closing)
 		return;
-	struct fleet *fleet = session->fleet;
-	struct str text = {data, len};
 	/* The hot path: no arena to reset, no document. */
 	if (session->registered && wire_chunk_peek(text, &message.as.chunk)) {
 		jobs_chunk(session, &message.as.chunk);
 		return;
 	}
-	if (wire_decode(text, fleet->arena, &message, &error) == DB_OK && wire_type_to_coordinator(message.type)) {
+	enum db_err err = wire_decode(text, fleet->arena, &message, &error);
+	if (!err && !wire_type_to_coordinator(message.type))
+		err = error_set(&error, DB_E_INVALID, "%s is not for a coordinator", wire_type_name(message.type));
+	if (!err) {
 		handle(session, &message, text);
 	} else {
 		metric_add(fleet->metrics.rejected_messages, 1);
-		log_info("provider.bad_message", "provider=%s bytes=%zu why=\"%s\"", session->id, len, error.text);
+		log_info("provider.bad_message", "provider=%s bytes=%zu why=\"%s\"", session->id, text.len, error.text);
 	}
 	arena_reset(fleet->arena);
+}
+
+static void on_message(struct ws *ws, enum ws_kind kind, char *data, size_t len, void *user)
+{
+	(void)ws;
+	(void)kind; /* binary is read as text (protocol-and-trust 1.1) */
+	if (user)
+		session_take(user, (struct str){data, len});
 }
 
 static void on_drain(struct ws *ws, void *user)

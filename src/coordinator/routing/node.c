@@ -430,7 +430,8 @@ void route_node_cool(struct route_fleet *fleet, struct route_node *node, struct 
 {
 	for (uint32_t i = 0; i < node->entry_count; i++) {
 		struct route_entry *entry = node->entries[i];
-		if (!model_or_empty.len || str_eq((struct str){entry->model->id, entry->model->id_len}, model_or_empty))
+		bool named = !model_or_empty.len || str_eq((struct str){entry->model->id, entry->model->id_len}, model_or_empty);
+		if (named && entry->cool_until_us != until_us)
 			cool(fleet, entry, until_us);
 	}
 }

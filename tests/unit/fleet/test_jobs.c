@@ -73,6 +73,36 @@ static void every_attempt_has_keys_of_its_own(void **state)
 	scene_end(&s);
 }
 
+static void large_requests_are_sealed_apart(void **state)
+{
+	(void)state;
+	enum { LARGE = 300000 };
+	struct scene s = scene_usual();
+	struct peer p;
+	char *body = malloc(LARGE);
+	struct consumer c = {.body = {body, LARGE}}, gone = {.body = {body, LARGE}};
+	assert_non_null(body);
+	memset(body, 'x', LARGE);
+	scene_begin(&s, NULL);
+	peer_join(&p, &s, (struct peer_options){0});
+	assert_int_equal(consumer_start(&gone, &s), DB_OK);
+	fleet_job_cancel(gone.job); /* before it was ready: never sent */
+	assert_int_equal(consumer_start(&c, &s), DB_OK);
+	memset(body, 0, LARGE); /* the fleet has its own copy */
+	assert_true(run_until(&s, has_request, &p));
+	assert_int_equal(p.body_len, LARGE);
+	assert_string_equal(p.request_id, fleet_job_id(c.job));
+	run_for_ms(&s, 20);
+	assert_int_equal(p.requests, 1);
+	peer_complete(&p, p.request_id);
+	assert_true(run_until(&s, has_ended, &c));
+	assert_int_equal(c.completed, 1);
+	assert_int_equal(consumer_start(&c, &s), DB_OK);
+	free(body);
+	peer_end(&p);
+	scene_end(&s);
+}
+
 enum bad_chunk { PLAIN_TEXT, BOTH, NO_PAYLOAD, FOREIGN_KEY, NOT_BASE64, TOO_SHORT, FLIPPED, OLD_JOB };
 
 static void send_bad_chunk(struct peer *p, enum bad_chunk kind, const struct box_shared *old)
@@ -425,6 +455,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_request_and_its_answer),
 	    cmocka_unit_test(every_attempt_has_keys_of_its_own),
+	    cmocka_unit_test(large_requests_are_sealed_apart),
 	    cmocka_unit_test(a_bad_chunk_untrusts_and_fails_the_request),
 	    cmocka_unit_test(chunks_for_nobody_are_dropped_and_cancelled_once),
 	    cmocka_unit_test(nobody_can_answer_for_another),
