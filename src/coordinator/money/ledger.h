@@ -18,8 +18,8 @@ struct ledger_hold;
 struct ledger *ledger_new(struct store *store);
 void ledger_free(struct ledger *ledger); /* after store_close; open holds are forgotten: the next start releases them */
 
-/* What holds where neither price rows nor accounts say otherwise; until it is called PRICE_FALLBACK_INPUT, PRICE_FALLBACK_OUTPUT
- * and LEDGER_FEE_PERCENT_DEFAULT. Start-up only. */
+/* What holds where neither price rows nor accounts say otherwise; until it is called PRICE_FALLBACK_INPUT,
+ * PRICE_FALLBACK_OUTPUT and LEDGER_FEE_PERCENT_DEFAULT. Start-up only. */
 void ledger_set_defaults(struct ledger *ledger, struct price price, int fee_percent);
 
 /* Brings an account into memory: done is called at once when it is there, otherwise after one read of the store. account NULL:

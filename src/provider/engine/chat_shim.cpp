@@ -559,7 +559,8 @@ static bool apply_templates(const struct chat_templates *templates, const common
 	return false;
 }
 
-static std::unique_ptr<prompt_parts> render(const struct chat_templates *templates, const struct chat_conversation *conversation)
+static std::unique_ptr<prompt_parts> render(const struct chat_templates *templates,
+                                            const struct chat_conversation *conversation)
 {
 	common_chat_templates_inputs inputs;
 	inputs.reasoning_format = COMMON_REASONING_FORMAT_AUTO;
