@@ -42,7 +42,7 @@ static void heartbeat(struct route_fleet *fleet, struct route_node *node, const 
 	route_node_heartbeat_done(fleet, node);
 }
 
-static struct route_node *add_node(struct route_fleet *fleet, uint32_t models[2])
+static struct route_node *add_node(struct route_fleet *fleet, uint32_t models[2], uint64_t challenged_us)
 {
 	static const double bandwidths[] = {100, 200, 400, 546, 800};
 	static const char *const families[] = {"M1", "M2", "M3", "M4", "M5"};
@@ -60,7 +60,7 @@ static struct route_node *add_node(struct route_fleet *fleet, uint32_t models[2]
 	    .posture_verified = true,
 	    .runtime_verified = true,
 	    .trust = ROUTE_TRUST_HARDWARE,
-	    .last_challenge_us = 1,
+	    .last_challenge_us = challenged_us,
 	    .chip_family = str_of(families[chip]),
 	    .tools_ok = true,
 	    .bandwidth_gbs = bandwidths[chip],
@@ -104,7 +104,7 @@ static void decide(uint32_t node_count)
 	if (!fleet || !models || !nodes || !times)
 		exit(1);
 	for (uint32_t i = 0; i < node_count; i++)
-		nodes[i] = add_node(fleet, models[i]);
+		nodes[i] = add_node(fleet, models[i], i + 1);
 	for (uint32_t i = 0; i < DECISIONS; i++) {
 		char name[32];
 		struct route_decision decision;
@@ -115,7 +115,7 @@ static void decide(uint32_t node_count)
 		uint32_t place = i % IN_FLIGHT;
 		route_release(fleet, flight[place]);
 		uint64_t start = now_ns();
-		refused += route_select(fleet, &request, 1000, &decision, &flight[place]) != DB_OK;
+		refused += route_select(fleet, &request, node_count, &decision, &flight[place]) != DB_OK;
 		times[i] = now_ns() - start;
 		if (i % 4 == 0) {
 			uint32_t beating = random_below(node_count);

@@ -240,12 +240,14 @@ void route_node_set_facts(struct route_fleet *fleet, struct route_node *node, co
 	if (!node->family || !str_is(facts->chip_family, fleet->families[node->family - 1]))
 		family = family_of(fleet, facts->chip_family);
 	struct str serial = facts->serial;
+	bool challenged = facts->last_challenge_us != node->facts.last_challenge_us;
 	node->facts = *facts;
 	node->family = family;
 	node->facts.chip_family = family ? str_of(fleet->families[family - 1]) : STR_NONE;
 	set_serial(fleet, node, serial);
 	node->facts.serial = str_of(node->serial);
-	note_challenge(fleet, node);
+	if (challenged)
+		note_challenge(fleet, node);
 	route_node_refresh(fleet, node);
 }
 
