@@ -437,7 +437,6 @@ static int new_session(struct http2 *http2)
 		nghttp2_session_callbacks_set_send_data_callback(callbacks, http2_on_send_data);
 		nghttp2_option_set_max_settings(option, 32);
 		nghttp2_option_set_max_outbound_ack(option, 256); /* PING and SETTINGS floods */
-		nghttp2_option_set_no_closed_streams(option, 1);
 		rc = nghttp2_session_server_new3(&http2->session, callbacks, http2, option, http2_memory());
 	}
 	nghttp2_option_del(option);
