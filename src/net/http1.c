@@ -417,9 +417,11 @@ static void advance(struct http1 *http1, const char *data, size_t len)
 	struct http_conn *conn = http1->conn;
 	enum http1_phase before = http1->phase;
 	http1->running = true;
-	if (http1->phase == HTTP1_BETWEEN)
-		skip_empty_lines(&data, &len);
-	while (can_go_on(http1, len)) {
+	for (;;) {
+		if (http1->phase == HTTP1_BETWEEN)
+			skip_empty_lines(&data, &len);
+		if (!can_go_on(http1, len))
+			break;
 		if (http1->phase == HTTP1_BETWEEN && !begin_request(http1)) {
 			http_conn_abort(conn);
 			break;

@@ -339,7 +339,7 @@ enum db_err http_stream_write(struct http_request *request, struct str bytes)
 	if (bytes.len > HTTP_STREAM_HARD_BYTES || queued > HTTP_STREAM_HARD_BYTES - bytes.len)
 		return DB_E_LIMIT;
 	enum db_err err = request->conn->protocol->write(request, bytes);
-	if (queued + bytes.len >= HTTP_STREAM_SOFT_BYTES)
+	if (http_stream_room(request) == 0) /* asked anew: the protocol may have added its framing */
 		request->room_due = true;
 	return err;
 }

@@ -196,7 +196,7 @@ static ssize_t receive(struct net_stream *stream, char *into, size_t size)
 		return stream_tls_read(stream, into, size);
 	ssize_t got;
 	do
-		got = read(stream->fd, into, size);
+		got = recv(stream->fd, into, size, 0);
 	while (got < 0 && errno == EINTR);
 	if (got >= 0)
 		return got;
@@ -257,8 +257,8 @@ static ssize_t send_plain(struct net_stream *stream)
 	for (struct net_chunk *chunk = stream->queue.first; chunk && count < PARTS_AT_ONCE; chunk = chunk->next)
 		parts[count++] = (struct iovec){chunk->bytes + chunk->start, chunk->end - chunk->start};
 	ssize_t sent;
-	do
-		sent = writev(stream->fd, parts, count);
+	do /* for one part send() is the shorter way through the kernel */
+		sent = count == 1 ? send(stream->fd, parts->iov_base, parts->iov_len, 0) : writev(stream->fd, parts, count);
 	while (sent < 0 && errno == EINTR);
 	if (sent >= 0)
 		return sent;

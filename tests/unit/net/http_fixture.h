@@ -79,7 +79,7 @@ static void stream_pieces(struct http_request *request, void *user)
 	struct job *job = user;
 	site.rooms++;
 	while (job->left > 0 && http_stream_room(request) > 0) {
-		size_t len = job->left < sizeof piece ? (size_t)job->left : sizeof piece;
+		size_t len = job->left < job->size ? (size_t)job->left : (size_t)job->size;
 		if (http_stream_write(request, (struct str){piece, len}))
 			return;
 		job->left -= len;
@@ -90,9 +90,10 @@ static void stream_pieces(struct http_request *request, void *user)
 	}
 }
 
-static void serve_stream(struct http_request *request)
+static void serve_stream(struct http_request *request, size_t piece)
 {
 	struct job *job = job_new(request);
+	job->size = piece;
 	job->left = query_number(request, 10000);
 	http_stream_start(request, 200, "text/event-stream", stream_pieces);
 	stream_pieces(request, job);
@@ -166,7 +167,9 @@ static void on_request(struct http_request *request, void *context)
 		job_new(request);
 		site.held = request;
 	} else if (str_is(path, "/stream")) {
-		serve_stream(request);
+		serve_stream(request, 1000);
+	} else if (str_is(path, "/crumbs")) {
+		serve_stream(request, 1);
 	} else if (str_is(path, "/flood")) {
 		serve_flood(request);
 	} else if (str_is(path, "/big")) {
@@ -199,7 +202,7 @@ static int64_t on_head(struct http_request *request, void *context)
 		return -1;
 	}
 	if (str_is(path, "/early-stream")) {
-		serve_stream(request);
+		serve_stream(request, 1000);
 		return -1;
 	}
 	if (str_is(path, "/forgotten"))

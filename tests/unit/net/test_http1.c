@@ -445,6 +445,18 @@ static void test_reader_that_stalls_gets_every_byte_and_memory_stays_bounded(voi
 	assert_int_equal(site.gone, 0);
 }
 
+/* The framing, not the text, decides where the room of such a stream ends. */
+static void test_stream_of_single_bytes_never_stops_for_good(void **state)
+{
+	(void)state;
+	buf_clear(&got);
+	int fd = client_open();
+	client_say(fd, "GET /crumbs?100000 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+	assert_true(client_read_all(fd, &got));
+	close(fd);
+	assert_int_equal(count_of(text(), "1\r\n."), 100000);
+}
+
 static void test_producer_that_ignores_room_is_stopped_at_the_hard_bound(void **state)
 {
 	(void)state;
@@ -581,6 +593,7 @@ int main(void)
 	    TEST(test_upgrade_to_h2c_is_ignored),
 	    TEST(test_added_headers_cannot_break_the_framing),
 	    TEST(test_reader_that_stalls_gets_every_byte_and_memory_stays_bounded),
+	    TEST(test_stream_of_single_bytes_never_stops_for_good),
 	    TEST(test_producer_that_ignores_room_is_stopped_at_the_hard_bound),
 	    TEST(test_departed_client_is_noticed_while_an_answer_is_owed),
 	    TEST(test_departure_is_noticed_behind_a_full_pipeline),

@@ -319,7 +319,7 @@ static void check_multiplex(bool tls)
 	memset(body, 'b', sizeof body);
 	connect_client(tls, false);
 	for (int i = 0; i < MANY; i++) {
-		static const char *const paths[] = {"/later?50", "/echo", "/stream?70000", "/big?100000"};
+		static const char *const paths[] = {"/later?50", "/echo", "/crumbs?70000", "/big?100000"};
 		if (i % 4 == 1)
 			replies[i] = (struct reply){.send = body, .send_len = sizeof body};
 		request(&replies[i], i % 4 == 1 ? "POST" : "GET", paths[i % 4]);
