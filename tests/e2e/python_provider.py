@@ -28,6 +28,13 @@ def canonical(value, escape_slash):
     return text.replace("/", "\\/") if escape_slash else text
 
 
+def new_signing_key():
+    """A P-256 key and its public half as the attestation names it: base64 of X and Y."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    point = key.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+    return key, b64(point[1:])
+
+
 class PythonProvider:
     def __init__(self, coordinator, serial="PY0001", model="py-model", generation="0.6.17", answer=("Hello", " there", "!")):
         assert generation in ("0.6.17", "0.4.7")
@@ -39,9 +46,7 @@ class PythonProvider:
         self.answer = answer
         self.box_key = nacl.public.PrivateKey.generate()
         self.public_key = b64(bytes(self.box_key.public_key))
-        self.signing_key = ec.generate_private_key(ec.SECP256R1())
-        point = self.signing_key.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
-        self.se_public = b64(point[1:])
+        self.signing_key, self.se_public = new_signing_key()
         self.weight_hash = hashlib.sha256(model.encode()).hexdigest()
         self.received = []  # every message of the coordinator, in order
         self.prompts = []  # opened request bodies
