@@ -1,0 +1,188 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "coordinator/money/pricing.h"
+
+static void costs_follow_the_formula(void **state)
+{
+	(void)state;
+	static const struct {
+		int64_t input, output;
+		uint64_t prompt, completion;
+		int64_t standard, service;
+	} rows[] = {
+	    {50000, 200000, 0, 0, 100, 0},        /* the floor applies to nothing, too */
+	    {50000, 200000, 1, 0, 100, 1},        /* a service account pays at least 1 for something */
+	    {50000, 200000, 0, 1, 100, 1},        /* */
+	    {50000, 200000, 1000, 250, 100, 100}, /* 50 + 50 */
+	    {50000, 200000, 1000, 255, 101, 101}, /* 50 + 51 */
+	    {50000, 200000, 1000, 249, 100, 99},  /* 50 + 49.8 */
+	    {50000, 200000, 19, 4, 100, 1},       /* 0.95 and 0.8: each is truncated before the sum */
+	    {999999, 999999, 1, 1, 100, 1},       /* 0.999999 twice makes 0, not 1 */
+	    {1000000, 1000000, 7, 8, 100, 15},    /* */
+	    {3000000, 15000000, 1000000, 1000000, 18000000, 18000000},
+	    {1, 1, 999999, 999999, 100, 1},   /* */
+	    {1, 1, 1000000, 1000000, 100, 2}, /* */
+	};
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct price price = {rows[i].input, rows[i].output};
+		assert_int_equal(price_cost(price, rows[i].prompt, rows[i].completion, false), rows[i].standard);
+		assert_int_equal(price_cost(price, rows[i].prompt, rows[i].completion, true), rows[i].service);
+	}
+}
+
+static void large_costs_saturate(void **state)
+{
+	(void)state;
+	struct price most = {INT64_MAX, INT64_MAX};
+	assert_true(price_cost(most, UINT64_MAX, UINT64_MAX, false) == INT64_MAX);
+	assert_true(price_cost(most, 1000000, 0, false) == INT64_MAX);
+	assert_true(price_cost(most, 1000000, 1, false) == INT64_MAX);
+	assert_true(price_cost((struct price){1000000, 1}, INT64_MAX, 0, false) == INT64_MAX);
+	assert_true(price_cost((struct price){1000000, 1}, INT64_MAX - 1, 0, false) == INT64_MAX - 1);
+	assert_true(price_cost((struct price){-5, INT64_MIN}, 1000000, 1000000, true) == 1);
+}
+
+static void payout_and_fee_make_the_cost(void **state)
+{
+	(void)state;
+	static const int64_t costs[] = {0, 1, 99, 100, 101, 12345678901, INT64_MAX};
+	for (size_t i = 0; i < sizeof costs / sizeof costs[0]; i++) {
+		assert_true(price_fee(costs[i], 0) == 0);
+		assert_true(price_fee(costs[i], -1) == 0);
+		assert_true(price_fee(costs[i], 100) == costs[i]);
+		assert_true(price_fee(costs[i], 1000) == costs[i]);
+		for (int percent = 1; percent < 100; percent++) {
+			int64_t fee = price_fee(costs[i], percent);
+			assert_true(fee >= 0 && fee <= costs[i]);
+			assert_true(fee / 2 <= costs[i] / 2);
+		}
+	}
+	assert_int_equal(price_fee(101, 33), 33);
+	assert_int_equal(price_fee(99, 1), 0);
+	assert_int_equal(price_fee(100, 1), 1);
+	assert_int_equal(price_fee(-100, 50), 0);
+	assert_true(price_fee(INT64_MAX, 50) == INT64_MAX / 2);
+}
+
+static void dollars_are_read_as_decimals(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *text;
+		int64_t uusd;
+	} good[] = {
+	    {"0", 0},
+	    {"25.00", 25000000},
+	    {"0.29", 290000},
+	    {"0.000001", 1},
+	    {"1.5", 1500000},
+	    {"00012.10", 12100000},
+	    {"9223372036854.775807", INT64_MAX},
+	};
+	static const struct {
+		const char *text;
+		enum db_err code;
+	} bad[] = {
+	    {"", DB_E_INVALID},
+	    {".", DB_E_INVALID},
+	    {".5", DB_E_INVALID},
+	    {"5.", DB_E_INVALID},
+	    {"-1", DB_E_INVALID},
+	    {"+1", DB_E_INVALID},
+	    {"1e3", DB_E_INVALID},
+	    {"1.2.3", DB_E_INVALID},
+	    {"1,5", DB_E_INVALID},
+	    {" 1", DB_E_INVALID},
+	    {"1 ", DB_E_INVALID},
+	    {"NaN", DB_E_INVALID},
+	    {"Inf", DB_E_INVALID},
+	    {"0x10", DB_E_INVALID},
+	    {"0.0000001", DB_E_INVALID},
+	    {"1.-5", DB_E_INVALID},
+	    {"9223372036854.775808", DB_E_RANGE},
+	    {"9223372036855", DB_E_RANGE},
+	    {"18446744073709551616", DB_E_RANGE},
+	    {"99999999999999999999999999", DB_E_RANGE},
+	};
+	for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+		int64_t uusd = -1;
+		assert_int_equal(price_parse_usd(str_of(good[i].text), &uusd), DB_OK);
+		assert_true(uusd == good[i].uusd);
+	}
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		int64_t uusd = 7;
+		assert_int_equal(price_parse_usd(str_of(bad[i].text), &uusd), bad[i].code);
+		assert_int_equal(uusd, 7);
+	}
+	int64_t uusd;
+	assert_int_equal(price_parse_usd((struct str){"1\0002", 3}, &uusd), DB_E_INVALID);
+}
+
+static void amounts_are_written_with_six_digits(void **state)
+{
+	(void)state;
+	static const struct {
+		int64_t uusd;
+		const char *text;
+	} rows[] = {
+	    {0, "0.000000"},
+	    {1, "0.000001"},
+	    {-1, "-0.000001"},
+	    {25000000, "25.000000"},
+	    {-1500000, "-1.500000"},
+	    {INT64_MAX, "9223372036854.775807"},
+	    {INT64_MIN, "-9223372036854.775808"},
+	};
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		char text[PRICE_USD_SIZE];
+		price_format_usd(rows[i].uusd, text);
+		assert_string_equal(text, rows[i].text);
+		int64_t back;
+		if (rows[i].uusd >= 0) {
+			assert_int_equal(price_parse_usd(str_of(text), &back), DB_OK);
+			assert_true(back == rows[i].uusd);
+		}
+	}
+}
+
+static void prices_per_token_lose_no_digit(void **state)
+{
+	(void)state;
+	static const struct {
+		int64_t per_million;
+		const char *text;
+	} rows[] = {
+	    {0, "0"},
+	    {1, "0.000000000001"},
+	    {50000, "0.00000005"},
+	    {200000, "0.0000002"},
+	    {1000000000000, "1"},
+	    {1500000000000, "1.5"},
+	    {10000000000000, "10"},
+	    {INT64_MAX, "9223372.036854775807"},
+	    {-5, "0"},
+	};
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		char text[PRICE_USD_SIZE];
+		price_format_per_token(rows[i].per_million, text);
+		assert_string_equal(text, rows[i].text);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(costs_follow_the_formula),
+	    cmocka_unit_test(large_costs_saturate),
+	    cmocka_unit_test(payout_and_fee_make_the_cost),
+	    cmocka_unit_test(dollars_are_read_as_decimals),
+	    cmocka_unit_test(amounts_are_written_with_six_digits),
+	    cmocka_unit_test(prices_per_token_lose_no_digit),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
