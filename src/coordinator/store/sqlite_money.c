@@ -52,9 +52,10 @@ static int64_t insert_hold(struct sqlite_writer *writer, const struct store_hold
 bool book_write_hold(struct sqlite_writer *writer, struct book_hold *hold, const struct book_hold_end *end)
 {
 	hold->row = insert_hold(writer, &hold->facts, hold->account, end);
-	if (!hold->row)
-		drop_hold(writer, hold);
-	return hold->row != 0;
+	if (hold->row)
+		return true;
+	drop_hold(writer, hold);
+	return false;
 }
 
 /* Writes that it ended. False when its row says that it ended before. */
