@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -142,6 +143,19 @@ static enum db_err explain_bind(const char *host, uint16_t port, int code, struc
 	}
 }
 
+/* Accepted sockets inherit it: a client whose machine or network vanished is noticed within a minute. */
+static void keep_alive(int fd)
+{
+	int on = 1;
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+#ifdef TCP_KEEPIDLE
+	int idle_s = 30, every_s = 10, times = 3;
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every_s, sizeof every_s);
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &times, sizeof times);
+#endif
+}
+
 /* A bound, listening, non-blocking socket, or -1 and errno. */
 static int listen_on(const struct addrinfo *address)
 {
@@ -154,6 +168,7 @@ static int listen_on(const struct addrinfo *address)
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
 	if (address->ai_family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off); /* "::" serves IPv4 as well */
+	keep_alive(fd);
 	if (bind(fd, address->ai_addr, address->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0)
 		return fd;
 	int error = errno;

@@ -1,4 +1,4 @@
-/* HTTP/1.1 and HTTP/2 server, TLS and clear text (h2 by ALPN, or by prior knowledge in clear text; the h2c upgrade is refused).
+/* HTTP/1.1 and HTTP/2 server, TLS and clear text (h2 by ALPN, or by prior knowledge in clear text; the h2c upgrade is ignored).
  *
  * A request's life: headers arrive -> `on_head` chooses a body limit or answers -> the whole body arrives -> `on_request`.
  * The handler then answers whole (http_respond) or as a stream (http_stream_start, http_stream_write, http_stream_end),
@@ -7,6 +7,8 @@
  *
  * Streams have pull-style back-pressure, as in h2o: write while http_stream_room() > 0; after that wait for `on_room`.
  * Nothing is ever dropped: a write past the room is still queued (up to HTTP_STREAM_HARD_BYTES, then DB_E_LIMIT).
+ *
+ * A handler may do anything inside a callback: answer, abort, free the server.
  *
  * Limits (net-stack.md): header bytes and time, body bytes and time, HTTP/2 streams and resets, idle keep-alive.
  * An idle connection holds no I/O buffer. Writes of one loop turn are coalesced. TCP_NODELAY always. */
@@ -36,13 +38,14 @@ struct http_server_options {
 	uint32_t max_header_bytes;  /* 0 = 64 KiB */
 	uint32_t header_timeout_ms; /* 0 = 5,000 */
 	uint32_t body_timeout_ms;   /* 0 = 30,000 without progress */
-	uint32_t idle_timeout_ms;   /* 0 = 120,000 */
+	uint32_t idle_timeout_ms;   /* 0 = 120,000; also how long a client may leave an answer untaken */
 	uint32_t max_streams;       /* concurrent HTTP/2 streams a connection, 0 = 256 */
 	uint32_t max_connections;   /* 0 = 100,000 */
 	void *context;              /* for the callbacks */
 
-	/* Headers are complete. Return the largest body to accept, or -1 after answering here (the body is then discarded).
-	 * A larger body is answered by `on_body_too_large`, or 413 with no body when that is NULL. */
+	/* Headers are complete. Return the largest body to accept, or -1 after answering here (the body is then discarded; a -1
+	 * without an answer becomes a 500). NULL = 64 MiB for all. A larger body is answered by `on_body_too_large`, at once or
+	 * later, or 413 with no body when that is NULL. `on_request` does not follow either. */
 	int64_t (*on_head)(struct http_request *request, void *context);
 	void (*on_request)(struct http_request *request, void *context);
 	void (*on_body_too_large)(struct http_request *request, void *context);
@@ -64,7 +67,7 @@ struct str http_path(const struct http_request *request);  /* percent-decoded is
 struct str http_query(const struct http_request *request); /* without '?', may be empty */
 struct str http_header_get(const struct http_request *request, const char *lower_case_name); /* at == NULL when absent */
 struct str http_body(const struct http_request *request);
-struct str http_peer(const struct http_request *request);     /* remote address as text */
+struct str http_peer(const struct http_request *request);     /* remote address as text, without the port */
 struct arena *http_arena(struct http_request *request);       /* lives, and is wiped, with the request */
 uint64_t http_started_us(const struct http_request *request); /* when its first byte arrived, net_now_us time */
 void http_set_user(struct http_request *request, void *user);
@@ -73,7 +76,8 @@ void *http_user(const struct http_request *request);
 void http_set_on_gone(struct http_request *request, void (*on_gone)(struct http_request *request, void *user));
 
 /* --- answer --- */
-/* A header for the coming answer; copied. CR, LF and NUL in a value are refused (DB_E_INVALID). */
+/* A header for the coming answer; copied. CR, LF and NUL in a value are refused (DB_E_INVALID), as are the names that belong to
+ * the framing: connection, content-length, date, keep-alive, transfer-encoding. */
 enum db_err http_add_header(struct http_request *request, const char *name, struct str value);
 /* content_type may be NULL. The body is copied. Ends the request. HEAD sends no body but the right length. */
 void http_respond(struct http_request *request, int status, const char *content_type, struct str body);
@@ -84,7 +88,8 @@ void http_stream_start(struct http_request *request, int status, const char *con
 size_t http_stream_room(const struct http_request *request);                   /* bytes before the producer should pause */
 enum db_err http_stream_write(struct http_request *request, struct str bytes); /* copied, or sent at once */
 void http_stream_end(struct http_request *request);                            /* ends the request */
-void http_stream_abort(struct http_request *request); /* resets the stream or closes the connection; ends the request */
+/* Resets the stream or closes the connection, so that what was sent cannot be taken for a whole answer; ends the request. */
+void http_stream_abort(struct http_request *request);
 
 const char *http_status_text(int status);
 

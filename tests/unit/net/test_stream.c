@@ -369,6 +369,24 @@ static void test_certificate_of_a_stranger_is_refused(void **state)
 	tls_free(trusting_others);
 }
 
+static void test_certificate_for_another_name_is_refused(void **state)
+{
+	(void)state;
+	struct pair pair;
+	pair_open(&pair, true, NULL);
+	struct end stranger = {.pair = &pair};
+	pair.still_open++;
+	net_stream_abort(pair.client.stream);
+	/* The same machine, under a name that the certificate does not hold. */
+	stranger.stream =
+	    net_stream_connect(pair.loop, "::ffff:127.0.0.1", pair.port, client_tls, NULL, on_open, &handler, &stranger);
+	net_loop_run(pair.loop);
+	assert_true(stranger.closed);
+	assert_false(stranger.open);
+	assert_int_equal(stranger.why, DB_E_CRYPTO);
+	pair_free(&pair);
+}
+
 static void test_abort_while_connecting_is_told_once(void **state)
 {
 	(void)state;
@@ -427,6 +445,7 @@ int main(void)
 	    cmocka_unit_test(test_connection_refused_is_told),
 	    cmocka_unit_test(test_unknown_name_is_told),
 	    cmocka_unit_test(test_certificate_of_a_stranger_is_refused),
+	    cmocka_unit_test(test_certificate_for_another_name_is_refused),
 	    cmocka_unit_test(test_abort_while_connecting_is_told_once),
 	    cmocka_unit_test(test_bad_certificate_files_are_explained),
 	};
