@@ -99,9 +99,9 @@ static void decide(uint32_t node_count)
 	struct route_node **nodes = calloc(node_count, sizeof(struct route_node *));
 	uint64_t *times = calloc(DECISIONS, sizeof *times);
 	struct route_reservation *flight[IN_FLIGHT] = {NULL};
+	uint64_t *beat_times = calloc(DECISIONS, sizeof *beat_times);
 	uint32_t refused = 0, beats = 0;
-	uint64_t beat_ns = 0;
-	if (!fleet || !models || !nodes || !times)
+	if (!fleet || !models || !nodes || !times || !beat_times)
 		exit(1);
 	for (uint32_t i = 0; i < node_count; i++)
 		nodes[i] = add_node(fleet, models[i], i + 1);
@@ -121,14 +121,14 @@ static void decide(uint32_t node_count)
 			uint32_t beating = random_below(node_count);
 			uint64_t beat_start = now_ns();
 			heartbeat(fleet, nodes[beating], models[beating]);
-			beat_ns += now_ns() - beat_start;
-			beats++;
+			beat_times[beats++] = now_ns() - beat_start;
 		}
 	}
 	qsort(times, DECISIONS, sizeof *times, compare);
+	qsort(beat_times, beats, sizeof *beat_times, compare);
 	printf("bench route_us_%u %.3f us\n", node_count, (double)times[DECISIONS / 2] / 1000);
 	printf("bench route_p99_us_%u %.3f us\n", node_count, (double)times[DECISIONS - DECISIONS / 100] / 1000);
-	printf("bench route_heartbeat_us_%u %.3f us\n", node_count, (double)beat_ns / beats / 1000);
+	printf("bench route_heartbeat_us_%u %.3f us\n", node_count, (double)beat_times[beats / 2] / 1000);
 	if (node_count >= MODELS * 10 && refused)
 		printf("# %u of %u decisions found nobody\n", refused, DECISIONS);
 	for (uint32_t i = 0; i < IN_FLIGHT; i++)
@@ -137,6 +137,7 @@ static void decide(uint32_t node_count)
 	free(models);
 	free(nodes);
 	free(times);
+	free(beat_times);
 }
 
 int main(void)

@@ -106,13 +106,9 @@ static struct route_cost terms(const struct route_entry *entry)
 	};
 }
 
-void route_entry_price(struct route_entry *entry)
+void route_entry_measure(struct route_entry *entry)
 {
-	uint32_t load = route_live_load(entry);
 	entry->decode_tps = effective_decode(entry);
-	entry->queue = load > entry->pending ? load : entry->pending;
-	struct route_cost cost = terms(entry);
-	entry->base_ms = cost.state + cost.queue + cost.pending + cost.backlog + cost.health;
 	double prompt_ms = 1000 / prefill(entry);
 	double output_ms = 1000 / entry->decode_tps * (1 + unbudgeted_waiting(entry));
 	if (prompt_ms != entry->prompt_ms || output_ms != entry->output_ms)
@@ -120,6 +116,14 @@ void route_entry_price(struct route_entry *entry)
 	entry->prompt_ms = prompt_ms;
 	entry->output_ms = output_ms;
 	entry->cold = !route_resident(entry);
+}
+
+void route_entry_price(struct route_entry *entry)
+{
+	uint32_t load = route_live_load(entry);
+	entry->queue = load > entry->pending ? load : entry->pending;
+	struct route_cost cost = terms(entry);
+	entry->base_ms = cost.state + cost.queue + cost.pending + cost.backlog + cost.health;
 	entry->slow = projected_decode(entry) < ROUTE_DECODE_FLOOR;
 }
 

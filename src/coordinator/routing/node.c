@@ -83,10 +83,17 @@ void route_entry_refresh(struct route_fleet *fleet, struct route_entry *entry)
 	route_index_place(entry);
 }
 
-void route_node_refresh(struct route_fleet *fleet, struct route_node *node)
+void route_node_reloaded(struct route_fleet *fleet, struct route_node *node)
 {
 	for (uint32_t i = 0; i < node->entry_count; i++)
 		route_entry_refresh(fleet, node->entries[i]);
+}
+
+void route_node_refresh(struct route_fleet *fleet, struct route_node *node)
+{
+	for (uint32_t i = 0; i < node->entry_count; i++)
+		route_entry_measure(node->entries[i]);
+	route_node_reloaded(fleet, node);
 }
 
 /* --- time --- */
@@ -273,15 +280,19 @@ size_t route_node_models(const struct route_node *node, struct str *out, size_t 
 	return node->entry_count;
 }
 
+#define ENTRY_ALIGN 64 /* bytes of a cache line */
+#define ENTRY_BYTES ((sizeof(struct route_entry) + ENTRY_ALIGN - 1) / ENTRY_ALIGN * ENTRY_ALIGN)
+
 static struct route_entry *entry_new(struct route_fleet *fleet, struct route_node *node, struct str id)
 {
 	struct route_model *model = route_model_get(fleet, id);
-	struct route_entry *entry = model ? calloc(1, sizeof *entry) : NULL;
+	struct route_entry *entry = model ? aligned_alloc(ENTRY_ALIGN, ENTRY_BYTES) : NULL;
 	if (!entry) {
 		if (model && !model->entries++)
 			route_model_unref(fleet, model);
 		return NULL;
 	}
+	memset(entry, 0, sizeof *entry);
 	model->entries++;
 	entry->model = model;
 	entry->node = node;

@@ -70,7 +70,7 @@ struct route_shown {
 };
 
 struct route_entry {
-	/* read by selection */
+	/* Read by selection: one cache line. */
 	double base_ms, prompt_ms, output_ms;
 	double decode_tps;    /* effective rate (routing 7, E) */
 	uint64_t free_tokens; /* prompt + max of the largest request that is admitted now */
@@ -78,10 +78,11 @@ struct route_entry {
 	uint32_t queue; /* effective queue (routing 7) */
 	uint32_t rank;  /* position in its class's heap, or ROUTE_UNRANKED */
 	uint16_t class, bucket;
-	uint8_t gate;            /* enum route_gate: the first that fails whatever the request, or ROUTE_OK */
-	uint8_t capacity_gate;   /* ROUTE_BUDGET or ROUTE_MEMORY: what a request above free_tokens runs into */
+	uint8_t gate;          /* enum route_gate: the first that fails whatever the request, or ROUTE_OK */
+	uint8_t capacity_gate; /* ROUTE_BUDGET or ROUTE_MEMORY: what a request above free_tokens runs into */
+	bool vision : 1, tools_ok : 1, cold : 1, slow : 1;
+	/* The rest is not. */
 	uint64_t ceiling_tokens; /* of the largest request that waiting could help */
-	bool vision, tools_ok, cold, slow;
 	/* changed by facts */
 	bool template_broken;
 	uint32_t beat; /* heartbeat that told the slot */
@@ -165,7 +166,8 @@ void route_rates_add(struct route_model *model, uint16_t family, double tps);
 double route_rates_median(const struct route_model *model, uint16_t family); /* 0 = no samples */
 
 /* cost.c */
-void route_entry_price(struct route_entry *entry); /* base, slopes, queue, slow */
+void route_entry_measure(struct route_entry *entry); /* rates and slopes, from what the node reported */
+void route_entry_price(struct route_entry *entry);   /* queue and base, from the work it has */
 double route_entry_ttft(const struct route_entry *entry, const struct route_request *request);
 uint64_t route_expected(const struct route_request *request);
 double route_static_decode(const struct route_node_facts *facts);
@@ -182,8 +184,9 @@ enum route_gate route_request_gate(const struct route_entry *entry, const struct
 
 /* node.c */
 void route_entry_refresh(struct route_fleet *fleet, struct route_entry *entry);
-void route_node_refresh(struct route_fleet *fleet, struct route_node *node);
-void route_advance(struct route_fleet *fleet, uint64_t now_us); /* time passes: freshness and cool-downs end */
+void route_node_refresh(struct route_fleet *fleet, struct route_node *node);  /* its reports or facts changed */
+void route_node_reloaded(struct route_fleet *fleet, struct route_node *node); /* its work changed */
+void route_advance(struct route_fleet *fleet, uint64_t now_us);               /* time passes: freshness and cool-downs end */
 struct route_entry *route_node_entry(const struct route_node *node, const struct route_model *model);
 
 static inline bool route_resident(const struct route_entry *entry)

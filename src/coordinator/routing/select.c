@@ -286,7 +286,7 @@ static void reserve(struct search *s, struct route_entry *entry, struct route_re
 	entry->pending_tokens += reservation->tokens;
 	entry->pending_expected += reservation->expected;
 	node->pending++;
-	route_node_refresh(s->fleet, node);
+	route_node_reloaded(s->fleet, node);
 }
 
 void route_release(struct route_fleet *fleet, struct route_reservation *reservation)
@@ -307,7 +307,7 @@ void route_release(struct route_fleet *fleet, struct route_reservation *reservat
 	if (node) {
 		list_remove(&node->reservations, &reservation->link);
 		node->pending--;
-		route_node_refresh(fleet, node);
+		route_node_reloaded(fleet, node);
 	}
 	reservation->node = NULL;
 	reservation->entry = NULL;
