@@ -4,6 +4,8 @@
 
 #include "coordinator/money/pricing.h"
 
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
 	int64_t uusd = -1, again = -1;

@@ -188,7 +188,7 @@ static struct call *call_new(struct gateway *gateway, struct exchange *exchange,
 	call->max_tokens = request->max_tokens > 0 ? request->max_tokens : CHAT_DEFAULT_MAX_TOKENS;
 	str_copy(request->model, call->model, sizeof call->model);
 	str_copy(request->model, call->public_model, sizeof call->public_model);
-	id_uuid4(call->id);
+	id_uuid7(call->id); /* a key of the ledger: ordered by time, so that its index grows at one end */
 	list_init(&call->attempts);
 	buf_init(&call->pending, (size_t)gateway->options.relay_buffer_bytes + (1u << 20));
 	exchange->owner = call;
