@@ -110,7 +110,7 @@ static void on_verified(enum trust_outcome outcome, const struct status_result *
 void session_challenge_reply(struct session *session, const struct wire_attestation_response *reply, struct str text)
 {
 	if (!session->challenge || !trust_reply_is_for(reply, session->challenge)) {
-		log_info("provider.challenge_unknown", "provider=%s", session->id);
+		log_debug("provider.challenge_unknown", "provider=%s", session->id);
 		return;
 	}
 	struct trust_reply facts = {

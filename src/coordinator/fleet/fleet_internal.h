@@ -50,6 +50,7 @@ struct session {
 	bool attested, secure_enclave, sip, secure_boot, authenticated_root, is_linux; /* what a valid attestation said */
 	uint8_t key_protection, platform;                                              /* enums of wire/attestation.h */
 	bool private_text, version_ok, proven; /* proven: passed a challenge on this connection */
+	uint8_t complaints;                    /* logged about this peer */
 	bool late;                             /* in fleet->stale */
 	struct list_link link, beat;           /* in fleet->sessions; in fleet->live or fleet->stale */
 	uint64_t last_beat_us, last_job_us;

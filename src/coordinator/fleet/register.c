@@ -306,6 +306,10 @@ void session_unregister(struct session *session)
 void session_register(struct session *session, const struct wire_register *message)
 {
 	struct fleet *fleet = session->fleet;
+	if (session->registered && !session->settled) {
+		log_debug("provider.register_ignored", "provider=%s why=busy", session->id); /* one check on a worker at a time */
+		return;
+	}
 	session_unregister(session); /* a second one replaces the first (3.1) */
 	if (fleet->draining || fleet->registered >= fleet->options.max_providers) {
 		log_warn("provider.refused", "provider=%s why=%s", session->id, fleet->draining ? "draining" : "full");

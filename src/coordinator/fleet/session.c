@@ -79,6 +79,16 @@ enum db_err session_send(struct session *session, const struct wire_message *mes
 
 /* --- receiving --- */
 
+#define COMPLAINTS_MAX 20 /* lines in the log for what one peer sends wrong: it must not fill the disk */
+
+static bool may_complain(struct session *session)
+{
+	if (session->complaints == COMPLAINTS_MAX)
+		return false;
+	session->complaints++;
+	return true;
+}
+
 static void handle(struct session *session, const struct wire_message *message, struct str text)
 {
 	if (message->type == WIRE_REGISTER) {
@@ -86,7 +96,8 @@ static void handle(struct session *session, const struct wire_message *message, 
 		return;
 	}
 	if (!session->registered) {
-		log_info("provider.unregistered_message", "provider=%s type=%s", session->id, wire_type_name(message->type));
+		if (may_complain(session))
+			log_info("provider.unregistered_message", "provider=%s type=%s", session->id, wire_type_name(message->type));
 		return;
 	}
 	switch (message->type) {
@@ -135,7 +146,8 @@ void session_take(struct session *session, struct str text)
 		handle(session, &message, text);
 	} else {
 		metric_add(fleet->metrics.rejected_messages, 1);
-		log_info("provider.bad_message", "provider=%s bytes=%zu why=\"%s\"", session->id, text.len, error.text);
+		if (may_complain(session))
+			log_info("provider.bad_message", "provider=%s bytes=%zu why=\"%s\"", session->id, text.len, error.text);
 	}
 	arena_reset(fleet->arena);
 }
