@@ -72,6 +72,7 @@ static void send_error(struct swarm_answer *answer, int status, const char *text
 	end(answer);
 }
 
+/* Tries again when the socket takes data again. */
 static void send_complete(struct swarm_answer *answer)
 {
 	struct swarm_fleet *fleet = answer->provider->fleet;
@@ -80,7 +81,8 @@ static void send_complete(struct swarm_answer *answer)
 	                               .as.complete = {.request_id = str_of(answer->id),
 	                                               .prompt_tokens = 50,
 	                                               .completion_tokens = lie ? 1000000 : (int64_t)fleet->options.chunks}};
-	swarm_send_message(answer->provider, &message);
+	if (swarm_send_message(answer->provider, &message) == DB_E_AGAIN)
+		return;
 	answer->provider->served++;
 	fleet->counts.completed++;
 	fleet->last_turnaround_us = clock_mono_us() - answer->arrived_us;
@@ -226,6 +228,8 @@ static void pump(struct swarm_answer *answer)
 	struct buf frame;
 	buf_init(&frame, 2 << 20);
 	for (;;) {
+		if (answer->provider->blocked)
+			break;
 		if (answer->cancelled && !fleet->options.ignore_cancel) {
 			if (answer->sent > 1)
 				send_complete(answer);
@@ -233,7 +237,7 @@ static void pump(struct swarm_answer *answer)
 				send_error(answer, 499, "request cancelled");
 			break;
 		}
-		if (answer->provider->blocked || (answer->paced && answer->credit <= 0))
+		if (answer->paced && answer->credit <= 0)
 			break;
 		if (!misbehave(answer))
 			break;
