@@ -231,6 +231,17 @@ static void on_drain(struct ws *ws, void *user)
 	swarm_answers_pump(provider);
 }
 
+/* Once the last session has said that it is closed. */
+static void free_when_closed(struct swarm_fleet *fleet)
+{
+	if (!fleet->freeing || fleet->counts.connected > 0)
+		return;
+	buf_free(&fleet->scratch);
+	buf_free(&fleet->text);
+	free(fleet->providers);
+	free(fleet);
+}
+
 static void connect_provider(struct swarm_provider *provider);
 
 static void on_reconnect(struct net_timer *timer)
@@ -252,6 +263,7 @@ static void on_close(struct ws *ws, int code, struct str reason, void *user)
 	swarm_answers_drop(provider);
 	if (!fleet->freeing)
 		net_timer_start(fleet->loop, &provider->reconnect, RECONNECT_MS, 0, on_reconnect);
+	free_when_closed(fleet);
 }
 
 static const struct ws_handler handler = {.on_message = on_message, .on_drain = on_drain, .on_close = on_close};
@@ -343,7 +355,6 @@ void swarm_fleet_free(struct swarm_fleet *fleet)
 {
 	if (!fleet)
 		return;
-	fleet->freeing = true;
 	net_timer_stop(&fleet->connect_timer);
 	for (uint32_t i = 0; i < fleet->started; i++) {
 		struct swarm_provider *provider = &fleet->providers[i];
@@ -352,11 +363,16 @@ void swarm_fleet_free(struct swarm_fleet *fleet)
 		if (provider->connecting)
 			ws_connect_cancel(provider->connecting);
 		swarm_answers_drop(provider);
-		if (provider->ws)
-			ws_abort(provider->ws);
 		p256_free(provider->key);
 	}
-	/* The sessions' on_close still comes: what they touch lives until the process ends. */
+	/* The sessions' on_close may come at once or later; the last one frees the fleet. */
+	fleet->counts.connected++; /* held while they are told */
+	fleet->freeing = true;
+	for (uint32_t i = 0; i < fleet->started; i++)
+		if (fleet->providers[i].ws)
+			ws_abort(fleet->providers[i].ws);
+	fleet->counts.connected--;
+	free_when_closed(fleet);
 }
 
 void swarm_fleet_counts(const struct swarm_fleet *fleet, struct swarm_fleet_counts *out)

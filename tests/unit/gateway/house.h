@@ -29,7 +29,7 @@
 #define HOUSE_FLEETS 4
 
 struct house {
-	char dir[64], database[96], key[ACCOUNTS_KEY_SIZE];
+	char dir[64], database[96], key[ACCOUNTS_KEY_SIZE], url[64];
 	struct arena *arena;
 	struct coordinator_config config;
 	struct gateway_options timing; /* what a test wants shorter; the rest is filled in */
@@ -45,7 +45,7 @@ struct house {
 	size_t fleet_count;
 	pthread_t thread;
 	atomic_bool up;
-	atomic_int ready_fleets;
+	uint32_t providers;
 	uint16_t port;
 };
 
@@ -154,14 +154,20 @@ static inline struct house *house_new(const char *grant_usd, const struct gatewa
 	return house;
 }
 
+static inline void house_free_fleets(struct house *house, void *arg)
+{
+	(void)arg;
+	for (size_t i = 0; i < house->fleet_count; i++)
+		swarm_fleet_free(house->fleets[i]);
+}
+
 static inline void house_free(struct house *house)
 {
 	struct store_audit audit;
 	struct error error;
+	house_call(house, house_free_fleets, NULL);
 	net_post(house->loop, house_stop_loop, house->loop);
 	pthread_join(house->thread, NULL);
-	for (size_t i = 0; i < house->fleet_count; i++)
-		swarm_fleet_free(house->fleets[i]);
 	server_free(house->server);
 	gateway_free(house->gateway);
 	fleet_free(house->fleet);
@@ -187,12 +193,6 @@ static inline void house_free(struct house *house)
 
 /* --- providers --- */
 
-static inline void house_fleet_ready(void *user)
-{
-	struct house *house = user;
-	house->ready_fleets++;
-}
-
 static inline void house_add_now(struct house *house, void *arg)
 {
 	struct error error;
@@ -202,24 +202,30 @@ static inline void house_add_now(struct house *house, void *arg)
 	house->fleet_count++;
 }
 
-/* Providers of model "m", with what is not given here filled in; returns once they have passed their first challenge. */
+static inline void house_count_routable(struct house *house, void *arg)
+{
+	struct route_model_view model;
+	*(uint32_t *)arg = fleet_models(house->fleet, &model, 1) == 1 ? model.routable : 0;
+}
+
+/* Providers of model "m", with what is not given here filled in; returns once requests can go to them. */
 static inline void house_add(struct house *house, struct swarm_fleet_options options)
 {
-	char url[64];
-	snprintf(url, sizeof url, "ws://127.0.0.1:%u/ws/provider", (unsigned)house->port);
-	options.url = url;
+	snprintf(house->url, sizeof house->url, "ws://127.0.0.1:%u/ws/provider", (unsigned)house->port);
+	options.url = house->url;
 	options.model = "m";
 	options.count = options.count ? options.count : 1;
 	options.chunks = options.chunks ? options.chunks : 3;
 	options.chunk_bytes = options.chunk_bytes ? options.chunk_bytes : 5;
 	options.first_index = (uint32_t)house->fleet_count * 100;
 	options.seed = options.seed ? options.seed : 1;
-	options.ready = house_fleet_ready;
-	options.user = house;
-	int before = house->ready_fleets;
 	house_call(house, house_add_now, &options);
-	while (house->ready_fleets == before)
+	house->providers += options.count;
+	uint32_t routable = 0;
+	while (routable != house->providers) {
+		house_call(house, house_count_routable, &routable);
 		usleep(500);
+	}
 }
 
 /* --- consumers --- */
