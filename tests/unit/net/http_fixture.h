@@ -287,6 +287,19 @@ static inline void wait_for(atomic_int *counter, int value)
 	assert_int_equal(*counter, value);
 }
 
+/* Waits until the counter has begun to move and stopped again. */
+static inline int at_rest(atomic_int *counter)
+{
+	int last = 0, same = 0;
+	for (int i = 0; i < 600 && same < 4; i++) {
+		usleep(50000);
+		same = *counter > 0 && *counter == last ? same + 1 : 0;
+		last = *counter;
+	}
+	assert_int_equal(same, 4);
+	return last;
+}
+
 /* --- the client --- */
 
 static int client_open(void)
