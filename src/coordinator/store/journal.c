@@ -13,8 +13,10 @@
 
 #define GROUP_MAX_OPS     16384
 #define QUEUED_MAX_OPS    200000 /* about 200 MB; beyond it new money is refused */
-#define QUIET_US          20000  /* idle time after which the write-ahead log is moved into the file */
 #define GATHER_ENOUGH_OPS 4096   /* do not wait for more than these */
+#define QUIET_US          20000  /* without a write: the write-ahead log is moved when it is longer than this */
+#define LOG_PAGES_QUIET   256
+#define LOG_PAGES_BUSY    4000 /* 16 MB: it is moved while writes go on */
 
 struct op_queue {
 	struct store_op *first, *last;
@@ -32,15 +34,18 @@ struct journal {
 	struct door *door;
 	struct sqlite_writer *writer; /* the writer thread's */
 	struct sqlite_reader *reader; /* the reader thread's */
-	pthread_t writer_thread, reader_thread;
+	struct sqlite_mover *mover;   /* the mover thread's */
+	pthread_t writer_thread, reader_thread, mover_thread;
+	int threads;             /* of these, started in this order */
 	struct store_op **group; /* writer thread: GROUP_MAX_OPS */
 
 	pthread_mutex_t lock; /* over everything below */
-	pthread_cond_t wake_writer, wake_reader;
+	pthread_cond_t wake_writer, wake_reader, wake_mover;
 	struct op_queue writes, reads, finished;
 	bool urgent; /* somebody waits for the queued writes */
 	bool writer_idle;
-	bool posted; /* a delivery is on its way to the loop */
+	bool posted;                /* a delivery is on its way to the loop */
+	bool log_moving, log_moved; /* the mover is at work; it is done and the writer is to finish */
 	bool closing, writes_over;
 	uint64_t issued, passed; /* tickets: of the last write taken in, of the last one carried out */
 	struct store_stats stats;
@@ -214,20 +219,32 @@ static void commit_group(struct journal *journal, struct store_op **ops, size_t 
 	}
 }
 
+/* Under the lock, which is given up meanwhile. The mover does the long part while writes go on, the writer the short rest. */
+static void tend_log(struct journal *journal, int longer_than)
+{
+	if (journal->log_moved) {
+		journal->log_moved = false;
+		pthread_mutex_unlock(&journal->lock);
+		sqlite_writer_finish_log(journal->writer);
+		pthread_mutex_lock(&journal->lock);
+	} else if (!journal->log_moving && sqlite_writer_log_pages(journal->writer) > longer_than) {
+		journal->log_moving = true;
+		pthread_cond_signal(&journal->wake_mover);
+	}
+}
+
 /* Under the lock: waits for writes, and for a group of them to gather. False when there will be no more. */
 static bool wait_for_writes(struct journal *journal)
 {
-	bool settled = false; /* nothing to do for the write-ahead log */
+	bool is_quiet = false;
 	while (!journal->writes.first && !journal->closing) {
 		journal->writer_idle = true;
-		if (settled) {
+		if (is_quiet && !journal->log_moved)
 			pthread_cond_wait(&journal->wake_writer, &journal->lock);
-		} else if (!wait_us(&journal->wake_writer, &journal->lock, QUIET_US) && !journal->writes.first) {
-			pthread_mutex_unlock(&journal->lock);
-			sqlite_writer_checkpoint(journal->writer, true);
-			pthread_mutex_lock(&journal->lock);
-			settled = true;
-		}
+		else
+			is_quiet = !wait_us(&journal->wake_writer, &journal->lock, QUIET_US);
+		if (is_quiet && !journal->writes.first)
+			tend_log(journal, LOG_PAGES_QUIET);
 	}
 	journal->writer_idle = false;
 
@@ -283,12 +300,11 @@ static void *run_writer(void *arg)
 
 		pthread_mutex_lock(&journal->lock);
 		finish_group(journal, count, took_us);
-		pthread_mutex_unlock(&journal->lock);
-		sqlite_writer_checkpoint(journal->writer, false);
-		pthread_mutex_lock(&journal->lock);
+		tend_log(journal, LOG_PAGES_BUSY);
 	}
 	journal->writes_over = true;
 	pthread_cond_signal(&journal->wake_reader);
+	pthread_cond_signal(&journal->wake_mover);
 	pthread_mutex_unlock(&journal->lock);
 	return NULL;
 }
@@ -325,6 +341,30 @@ static void *run_reader(void *arg)
 		} else {
 			pthread_cond_wait(&journal->wake_reader, &journal->lock);
 		}
+	}
+	pthread_mutex_unlock(&journal->lock);
+	return NULL;
+}
+
+/* --- mover --- */
+
+static void *run_mover(void *arg)
+{
+	struct journal *journal = arg;
+
+	pthread_mutex_lock(&journal->lock);
+	while (!journal->writes_over) {
+		if (!journal->log_moving) {
+			pthread_cond_wait(&journal->wake_mover, &journal->lock);
+			continue;
+		}
+		pthread_mutex_unlock(&journal->lock);
+		sqlite_mover_move(journal->mover);
+		pthread_mutex_lock(&journal->lock);
+		journal->log_moving = false;
+		journal->log_moved = true;
+		if (journal->writer_idle)
+			pthread_cond_signal(&journal->wake_writer);
 	}
 	pthread_mutex_unlock(&journal->lock);
 	return NULL;
@@ -376,29 +416,38 @@ static void free_journal(struct journal *journal)
 {
 	if (!journal)
 		return;
+	sqlite_mover_close(journal->mover);
 	sqlite_reader_close(journal->reader);
 	sqlite_writer_close(journal->writer);
+	pthread_mutex_destroy(&journal->lock);
+	pthread_cond_destroy(&journal->wake_writer);
+	pthread_cond_destroy(&journal->wake_reader);
+	pthread_cond_destroy(&journal->wake_mover);
 	free(journal->group);
 	free(journal->door);
 	free(journal);
 }
 
+/* Ends what was started: the writer writes what is asked for, then the others stop. */
+static void stop_threads(struct journal *journal)
+{
+	const pthread_t threads[] = {journal->writer_thread, journal->reader_thread, journal->mover_thread};
+	pthread_mutex_lock(&journal->lock);
+	journal->closing = true;
+	pthread_cond_signal(&journal->wake_writer);
+	pthread_mutex_unlock(&journal->lock);
+	for (int i = 0; i < journal->threads; i++)
+		pthread_join(threads[i], NULL);
+}
+
 static enum db_err start_threads(struct journal *journal, struct error *error)
 {
-	pthread_mutex_init(&journal->lock, NULL);
-	init_cond(&journal->wake_writer);
-	init_cond(&journal->wake_reader);
-	if (pthread_create(&journal->writer_thread, NULL, run_writer, journal))
-		return error_set(error, DB_E_NOMEM, "The database's writer thread could not be started.");
-	if (pthread_create(&journal->reader_thread, NULL, run_reader, journal)) {
-		pthread_mutex_lock(&journal->lock);
-		journal->closing = true;
-		pthread_cond_signal(&journal->wake_writer);
-		pthread_mutex_unlock(&journal->lock);
-		pthread_join(journal->writer_thread, NULL);
-		return error_set(error, DB_E_NOMEM, "The database's reader thread could not be started.");
-	}
-	return DB_OK;
+	if (!pthread_create(&journal->writer_thread, NULL, run_writer, journal) && ++journal->threads &&
+	    !pthread_create(&journal->reader_thread, NULL, run_reader, journal) && ++journal->threads &&
+	    !pthread_create(&journal->mover_thread, NULL, run_mover, journal) && ++journal->threads)
+		return DB_OK;
+	stop_threads(journal);
+	return error_set(error, DB_E_NOMEM, "The threads of the database could not be started.");
 }
 
 struct journal *journal_open(const struct store_options *options, struct net_loop *loop, struct error *error)
@@ -406,6 +455,10 @@ struct journal *journal_open(const struct store_options *options, struct net_loo
 	struct journal *journal = calloc(1, sizeof *journal);
 	if (!journal)
 		goto no_memory;
+	pthread_mutex_init(&journal->lock, NULL);
+	init_cond(&journal->wake_writer);
+	init_cond(&journal->wake_reader);
+	init_cond(&journal->wake_mover);
 	journal->loop = loop;
 	journal->gather_us = options->group_commit_us;
 	journal->group = malloc(GROUP_MAX_OPS * sizeof(struct store_op *));
@@ -415,7 +468,8 @@ struct journal *journal_open(const struct store_options *options, struct net_loo
 	journal->door->journal = journal;
 	journal->writer = sqlite_writer_open(options->path, error);
 	journal->reader = journal->writer ? sqlite_reader_open(options->path, error) : NULL;
-	if (!journal->reader || start_threads(journal, error))
+	journal->mover = journal->reader ? sqlite_mover_open(options->path, error) : NULL;
+	if (!journal->mover || start_threads(journal, error))
 		goto fail;
 	return journal;
 
@@ -428,21 +482,12 @@ fail:
 
 void journal_close(struct journal *journal)
 {
-	pthread_mutex_lock(&journal->lock);
-	journal->closing = true;
-	pthread_cond_signal(&journal->wake_writer);
-	pthread_mutex_unlock(&journal->lock);
-	pthread_join(journal->writer_thread, NULL);
-	pthread_join(journal->reader_thread, NULL);
-
+	stop_threads(journal);
 	bool posted = journal->posted;
 	deliver_all(journal);
 	if (posted) {
 		journal->door->journal = NULL; /* the post that is still on its way frees it */
 		journal->door = NULL;
 	}
-	pthread_mutex_destroy(&journal->lock);
-	pthread_cond_destroy(&journal->wake_writer);
-	pthread_cond_destroy(&journal->wake_reader);
 	free_journal(journal);
 }

@@ -1,5 +1,5 @@
-/* The store's two threads and the queues to them: group commit, tickets, delivery. Knows nothing of SQL and nothing of what
- * the operations mean. Inside store/ only. */
+/* The store's threads (writer, reader, mover of the write-ahead log) and the queues to them: group commit, tickets, delivery.
+ * Knows nothing of SQL and nothing of what the operations mean. Inside store/ only. */
 #ifndef COORDINATOR_STORE_JOURNAL_H
 #define COORDINATOR_STORE_JOURNAL_H
 

@@ -83,7 +83,7 @@ struct sqlite_writer {
 	struct list unwritten;
 	int64_t last_hold, last_entry;
 	struct book_totals totals; /* of the group's requests */
-	int log_frames;            /* in the write-ahead log, not yet moved into the file */
+	int log_pages;             /* in the write-ahead log, not yet moved into the file */
 };
 
 /* NULL when there is no such account, or when the database failed (writer->db.failed). */

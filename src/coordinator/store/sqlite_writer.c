@@ -13,9 +13,6 @@
 #include "core/clock.h"
 #include "core/log.h"
 
-#define CHECKPOINT_QUIET_FRAMES 128  /* 1 MiB */
-#define CHECKPOINT_BUSY_FRAMES  2000 /* 16 MiB */
-
 static const char *const statements[W_STATEMENTS] = {
     [W_BEGIN] = "BEGIN IMMEDIATE",
     [W_COMMIT] = "COMMIT",
@@ -112,10 +109,10 @@ static enum db_err release_left_open(struct sqlite_writer *writer, struct error 
 }
 
 /* SQLite tells after each commit how long the write-ahead log is. */
-static int count_frames(void *arg, sqlite3 *db, const char *schema, int frames)
+static int note_log_pages(void *arg, sqlite3 *db, const char *schema, int pages)
 {
 	(void)db, (void)schema;
-	((struct sqlite_writer *)arg)->log_frames = frames;
+	((struct sqlite_writer *)arg)->log_pages = pages;
 	return SQLITE_OK;
 }
 
@@ -137,7 +134,7 @@ struct sqlite_writer *sqlite_writer_open(const char *path, struct error *error)
 	    migrate(writer->db.handle, migrations, migrations_count, error))
 		goto fail;
 	sqlite_db_statements(&writer->db, statements, W_STATEMENTS);
-	sqlite3_wal_hook(writer->db.handle, count_frames, writer);
+	sqlite3_wal_hook(writer->db.handle, note_log_pages, writer);
 	if (release_left_open(writer, error))
 		goto fail;
 	if (book_load(writer)) {
@@ -267,15 +264,54 @@ const struct error *sqlite_writer_error(const struct sqlite_writer *writer)
 	return &writer->db.why;
 }
 
-void sqlite_writer_checkpoint(struct sqlite_writer *writer, bool quiet)
+/* --- the write-ahead log --- */
+
+int sqlite_writer_log_pages(const struct sqlite_writer *writer)
 {
-	if (writer->broken.code || writer->log_frames < (quiet ? CHECKPOINT_QUIET_FRAMES : CHECKPOINT_BUSY_FRAMES))
+	return writer->broken.code ? 0 : writer->log_pages;
+}
+
+void sqlite_writer_finish_log(struct sqlite_writer *writer)
+{
+	int all = 0, moved = 0;
+	if (writer->broken.code)
 		return;
-	/* Busy is no failure: a reader is in the middle of the log, the next quiet moment will do. */
-	int frames = 0, moved = 0;
-	int rc = sqlite3_wal_checkpoint_v2(writer->db.handle, "main", SQLITE_CHECKPOINT_PASSIVE, &frames, &moved);
+	/* Busy is no failure: a reader is in the middle of the log, and there will be a next time. */
+	int rc = sqlite3_wal_checkpoint_v2(writer->db.handle, "main", SQLITE_CHECKPOINT_PASSIVE, &all, &moved);
 	if (rc == SQLITE_OK)
-		writer->log_frames = frames - moved;
+		writer->log_pages = all - moved;
 	else if ((rc & 0xff) != SQLITE_BUSY)
 		sqlite_error(writer->db.handle, &writer->broken);
+}
+
+struct sqlite_mover {
+	struct sqlite_db db;
+};
+
+struct sqlite_mover *sqlite_mover_open(const char *path, struct error *error)
+{
+	struct sqlite_mover *mover = calloc(1, sizeof *mover);
+	if (!mover) {
+		error_set(error, DB_E_NOMEM, "There is no memory to open the database.");
+		return NULL;
+	}
+	if (sqlite_db_open(&mover->db, path, SQLITE_DB_WRITE, error)) {
+		free(mover);
+		return NULL;
+	}
+	return mover;
+}
+
+void sqlite_mover_close(struct sqlite_mover *mover)
+{
+	if (!mover)
+		return;
+	sqlite_db_close(&mover->db);
+	free(mover);
+}
+
+void sqlite_mover_move(struct sqlite_mover *mover)
+{
+	/* A failure is the writer's to find: it does the rest of the same work. */
+	sqlite3_wal_checkpoint_v2(mover->db.handle, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
 }

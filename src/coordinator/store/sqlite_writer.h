@@ -24,7 +24,19 @@ void sqlite_writer_rollback(struct sqlite_writer *writer);
 const struct error *sqlite_writer_broken(const struct sqlite_writer *writer);
 const struct error *sqlite_writer_error(const struct sqlite_writer *writer); /* of what was SPOILED last */
 
-/* Moves the write-ahead log into the file when it is worth it. quiet: nothing else is waiting. */
-void sqlite_writer_checkpoint(struct sqlite_writer *writer, bool quiet);
+/* --- the write-ahead log --- */
+
+/* Its length since it was last moved into the file, in pages. */
+int sqlite_writer_log_pages(const struct sqlite_writer *writer);
+/* Moves what is left of it, so that the next write begins it anew: short when most was moved by the mover a moment ago. */
+void sqlite_writer_finish_log(struct sqlite_writer *writer);
+
+/* Moves the log into the file on a connection and a thread of its own, while the writer goes on. It never reaches the end of a
+ * log that still grows; the writer finishes it. */
+struct sqlite_mover;
+
+struct sqlite_mover *sqlite_mover_open(const char *path, struct error *error);
+void sqlite_mover_close(struct sqlite_mover *mover);
+void sqlite_mover_move(struct sqlite_mover *mover);
 
 #endif

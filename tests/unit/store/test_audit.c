@@ -220,9 +220,9 @@ static void a_damaged_page_is_found(void **state)
 	FILE *file = fopen(f->path, "r+");
 	assert_non_null(file);
 	fseek(file, 0, SEEK_END);
-	long pages = ftell(file) / 8192;
+	long pages = ftell(file) / 4096;
 	for (long page = 1; page < pages; page++) {
-		fseek(file, page * 8192, SEEK_SET);
+		fseek(file, page * 4096, SEEK_SET);
 		fputs("\x07rubbish", file);
 	}
 	fclose(file);

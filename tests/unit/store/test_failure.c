@@ -121,8 +121,8 @@ static void a_page_that_is_damaged_stops_the_store(void **state)
 	FILE *file = fopen(f->path, "r+");
 	assert_non_null(file);
 	int64_t page = fixture_number(f, "SELECT rootpage FROM sqlite_schema WHERE name = 'balances'");
-	fseek(file, (long)(page - 1) * 8192, SEEK_SET);
-	for (int i = 0; i < 1024; i++)
+	fseek(file, (long)(page - 1) * 4096, SEEK_SET);
+	for (int i = 0; i < 512; i++)
 		fputs("\xfe\xedrubbi", file);
 	fclose(file);
 
