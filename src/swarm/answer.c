@@ -77,10 +77,13 @@ static void send_complete(struct swarm_answer *answer)
 {
 	struct swarm_fleet *fleet = answer->provider->fleet;
 	bool lie = answer->fault == SWARM_FAULT_LIE;
+	uint32_t said = answer->sent > 1 ? answer->sent - 1 : 0; /* but for the role */
+	if (said > fleet->options.chunks)
+		said = fleet->options.chunks;
 	struct wire_message message = {.type = WIRE_COMPLETE,
 	                               .as.complete = {.request_id = str_of(answer->id),
 	                                               .prompt_tokens = 50,
-	                                               .completion_tokens = lie ? 1000000 : (int64_t)fleet->options.chunks}};
+	                                               .completion_tokens = lie ? 1000000 : (int64_t)said}};
 	if (swarm_send_message(answer->provider, &message) == DB_E_AGAIN)
 		return;
 	answer->provider->served++;

@@ -299,6 +299,15 @@ class Coordinator(Program):
             raise Failed(f"the books are wrong: {result.stdout}{result.stderr}")
         return json.loads(result.stdout)
 
+    def record(self, job):
+        """`ledger show` of one request: its hold, its settlement if there is one, its entries."""
+        result = self.command("ledger", "show", job)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)
+
+    def billed(self, job):
+        return self.record(job)["usage"]
+
     def check_books(self):
         """The money invariants (billing 14) once nothing runs: returns the audit."""
         self.wait_idle()

@@ -59,7 +59,8 @@ struct fleet_job_request {
 struct fleet_job_end {
 	struct chat_usage usage;
 	struct str se_signature, response_hash;
-	int status; /* of an error: the provider's, or 502 socket lost, 504 timeout */
+	uint64_t parked_chunks; /* that came, and were dropped, after fleet_job_park */
+	int status;             /* of an error: the provider's, or 502 socket lost, 504 timeout */
 	struct str text, reason;
 	bool provider_fault; /* blames the provider (routing 11.2) */
 	bool capacity;       /* busy or too big, not broken */

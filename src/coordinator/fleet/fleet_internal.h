@@ -78,6 +78,7 @@ struct fleet_job {
 	struct net_timer park_timer;
 	uint32_t consumed; /* chunks taken and not yet granted anew */
 	bool parked;
+	uint64_t parked_chunks;
 	char id[ID_UUID_SIZE];
 	char request_id[ID_UUID_SIZE];
 	char model[]; /* build id */

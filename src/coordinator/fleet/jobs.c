@@ -319,7 +319,9 @@ void jobs_chunk(struct session *session, const struct wire_chunk *message)
 	}
 	metric_add(fleet->metrics.chunks, 1);
 	metric_add(fleet->metrics.chunk_bytes, fleet->plain.len);
-	if (!job->parked)
+	if (job->parked)
+		job->parked_chunks++;
+	else
 		job->callbacks.on_chunk(job, buf_str(&fleet->plain), job->user);
 	drop_plain(fleet);
 }
@@ -340,6 +342,7 @@ void jobs_complete(struct session *session, const struct wire_complete *message)
 	    .usage = {.prompt_tokens = claimed(message->prompt_tokens),
 	              .completion_tokens = claimed(message->completion_tokens),
 	              .reasoning_tokens = claimed(message->reasoning_tokens)},
+	    .parked_chunks = job->parked_chunks,
 	    .se_signature = message->se_signature,
 	    .response_hash = message->response_hash,
 	    .status = 200,

@@ -90,6 +90,7 @@ struct call {
 	/* of the winner's answer, kept when that goes */
 	size_t text_bytes;
 	uint64_t chunks;
+	uint64_t cut_from; /* chunks that had come when the stream was cut short; 0 = it was not */
 
 	uint64_t parse_us, reserve_us, dispatch_us, queue_us, provider_us; /* for X-Timing */
 	uint64_t queued_at_us;

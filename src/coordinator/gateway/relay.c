@@ -20,13 +20,28 @@ static void consumed(struct call *call)
 	call->unconsumed = 0;
 }
 
+/* As much as there is room for, in whole events: a stream that is cut ends between two of them. At least one event, which HTTP
+ * takes above its room too. */
+static struct str whole_events(struct str bytes, size_t room)
+{
+	if (bytes.len <= room)
+		return bytes;
+	size_t end = room;
+	while (end >= 2 && !(bytes.at[end - 1] == '\n' && bytes.at[end - 2] == '\n'))
+		end--;
+	if (end < 2)
+		for (end = room < 2 ? 2 : room; end < bytes.len && !(bytes.at[end - 1] == '\n' && bytes.at[end - 2] == '\n');)
+			end++;
+	return str_sub(bytes, 0, end);
+}
+
 static void flush(struct call *call)
 {
 	while (call->exchange && pending_bytes(call) > 0) {
 		size_t room = http_stream_room(call->exchange->http);
 		if (room == 0)
 			return;
-		struct str piece = str_sub(buf_str(&call->pending), call->pending_at, room);
+		struct str piece = whole_events(str_sub(buf_str(&call->pending), call->pending_at, SIZE_MAX), room);
 		if (http_stream_write(call->exchange->http, piece) != DB_OK)
 			return;
 		call->pending_at += piece.len;
@@ -167,6 +182,15 @@ void relay_keepalive(struct call *call)
 
 /* --- chunks --- */
 
+static uint64_t pending_events(const struct call *call)
+{
+	uint64_t count = 0;
+	struct str rest = str_sub(buf_str(&call->pending), call->pending_at, SIZE_MAX);
+	for (size_t i = 1; i < rest.len; i++)
+		count += rest.at[i] == '\n' && rest.at[i - 1] == '\n';
+	return count;
+}
+
 /* Ends a stream that cannot go on with an error event; the job is parked, to be settled for what was delivered: what was given
  * to HTTP is, what still waits here is not. */
 static void abort_stream(struct call *call, const struct api_error *error)
@@ -174,10 +198,10 @@ static void abort_stream(struct call *call, const struct api_error *error)
 	struct exchange *exchange = call->exchange;
 	struct attempt *winner = call->winner;
 	struct buf *out = fresh_out(call->gateway);
-	size_t text = chat_answer_text_bytes(winner->answer), unsent = pending_bytes(call);
-	uint64_t chunks = chat_answer_chunks(winner->answer);
-	call->text_bytes = text > unsent ? text - unsent : 0;
-	call->chunks = chunks > call->unconsumed ? chunks - call->unconsumed : 0;
+	uint64_t came = chat_answer_chunks(winner->answer), waiting = pending_events(call);
+	call->cut_from = came;
+	call->chunks = came > waiting ? came - waiting : 0;
+	call->text_bytes = came > 0 ? (size_t)(chat_answer_text_bytes(winner->answer) * call->chunks / came) : 0;
 	metric_add(call->gateway->aborted, 1);
 	log_info("request.aborted", "id=%s reason=%s chunks=%llu", call->id, error->type, (unsigned long long)call->chunks);
 	chat_stream_fail(error, true, out);

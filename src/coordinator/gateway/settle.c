@@ -67,9 +67,18 @@ static uint64_t at_most(uint64_t value, uint64_t bound)
 	return value < bound ? value : bound;
 }
 
-static struct chat_usage bounded(const struct call *call, const struct chat_usage *claim)
+/* Of a stream that was cut short the provider counts what it made, the consumer pays for what was delivered of it. */
+static uint64_t delivered(const struct call *call, const struct fleet_job_end *end)
 {
-	struct chat_usage usage = *claim;
+	double made = (double)call->cut_from + (double)end->parked_chunks;
+	return (uint64_t)((double)end->usage.completion_tokens * (double)call->chunks / made);
+}
+
+static struct chat_usage bounded(const struct call *call, const struct fleet_job_end *end)
+{
+	struct chat_usage usage = end->usage;
+	if (call->cut_from > 0)
+		usage.completion_tokens = delivered(call, end);
 	if (usage.completion_tokens == 0)
 		usage.completion_tokens = call->chunks;
 	usage.completion_tokens = at_most(usage.completion_tokens, (uint64_t)call->max_tokens);
@@ -86,7 +95,7 @@ void money_settle(struct call *call, const struct attempt *attempt, const struct
 	struct gateway *gateway = call->gateway;
 	struct fleet_provider_view provider;
 	fleet_job_provider(attempt->job, &provider);
-	*billed = bounded(call, &end->usage);
+	*billed = bounded(call, end);
 	struct ledger_usage usage = {
 	    .provider_account = provider.account,
 	    .provider_id = provider.id,
