@@ -95,7 +95,7 @@ struct engine_llama_options {
 	const char *model_path;    /* a GGUF file */
 	uint32_t threads;          /* 0 = all cores */
 	uint32_t max_sequences;    /* 0 = 8 */
-	uint32_t context_tokens;   /* shared by all sequences; 0 = min(model's, 8192) */
+	uint32_t context_tokens;   /* of all sequences together; 0 = min(model's, 8192) */
 	const char *chat_template; /* instead of the GGUF's own; may be NULL */
 	/* Progress of the load, 0..1, on the calling thread; return false to give up. May be NULL. */
 	bool (*on_progress)(float fraction, void *user);

@@ -67,7 +67,9 @@ static enum db_err make_context(struct llama_engine *engine, const struct engine
 	params.n_outputs_max = engine->max_sequences;
 	params.n_threads = params.n_threads_batch = (int32_t)threads;
 	params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_AUTO;
-	params.kv_unified = true; /* the budget belongs to whoever needs it, and prefixes can be shared */
+	/* One cache for all: the budget belongs to whoever needs it. Only where each sequence can have the model's whole context
+	 * are they kept apart, because attention then need not skip the others' cells. */
+	params.kv_unified = params.n_ctx / engine->max_sequences < trained;
 	params.swa_full = false;
 	params.no_perf = true;
 	struct load_log log = {""};
@@ -85,8 +87,9 @@ static enum db_err make_context(struct llama_engine *engine, const struct engine
 		return error_set(error, DB_E_NOMEM, "model load failed: no threads");
 	llama_attach_threadpool(engine->context, engine->pool, NULL);
 
+	uint32_t longest = llama_n_ctx_seq(engine->context);
 	engine->budget_tokens = llama_n_ctx(engine->context);
-	engine->sequence_tokens = engine->budget_tokens < trained ? engine->budget_tokens : trained;
+	engine->sequence_tokens = longest < trained ? longest : trained;
 	engine->step_tokens = ENGINE_STEP_TOKENS;
 	engine->reserve_ahead = ENGINE_RESERVE_AHEAD;
 	engine->batch = llama_batch_init(ENGINE_STEP_TOKENS, 0, 1);
