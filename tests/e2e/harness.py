@@ -183,10 +183,14 @@ class Coordinator(Program):
         """Takes effect with the next start."""
         self.config_file.write_text(toml(merged(merged(self.DEFAULTS, {"server": {"port": self.port}, "data": {"dir": str(self.data)}}), config)))
 
-    def start(self):
+    def launch_only(self):
+        """Starts it without waiting for it to serve."""
         self.port_file.unlink(missing_ok=True)
         self.launch([BIN / "darkbloom-coordinator", "serve", "--config", self.config_file, "--key-file", self.key_file,
                      "--port-file", self.port_file], **self.environment_more)
+
+    def start(self):
+        self.launch_only()
         wait_until(self._ready, f"{self.name} to start")
         return self
 

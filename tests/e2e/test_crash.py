@@ -1,0 +1,83 @@
+"""kill -9 of the coordinator at any instant under load: the books are right in the file it leaves, and every hold is ended by
+the next start."""
+
+import random
+import time
+
+import pytest
+
+from harness import wait_until
+
+GRANT_UUSD = 1_000_000_000
+
+
+def check_left(node, audit_before):
+    """The books of a coordinator that was killed, before the next start."""
+    audit = node.audit()
+    assert audit["sum_micro_usd"] == 0, audit
+    assert audit["negative_balances"] == 0, audit
+    assert audit["usage_cost_micro_usd"] == audit["charged_micro_usd"], audit
+    assert audit["charged_micro_usd"] >= audit_before["charged_micro_usd"], "what was durable stays"
+    return audit
+
+
+def check_restarted(node):
+    """After a start without load: no hold is open, and what the owner has and what was billed make the grant."""
+    audit = node.audit()
+    assert audit["open_holds"] == 0, audit
+    assert node.balance() == GRANT_UUSD - audit["charged_micro_usd"], audit
+    return audit
+
+
+def crash_under_load(node, swarm, programs, at):
+    """Some load, then the end at some instant of its first 300 ms."""
+    wait_until(lambda: node.routable("swarm-model") > 0, "a provider to come back", 40)
+    before = node.metrics()["darkbloom_attempts_total"]
+    load = swarm(node, "load", clients=8, seconds=60, **({"stream": True} if at.random() < 0.5 else {}))
+    wait_until(lambda: node.metrics()["darkbloom_attempts_total"] > before, "the load to begin")
+    time.sleep(at.uniform(0, 0.3))
+    node.kill()
+    load.kill()
+    programs.remove(load)
+
+
+def crash_in_start(node, at):
+    """The end somewhere in the first 50 ms of a start, while it puts right what the last end left."""
+    node.launch_only()
+    time.sleep(at.uniform(0, 0.05))
+    node.kill()
+
+
+def crash(node, swarm, programs, points, seed):
+    at = random.Random(seed)
+    audit = check_restarted(node)
+    settled_before_crash = 0
+    swarm(node, "providers", providers=2)
+    swarm(node, "providers", providers=2, first_index=10, chunks=200, pace_us=1000, faults="drop:0.05,break:0.05,busy:0.05,early-drop:0.05")
+    for _ in range(points):
+        crash_under_load(node, swarm, programs, at)
+        left = check_left(node, audit)
+        settled_before_crash += left["charged_micro_usd"] > audit["charged_micro_usd"]
+        if at.random() < 0.3:
+            crash_in_start(node, at)
+            check_left(node, left)
+        node.start()
+        audit = check_restarted(node)
+        assert audit["charged_micro_usd"] == left["charged_micro_usd"], "a restart charges nobody"
+    assert settled_before_crash > points / 2, "most crashes came while requests were being settled"
+
+
+def test_ten_crashes(coordinator, swarm, programs):
+    node = coordinator({"accounts": {"first_grant_usd": "1000"}})
+    crash(node, swarm, programs, 10, seed=1)
+    node.check_books()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_hundred_crashes(coordinator, swarm, programs):
+    node = coordinator({"accounts": {"first_grant_usd": "1000"}})
+    crash(node, swarm, programs, 100, seed=2)
+    node.check_books()
+    answer = swarm(node, "load", clients=4, requests=50).result()
+    assert answer["ok"] == 50, "it serves as ever"
