@@ -1,4 +1,7 @@
 /* The llama.cpp engine with a real model: SmolLM2-135M-Instruct. */
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "collect.h"
 
 #include "core/log.h"
@@ -788,6 +791,69 @@ static void a_call_that_cannot_be_run_fails_alone(void **state)
 	request_free(&request);
 }
 
+/* --- secrets --- */
+
+#ifdef __linux__
+#define CANARY_LEN 24
+#define MASK       0x55
+
+/* Occurrences, in all writable memory of this process, of a text that is known only in masked form. */
+static size_t find_in_memory(const char masked[CANARY_LEN])
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	int memory = open("/proc/self/mem", O_RDONLY);
+	assert_non_null(maps);
+	assert_true(memory >= 0);
+	size_t found = 0;
+	char line[512];
+	enum { WINDOW = 1 << 20 };
+	char *window = malloc(WINDOW);
+	while (fgets(line, sizeof line, maps)) {
+		unsigned long from, to;
+		char access[5];
+		if (sscanf(line, "%lx-%lx %4s", &from, &to, access) != 3 || access[0] != 'r' || access[1] != 'w' ||
+		    to - from > 1u << 29)
+			continue; /* larger ones are a sanitizer's shadow */
+		for (unsigned long at = from; at < to; at += WINDOW - CANARY_LEN) {
+			ssize_t got = pread(memory, window, to - at < WINDOW ? to - at : WINDOW, (off_t)at);
+			for (ssize_t i = 0; i + CANARY_LEN <= got; i++) {
+				ssize_t same = 0;
+				while (same < CANARY_LEN && (window[i + same] ^ MASK) == masked[same])
+					same++;
+				found += same == CANARY_LEN;
+			}
+		}
+	}
+	memset(window, 0, WINDOW);
+	free(window);
+	close(memory);
+	fclose(maps);
+	return found;
+}
+
+static void nothing_of_a_request_stays_in_memory(void **state)
+{
+	(void)state;
+	char masked[CANARY_LEN], text[64] = "Say ";
+	for (int i = 0; i < CANARY_LEN; i++) {
+		text[4 + i] = (char)('a' + (i * i * 7 + 3) % 26);
+		masked[i] = text[4 + i] ^ MASK;
+	}
+	struct request request = ask_for(text, 20);
+	memset(text, 0, sizeof text);
+	request.chat.format = CHAT_FORMAT_JSON_OBJECT;
+	assert_true(find_in_memory(masked) > 0); /* the search does find it */
+	struct collector c;
+	run(shared, &request, &c);
+	assert_int_equal(c.status, 0);
+	collector_free(&c);
+	request_free(&request);
+	struct engine_capacity capacity;
+	wait_idle(shared, &capacity);
+	assert_int_equal(find_in_memory(masked), 0);
+}
+#endif
+
 static void stopping_ends_every_call(void **state)
 {
 	(void)state;
@@ -839,6 +905,9 @@ int main(void)
 	    cmocka_unit_test(calls_that_outgrow_the_budget_give_way_and_lose_nothing),
 	    cmocka_unit_test(a_call_that_cannot_be_run_fails_alone),
 	    cmocka_unit_test(stopping_ends_every_call),
+#ifdef __linux__
+	    cmocka_unit_test(nothing_of_a_request_stays_in_memory),
+#endif
 	};
 	return cmocka_run_group_tests(tests, start_shared, stop_shared);
 }
