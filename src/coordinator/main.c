@@ -143,8 +143,6 @@ static int run_config_docs(const struct cli_args *args)
 	return CLI_OK;
 }
 
-static int run_man_page(const struct cli_args *args);
-
 static const struct cli_option serve_options[] = {
     CONFIG_OPTION,
     {"port", 'p', "PORT", false, "port to listen on, instead of the configured one; 0 takes any free one"},
@@ -194,7 +192,6 @@ static const struct cli_command commands[] = {
      "darkbloom-coordinator ledger show --latest", show_options, run_ledger_show},
     {"config docs", NULL, "print the reference of all settings as Markdown", NULL, "darkbloom-coordinator config docs",
      no_options, run_config_docs},
-    {"man", NULL, "print the man page", NULL, "darkbloom-coordinator man > darkbloom-coordinator.1", no_options, run_man_page},
     {.run = NULL},
 };
 
@@ -204,17 +201,6 @@ static const struct cli_program program = {
     .version = DARKBLOOM_VERSION,
     .commands = commands,
 };
-
-static int run_man_page(const struct cli_args *args)
-{
-	(void)args;
-	struct buf out;
-	buf_init(&out, 1u << 20);
-	cli_man_page(&program, &out);
-	fwrite(out.at, 1, out.len, stdout);
-	buf_free(&out);
-	return CLI_OK;
-}
 
 int main(int argc, char **argv)
 {

@@ -84,6 +84,8 @@ const char *fleet_job_id(const struct fleet_job *job); /* UUID, the request_id o
 /* The provider that runs it; strings are borrowed while the job lives. */
 void fleet_job_provider(const struct fleet_job *job, struct fleet_provider_view *out);
 struct route_node *fleet_job_node(const struct fleet_job *job);
+/* Microseconds that choosing the provider and sealing for it took (http-api 2.10 "X-Timing"). */
+void fleet_job_timing(const struct fleet_job *job, uint64_t *route_us, uint64_t *encrypt_us);
 /* Back-pressure. The consumer took `chunks` more: providers that understand credit are granted them (in batches). */
 void fleet_job_consumed(struct fleet_job *job, uint32_t chunks);
 bool fleet_job_has_credit(const struct fleet_job *job); /* false: the caller must bound what it buffers itself */

@@ -79,6 +79,7 @@ struct fleet_job {
 	uint32_t consumed; /* chunks taken and not yet granted anew */
 	bool parked;
 	uint64_t parked_chunks;
+	uint64_t route_us, encrypt_us; /* what choosing and sealing took */
 	char id[ID_UUID_SIZE];
 	char request_id[ID_UUID_SIZE];
 	char model[]; /* build id */

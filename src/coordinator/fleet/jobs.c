@@ -4,6 +4,7 @@
 
 #include "coordinator/fleet/fleet_internal.h"
 #include "coordinator/fleet/job_error.h"
+#include "core/clock.h"
 #include "core/log.h"
 #include "crypto/secret.h"
 
@@ -138,11 +139,15 @@ static enum db_err attach(struct fleet *fleet, struct session *session, struct f
 static enum db_err try_provider(struct fleet *fleet, const struct fleet_job_request *request, struct fleet_job *job,
                                 struct route_decision *decision)
 {
+	uint64_t began = clock_mono_us();
 	enum db_err err = route_select(fleet->routes, &request->route, net_now_us(fleet->loop), decision, &job->reservation);
 	if (err)
 		return err;
+	uint64_t chosen = clock_mono_us();
 	struct session *session = route_node_user(decision->node);
 	err = seal_and_send(session, job, request);
+	job->route_us = chosen - began;
+	job->encrypt_us = clock_mono_us() - chosen;
 	if (!err)
 		err = attach(fleet, session, job);
 	if (!err)
@@ -199,6 +204,12 @@ void fleet_job_provider(const struct fleet_job *job, struct fleet_provider_view 
 struct route_node *fleet_job_node(const struct fleet_job *job)
 {
 	return job->session->node;
+}
+
+void fleet_job_timing(const struct fleet_job *job, uint64_t *route_us, uint64_t *encrypt_us)
+{
+	*route_us = job->route_us;
+	*encrypt_us = job->encrypt_us;
 }
 
 bool fleet_job_has_credit(const struct fleet_job *job)

@@ -72,7 +72,7 @@ struct exchange *exchange_begin(struct http_request *http, struct net_loop *loop
 
 void exchange_header(struct exchange *exchange, const char *name, struct str value)
 {
-	if (is_header_text(value))
+	if (value.len > 0)
 		(void)http_add_header(exchange->http, name, value);
 }
 

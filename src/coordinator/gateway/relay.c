@@ -99,17 +99,21 @@ static void put_flag(struct exchange *exchange, const char *name, bool value)
 	exchange_header(exchange, name, value ? STR("true") : STR("false"));
 }
 
-static void put_timing(struct call *call)
+static void put_timing(struct call *call, const struct attempt *attempt)
 {
 	struct buf text;
 	struct json_writer w;
+	uint64_t route_us, encrypt_us;
+	fleet_job_timing(attempt->job, &route_us, &encrypt_us);
 	buf_init(&text, 512);
 	json_writer_init(&w, &text);
 	json_begin_object(&w);
 	json_put_i64(&w, "parse_us", (int64_t)call->parse_us);
 	json_put_i64(&w, "reserve_us", (int64_t)call->reserve_us);
-	json_put_i64(&w, "dispatch_us", (int64_t)call->dispatch_us);
+	json_put_i64(&w, "route_us", (int64_t)route_us);
 	json_put_i64(&w, "queue_us", (int64_t)call->queue_us);
+	json_put_i64(&w, "encrypt_us", (int64_t)encrypt_us);
+	json_put_i64(&w, "dispatch_us", (int64_t)call->dispatch_us);
 	json_put_i64(&w, "provider_us", (int64_t)call->provider_us);
 	json_end_object(&w);
 	exchange_header(call->exchange, "X-Timing", buf_str(&text));
@@ -138,7 +142,7 @@ static void put_headers(struct call *call, const struct attempt *attempt)
 		exchange_header(exchange, "X-Attestation-Se-Public-Key", p.se_public_key);
 		exchange_header(exchange, "X-Attestation-Device-Serial", p.serial);
 	}
-	put_timing(call);
+	put_timing(call, attempt);
 }
 
 /* --- committing to an attempt --- */
