@@ -1,6 +1,6 @@
 /* The ledger over SQLite under load: durable hold + settle pairs per second, the CPU they cost, how long until durable.
  *
- * usage: bench_store [pairs] [database file]
+ * usage: bench_store [pairs] [database file] [pairs per second: only this pace]
  * Prints `bench <name> <value> <unit>` lines. First as fast as it goes, then at a steady pace for the latencies. The loop
  * thread keeps a window of requests open, so that some holds end in the group they began in and others do not. */
 #include <inttypes.h>
@@ -276,9 +276,13 @@ int main(int argc, char **argv)
 		fail("open", &error);
 	set_up(&bench);
 
-	run_phase(&bench, &(struct phase){pairs, 0});
-	run_phase(&bench, &(struct phase){pairs / 4, 25000});
-	run_phase(&bench, &(struct phase){pairs / 8, 7000});
+	if (argc > 3) {
+		run_phase(&bench, &(struct phase){pairs, strtoul(argv[3], NULL, 10)});
+	} else {
+		run_phase(&bench, &(struct phase){pairs, 0});
+		run_phase(&bench, &(struct phase){pairs / 4, 25000});
+		run_phase(&bench, &(struct phase){pairs / 8, 7000});
+	}
 
 	store_close(bench.store);
 	ledger_free(bench.ledger);

@@ -51,42 +51,54 @@ static void forget_accounts(struct sqlite_writer *writer)
 	list_init(&writer->touched);
 }
 
-void book_move(struct sqlite_writer *writer, struct book_account *account, const struct book_entry *entry)
+static void move(struct sqlite_writer *writer, const struct book_entry *entry)
 {
+	struct book_account *account = entry->account;
 	struct sqlite_db *db = &writer->db;
-	int64_t balance, withdrawable = account->withdrawable;
+	int64_t balance;
 	if (__builtin_add_overflow(account->balance, entry->amount, &balance)) {
 		if (!db->failed)
 			db->failed = error_set(&db->why, DB_E_INTERNAL, "The balance of an account would overflow.");
 		return;
 	}
+	account->balance = balance;
 	if (!account->is_source) {
 		if (entry->withdrawable)
-			withdrawable += entry->amount;
-		if (withdrawable > balance)
-			withdrawable = balance; /* spending uses what cannot be withdrawn first (billing 5) */
+			account->withdrawable += entry->amount;
+		if (account->withdrawable > balance)
+			account->withdrawable = balance; /* spending uses what cannot be withdrawn first (billing 5) */
 	}
-	account->balance = balance;
-	account->withdrawable = withdrawable;
 	if (!list_linked(&account->touched))
 		list_push_back(&writer->touched, &account->touched);
+}
 
-	sqlite3_stmt *stmt = sqlite_use(db, W_ENTRY_INSERT);
-	sqlite_i64(stmt, 1, ++writer->last_entry);
-	if (entry->hold) {
-		sqlite_i64(stmt, 2, entry->hold);
-		sqlite_null(stmt, 3);
-	} else {
-		sqlite_null(stmt, 2);
-		sqlite_i64(stmt, 3, entry->transfer);
+static void bind_or_null(sqlite3_stmt *stmt, int at, int64_t value)
+{
+	if (value)
+		sqlite_i64(stmt, at, value);
+	else
+		sqlite_null(stmt, at);
+}
+
+void book_write(struct sqlite_writer *writer, const struct book_transaction *transaction)
+{
+	sqlite3_stmt *stmt = sqlite_use(&writer->db, transaction->count == 2 ? W_ENTRIES_2 : W_ENTRIES_3);
+	sqlite_i64(stmt, 1, writer->last_entry + 1);
+	bind_or_null(stmt, 2, transaction->hold);
+	bind_or_null(stmt, 3, transaction->transfer);
+	sqlite_i64(stmt, 4, transaction->at_us);
+	for (int i = 0; i < transaction->count; i++) {
+		const struct book_entry *entry = &transaction->entries[i];
+		int at = 5 + 5 * i;
+		move(writer, entry);
+		sqlite_i64(stmt, at, entry->account->ref);
+		sqlite_text(stmt, at + 1, entry->type);
+		sqlite_i64(stmt, at + 2, entry->amount);
+		sqlite_i64(stmt, at + 3, entry->account->balance);
+		sqlite_i64(stmt, at + 4, entry->account->withdrawable);
 	}
-	sqlite_i64(stmt, 4, account->ref);
-	sqlite_text(stmt, 5, entry->type);
-	sqlite_i64(stmt, 6, entry->amount);
-	sqlite_i64(stmt, 7, balance);
-	sqlite_i64(stmt, 8, withdrawable);
-	sqlite_i64(stmt, 9, entry->at_us);
-	sqlite_run(db, stmt);
+	if (sqlite_run(&writer->db, stmt))
+		writer->last_entry += transaction->count;
 }
 
 /* --- holds --- */

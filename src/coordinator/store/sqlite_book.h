@@ -36,7 +36,8 @@ enum writer_statement {
 	W_HOLD_EXISTS,
 	W_HOLD_RAISE,
 	W_HOLD_END,
-	W_ENTRY_INSERT,
+	W_ENTRIES_2,
+	W_ENTRIES_3,
 	W_USAGE_INSERT,
 	W_EARNING_INSERT,
 	W_BALANCE_WRITE,
@@ -98,14 +99,21 @@ void book_flush(struct sqlite_writer *writer);
 bool book_write_hold(struct sqlite_writer *writer, struct book_hold *hold, const struct book_hold_end *end);
 
 struct book_entry {
+	struct book_account *account;
 	const char *type;
 	int64_t amount;
 	bool withdrawable;
+};
+
+/* What stands side by side in the ledger and sums to zero. */
+struct book_transaction {
 	int64_t hold, transfer; /* exactly one is not 0 */
 	int64_t at_us;
+	int count; /* 2 or 3 */
+	struct book_entry entries[3];
 };
-/* One ledger entry: memory and row. */
-void book_move(struct sqlite_writer *writer, struct book_account *account, const struct book_entry *entry);
+/* Memory and rows. */
+void book_write(struct sqlite_writer *writer, const struct book_transaction *transaction);
 /* A transfer whose accounts are known and able. False when its key was used before. */
 bool book_transfer(struct sqlite_writer *writer, const struct store_transfer *transfer, struct book_account *from,
                    struct book_account *to);

@@ -37,9 +37,9 @@ static enum db_err set_up(struct sqlite_db *db, enum sqlite_mode mode, struct er
 	/* Checkpoints are made at quiet moments (sqlite_writer_checkpoint), never inside a commit. The cache is small because
 	 * SQLite looks through all of it after a commit that split a page. */
 	static const char write_settings[] = "PRAGMA page_size=4096; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
-	                                     "PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-16384;"
+	                                     "PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-8192;"
 	                                     "PRAGMA wal_autocheckpoint=0;";
-	static const char read_settings[] = "PRAGMA query_only=ON; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-16384;";
+	static const char read_settings[] = "PRAGMA query_only=ON; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-8192;";
 
 	sqlite3_busy_timeout(db->handle, 5000);
 	sqlite3_extended_result_codes(db->handle, 1);

@@ -153,14 +153,10 @@ bool book_transfer(struct sqlite_writer *writer, const struct store_transfer *tr
 	if (!sqlite_run(db, stmt) || sqlite3_changes(db->handle) == 0)
 		return false;
 
-	struct book_entry entry = {.type = transfer->type,
-	                           .amount = -transfer->amount_uusd,
-	                           .withdrawable = transfer->withdrawable,
-	                           .transfer = sqlite3_last_insert_rowid(db->handle),
-	                           .at_us = now_us};
-	book_move(writer, from, &entry);
-	entry.amount = transfer->amount_uusd;
-	book_move(writer, to, &entry);
+	struct book_transaction transaction = {.transfer = sqlite3_last_insert_rowid(db->handle), .at_us = now_us, .count = 2};
+	transaction.entries[0] = (struct book_entry){from, transfer->type, -transfer->amount_uusd, transfer->withdrawable};
+	transaction.entries[1] = (struct book_entry){to, transfer->type, transfer->amount_uusd, transfer->withdrawable};
+	book_write(writer, &transaction);
 	return true;
 }
 
@@ -288,24 +284,16 @@ static void move_settled(struct sqlite_writer *writer, const struct store_settle
                          struct book_account *consumer, struct book_account *provider, struct book_account *platform)
 {
 	int64_t payout = s->cost_uusd - s->fee_uusd;
-	struct book_entry entry = {.hold = row, .at_us = s->created_us};
+	struct book_transaction t = {.hold = row, .at_us = s->created_us};
 
-	entry.type = "charge";
-	entry.amount = -s->cost_uusd;
-	book_move(writer, consumer, &entry);
-	if (payout) {
-		/* An unlinked provider's share stays with the platform, so that the books close (billing 4.4). */
-		entry.type = provider ? "payout" : "platform_retained";
-		entry.amount = payout;
-		entry.withdrawable = provider != NULL;
-		book_move(writer, provider ? provider : platform, &entry);
-	}
-	if (s->fee_uusd) {
-		entry.type = "platform_fee";
-		entry.amount = s->fee_uusd;
-		entry.withdrawable = false;
-		book_move(writer, platform, &entry);
-	}
+	t.entries[t.count++] = (struct book_entry){consumer, "charge", -s->cost_uusd, false};
+	if (payout && provider)
+		t.entries[t.count++] = (struct book_entry){provider, "payout", payout, true};
+	if (payout && !provider) /* so that the books close (billing 4.4) */
+		t.entries[t.count++] = (struct book_entry){platform, "platform_retained", payout, false};
+	if (s->fee_uusd)
+		t.entries[t.count++] = (struct book_entry){platform, "platform_fee", s->fee_uusd, false};
+	book_write(writer, &t);
 	if (payout && provider)
 		write_earning(writer, s, row, provider, payout);
 }

@@ -13,6 +13,14 @@
 #include "core/clock.h"
 #include "core/log.h"
 
+/* One transaction of the ledger in one statement. OR FAIL spares SQLite a journal for undoing part of it: when it fails, all of
+ * the group is undone. */
+#define ENTRIES_INSERT                                                                                                         \
+	"INSERT OR FAIL INTO ledger (id, hold, transfer, created_us, account, type, amount, balance_after, withdrawable_after)"    \
+	" VALUES "
+#define ENTRY_VALUES(n, account, type, amount, balance, withdrawable)                                                          \
+	"(?1 + " #n ", ?2, ?3, ?4, ?" #account ", ?" #type ", ?" #amount ", ?" #balance ", ?" #withdrawable ")"
+
 static const char *const statements[W_STATEMENTS] = {
     [W_BEGIN] = "BEGIN IMMEDIATE",
     [W_COMMIT] = "COMMIT",
@@ -45,8 +53,9 @@ static const char *const statements[W_STATEMENTS] = {
     [W_HOLD_EXISTS] = "SELECT 1 FROM holds WHERE request_id = ?",
     [W_HOLD_RAISE] = "UPDATE holds SET amount = ? WHERE id = ? AND state = 'open'",
     [W_HOLD_END] = "UPDATE holds SET state = ?, reason = ?, entry = ?, ended_us = ? WHERE id = ? AND state = 'open'",
-    [W_ENTRY_INSERT] = "INSERT INTO ledger (id, hold, transfer, account, type, amount, balance_after, withdrawable_after,"
-                       " created_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    [W_ENTRIES_2] = ENTRIES_INSERT ENTRY_VALUES(0, 5, 6, 7, 8, 9) ", " ENTRY_VALUES(1, 10, 11, 12, 13, 14),
+    [W_ENTRIES_3] = ENTRIES_INSERT ENTRY_VALUES(0, 5, 6, 7, 8, 9) ", " ENTRY_VALUES(1, 10, 11, 12, 13, 14) ", " ENTRY_VALUES(
+        2, 15, 16, 17, 18, 19),
     [W_USAGE_INSERT] =
         "INSERT INTO usage (id, account, key_id, provider_account, provider_id, provider_key, model, public_model,"
         " prompt_tokens, completion_tokens, reasoning_tokens, price_in, price_out, cost, fee, outcome, created_us)"

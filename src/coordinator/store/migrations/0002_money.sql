@@ -96,7 +96,6 @@ CREATE TABLE earnings (
 	completion_tokens INTEGER NOT NULL,
 	created_us        INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX earnings_account ON earnings (account, created_us);
 
 CREATE TABLE earnings_summary (
 	account           INTEGER PRIMARY KEY,
