@@ -57,6 +57,10 @@ static struct wire_pairs resident_hashes(const struct node *node, struct arena *
 
 void node_answer_challenge(struct node *node, const struct wire_challenge *challenge)
 {
+	if (node->workers >= NODE_MAX_WORKERS) {
+		log_warn("node.challenge_dropped", "workers=%u", node->workers);
+		return;
+	}
 	struct arena *arena = arena_new(0);
 	struct answer *answer = calloc(1, sizeof *answer);
 	if (!arena || !answer) {

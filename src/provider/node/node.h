@@ -30,7 +30,7 @@ struct node_status {
 	char last_error[160];                                      /* why the last connection failed or ended; empty = none */
 	int64_t registered_since_us;                               /* wall time, 0 = not registered */
 	uint64_t requests_served, tokens_generated, requests_active;
-	uint64_t reconnects;
+	uint64_t sessions; /* registrations of this process; more than one: it has reconnected */
 };
 
 struct node_options {
@@ -39,10 +39,11 @@ struct node_options {
 	const char *auth_token;      /* account link, or NULL */
 	bool private_only;
 	uint32_t heartbeat_ms; /* 0 = 5,000 */
+	uint32_t ping_ms;      /* 0 = 10,000; three of them without a pong end the session */
 	const struct platform_signer *signer;
 	const struct node_model *models;
 	size_t model_count;
-	/* Something in the status changed (connected, trusted, lost ...); may be NULL. */
+	/* Something in the status changed (connected, trusted, lost ...); may be NULL. Must not call node_free. */
 	void (*on_change)(const struct node_status *status, void *user);
 	void *user;
 };
@@ -54,9 +55,12 @@ struct node;
 struct node *node_new(struct net_loop *loop, const struct node_options *options, struct error *error);
 void node_status(const struct node *node, struct node_status *out);
 /* Refuses new requests, finishes those that run (at most limit_ms, then cancels them), closes the session with 1001, then calls
- * drained once. A second call shortens the limit. */
+ * drained once, perhaps before it returns; node_free is not for inside it. An engine that does not obey a cancel is waited for
+ * NODE_DRAIN_GRACE_MS at most. A second call replaces the limit. */
+#define NODE_DRAIN_GRACE_MS 2000
 void node_drain(struct node *node, uint32_t limit_ms, void (*drained)(void *arg), void *arg);
-/* Drops the session and cancels what runs. Engines must still be alive. Wipes keys. */
+/* Drops the session and cancels what runs; the engines are not touched after it returned. The memory (keys wiped) goes once the
+ * loop has run what is still under way, net_loop_free at the latest, so the signer must live until then. */
 void node_free(struct node *node);
 
 /* "http://host:1/" or "wss://host/ws/provider/" -> the WebSocket URL, in `out`. DB_E_INVALID with a sentence otherwise. */

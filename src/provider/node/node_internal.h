@@ -7,6 +7,7 @@
 #include "crypto/box.h"
 #include "net/ws.h"
 #include "provider/node/node.h"
+#include "provider/node/outbound.h"
 #include "wire/message.h"
 #include "wire/payload.h"
 #include "wire/signer.h"
@@ -14,7 +15,8 @@
 #define NODE_BACKOFF_MIN_MS 1000
 #define NODE_BACKOFF_MAX_MS 30000
 #define NODE_PING_MS        10000
-#define NODE_PONG_LIMIT_US  30000000u
+#define NODE_SILENCE_PINGS  3 /* intervals without a pong that end the session */
+#define NODE_MAX_WORKERS    8
 
 struct node {
 	struct net_loop *loop;
@@ -35,10 +37,13 @@ struct node {
 	/* session */
 	struct ws_connecting *connecting;
 	struct ws *ws;
-	uint64_t session; /* counts connections: what a worker made for an older one is dropped */
-	bool heard;       /* the coordinator said something on this connection */
-	bool blocked;     /* the socket's queue is full: wait for on_drain */
-	uint64_t last_pong_us, last_tick_us;
+	uint64_t session;      /* counts connections: what a worker made for an older one is dropped */
+	bool heard;            /* the coordinator said something on this connection */
+	bool blocked;          /* the socket's queue is full: wait for on_drain */
+	struct list unsent;    /* struct outbound that belong to no request */
+	uint64_t last_pong_us; /* monotonic */
+	int64_t last_tick_us;  /* wall time: it goes on while the machine sleeps */
+	uint32_t ping_ms;
 	uint32_t backoff_ms;
 	struct net_timer reconnect_timer, heartbeat_timer, ping_timer, drain_timer;
 	struct node_status status;
@@ -49,6 +54,7 @@ struct node {
 	struct list all;     /* every request whose engine call has not ended */
 
 	bool draining;
+	bool gave_up; /* the drain's limit and its grace are over: do not wait for the requests */
 	void (*drained)(void *arg);
 	void *drained_arg;
 	bool freed; /* node_free was called; the last worker or request frees the memory */
@@ -57,11 +63,12 @@ struct node {
 
 /* session.c */
 void node_changed(struct node *node);
-/* Encodes and sends; DB_E_AGAIN when the socket is full (nothing sent), DB_E_CLOSED without a session. */
+/* Sends now, or as soon as the socket takes it. DB_E_CLOSED without a session; nothing outlives its session. */
 enum db_err node_send(struct node *node, const struct wire_message *message);
+/* DB_E_AGAIN when the socket is full: nothing was sent, node_requests_flush follows. */
 enum db_err node_send_text(struct node *node, struct str text);
 void node_maybe_drained(struct node *node);
-void node_release(struct node *node); /* frees the memory once freed, without workers and requests */
+void node_release(struct node *node); /* frees the memory once node_free was called and nothing is under way */
 
 /* reports.c */
 enum db_err node_make_attestation(struct node *node, struct error *error);

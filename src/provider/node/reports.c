@@ -151,19 +151,21 @@ static enum wire_thermal thermal_of(const char *name)
 
 void node_send_heartbeat(struct node *node)
 {
-	if (!node->ws)
-		return;
+	if (!node->ws || node->blocked)
+		return; /* a report that waits would be out of date */
 	size_t count = node->options.model_count;
 	struct arena *arena = arena_new(0);
 	struct wire_slot *slots = arena ? arena_alloc(arena, (count + 1) * sizeof *slots) : NULL;
 	struct str *warm = arena ? arena_alloc(arena, (count + 1) * sizeof *warm) : NULL;
 	if (!slots || !warm)
 		goto out;
+	size_t warm_count = 0;
 	double loaded_gb = 0;
 	struct str active = STR_NONE;
 	for (size_t i = 0; i < count; i++) {
 		describe_slot(&node->options.models[i], &slots[i]);
-		warm[i] = slots[i].model;
+		if (slots[i].state != WIRE_SLOT_CRASHED)
+			warm[warm_count++] = slots[i].model;
 		loaded_gb += (double)node->options.models[i].size_bytes / (1024.0 * 1024.0 * 1024.0);
 		if (slots[i].num_running)
 			active = slots[i].model;
@@ -175,7 +177,7 @@ void node_send_heartbeat(struct node *node)
 	    .as.heartbeat = {.status = node->all.count ? WIRE_SERVING : WIRE_IDLE,
 	                     .active_model = active,
 	                     .stats = node->stats,
-	                     .warm_models = {warm, count},
+	                     .warm_models = {warm, warm_count},
 	                     .memory_pressure = metrics.memory_pressure,
 	                     .cpu_usage = metrics.cpu_usage,
 	                     .thermal_state = thermal_of(metrics.thermal_state),

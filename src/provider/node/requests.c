@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "core/clock.h"
-#include "core/id.h"
 #include "core/log.h"
 #include "crypto/secret.h"
 #include "wire/response_hash.h"
@@ -12,6 +11,10 @@
 #define ANSWER_TEXT_MAX (64u << 20)
 #define FRAME_MAX       (4u << 20)
 #define REQUEST_ID_MAX  128
+#define BEHIND_HIGH     64 /* steps of one request that wait for the loop: its engine pauses above ... */
+#define BEHIND_LOW      16 /* ... and goes on below */
+#define SIGNATURE_MAX   256
+#define CREDIT_MAX      INT32_MAX
 
 /* One request from its arrival to its terminal message. The engine tells its progress on its own thread; each step is posted to
  * the loop as a struct step. */
@@ -19,31 +22,29 @@ struct node_request {
 	struct list_link link; /* in node->all until the engine call ended and everything was sent */
 	struct node *node;
 	char id[REQUEST_ID_MAX];
-	bool orphaned;  /* the session that asked is gone: say nothing more */
-	bool cancelled; /* by the coordinator: no more chunks, but one terminal message */
+	bool orphaned;  /* the session that asked is gone: say nothing more, leave the engine alone */
+	bool cancelled; /* no more chunks, but one terminal message */
+	bool failed;    /* the terminal message was said although the engine still runs */
 	bool mapped;    /* still in node->requests */
 
 	struct box_shared shared;
 	struct engine_call *call;
-	bool ended;  /* the engine call's last callback was handled */
-	bool paused; /* the engine was asked to pause */
-	bool spoke;  /* the role frame was sent */
+	struct step *last;  /* made ahead: the end of a call must not get lost for want of memory */
+	bool ended;         /* the engine call's last callback was handled, the terminal message made */
+	bool paused;        /* the engine was asked to pause */
+	atomic_uint behind; /* deltas that were posted and not yet handled */
+	bool spoke;         /* the role frame was made */
 
 	bool paced; /* flow credit was agreed */
 	int64_t credit;
-	struct list unsent; /* struct outbound, in order */
+	struct list unsent; /* struct outbound */
 
 	char frame_id[64];
 	struct chat_frame_head head;
 	struct response_hash hash;
 	struct chat_usage usage;
-};
-
-/* An encoded message that waits for credit or for the socket. */
-struct outbound {
-	struct list_link link;
-	bool chunk;
-	struct buf text;
+	char hash_hex[SHA256_HEX_SIZE]; /* "" until signed */
+	struct buf signature;
 };
 
 enum step_kind { STEP_DELTA, STEP_FINISH, STEP_ERROR };
@@ -63,20 +64,23 @@ struct step {
 
 /* --- end of a request --- */
 
-static void drop_unsent(struct node_request *request)
-{
-	for (struct list_link *link; (link = list_pop_front(&request->unsent));) {
-		struct outbound *outbound = LIST_OF(link, struct outbound, link);
-		buf_free(&outbound->text);
-		free(outbound);
-	}
-}
-
 static void unmap(struct node_request *request)
 {
 	if (request->mapped)
 		map_remove(&request->node->requests, str_of(request->id));
 	request->mapped = false;
+}
+
+static void request_free(struct node_request *request)
+{
+	unmap(request);
+	list_remove(&request->node->all, &request->link);
+	outbound_drop(&request->unsent);
+	response_hash_free(&request->hash);
+	buf_free(&request->signature);
+	secret_wipe(&request->shared, sizeof request->shared);
+	free(request->last);
+	free(request);
 }
 
 /* Frees a request that has nothing left to hear from its engine or to say to the coordinator. */
@@ -85,17 +89,18 @@ static void finish_if_done(struct node_request *request)
 	struct node *node = request->node;
 	if (!request->ended || request->unsent.count)
 		return;
-	unmap(request);
-	list_remove(&node->all, &request->link);
 	if (request->call)
 		engine_call_release(request->call);
-	drop_unsent(request);
-	response_hash_free(&request->hash);
-	secret_wipe(&request->shared, sizeof request->shared);
-	free(request);
+	request_free(request);
 	node_changed(node);
 	node_maybe_drained(node);
 	node_release(node);
+}
+
+static void stop_engine(struct node_request *request)
+{
+	if (request->call && !request->ended)
+		engine_cancel(request->call);
 }
 
 /* --- sending --- */
@@ -105,57 +110,35 @@ static bool may_send(const struct node_request *request, const struct outbound *
 	return !request->node->blocked && (!outbound->chunk || !request->paced || request->credit > 0);
 }
 
-/* Sends what credit and socket allow, and asks the engine to pause while something is left behind. May free the request. */
+/* Sends what credit and socket allow, and lets the engine pause while something is left behind. May free the request. */
 static void flush(struct node_request *request)
 {
-	while (request->unsent.count) {
-		struct outbound *outbound = LIST_OF(list_first(&request->unsent), struct outbound, link);
-		if (!may_send(request, outbound))
+	for (struct outbound *first; (first = outbound_first(&request->unsent)) && may_send(request, first);) {
+		if (node_send_text(request->node, buf_str(&first->text)) == DB_E_AGAIN)
 			break;
-		if (node_send_text(request->node, buf_str(&outbound->text)) == DB_E_AGAIN)
-			break;
-		if (outbound->chunk && request->paced)
+		if (first->chunk && request->paced)
 			request->credit--;
-		list_remove(&request->unsent, &outbound->link);
-		buf_free(&outbound->text);
-		free(outbound);
+		outbound_free(&request->unsent, first);
 	}
-	bool pause = request->unsent.count > 0;
-	if (request->call && !request->ended && pause != request->paused) {
+	unsigned behind = atomic_load_explicit(&request->behind, memory_order_relaxed);
+	bool pause = request->unsent.count > 0 || behind > (request->paused ? BEHIND_LOW : BEHIND_HIGH);
+	if (request->call && !request->ended && !request->orphaned && pause != request->paused) {
 		request->paused = pause;
 		(pause ? engine_pause : engine_resume)(request->call);
 	}
 	finish_if_done(request);
 }
 
-static struct outbound *outbound_new(struct node_request *request, bool chunk)
+/* Every request that was accepted ends with one terminal message. Where it cannot even be made, the session ends. */
+static void queue_terminal(struct node_request *request, const struct wire_message *message)
 {
-	struct outbound *outbound = calloc(1, sizeof *outbound);
-	if (!outbound)
-		return NULL;
-	buf_init(&outbound->text, WIRE_MAX_TO_COORDINATOR);
-	outbound->chunk = chunk;
-	list_push_back(&request->unsent, &outbound->link);
-	return outbound;
-}
-
-static void queue_message(struct node_request *request, const struct wire_message *message)
-{
-	if (request->orphaned)
+	if (request->orphaned || request->failed)
 		return;
-	struct outbound *outbound = outbound_new(request, false);
-	if (outbound && wire_encode(message, &outbound->text))
-		log_error("node.encode_failed", "type=%s", wire_type_name(message->type));
-}
-
-static void queue_frame(struct node_request *request, struct str frame)
-{
-	struct outbound *outbound = outbound_new(request, true);
-	if (!outbound ||
-	    wire_seal_chunk(&request->shared, str_of(request->id), str_of(request->node->box_public_b64), frame, &outbound->text)) {
-		request->node->stats.chunk_encryption_errors++;
-		engine_cancel(request->call);
-	}
+	enum db_err err = outbound_push_message(&request->unsent, message);
+	if (!err)
+		return;
+	log_error("node.encode_failed", "type=%s error=%s", wire_type_name(message->type), error_name(err));
+	ws_abort(request->node->ws);
 }
 
 static void queue_error(struct node_request *request, int status, const char *reason, const char *text)
@@ -164,7 +147,25 @@ static void queue_error(struct node_request *request, int status, const char *re
 	    .type = WIRE_ERROR,
 	    .as.error = {
 	        .request_id = str_of(request->id), .error = str_of(text), .status_code = status, .error_reason = str_of(reason)}};
-	queue_message(request, &message);
+	queue_terminal(request, &message);
+}
+
+static void queue_frame(struct node_request *request, struct str frame)
+{
+	if (request->failed)
+		return;
+	struct node *node = request->node;
+	enum db_err err = frame.len ? outbound_push_chunk(&request->unsent, &request->shared, str_of(request->id),
+	                                                  str_of(node->box_public_b64), frame)
+	                            : DB_E_NOMEM; /* the frame itself could not be made */
+	if (!err)
+		return;
+	log_error("node.seal_failed", "request=%s error=%s", request->id, error_name(err));
+	node->stats.chunk_encryption_errors++;
+	outbound_drop_chunks(&request->unsent);
+	queue_error(request, 500, NULL, "response encryption failed");
+	request->failed = true;
+	stop_engine(request);
 }
 
 /* A refusal before there is anything to keep. */
@@ -178,16 +179,39 @@ static void refuse(struct node *node, struct str request_id, int status, const c
 
 /* --- what the engine says, back on the loop --- */
 
+/* The made frame goes out, and the buffer is ready for the next. */
+static void queue_made(struct node_request *request, struct buf *frame)
+{
+	queue_frame(request, frame->failed ? STR_NONE : buf_str(frame));
+	buf_clear(frame);
+}
+
+/* A delta is a JSON array of tool calls; the hash takes each by itself (protocol-and-trust 4.4). */
+static void hash_tool_calls(struct response_hash *hash, struct str tool_calls)
+{
+	struct json_doc *doc = tool_calls.len ? json_parse(tool_calls, NULL, NULL) : NULL;
+	struct json_iter each = json_iter(doc ? json_root(doc) : NULL);
+	for (json_val *call; (call = json_next(&each, NULL));) {
+		struct json_writer writer;
+		struct buf text;
+		buf_init(&text, FRAME_MAX);
+		json_writer_init(&writer, &text);
+		json_value(&writer, call);
+		response_hash_add_tool_call(hash, buf_str(&text));
+		buf_free(&text);
+	}
+	json_free(doc);
+}
+
 static void on_delta(struct node_request *request, const struct step *step)
 {
-	if (request->orphaned || request->cancelled)
+	if (request->orphaned || request->cancelled || request->failed)
 		return;
 	struct buf frame;
 	buf_init(&frame, FRAME_MAX);
 	if (!request->spoke) {
 		chat_frame_role(&request->head, &frame);
-		queue_frame(request, buf_str(&frame));
-		buf_clear(&frame);
+		queue_made(request, &frame);
 		request->spoke = true;
 	}
 	struct str all = {step->text, step->text_len};
@@ -195,45 +219,54 @@ static void on_delta(struct node_request *request, const struct step *step)
 	struct str reasoning = str_sub(all, step->content_len, step->reasoning_len);
 	struct str tool_calls = str_sub(all, step->content_len + step->reasoning_len, step->tool_calls_len);
 	struct str logprobs = str_sub(all, step->content_len + step->reasoning_len + step->tool_calls_len, step->logprobs_len);
-	chat_frame_delta(&request->head, step->choice, content, reasoning, tool_calls, logprobs, &frame);
 	response_hash_add(&request->hash, content, reasoning);
-	if (tool_calls.len) {
-		struct json_doc *doc = json_parse(tool_calls, NULL, NULL);
-		struct json_iter each = json_iter(doc ? json_root(doc) : NULL);
-		for (json_val *call; (call = json_next(&each, NULL));) {
-			struct json_writer writer;
-			struct buf text;
-			buf_init(&text, FRAME_MAX);
-			json_writer_init(&writer, &text);
-			json_value(&writer, call);
-			response_hash_add_tool_call(&request->hash, buf_str(&text));
-			buf_free(&text);
-		}
-		json_free(doc);
-	}
-	queue_frame(request, buf_str(&frame));
+	hash_tool_calls(&request->hash, tool_calls);
+	chat_frame_delta(&request->head, step->choice, content, reasoning, tool_calls, logprobs, &frame);
+	queue_made(request, &frame);
 	buf_free(&frame);
 }
 
-/* The signed terminal message. */
-static void queue_complete(struct node_request *request)
+/* --- the signed terminal message: an enclave takes milliseconds to sign, so a worker does it --- */
+
+static void sign_work(void *arg)
 {
-	char hash[SHA256_HEX_SIZE] = "";
-	struct buf signature;
-	buf_init(&signature, 256);
-	int64_t completion = (int64_t)request->usage.completion_tokens;
-	if (response_hash_final(&request->hash, str_of(request->id), completion, hash) ||
-	    response_hash_sign(hash, &request->node->signer, &signature))
-		hash[0] = '\0';
-	struct wire_message message = {.type = WIRE_COMPLETE,
-	                               .as.complete = {.request_id = str_of(request->id),
-	                                               .prompt_tokens = (int64_t)request->usage.prompt_tokens,
-	                                               .completion_tokens = completion,
-	                                               .reasoning_tokens = (int64_t)request->usage.reasoning_tokens,
-	                                               .se_signature = hash[0] ? buf_str(&signature) : STR_NONE,
-	                                               .response_hash = str_of(hash)}};
-	queue_message(request, &message);
-	buf_free(&signature);
+	struct node_request *request = arg;
+	char hash[SHA256_HEX_SIZE];
+	if (response_hash_final(&request->hash, str_of(request->id), (int64_t)request->usage.completion_tokens, hash) ||
+	    response_hash_sign(hash, &request->node->signer, &request->signature))
+		return;
+	str_copy(str_of(hash), request->hash_hex, sizeof request->hash_hex);
+}
+
+static void sign_done(void *arg)
+{
+	struct node_request *request = arg;
+	if (!request->hash_hex[0])
+		log_error("node.sign_failed", "request=%s", request->id);
+	struct wire_message message = {
+	    .type = WIRE_COMPLETE,
+	    .as.complete = {.request_id = str_of(request->id),
+	                    .prompt_tokens = (int64_t)request->usage.prompt_tokens,
+	                    .completion_tokens = (int64_t)request->usage.completion_tokens,
+	                    .reasoning_tokens = (int64_t)request->usage.reasoning_tokens,
+	                    .se_signature = request->hash_hex[0] ? buf_str(&request->signature) : STR_NONE,
+	                    .response_hash = str_of(request->hash_hex)}};
+	queue_terminal(request, &message);
+	request->ended = true;
+	flush(request);
+}
+
+static void queue_last_frames(struct node_request *request, enum engine_finish finish)
+{
+	struct buf frame;
+	buf_init(&frame, FRAME_MAX);
+	chat_frame_finish(&request->head, 0, engine_finish_name(finish), &frame);
+	queue_made(request, &frame);
+	chat_frame_usage(&request->head, &request->usage, &frame);
+	queue_made(request, &frame);
+	chat_frame_done(&frame);
+	queue_made(request, &frame);
+	buf_free(&frame);
 }
 
 static void on_finish(struct node_request *request, const struct step *step)
@@ -244,20 +277,13 @@ static void on_finish(struct node_request *request, const struct step *step)
 	node->stats.tokens_generated += (int64_t)step->usage.completion_tokens;
 	if (step->finish == ENGINE_FINISH_CANCELLED)
 		node->stats.cancellations_partial_complete++;
-	if (!request->orphaned && !request->cancelled) {
-		struct buf frame;
-		buf_init(&frame, FRAME_MAX);
-		chat_frame_finish(&request->head, 0, engine_finish_name(step->finish), &frame);
-		queue_frame(request, buf_str(&frame));
-		buf_clear(&frame);
-		chat_frame_usage(&request->head, &step->usage, &frame);
-		queue_frame(request, buf_str(&frame));
-		buf_clear(&frame);
-		chat_frame_done(&frame);
-		queue_frame(request, buf_str(&frame));
-		buf_free(&frame);
+	if (request->orphaned || request->failed) {
+		request->ended = true;
+		return;
 	}
-	queue_complete(request);
+	if (!request->cancelled)
+		queue_last_frames(request, step->finish);
+	net_work(node->loop, sign_work, sign_done, request);
 }
 
 static void on_error(struct node_request *request, const struct step *step)
@@ -267,6 +293,7 @@ static void on_error(struct node_request *request, const struct step *step)
 	else if (request->spoke)
 		request->node->stats.generation_errors_after_output++;
 	queue_error(request, step->status, step->reason, step->error);
+	request->ended = true;
 }
 
 static void step_on_loop(void *arg)
@@ -275,21 +302,20 @@ static void step_on_loop(void *arg)
 	struct node_request *request = step->request;
 	switch (step->kind) {
 	case STEP_DELTA:
+		atomic_fetch_sub_explicit(&request->behind, 1, memory_order_relaxed);
 		on_delta(request, step);
 		break;
 	case STEP_FINISH:
 		on_finish(request, step);
-		request->ended = true;
 		break;
 	case STEP_ERROR:
 		on_error(request, step);
-		request->ended = true;
 		break;
 	}
+	if (step == request->last)
+		request->last = NULL;
 	secret_wipe(step->text, step->text_len);
 	free(step);
-	if (request->orphaned)
-		drop_unsent(request);
 	flush(request);
 }
 
@@ -320,27 +346,16 @@ static void engine_said_delta(struct engine_call *call, const struct engine_delt
 	                      .logprobs_len = delta->logprobs.len,
 	                      .text_len = len};
 	append(append(append(append(step->text, delta->content), delta->reasoning), delta->tool_calls), delta->logprobs);
+	atomic_fetch_add_explicit(&request->behind, 1, memory_order_relaxed);
 	net_post(request->node->loop, step_on_loop, step);
-}
-
-/* A terminal step must not get lost for want of memory: without it the request would never end. */
-static struct step *terminal_step(struct node_request *request, enum step_kind kind)
-{
-	struct step *step = calloc(1, sizeof *step);
-	if (!step) {
-		log_error("node.out_of_memory", "request=%s", request->id);
-		abort();
-	}
-	step->request = request;
-	step->kind = kind;
-	return step;
 }
 
 static void engine_said_finish(struct engine_call *call, enum engine_finish finish, const struct chat_usage *usage, void *user)
 {
 	struct node_request *request = user;
-	struct step *step = terminal_step(request, STEP_FINISH);
+	struct step *step = request->last;
 	(void)call;
+	step->kind = STEP_FINISH;
 	step->finish = finish;
 	step->usage = *usage;
 	net_post(request->node->loop, step_on_loop, step);
@@ -350,9 +365,10 @@ static void engine_said_error(struct engine_call *call, int status, const char *
                               const struct chat_usage *so_far, void *user)
 {
 	struct node_request *request = user;
-	struct step *step = terminal_step(request, STEP_ERROR);
+	struct step *step = request->last;
 	(void)call;
 	(void)so_far;
+	step->kind = STEP_ERROR;
 	step->status = status;
 	str_copy(str_sub(str_of(reason), 0, sizeof step->reason - 1), step->reason, sizeof step->reason);
 	str_copy(str_sub(str_of(text), 0, sizeof step->error - 1), step->error, sizeof step->error);
@@ -396,13 +412,17 @@ static struct node_request *request_new(struct node *node, const struct wire_req
 	snprintf(request->frame_id, sizeof request->frame_id, "chatcmpl-%.*s", STR_ARG(str_sub(message->request_id, 0, 40)));
 	request->head = (struct chat_frame_head){request->frame_id, clock_wall_us() / 1000000, model->id};
 	response_hash_init(&request->hash, ANSWER_TEXT_MAX);
-	if (map_put(&node->requests, str_of(request->id), request, NULL)) {
-		response_hash_free(&request->hash);
-		free(request);
+	buf_init(&request->signature, SIGNATURE_MAX);
+	list_push_back(&node->all, &request->link);
+	struct wire_message accepted = {.type = WIRE_ACCEPTED, .as.accepted = {str_of(request->id)}};
+	request->last = calloc(1, sizeof *request->last);
+	if (!request->last || outbound_push_message(&request->unsent, &accepted) ||
+	    map_put(&node->requests, str_of(request->id), request, NULL)) {
+		request_free(request);
 		return NULL;
 	}
 	request->mapped = true;
-	list_push_back(&node->all, &request->link);
+	request->last->request = request;
 	return request;
 }
 
@@ -419,16 +439,13 @@ static void start(struct node *node, const struct wire_request *message, const s
 		refuse(node, message->request_id, 503, "insufficient memory for another request");
 		return;
 	}
-	struct wire_message accepted = {.type = WIRE_ACCEPTED, .as.accepted = {message->request_id}};
 	struct engine_request submit = {.chat = chat, .tenant = chat->cache_scope};
 	struct error error = {0};
 	int status = engine_submit(model->engine, &submit, &callbacks, request, &request->call, &error);
 	if (status) {
-		request->ended = true;
-		request->call = NULL;
-		queue_error(request, status, "", error.text);
-	} else {
-		queue_message(request, &accepted);
+		request_free(request);
+		refuse(node, message->request_id, status, error.text);
+		return;
 	}
 	node_changed(node);
 	flush(request);
@@ -466,27 +483,21 @@ void node_request_start(struct node *node, const struct wire_request *message)
 	buf_free(&plain);
 }
 
+static void cancel(struct node_request *request)
+{
+	request->cancelled = true;
+	outbound_drop_chunks(&request->unsent);
+	stop_engine(request);
+	flush(request);
+}
+
 void node_request_cancel(struct node *node, struct str request_id)
 {
 	struct node_request *request = map_get(&node->requests, request_id);
-	if (!request)
+	if (!request || request->cancelled)
 		return; /* finished ones are cancelled too (protocol-and-trust 11.2) */
 	node->stats.cancellations_received++;
-	if (request->cancelled)
-		return;
-	request->cancelled = true;
-	for (struct list_link *link = list_first(&request->unsent), *next; link; link = next) {
-		struct outbound *outbound = LIST_OF(link, struct outbound, link);
-		next = link->next == &request->unsent.head ? NULL : link->next;
-		if (!outbound->chunk)
-			continue;
-		list_remove(&request->unsent, link);
-		buf_free(&outbound->text);
-		free(outbound);
-	}
-	if (request->call && !request->ended)
-		engine_cancel(request->call);
-	flush(request);
+	cancel(request);
 }
 
 void node_request_credit(struct node *node, struct str request_id, int64_t chunks)
@@ -494,7 +505,7 @@ void node_request_credit(struct node *node, struct str request_id, int64_t chunk
 	struct node_request *request = map_get(&node->requests, request_id);
 	if (!request || !request->paced)
 		return;
-	request->credit = chunks < INT64_MAX - request->credit ? request->credit + chunks : INT64_MAX;
+	request->credit = chunks < CREDIT_MAX - request->credit ? request->credit + chunks : CREDIT_MAX;
 	flush(request);
 }
 
@@ -509,22 +520,18 @@ void node_requests_flush(struct node *node)
 
 void node_requests_cancel_all(struct node *node)
 {
-	LIST_EACH (link, &node->all) {
-		struct node_request *request = LIST_OF(link, struct node_request, link);
-		if (request->call && !request->ended)
-			engine_cancel(request->call);
-	}
+	LIST_EACH_SAFE (link, next, &node->all)
+		cancel(LIST_OF(link, struct node_request, link));
 }
 
 void node_requests_orphan(struct node *node)
 {
 	LIST_EACH_SAFE (link, next, &node->all) {
 		struct node_request *request = LIST_OF(link, struct node_request, link);
+		stop_engine(request);
 		request->orphaned = true;
 		unmap(request);
-		drop_unsent(request);
-		if (request->call && !request->ended)
-			engine_cancel(request->call);
+		outbound_drop(&request->unsent);
 		finish_if_done(request);
 	}
 }

@@ -10,6 +10,7 @@
 
 #define HEARTBEAT_DEFAULT_MS 5000
 #define OUTBOUND_QUEUE_BYTES (8u << 20)
+#define UNSENT_MAX           1024
 #define CLOSE_GOING_AWAY     1001
 
 const char *node_state_name(enum node_state state)
@@ -53,7 +54,7 @@ void node_changed(struct node *node)
 	node->status.requests_active = node->all.count;
 	node->status.requests_served = (uint64_t)node->stats.requests_served;
 	node->status.tokens_generated = (uint64_t)node->stats.tokens_generated;
-	if (node->options.on_change && !node->freed)
+	if (node->options.on_change)
 		node->options.on_change(&node->status, node->options.user);
 }
 
@@ -67,14 +68,27 @@ enum db_err node_send_text(struct node *node, struct str text)
 	return err;
 }
 
+/* Sends what waits, in order; whatever belongs to no request goes before the requests' messages. */
+static void flush(struct node *node)
+{
+	for (struct outbound *first; !node->blocked && (first = outbound_first(&node->unsent));)
+		if (node_send_text(node, buf_str(&first->text)) != DB_E_AGAIN)
+			outbound_free(&node->unsent, first);
+}
+
 enum db_err node_send(struct node *node, const struct wire_message *message)
 {
-	struct buf out;
-	buf_init(&out, WIRE_MAX_TO_COORDINATOR);
-	enum db_err err = wire_encode(message, &out);
-	if (!err)
-		err = node_send_text(node, buf_str(&out));
-	buf_free(&out);
+	if (!node->ws)
+		return DB_E_CLOSED;
+	if (node->unsent.count >= UNSENT_MAX) {
+		log_warn("node.unsent", "messages=%zu", node->unsent.count);
+		ws_abort(node->ws);
+		return DB_E_LIMIT;
+	}
+	enum db_err err = outbound_push_message(&node->unsent, message);
+	if (err)
+		log_error("node.encode_failed", "type=%s error=%s", wire_type_name(message->type), error_name(err));
+	flush(node);
 	return err;
 }
 
@@ -185,6 +199,7 @@ static void on_drain(struct ws *ws, void *user)
 	struct node *node = user;
 	(void)ws;
 	node->blocked = false;
+	flush(node);
 	node_requests_flush(node);
 }
 
@@ -209,13 +224,19 @@ static void schedule_reconnect(struct node *node)
 	node->backoff_ms = node->backoff_ms < NODE_BACKOFF_MAX_MS / 2 ? node->backoff_ms * 2 : NODE_BACKOFF_MAX_MS;
 }
 
-static void session_lost(struct node *node, const char *why)
+static void remember_error(struct node *node, const char *why)
 {
 	str_copy(str_sub(str_of(why), 0, sizeof node->status.last_error - 1), node->status.last_error,
 	         sizeof node->status.last_error);
+}
+
+static void session_lost(struct node *node, const char *why)
+{
+	remember_error(node, why);
 	log_info("node.disconnected", "why=\"%s\"", node->status.last_error);
 	node->ws = NULL;
 	node->blocked = false;
+	outbound_drop(&node->unsent);
 	node->session++;
 	node->status.registered_since_us = 0;
 	if (node->status.state == NODE_REGISTERED)
@@ -251,8 +272,9 @@ static void on_heartbeat_timer(struct net_timer *timer)
 static void on_ping_timer(struct net_timer *timer)
 {
 	struct node *node = (struct node *)(void *)((char *)timer - offsetof(struct node, ping_timer));
-	uint64_t now = clock_mono_us();
-	bool suspended = now - node->last_tick_us > NODE_PONG_LIMIT_US, silent = now - node->last_pong_us > NODE_PONG_LIMIT_US;
+	int64_t now = clock_wall_us(), limit_us = (int64_t)node->ping_ms * 1000 * NODE_SILENCE_PINGS;
+	bool suspended = now - node->last_tick_us > limit_us;
+	bool silent = clock_mono_us() - node->last_pong_us > (uint64_t)limit_us;
 	node->last_tick_us = now;
 	if (suspended || silent) {
 		log_warn("node.silent", "suspended=%d", suspended);
@@ -270,8 +292,7 @@ static void on_opened(struct ws *ws, const struct error *error, void *user)
 	struct node *node = user;
 	node->connecting = NULL;
 	if (!ws) {
-		str_copy(str_sub(str_of(error->text), 0, sizeof node->status.last_error - 1), node->status.last_error,
-		         sizeof node->status.last_error);
+		remember_error(node, error->text);
 		log_warn("node.connect_failed", "why=\"%s\"", error->text);
 		node_changed(node);
 		schedule_reconnect(node);
@@ -280,18 +301,19 @@ static void on_opened(struct ws *ws, const struct error *error, void *user)
 	}
 	node->ws = ws;
 	node->heard = false;
-	node->last_pong_us = node->last_tick_us = clock_mono_us();
+	node->last_pong_us = clock_mono_us();
+	node->last_tick_us = clock_wall_us();
 	if (node_send_register(node)) {
 		ws_abort(ws);
 		return;
 	}
-	node->status.state = node->draining ? NODE_DRAINING : NODE_REGISTERED;
+	node->status.state = NODE_REGISTERED;
 	node->status.registered_since_us = clock_wall_us();
 	node->status.last_error[0] = '\0';
-	node->status.reconnects++;
+	node->status.sessions++;
 	uint32_t heartbeat_ms = node->options.heartbeat_ms ? node->options.heartbeat_ms : HEARTBEAT_DEFAULT_MS;
 	net_timer_start(node->loop, &node->heartbeat_timer, heartbeat_ms, heartbeat_ms, on_heartbeat_timer);
-	net_timer_start(node->loop, &node->ping_timer, NODE_PING_MS, NODE_PING_MS, on_ping_timer);
+	net_timer_start(node->loop, &node->ping_timer, node->ping_ms, node->ping_ms, on_ping_timer);
 	log_info("node.registered", "url=%s models=%zu", node->url, node->options.model_count);
 	node_send_heartbeat(node); /* capacity at once: no first interval of being taken for cold */
 	node_changed(node);
@@ -307,8 +329,7 @@ static void connect_now(struct node *node)
 	};
 	node->connecting = ws_connect(node->loop, &options, &handler, on_opened, node, &error);
 	if (!node->connecting) {
-		str_copy(str_sub(str_of(error.text), 0, sizeof node->status.last_error - 1), node->status.last_error,
-		         sizeof node->status.last_error);
+		remember_error(node, error.text);
 		log_error("node.connect_failed", "why=\"%s\"", error.text);
 		schedule_reconnect(node);
 	}
@@ -351,7 +372,9 @@ struct node *node_new(struct net_loop *loop, const struct node_options *options,
 	}
 	node->loop = loop;
 	node->backoff_ms = NODE_BACKOFF_MIN_MS;
+	node->ping_ms = options->ping_ms ? options->ping_ms : NODE_PING_MS;
 	map_init(&node->requests);
+	list_init(&node->unsent);
 	list_init(&node->all);
 	buf_init(&node->attestation, 64 << 10);
 	node->box = secret_alloc(sizeof *node->box);
@@ -383,30 +406,40 @@ void node_status(const struct node *node, struct node_status *out)
 
 void node_maybe_drained(struct node *node)
 {
-	if (!node->draining || node->all.count || !node->drained)
+	if (!node->draining || !node->drained || (node->all.count && !node->gave_up))
 		return;
-	if (node->ws) { /* on_close comes back here */
+	if (node->ws && !node->gave_up) { /* on_close comes back here */
 		ws_close(node->ws, CLOSE_GOING_AWAY, "provider stopping");
 		return;
 	}
 	void (*drained)(void *arg) = node->drained;
 	node->drained = NULL;
 	net_timer_stop(&node->drain_timer);
-	net_timer_stop(&node->reconnect_timer);
 	node->status.state = NODE_STOPPED;
 	node_changed(node);
 	drained(node->drained_arg);
+}
+
+static void on_drain_grace(struct net_timer *timer)
+{
+	struct node *node = (struct node *)(void *)((char *)timer - offsetof(struct node, drain_timer));
+	log_warn("node.drain_gave_up", "requests=%zu", node->all.count);
+	node->gave_up = true;
+	node_maybe_drained(node);
 }
 
 static void on_drain_limit(struct net_timer *timer)
 {
 	struct node *node = (struct node *)(void *)((char *)timer - offsetof(struct node, drain_timer));
 	log_warn("node.drain_limit", "cancelled=%zu", node->all.count);
+	net_timer_start(node->loop, &node->drain_timer, NODE_DRAIN_GRACE_MS, 0, on_drain_grace);
 	node_requests_cancel_all(node);
 }
 
 void node_drain(struct node *node, uint32_t limit_ms, void (*drained)(void *arg), void *arg)
 {
+	if (node->draining && !node->drained)
+		return; /* it is over */
 	net_timer_start(node->loop, &node->drain_timer, limit_ms, 0, on_drain_limit);
 	if (node->draining)
 		return;
@@ -428,6 +461,7 @@ void node_release(struct node *node)
 {
 	if (!node->freed || node->workers || node->all.count || node->ws)
 		return;
+	outbound_drop(&node->unsent);
 	map_free(&node->requests);
 	buf_free(&node->attestation);
 	secret_free(node->auth_token);
@@ -440,8 +474,8 @@ void node_free(struct node *node)
 {
 	if (!node)
 		return;
-	node->freed = true;
 	node->drained = NULL;
+	node->options.on_change = NULL;
 	net_timer_stop(&node->reconnect_timer);
 	net_timer_stop(&node->heartbeat_timer);
 	net_timer_stop(&node->ping_timer);
@@ -452,6 +486,6 @@ void node_free(struct node *node)
 	node_requests_orphan(node);
 	if (node->ws)
 		ws_abort(node->ws); /* on_close releases */
-	else
-		node_release(node);
+	node->freed = true;
+	node_release(node);
 }
