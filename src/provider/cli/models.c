@@ -129,7 +129,7 @@ int run_models_verify(const struct cli_args *args)
 struct download {
 	struct net_loop *loop;
 	struct progress progress;
-	bool ok;
+	int exit_status;
 };
 
 static bool show_download(uint64_t done_bytes, uint64_t total_bytes, void *user)
@@ -140,13 +140,15 @@ static bool show_download(uint64_t done_bytes, uint64_t total_bytes, void *user)
 static void on_pulled(const struct model_entry *entry, const struct error *error, void *user)
 {
 	struct download *download = user;
-	download->ok = entry != NULL;
 	if (entry) {
 		progress_end(&download->progress);
 		printf("%s is in %s\n", entry->id, entry->folder);
+		download->exit_status = CLI_OK;
 	} else {
 		fprintf(stderr, "\n");
 		fail("pull", error);
+		fprintf(stderr, "What was downloaded is kept: the same command goes on from there.\n");
+		download->exit_status = error->code == DB_E_NOT_FOUND ? CLI_NETWORK : CLI_FAILED;
 	}
 	net_loop_stop(download->loop);
 }
@@ -154,24 +156,21 @@ static void on_pulled(const struct model_entry *entry, const struct error *error
 static int pull_url(const char *url, const char *dir, const char *ca_path)
 {
 	struct error error;
-	struct download download = {.loop = net_loop_new(&error)};
+	struct download download = {.loop = net_loop_new(&error), .exit_status = CLI_FAILED};
 	struct http_client *client = download.loop ? http_client_new(download.loop, &error) : NULL;
 	struct models_pull_options options = {
 	    .dir = dir, .manifest_url = url, .ca_path = ca_path, .progress = show_download, .done = on_pulled, .user = &download};
-	int exit_status = CLI_NETWORK;
-	if (client)
-		progress_begin(&download.progress, "downloading");
 	if (!client || !models_pull_start(download.loop, client, &options, &error)) {
-		exit_status = fail("pull", &error);
+		fail("pull", &error);
 	} else {
+		progress_begin(&download.progress, "downloading");
 		net_loop_run(download.loop);
-		exit_status = download.ok ? CLI_OK : CLI_NETWORK;
 	}
 	if (client)
 		http_client_free(client);
 	if (download.loop)
 		net_loop_free(download.loop);
-	return exit_status;
+	return download.exit_status;
 }
 
 static int add_file(const char *path, const char *id, const char *dir)

@@ -36,11 +36,13 @@ void manifest_seal(struct manifest *manifest)
 	aggregate(manifest, manifest->aggregate_sha256);
 }
 
-/* A path that stays below its folder. */
-static bool path_is_safe(struct str path)
+bool manifest_path_is_good(struct str path)
 {
-	if (!path.len || path.len > 512 || path.at[0] == '/' || memchr(path.at, '\\', path.len) || memchr(path.at, '\0', path.len))
+	if (!path.len || path.len > MANIFEST_MAX_PATH || str_is(path, "manifest.json"))
 		return false;
+	for (size_t i = 0; i < path.len; i++)
+		if ((unsigned char)path.at[i] < 0x20 || path.at[i] == 0x7f || path.at[i] == '\\')
+			return false;
 	for (struct str rest = path, part; rest.at;) {
 		rest = str_cut(rest, '/', &part);
 		if (!part.len || part.at[0] == '.') /* also hidden files: they are never part of a model */
@@ -62,7 +64,7 @@ static bool lower_hex64(const json_val *value, char out[SHA256_HEX_SIZE])
 static bool count_of(const json_val *value, uint64_t *out)
 {
 	int64_t number;
-	if (!json_as_i64(value, &number) || number < 0)
+	if (!json_as_i64(value, &number) || number < 0 || number > MANIFEST_MAX_SIZE)
 		return false;
 	*out = (uint64_t)number;
 	return true;
@@ -72,7 +74,7 @@ static bool read_file(const json_val *value, struct manifest_file *out)
 {
 	out->role = STR_NONE;
 	json_as_str(json_get(value, "role"), &out->role);
-	return json_as_str(json_get(value, "path"), &out->path) && path_is_safe(out->path) &&
+	return json_as_str(json_get(value, "path"), &out->path) && manifest_path_is_good(out->path) &&
 	       count_of(json_get(value, "size_bytes"), &out->size_bytes) && lower_hex64(json_get(value, "sha256"), out->sha256);
 }
 

@@ -1,4 +1,4 @@
-/* manifest.json of a model folder: what models.h describes, read, written and checked. Pure but for manifest_of_file. */
+/* manifest.json of a model folder: what models.h describes, read, written and checked. Pure. */
 #ifndef PROVIDER_MANIFEST_H
 #define PROVIDER_MANIFEST_H
 
@@ -8,9 +8,11 @@
 
 #define MANIFEST_MAX_FILES 4096
 #define MANIFEST_MAX_BYTES (4u << 20)
+#define MANIFEST_MAX_PATH  512
+#define MANIFEST_MAX_SIZE  (INT64_C(1) << 50) /* of a file and of all: sums cannot overflow */
 
 struct manifest_file {
-	struct str path; /* relative, no "." or "..", no backslash */
+	struct str path; /* as manifest_path_is_good says */
 	uint64_t size_bytes;
 	char sha256[SHA256_HEX_SIZE];
 	struct str role; /* "weight", "config", ... */
@@ -27,6 +29,8 @@ struct manifest {
 /* Checks everything that can be checked without the files: schema, counts, sums, paths, the aggregate. Texts live in the
  * arena. */
 enum db_err manifest_parse(struct str text, struct arena *arena, struct manifest *out, struct error *error);
+/* Relative and below its folder: no empty, "." or ".." part, no hidden file, no backslash or control, not the manifest. */
+bool manifest_path_is_good(struct str path);
 /* Sorts the files, fills total, and aggregate_sha256 from their hashes. */
 void manifest_seal(struct manifest *manifest);
 enum db_err manifest_write(const struct manifest *manifest, struct buf *out);

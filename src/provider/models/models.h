@@ -42,18 +42,24 @@ enum db_err models_add_file(const char *dir, struct str id, const char *gguf_pat
 /* Hashes every file again. DB_E_INVALID with a sentence naming the file that differs. */
 enum db_err models_verify(const struct model_entry *entry, models_progress progress, void *user, struct error *error);
 
-/* Downloads what a manifest names from beside it: staged, resumed, verified, then published in one rename. */
+/* Downloads what a manifest names from beside it: staged, resumed, verified, then published in one rename. What was staged of
+ * a pull that failed or was cancelled is kept: the next pull of the same manifest goes on from there. */
 struct models_pull;
 struct models_pull_options {
 	const char *dir;
 	const char *manifest_url; /* http(s)://.../manifest.json */
 	const char *ca_path;
-	models_progress progress;                                                             /* may be NULL */
-	void (*done)(const struct model_entry *entry, const struct error *error, void *user); /* entry NULL on failure */
+	uint32_t retry_ms;        /* before the second try of a file, twice that before the third; 0 = 1,000 */
+	uint32_t stall_ms;        /* a transfer without a byte for so long is broken off and resumed; 0 = 60,000 */
+	models_progress progress; /* may be NULL */
+	/* Once; entry is NULL on failure, and then error->code is DB_E_NOT_FOUND: the server lacks a file or cannot be reached;
+	 * DB_E_INVALID: the manifest is wrong, or a file stays different from it; DB_E_IO: this machine's disk; DB_E_CLOSED:
+	 * `progress` said stop. The client must not be freed inside it. */
+	void (*done)(const struct model_entry *entry, const struct error *error, void *user);
 	void *user;
 };
 struct models_pull *models_pull_start(struct net_loop *loop, struct http_client *client,
                                       const struct models_pull_options *options, struct error *error);
-void models_pull_cancel(struct models_pull *pull); /* keeps what was downloaded; done is not called */
+void models_pull_cancel(struct models_pull *pull); /* done is not called */
 
 #endif

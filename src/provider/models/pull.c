@@ -1,18 +1,29 @@
-/* models_pull_start: manifest, then each file into a hidden staging folder, then one rename.
+/* models_pull_start: manifest, then each file into a hidden staging folder, then one rename (provider-node 8.5).
  *
- * A file that is already staged whole is kept; a part is resumed with a Range request and thrown away when the server does not
- * answer it with the right 206. A file whose hash differs is deleted and tried again, three times. */
+ * A file that is already staged whole is kept; a part is resumed with a Range request and begun anew when the server answers
+ * with another range or the whole file. A file whose hash differs is deleted. Three tries for each file. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "core/log.h"
 #include "provider/models/folder.h"
 
-#define ATTEMPTS 3
-#define RETRY_MS 1000
+#define ATTEMPTS         3
+#define RETRY_MS         1000
+#define STALL_MS         60000
+#define MANIFEST_MS      30000
+#define URL_MAX          4096
+#define STAGED_PATH_SIZE (MODEL_PATH_SIZE + MANIFEST_MAX_PATH + 16)
+
+/* What a failed transfer means for the file and for the pull. */
+enum verdict {
+	VERDICT_RESUME,  /* try again behind what is there */
+	VERDICT_RESTART, /* what is there is of no use: try again from the start */
+	VERDICT_GIVE_UP, /* trying again would not help */
+};
 
 struct models_pull {
 	struct net_loop *loop;
@@ -22,20 +33,29 @@ struct models_pull {
 	char staging[MODEL_PATH_SIZE], folder[MODEL_PATH_SIZE];
 	struct arena *arena;
 	struct manifest manifest;
-	size_t at; /* the file that is being fetched */
+	uint32_t retry_ms, stall_ms;
+
+	/* the file that is being fetched */
+	size_t at;
 	int attempt;
 	uint64_t before; /* bytes of the files that are done */
-	char part[MODEL_PATH_SIZE];
+	char part[STAGED_PATH_SIZE];
 	FILE *sink;
 	uint64_t part_bytes;
 	struct http_fetch *fetch;
-	struct net_timer retry;
-	struct error error;
+	struct net_timer retry, stall;
+	enum verdict verdict; /* of a transfer that was broken off */
 	bool checking, cancelled;
 	enum db_err check;
+	struct error error;
 };
 
 static void fetch_file(struct models_pull *pull);
+
+static const struct manifest_file *current_file(const struct models_pull *pull)
+{
+	return &pull->manifest.files[pull->at];
+}
 
 static void pull_free(struct models_pull *pull)
 {
@@ -51,36 +71,69 @@ static void finish(struct models_pull *pull, const struct model_entry *entry)
 	pull_free(pull);
 }
 
-static void fail(struct models_pull *pull, enum db_err code, const char *what, const char *why)
+/* pull->error says why. */
+static void fail(struct models_pull *pull)
 {
-	error_set(&pull->error, code, "%s: %s. What was downloaded is kept: run the same command again to go on", what, why);
 	finish(pull, NULL);
 }
 
-static void try_again(struct models_pull *pull, const char *why);
-
-/* --- publishing --- */
+static void fail_disk(struct models_pull *pull, const char *path, int why)
+{
+	error_set(&pull->error, DB_E_IO, "%s: %s", path, strerror(why));
+	fail(pull);
+}
 
 static void publish(struct models_pull *pull)
 {
 	struct model_entry entry;
-	char old[MODEL_PATH_SIZE + 8];
-	if (write_manifest(pull->staging, &pull->manifest, &pull->error)) {
-		finish(pull, NULL);
-		return;
-	}
-	snprintf(old, sizeof old, "%s.old", pull->folder);
-	bool replaced = rename(pull->folder, old) == 0;
-	if (rename(pull->staging, pull->folder) != 0) {
-		int why = errno;
-		if (replaced)
-			rename(old, pull->folder);
-		fail(pull, DB_E_IO, "the model could not be put in place", strerror(why));
-		return;
-	}
-	if (replaced)
-		log_info("models.replaced", "old=%s", old);
-	finish(pull, describe_folder(pull->folder, &entry, &pull->error) ? NULL : &entry);
+	bool ok = !folder_write_manifest(pull->staging, &pull->manifest, &pull->error) &&
+	          !folder_publish(pull->staging, pull->folder, &pull->error) &&
+	          !folder_describe(pull->folder, &entry, &pull->error);
+	finish(pull, ok ? &entry : NULL);
+}
+
+/* --- failing and trying again --- */
+
+static void on_retry(struct net_timer *timer)
+{
+	fetch_file(LIST_OF(timer, struct models_pull, retry));
+}
+
+/* A transfer is over without the file; pull->error says why. */
+static void settle(struct models_pull *pull, enum verdict verdict)
+{
+	net_timer_stop(&pull->stall);
+	if (pull->sink)
+		fclose(pull->sink);
+	pull->sink = NULL;
+	if (verdict == VERDICT_RESTART)
+		unlink(pull->part);
+	if (verdict == VERDICT_GIVE_UP || ++pull->attempt >= ATTEMPTS)
+		fail(pull);
+	else
+		net_timer_start(pull->loop, &pull->retry, (uint64_t)pull->retry_ms << (pull->attempt - 1), 0, on_retry);
+}
+
+static void on_broken_off(struct net_timer *timer)
+{
+	struct models_pull *pull = LIST_OF(timer, struct models_pull, retry);
+	settle(pull, pull->verdict);
+}
+
+/* From inside a callback of the transfer, where the pull must not end. pull->error says why. */
+static void break_off(struct models_pull *pull, enum verdict verdict)
+{
+	pull->verdict = verdict;
+	http_fetch_cancel(pull->fetch);
+	pull->fetch = NULL;
+	net_timer_start(pull->loop, &pull->retry, 0, 0, on_broken_off);
+}
+
+static void on_stall(struct net_timer *timer)
+{
+	struct models_pull *pull = LIST_OF(timer, struct models_pull, stall);
+	error_set(&pull->error, DB_E_NOT_FOUND, "the server sent nothing for %u s", pull->stall_ms / 1000);
+	break_off(pull, VERDICT_RESUME);
 }
 
 /* --- verifying, on a worker --- */
@@ -88,36 +141,40 @@ static void publish(struct models_pull *pull)
 static void check_work(void *arg)
 {
 	struct models_pull *pull = arg;
-	const struct manifest_file *file = &pull->manifest.files[pull->at];
+	const struct manifest_file *file = current_file(pull);
 	struct hash_progress quiet = {0};
 	char hash[SHA256_HEX_SIZE];
 	uint64_t size;
-	pull->check = hash_model_file(pull->part, &quiet, hash, &size, &pull->error);
+	pull->check = folder_hash_file(pull->part, &quiet, hash, &size, &pull->error);
 	if (!pull->check && (size != file->size_bytes || memcmp(hash, file->sha256, 64) != 0))
-		pull->check = DB_E_INVALID;
+		pull->check =
+		    error_set(&pull->error, DB_E_INVALID, "%.*s does not have the hash that the manifest names", STR_ARG(file->path));
+}
+
+static void staged_path(const struct models_pull *pull, const char *suffix, char out[STAGED_PATH_SIZE])
+{
+	snprintf(out, STAGED_PATH_SIZE, "%s/%.*s%s", pull->staging, STR_ARG(current_file(pull)->path), suffix);
 }
 
 static void check_done(void *arg)
 {
 	struct models_pull *pull = arg;
-	const struct manifest_file *file = &pull->manifest.files[pull->at];
-	char whole[2 * MODEL_PATH_SIZE];
+	char whole[STAGED_PATH_SIZE];
 	pull->checking = false;
 	if (pull->cancelled) {
 		pull_free(pull);
 		return;
 	}
 	if (pull->check) {
-		unlink(pull->part);
-		try_again(pull, "a file did not have the hash that its manifest names");
+		settle(pull, pull->check == DB_E_INVALID ? VERDICT_RESTART : VERDICT_GIVE_UP);
 		return;
 	}
-	snprintf(whole, sizeof whole, "%s/%.*s", pull->staging, STR_ARG(file->path));
+	staged_path(pull, "", whole);
 	if (rename(pull->part, whole) != 0) {
-		fail(pull, DB_E_IO, whole, strerror(errno));
+		fail_disk(pull, whole, errno);
 		return;
 	}
-	pull->before += file->size_bytes;
+	pull->before += current_file(pull)->size_bytes;
 	pull->at++;
 	pull->attempt = 0;
 	fetch_file(pull);
@@ -129,77 +186,120 @@ static void check(struct models_pull *pull)
 	net_work(pull->loop, check_work, check_done, pull);
 }
 
-/* --- fetching --- */
+/* --- one transfer --- */
 
-static void on_retry(struct net_timer *timer)
+static bool continues_the_part(const struct models_pull *pull, const struct http_fetch *fetch)
 {
-	fetch_file((struct models_pull *)(void *)((char *)timer - offsetof(struct models_pull, retry)));
+	char expected[64];
+	snprintf(expected, sizeof expected, "bytes %llu-", (unsigned long long)pull->part_bytes);
+	return pull->part_bytes && str_starts(http_fetch_header(fetch, "content-range"), str_of(expected));
 }
 
-static void try_again(struct models_pull *pull, const char *why)
+static bool begin_anew(struct models_pull *pull)
 {
-	if (++pull->attempt >= ATTEMPTS) {
-		fail(pull, DB_E_IO, pull->manifest_url, why);
-		return;
-	}
-	net_timer_start(pull->loop, &pull->retry, (uint64_t)RETRY_MS << (pull->attempt - 1), 0, on_retry);
+	pull->part_bytes = 0; /* the sink appends */
+	return ftruncate(fileno(pull->sink), 0) == 0;
 }
 
-/* The part can only grow when the server sends exactly what follows it. */
+/* The part only grows by what follows it. */
 static void on_headers(struct http_fetch *fetch, int status, void *user)
 {
 	struct models_pull *pull = user;
-	char expected[64];
-	if (!pull->part_bytes)
+	struct str path = current_file(pull)->path;
+	enum verdict verdict;
+	if ((status == 206 && continues_the_part(pull, fetch)) || (status == 200 && begin_anew(pull)))
 		return;
-	snprintf(expected, sizeof expected, "bytes %llu-", (unsigned long long)pull->part_bytes);
-	if (status == 206 && str_starts(http_fetch_header(fetch, "content-range"), str_of(expected)))
-		return;
-	if (status == 200 && pull->sink && ftruncate(fileno(pull->sink), 0) == 0)
-		pull->part_bytes = 0; /* the server sends the whole file again; the sink appends from the start */
+	if (status == 200) {
+		error_set(&pull->error, DB_E_IO, "%s: %s", pull->part, strerror(errno));
+		verdict = VERDICT_GIVE_UP;
+	} else if (status == 206 || status == 416) {
+		error_set(&pull->error, DB_E_INVALID, "the server sent another range of %.*s than it was asked for", STR_ARG(path));
+		verdict = VERDICT_RESTART;
+	} else {
+		bool for_now = status >= 500 || status == 408 || status == 429;
+		error_set(&pull->error, DB_E_NOT_FOUND, "%.*s could not be had from the server: %d %s", STR_ARG(path), status,
+		          http_status_text(status));
+		verdict = for_now ? VERDICT_RESUME : VERDICT_GIVE_UP;
+	}
+	break_off(pull, verdict);
 }
 
 static bool on_data(struct http_fetch *fetch, struct str bytes, void *user)
 {
 	struct models_pull *pull = user;
-	const struct manifest_file *file = &pull->manifest.files[pull->at];
+	const struct manifest_file *file = current_file(pull);
 	(void)fetch;
-	if (pull->part_bytes + bytes.len > file->size_bytes || fwrite(bytes.at, 1, bytes.len, pull->sink) != bytes.len)
+	if (bytes.len > file->size_bytes - pull->part_bytes) {
+		error_set(&pull->error, DB_E_INVALID, "%.*s is longer than the manifest says", STR_ARG(file->path));
+		break_off(pull, VERDICT_RESTART);
 		return false;
+	}
+	if (fwrite(bytes.at, 1, bytes.len, pull->sink) != bytes.len) {
+		error_set(&pull->error, DB_E_IO, "%s: %s", pull->part, strerror(errno));
+		break_off(pull, VERDICT_GIVE_UP);
+		return false;
+	}
 	pull->part_bytes += bytes.len;
-	return !pull->options.progress ||
-	       pull->options.progress(pull->before + pull->part_bytes, pull->manifest.total_size_bytes, pull->options.user);
+	net_timer_start(pull->loop, &pull->stall, pull->stall_ms, 0, on_stall);
+	models_progress show = pull->options.progress;
+	if (show && !show(pull->before + pull->part_bytes, pull->manifest.total_size_bytes, pull->options.user)) {
+		error_set(&pull->error, DB_E_CLOSED, "stopped");
+		break_off(pull, VERDICT_GIVE_UP);
+		return false;
+	}
+	return true;
 }
 
 static void on_file(struct http_fetch *fetch, int status, struct str body, const struct error *error, void *user)
 {
 	struct models_pull *pull = user;
-	const struct manifest_file *file = &pull->manifest.files[pull->at];
+	const struct manifest_file *file = current_file(pull);
 	(void)fetch;
 	(void)body;
 	pull->fetch = NULL;
+	net_timer_stop(&pull->stall);
 	bool stored = fclose(pull->sink) == 0;
 	pull->sink = NULL;
-	if (stored && (status == 200 || status == 206) && pull->part_bytes == file->size_bytes) {
+	if (!stored) {
+		fail_disk(pull, pull->part, errno);
+	} else if (!status) {
+		error_set(&pull->error, DB_E_NOT_FOUND, "%s", error->text);
+		settle(pull, VERDICT_RESUME);
+	} else if (pull->part_bytes < file->size_bytes) {
+		error_set(&pull->error, DB_E_INVALID, "%.*s is shorter than the manifest says", STR_ARG(file->path));
+		settle(pull, VERDICT_RESTART);
+	} else {
 		check(pull);
-		return;
 	}
-	if (status == 403 || status == 404) {
-		fail(pull, DB_E_NOT_FOUND, "a file of the manifest is missing on the server", http_status_text(status));
-		return;
-	}
-	if (status)
-		unlink(pull->part); /* an error page, a wrong range or more bytes than promised */
-	try_again(pull, status ? "the server did not send the file" : error->text);
 }
 
-/* The manifest's URL up to its last '/', then the file's path. */
+/* --- the files, one after the other --- */
+
+static bool is_unreserved(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' ||
+	       c == '~' || c == '/';
+}
+
+/* The manifest's URL, without its query, up to the last '/'; then the file's path. */
 static bool file_url(const struct models_pull *pull, char *out, size_t size)
 {
-	const char *slash = strrchr(pull->manifest_url, '/');
-	struct str path = pull->manifest.files[pull->at].path;
-	int n = snprintf(out, size, "%.*s/%.*s", (int)(slash - pull->manifest_url), pull->manifest_url, STR_ARG(path));
-	return n > 0 && (size_t)n < size;
+	struct str path = current_file(pull)->path;
+	size_t base = strcspn(pull->manifest_url, "?#");
+	while (base && pull->manifest_url[base - 1] != '/')
+		base--;
+	if (base + 3 * path.len >= size)
+		return false;
+	memcpy(out, pull->manifest_url, base);
+	char *at = out + base;
+	for (size_t i = 0; i < path.len; i++) {
+		if (is_unreserved(path.at[i]))
+			*at++ = path.at[i];
+		else
+			at += snprintf(at, 4, "%%%02X", (unsigned char)path.at[i]);
+	}
+	*at = '\0';
+	return true;
 }
 
 static bool staged_size(const char *path, uint64_t *size)
@@ -210,40 +310,54 @@ static bool staged_size(const char *path, uint64_t *size)
 	return there;
 }
 
+/* Finds what is staged of the current file and makes room for the rest. */
+static bool prepare_part(struct models_pull *pull)
+{
+	char whole[STAGED_PATH_SIZE], parent[MODEL_PATH_SIZE];
+	uint64_t size;
+	staged_path(pull, "", whole);
+	staged_path(pull, ".part", pull->part);
+	if (!str_copy((struct str){pull->part, (size_t)(strrchr(pull->part, '/') - pull->part)}, parent, sizeof parent)) {
+		error_set(&pull->error, DB_E_LIMIT, "a path of the manifest is too long for the folder %s", pull->dir);
+		return false;
+	}
+	if (folder_make(parent, &pull->error))
+		return false;
+	if (staged_size(whole, &size))
+		rename(whole, pull->part); /* it is hashed again: that costs a read and saves a download */
+	staged_size(pull->part, &pull->part_bytes);
+	if (pull->part_bytes > current_file(pull)->size_bytes) {
+		unlink(pull->part);
+		pull->part_bytes = 0;
+	}
+	return true;
+}
+
 static void fetch_file(struct models_pull *pull)
 {
+	char url[URL_MAX];
 	if (pull->at == pull->manifest.file_count) {
 		publish(pull);
 		return;
 	}
-	const struct manifest_file *file = &pull->manifest.files[pull->at];
-	char url[4096], whole[2 * MODEL_PATH_SIZE], parent[MODEL_PATH_SIZE];
-	uint64_t size;
-	int n = snprintf(pull->part, sizeof pull->part, "%s/%.*s.part", pull->staging, STR_ARG(file->path));
-	if (n < 0 || (size_t)n >= sizeof pull->part || !file_url(pull, url, sizeof url)) {
-		fail(pull, DB_E_LIMIT, "a path of the manifest", "it is too long");
+	if (!prepare_part(pull)) {
+		fail(pull);
 		return;
 	}
-	snprintf(whole, sizeof whole, "%s/%.*s", pull->staging, STR_ARG(file->path));
-	str_copy((struct str){pull->part, (size_t)(strrchr(pull->part, '/') - pull->part)}, parent, sizeof parent);
-	if (make_folders(parent, &pull->error)) {
-		finish(pull, NULL);
+	if (!file_url(pull, url, sizeof url)) {
+		error_set(&pull->error, DB_E_LIMIT, "the address of a file is too long");
+		fail(pull);
 		return;
-	}
-	if (staged_size(whole, &size))
-		rename(whole, pull->part); /* verified again below: it costs a read and saves a download */
-	staged_size(pull->part, &pull->part_bytes);
-	if (pull->part_bytes == file->size_bytes) {
-		check(pull);
-		return;
-	}
-	if (pull->part_bytes > file->size_bytes) {
-		unlink(pull->part);
-		pull->part_bytes = 0;
 	}
 	pull->sink = fopen(pull->part, "abe");
 	if (!pull->sink) {
-		fail(pull, DB_E_IO, pull->part, strerror(errno));
+		fail_disk(pull, pull->part, errno);
+		return;
+	}
+	if (pull->part_bytes == current_file(pull)->size_bytes) {
+		fclose(pull->sink);
+		pull->sink = NULL;
+		check(pull);
 		return;
 	}
 	struct http_fetch_options options = {.method = "GET",
@@ -256,7 +370,35 @@ static void fetch_file(struct models_pull *pull)
 	                                     .on_done = on_file};
 	pull->fetch = http_fetch(pull->client, &options, &pull->error);
 	if (!pull->fetch)
-		finish(pull, NULL);
+		fail(pull);
+	else
+		net_timer_start(pull->loop, &pull->stall, pull->stall_ms, 0, on_stall);
+}
+
+/* --- the manifest --- */
+
+/* Room for what is not yet staged; a file system that does not say how much it has is taken to have enough. */
+static bool disk_has_room(struct models_pull *pull)
+{
+	struct statvfs disk;
+	uint64_t need = pull->manifest.total_size_bytes, size;
+	char path[STAGED_PATH_SIZE];
+	for (pull->at = 0; pull->at < pull->manifest.file_count; pull->at++) {
+		staged_path(pull, "", path);
+		if (!staged_size(path, &size)) {
+			staged_path(pull, ".part", path);
+			staged_size(path, &size);
+		}
+		need -= size < current_file(pull)->size_bytes ? size : current_file(pull)->size_bytes;
+	}
+	pull->at = 0;
+	if (statvfs(pull->staging, &disk) != 0 || !disk.f_frsize)
+		return true;
+	uint64_t have = (uint64_t)disk.f_bavail * disk.f_frsize;
+	if (need > have)
+		error_set(&pull->error, DB_E_IO, "%s has %.1f GB free, and %.1f GB are still to be downloaded", pull->dir,
+		          (double)have / 1e9, (double)need / 1e9);
+	return need <= have;
 }
 
 static void on_manifest(struct http_fetch *fetch, int status, struct str body, const struct error *error, void *user)
@@ -267,21 +409,30 @@ static void on_manifest(struct http_fetch *fetch, int status, struct str body, c
 	if (status != 200) {
 		error_set(&pull->error, DB_E_NOT_FOUND, "%s could not be fetched: %s", pull->manifest_url,
 		          status ? http_status_text(status) : error->text);
-		finish(pull, NULL);
+		fail(pull);
 		return;
 	}
 	struct str kept = arena_str(pull->arena, body);
 	if (manifest_parse(kept, pull->arena, &pull->manifest, &pull->error) ||
-	    model_folder(pull->dir, pull->manifest.model_id, pull->folder, &pull->error)) {
-		finish(pull, NULL);
+	    folder_path(pull->dir, pull->manifest.model_id, pull->folder, &pull->error)) {
+		fail(pull);
 		return;
 	}
-	int n = snprintf(pull->staging, sizeof pull->staging, "%s/.staging-%.12s", pull->dir, pull->manifest.aggregate_sha256);
-	if (n < 0 || (size_t)n >= sizeof pull->staging || make_folders(pull->staging, &pull->error)) {
-		finish(pull, NULL);
+	int n = snprintf(pull->staging, sizeof pull->staging, "%s/.staging-%.16s", pull->dir, pull->manifest.aggregate_sha256);
+	if (n < 0 || (size_t)n >= sizeof pull->staging)
+		error_set(&pull->error, DB_E_LIMIT, "the path of the models folder is too long");
+	else if (!folder_make(pull->staging, &pull->error) && disk_has_room(pull)) {
+		fetch_file(pull);
 		return;
 	}
-	fetch_file(pull);
+	fail(pull);
+}
+
+/* http(s)://host/.../name */
+static bool has_a_path(struct str url)
+{
+	struct str rest = str_sub(url, str_starts(url, STR("https://")) ? 8 : 7, url.len);
+	return (str_starts(url, STR("http://")) || str_starts(url, STR("https://"))) && rest.len && memchr(rest.at, '/', rest.len);
 }
 
 struct models_pull *models_pull_start(struct net_loop *loop, struct http_client *client,
@@ -295,18 +446,21 @@ struct models_pull *models_pull_start(struct net_loop *loop, struct http_client 
 	pull->loop = loop;
 	pull->client = client;
 	pull->options = *options;
+	pull->retry_ms = options->retry_ms ? options->retry_ms : RETRY_MS;
+	pull->stall_ms = options->stall_ms ? options->stall_ms : STALL_MS;
 	pull->arena = arena_new(0);
-	if (!pull->arena || !str_copy(str_of(options->manifest_url), pull->manifest_url, sizeof pull->manifest_url) ||
+	if (!pull->arena || !has_a_path(str_of(options->manifest_url)) ||
+	    !str_copy(str_of(options->manifest_url), pull->manifest_url, sizeof pull->manifest_url) ||
 	    !str_copy(str_of(options->dir), pull->dir, sizeof pull->dir) ||
-	    !str_copy(str_of(options->ca_path), pull->ca_path, sizeof pull->ca_path) || !strrchr(pull->manifest_url, '/')) {
-		error_set(error, DB_E_INVALID, "the manifest's address or the models folder is not usable");
+	    !str_copy(str_of(options->ca_path), pull->ca_path, sizeof pull->ca_path)) {
+		error_set(error, DB_E_INVALID, "\"%s\" is not the address of a manifest", options->manifest_url);
 		goto fail;
 	}
 	struct http_fetch_options fetch = {.method = "GET",
 	                                   .url = pull->manifest_url,
 	                                   .ca_path = options->ca_path,
 	                                   .max_body_bytes = MANIFEST_MAX_BYTES,
-	                                   .timeout_ms = 30000,
+	                                   .timeout_ms = MANIFEST_MS,
 	                                   .user = pull,
 	                                   .on_done = on_manifest};
 	pull->fetch = http_fetch(client, &fetch, error);
@@ -320,6 +474,7 @@ fail:
 void models_pull_cancel(struct models_pull *pull)
 {
 	net_timer_stop(&pull->retry);
+	net_timer_stop(&pull->stall);
 	if (pull->fetch)
 		http_fetch_cancel(pull->fetch);
 	pull->fetch = NULL;
