@@ -5,6 +5,7 @@
 #include "core/log.h"
 
 #define PENDING_KEPT_BYTES (64u << 10)
+#define FRAMES_MAX         256 /* of one chunk: they are read at once, while everybody else waits */
 
 /* --- sending to the consumer --- */
 
@@ -287,16 +288,16 @@ void relay_chunk(struct attempt *attempt, struct str chunk)
 		return;
 	metric_add(gateway->chunks, 1);
 	attempt->last_chunk_us = net_now_us(gateway->options.loop);
-	do {
+	for (unsigned frames = 0; frames == 0 || chunk.len > 0; frames++) {
 		struct chat_frame frame;
 		arena_reset(gateway->scratch);
-		if (chat_frame_read(chunk, gateway->scratch, &frame, &chunk) != DB_OK) {
+		if (frames == FRAMES_MAX || chat_frame_read(chunk, gateway->scratch, &frame, &chunk) != DB_OK) {
 			dispatch_give_up(attempt, 502, "it sent something that is no answer.");
 			return;
 		}
 		if (!take_frame(attempt, &frame))
 			return;
-	} while (chunk.len > 0);
+	}
 	if (pending_bytes(call) > 0)
 		call->unconsumed++;
 	else

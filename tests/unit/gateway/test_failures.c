@@ -151,7 +151,7 @@ static void a_stream_that_falls_silent_times_out(void **state)
 static void odd_chunks_do_not_reach_consumers(void **state)
 {
 	(void)state;
-	static const enum swarm_fault faults[] = {SWARM_FAULT_FOREIGN, SWARM_FAULT_REPLAY};
+	static const enum swarm_fault faults[] = {SWARM_FAULT_FOREIGN, SWARM_FAULT_REPLAY, SWARM_FAULT_GARBAGE};
 	for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
 		struct house *house = house_new("10", NULL);
 		house_add(house, with_fault(faults[i]));
