@@ -282,8 +282,9 @@ static bool ask(struct chat *chat, struct str question)
 
 static bool keep_models(struct http_fetch *fetch, struct str bytes, void *user)
 {
+	struct chat *chat = user;
 	(void)fetch;
-	return buf_append_str(&((struct chat *)user)->answer, bytes) == DB_OK;
+	return buf_append_str(chat->status == 200 ? &chat->answer : &chat->failure, bytes) == DB_OK;
 }
 
 /* The first model that can answer. */
@@ -401,17 +402,25 @@ static bool read_key(struct chat *chat, const char *path)
 	return !err && chat->key.len > 0;
 }
 
+/* Of the last call, which failed. */
+static int failure_status(const struct chat *chat)
+{
+	if (chat->failed && !chat->status)
+		return CLI_NETWORK;
+	return chat->status == 401 || chat->status == 403 ? CLI_AUTH : CLI_FAILED;
+}
+
 static int run(struct chat *chat, const struct cli_args *args)
 {
 	const char *system = cli_value(args, "system"), *prompt = cli_arg(args, 0);
 	if (!chat->model[0] && !choose_model(chat))
-		return CLI_FAILED;
+		return failure_status(chat);
 	if (system)
 		add_message(chat, "system", str_of(system));
 	if (prompt)
-		return ask(chat, str_of(prompt)) ? CLI_OK : CLI_FAILED;
+		return ask(chat, str_of(prompt)) ? CLI_OK : failure_status(chat);
 	if (!isatty(STDIN_FILENO))
-		return ask_stdin(chat) ? CLI_OK : CLI_FAILED;
+		return ask_stdin(chat) ? CLI_OK : failure_status(chat);
 	converse(chat);
 	return CLI_OK;
 }

@@ -114,6 +114,16 @@ static enum db_err stage_link(const char *staging, const char *target, const str
 	return folder_write_manifest(staging, manifest, error);
 }
 
+static bool begins_as_gguf(const char *path)
+{
+	char magic[4] = {0};
+	FILE *file = fopen(path, "rb");
+	bool good = file && fread(magic, 1, sizeof magic, file) == sizeof magic && memcmp(magic, "GGUF", sizeof magic) == 0;
+	if (file)
+		fclose(file);
+	return good;
+}
+
 enum db_err models_add_file(const char *dir, struct str id, const char *gguf_path, models_progress progress, void *user,
                             struct model_entry *out, struct error *error)
 {
@@ -128,6 +138,8 @@ enum db_err models_add_file(const char *dir, struct str id, const char *gguf_pat
 	if (!str_ends(name, STR(".gguf")) || !manifest_path_is_good(name))
 		return error_set(error, DB_E_INVALID, "%s is not a GGUF file: its name must end in .gguf and not begin with a dot",
 		                 gguf_path);
+	if (!begins_as_gguf(target))
+		return error_set(error, DB_E_INVALID, "%s is not a GGUF file: it does not begin as one", gguf_path);
 	struct manifest_file file = {.path = name, .role = STR("weight")};
 	struct hash_progress hashing = {.total = (uint64_t)info.st_size, .show = progress, .user = user};
 	err = folder_hash_file(target, &hashing, file.sha256, &file.size_bytes, error);

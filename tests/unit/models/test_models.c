@@ -59,13 +59,13 @@ static void an_added_file_is_linked_found_and_whole(void **state)
 	uint8_t digest[SHA256_BYTES];
 	char expected[SHA256_HEX_SIZE];
 	(void)state;
-	struct model_entry entry = add("acme/tiny", file_with("tiny.Q4_1.gguf", "weights"));
+	struct model_entry entry = add("acme/tiny", file_with("tiny.Q4_1.gguf", "GGUFabc"));
 	assert_string_equal(entry.id, "acme/tiny");
 	assert_string_equal(entry.quantization, "Q4_1");
 	assert_int_equal(entry.size_bytes, 7);
 	assert_int_equal(lstat(entry.weights, &info), 0);
 	assert_true(S_ISLNK(info.st_mode));
-	sha256("weights", 7, digest);
+	sha256("GGUFabc", 7, digest);
 	sha256_hex(digest, sizeof digest, expected); /* of the one file's digest */
 	assert_string_equal(entry.weight_hash, expected);
 	assert_int_equal(models_find(dir, STR("acme/tiny"), &found, &error), DB_OK);
@@ -77,8 +77,8 @@ static void adding_again_replaces(void **state)
 {
 	struct error error;
 	(void)state;
-	add("tiny", file_with("first.gguf", "one"));
-	struct model_entry entry = add("tiny", file_with("second.gguf", "three"));
+	add("tiny", file_with("first.gguf", "GGUF"));
+	struct model_entry entry = add("tiny", file_with("second.gguf", "GGUF2"));
 	assert_int_equal(entry.size_bytes, 5);
 	char old[MODEL_PATH_SIZE + 16];
 	snprintf(old, sizeof old, "%s/first.gguf", entry.folder);
@@ -95,11 +95,11 @@ static void a_changed_file_does_not_verify(void **state)
 {
 	struct error error;
 	(void)state;
-	struct model_entry entry = add("tiny", file_with("tiny.gguf", "weights"));
-	file_with("tiny.gguf", "weightZ");
+	struct model_entry entry = add("tiny", file_with("tiny.gguf", "GGUFabc"));
+	file_with("tiny.gguf", "GGUFabZ");
 	assert_int_equal(models_verify(&entry, NULL, NULL, &error), DB_E_INVALID);
 	assert_non_null(strstr(error.text, "tiny.gguf"));
-	file_with("tiny.gguf", "weights and more");
+	file_with("tiny.gguf", "GGUFabc and more");
 	assert_int_equal(models_verify(&entry, NULL, NULL, &error), DB_E_INVALID);
 	unlink(file_with("tiny.gguf", ""));
 	assert_int_equal(models_verify(&entry, NULL, NULL, &error), DB_E_IO);
@@ -117,7 +117,7 @@ static void hashing_can_be_stopped(void **state)
 	struct error error;
 	struct model_entry entry;
 	(void)state;
-	const char *path = file_with("tiny.gguf", "weights");
+	const char *path = file_with("tiny.gguf", "GGUFabc");
 	assert_int_equal(models_add_file(dir, STR("tiny"), path, stop_at_once, NULL, &entry, &error), DB_E_CLOSED);
 	assert_int_equal(models_find(dir, STR("tiny"), &entry, &error), DB_E_NOT_FOUND);
 }
@@ -131,6 +131,8 @@ static void refuses_what_is_no_gguf_file(void **state)
 	assert_int_equal(models_add_file(dir, STR("m"), top, NULL, NULL, &entry, &error), DB_E_NOT_FOUND);
 	assert_int_equal(models_add_file(dir, STR("m"), file_with("x.bin", "x"), NULL, NULL, &entry, &error), DB_E_INVALID);
 	assert_int_equal(models_add_file(dir, STR("m"), file_with(".x.gguf", "x"), NULL, NULL, &entry, &error), DB_E_INVALID);
+	assert_int_equal(models_add_file(dir, STR("m"), file_with("x.gguf", "a text"), NULL, NULL, &entry, &error), DB_E_INVALID);
+	assert_int_equal(models_add_file(dir, STR("m"), file_with("x.gguf", "GG"), NULL, NULL, &entry, &error), DB_E_INVALID);
 }
 
 static void ids_that_could_leave_the_folder_or_share_one_are_refused(void **state)
@@ -170,7 +172,7 @@ static void a_scan_lists_by_id_and_skips_what_is_damaged(void **state)
 	for (int i = 0; i < 40; i++) {
 		char id[32];
 		snprintf(id, sizeof id, "m/%02d", 39 - i);
-		add(id, file_with("tiny.gguf", "weights"));
+		add(id, file_with("tiny.gguf", "GGUFabc"));
 	}
 	snprintf(path, sizeof path, "%s/m--05/manifest.json", dir);
 	FILE *file = fopen(path, "wb");
