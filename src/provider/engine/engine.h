@@ -74,9 +74,9 @@ struct engine_info {
 };
 void engine_info(const struct engine *engine, struct engine_info *out);
 
-/* The heartbeat slot (protocol-and-trust 3.2), true at this moment. */
+/* The heartbeat slot (protocol-and-trust 3.2), true at this moment. Rates are those one answer sees. */
 struct engine_capacity {
-	bool crashed;
+	bool crashed; /* calls fail one after the other; cleared by the first that runs again */
 	uint32_t running, waiting, max_concurrency;
 	uint64_t active_tokens, max_tokens_potential;
 	uint64_t budget_used_tokens, budget_max_tokens, budget_queued_tokens;
@@ -90,6 +90,15 @@ void engine_capacity(struct engine *engine, struct engine_capacity *out);
 void engine_free(struct engine *engine);
 
 /* --- implementations --- */
+
+/* llama.cpp. What it does with a request (inference 4):
+ * - Defaults: greedy (temperature 0), no penalties, max_tokens CHAT_DEFAULT_MAX_TOKENS; max_tokens is cut to the context.
+ * - completion_tokens counts every sampled token, also the one that ended the answer and those of a stop string, as
+ *   llama-server counts.
+ * - The same seed gives the same text when a call runs alone. On the CPU, attention rounds differently for batches of 64 tokens
+ *   and more and for a lone sequence above 512 tokens, so text may differ when other calls run beside it.
+ * - Refused with a sentence: n > 1, logprobs with tools, tools where the template has no place for them, content parts that are
+ *   not text, schemas that no grammar can express. */
 
 struct engine_llama_options {
 	const char *model_path;    /* a GGUF file */

@@ -25,6 +25,7 @@
 #define ENGINE_LLAMA_MAX_SEQUENCES 64
 #define ENGINE_STEP_TOKENS         512 /* in one batch: llama.cpp's physical batch (inference 2.5) */
 #define ENGINE_RESERVE_AHEAD       256
+#define ENGINE_CRASHED_FAILURES    3 /* calls in a row that cannot be run: the engine reports that it crashed */
 
 struct llama_call {
 	struct engine_call base;
@@ -105,6 +106,7 @@ struct llama_engine {
 	struct llama_batch batch;
 	double decode_tps, prefill_tps;
 	uint64_t requests_done, tokens_done, steps;
+	unsigned failures; /* calls in a row that could not be run */
 };
 
 static inline int32_t *call_tokens(const struct llama_call *call)

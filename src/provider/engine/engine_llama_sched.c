@@ -204,6 +204,7 @@ static bool all_paused(const struct llama_engine *engine)
 static void publish(struct llama_engine *engine)
 {
 	struct engine_capacity now = {
+	    .crashed = engine->failures >= ENGINE_CRASHED_FAILURES,
 	    .running = (uint32_t)engine->running_count,
 	    .max_concurrency = engine->max_sequences,
 	    .budget_used_tokens = engine->reserved_tokens,

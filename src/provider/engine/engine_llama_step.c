@@ -117,6 +117,7 @@ static void sample(struct llama_engine *engine, struct llama_call *call, int32_t
 
 static void take_results(struct llama_engine *engine, const struct step *step)
 {
+	engine->failures = 0;
 	for (size_t i = 0; i < step->part_count; i++)
 		step->parts[i].call->in_cache += step->parts[i].count;
 	for (size_t i = 0; i < step->part_count; i++)
@@ -153,6 +154,7 @@ static void run_apart(struct llama_engine *engine, const struct step *failed)
 			take_results(engine, &alone);
 			continue;
 		}
+		engine->failures++;
 		log_warn("engine.call_failed", "result=%d tokens=%zu", result, count);
 		llama_engine_fail_call(engine, call, 500, "provider_error", "generation failed: the model could not be run");
 	}

@@ -854,6 +854,33 @@ static void nothing_of_a_request_stays_in_memory(void **state)
 }
 #endif
 
+static void an_engine_that_fails_every_call_reports_a_crash_until_one_runs(void **state)
+{
+	(void)state;
+	struct request request = ask_for(question, 2);
+	struct engine_capacity capacity;
+	struct collector c;
+	atomic_store(&fail_after, 0);
+	atomic_store(&fail_result, -3);
+	atomic_store(&poisoned_sequence, 0);
+	inside(shared)->decode = faulty_decode;
+	for (int i = 0; i < ENGINE_CRASHED_FAILURES; i++) {
+		engine_capacity(shared, &capacity);
+		assert_false(capacity.crashed);
+		run(shared, &request, &c);
+		assert_int_equal(c.status, 500);
+		collector_free(&c);
+		wait_idle(shared, &capacity);
+	}
+	while (!capacity.crashed)
+		wait_idle(shared, &capacity);
+	inside(shared)->decode = chat_shim_decode;
+	free(answer(shared, &request));
+	while (capacity.crashed)
+		wait_idle(shared, &capacity);
+	request_free(&request);
+}
+
 static void stopping_ends_every_call(void **state)
 {
 	(void)state;
@@ -904,6 +931,7 @@ int main(void)
 	    cmocka_unit_test(a_long_prompt_does_not_stop_a_running_stream),
 	    cmocka_unit_test(calls_that_outgrow_the_budget_give_way_and_lose_nothing),
 	    cmocka_unit_test(a_call_that_cannot_be_run_fails_alone),
+	    cmocka_unit_test(an_engine_that_fails_every_call_reports_a_crash_until_one_runs),
 	    cmocka_unit_test(stopping_ends_every_call),
 #ifdef __linux__
 	    cmocka_unit_test(nothing_of_a_request_stays_in_memory),
