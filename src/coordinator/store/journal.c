@@ -66,6 +66,18 @@ static void queue_push(struct op_queue *queue, struct store_op *op)
 	queue->count++;
 }
 
+static void queue_append(struct op_queue *queue, const struct op_queue *more)
+{
+	if (!more->first)
+		return;
+	if (queue->last)
+		queue->last->next = more->first;
+	else
+		queue->first = more->first;
+	queue->last = more->last;
+	queue->count += more->count;
+}
+
 static struct store_op *queue_pop(struct op_queue *queue)
 {
 	struct store_op *op = queue->first;
@@ -183,7 +195,7 @@ static void fail_all(struct store_op **ops, size_t count, const struct error *wh
 		op_fail_with(ops[i], why);
 }
 
-/* One transaction. On failure *spoiler is the operation that failed, or NULL when it was the commit. */
+/* One transaction: all of them or none. */
 static enum writer_result try_group(struct sqlite_writer *writer, struct store_op **ops, size_t count)
 {
 	enum writer_result result = sqlite_writer_begin(writer);
@@ -258,27 +270,48 @@ static bool wait_for_writes(struct journal *journal)
 }
 
 /* Under the lock. */
-static void finish_group(struct journal *journal, size_t count, uint64_t took_us)
+static void finish_group(struct journal *journal, const struct op_queue *done, uint64_t took_us)
 {
 	struct store_stats *stats = &journal->stats;
 	stats->commits++;
-	stats->operations += count;
+	stats->operations += done->count;
 	if (took_us > stats->commit_us_max)
 		stats->commit_us_max = took_us;
-	atomic_fetch_sub_explicit(&journal->queued, count, memory_order_relaxed);
-	journal->passed = journal->group[count - 1]->ticket;
-	for (size_t i = 0; i < count; i++)
-		queue_push(&journal->finished, journal->group[i]);
+	atomic_fetch_sub_explicit(&journal->queued, done->count, memory_order_relaxed);
+	journal->passed = done->last->ticket;
+	queue_append(&journal->finished, done);
 	post_finished(journal);
 	if (journal->reads.first)
 		pthread_cond_signal(&journal->wake_reader);
 }
 
-static void log_unheard_failures(struct store_op **ops, size_t count)
+/* Of a database that failed one line is enough, and is written. */
+static void log_unheard_failures(struct journal *journal, struct store_op **ops, size_t count)
 {
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count && !atomic_load_explicit(&journal->failed, memory_order_relaxed); i++)
 		if (ops[i]->failed && !ops[i]->deliver)
 			log_error("store.operation_failed", "operation=%s reason=\"%s\"", op_name(ops[i]->kind), op_error(ops[i])->text);
+}
+
+/* Takes a group off the queue and carries it out. */
+static void write_group(struct journal *journal, struct op_queue *taken)
+{
+	struct op_queue done = {0};
+	size_t count = 0;
+	uint64_t start_us = clock_mono_us();
+
+	while (taken->first && count < GROUP_MAX_OPS)
+		journal->group[count++] = queue_pop(taken);
+	commit_group(journal, journal->group, count);
+	log_unheard_failures(journal, journal->group, count);
+	for (size_t i = 0; i < count; i++)
+		queue_push(&done, journal->group[i]);
+
+	uint64_t took_us = clock_mono_us() - start_us;
+	pthread_mutex_lock(&journal->lock);
+	finish_group(journal, &done, took_us);
+	tend_log(journal, LOG_PAGES_BUSY);
+	pthread_mutex_unlock(&journal->lock);
 }
 
 static void *run_writer(void *arg)
@@ -287,20 +320,13 @@ static void *run_writer(void *arg)
 
 	pthread_mutex_lock(&journal->lock);
 	while (wait_for_writes(journal)) {
-		size_t count = 0;
-		while (journal->writes.first && count < GROUP_MAX_OPS)
-			journal->group[count++] = queue_pop(&journal->writes);
-		journal->urgent = journal->urgent && journal->writes.first;
+		struct op_queue taken = journal->writes;
+		journal->writes = (struct op_queue){0};
+		journal->urgent = false;
 		pthread_mutex_unlock(&journal->lock);
-
-		uint64_t start_us = clock_mono_us();
-		commit_group(journal, journal->group, count);
-		log_unheard_failures(journal->group, count);
-		uint64_t took_us = clock_mono_us() - start_us;
-
+		while (taken.first)
+			write_group(journal, &taken);
 		pthread_mutex_lock(&journal->lock);
-		finish_group(journal, count, took_us);
-		tend_log(journal, LOG_PAGES_BUSY);
 	}
 	journal->writes_over = true;
 	pthread_cond_signal(&journal->wake_reader);

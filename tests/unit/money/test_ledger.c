@@ -425,6 +425,21 @@ static void no_money_moves_when_the_store_failed(void **state)
 	assert_books_right(&b->f);
 }
 
+static void defaults_hold_where_no_row_says_otherwise(void **state)
+{
+	struct bench *b = *state;
+	struct store_account row = {.id = "reseller", .fee_percent = 12};
+	AWAIT_OK(&b->f, store_account_create(b->f.store, &row, fixture_done, &b->f));
+	ledger_set_defaults(b->ledger, (struct price){7, 8}, 3);
+	set_price(b, STORE_ACCOUNT_PLATFORM, "m1", 10, 20);
+	AWAIT_OK(&b->f, ledger_prices_load(b->ledger, fixture_done, &b->f));
+	assert_int_equal(ledger_price(b->ledger, STR_NONE, STR("m2"), false).input, 7);
+	assert_int_equal(ledger_price(b->ledger, STR_NONE, STR("m2"), false).output, 8);
+	assert_int_equal(ledger_price(b->ledger, STR_NONE, STR("m1"), false).input, 10);
+	assert_int_equal(ledger_account_fee_percent(load(b, "farmer")), 3);
+	assert_int_equal(ledger_account_fee_percent(load(b, "reseller")), 12);
+}
+
 /* --- many at once --- */
 
 static void concurrent_holds_never_spend_a_micro_dollar_twice(void **state)
@@ -499,6 +514,7 @@ int main(void)
 	    TEST(a_transfer_counts_once_and_when_it_is_durable),
 	    TEST(a_transfer_away_is_out_of_reach_of_requests),
 	    TEST(prices_resolve_in_order),
+	    TEST(defaults_hold_where_no_row_says_otherwise),
 	    TEST(no_money_moves_when_the_store_failed),
 	    TEST(concurrent_holds_never_spend_a_micro_dollar_twice),
 	};

@@ -540,6 +540,40 @@ static void usage_is_listed_newest_first_in_pages(void **state)
 	assert_int_equal(f->count, 0);
 }
 
+static void one_request_is_shown_from_beside_a_running_store(void **state)
+{
+	struct fixture *f = *state;
+	struct store_record record;
+	struct error error = {0};
+	make_account(f, "buyer", 10000);
+	make_account(f, "farmer", 0);
+	assert_int_equal(store_show(f->path, STR_NONE, &record, &error), DB_E_NOT_FOUND);
+	hold(f, "r1", "buyer", 1500);
+	hold(f, "r2", "buyer", 700);
+	struct store_settlement s = settlement_of("r1", "buyer", "farmer", 1000, 50);
+	AWAIT_OK(f, store_settle(f->store, &s, fixture_done, f));
+	store_hold_release(f->store, STR("r2"), "provider_error");
+	hold(f, "r3", "buyer", 1);
+	fixture_flush(f);
+
+	assert_int_equal(store_show(f->path, STR("r1"), &record, &error), DB_OK);
+	assert_string_equal(record.state, "settled");
+	assert_int_equal(record.hold_uusd, 1500);
+	assert_int_equal(record.settlement.cost_uusd, 1000);
+	assert_string_equal(record.settlement.provider_account, "farmer");
+	assert_int_equal(record.entry_count, 3);
+	assert_int_equal(record.entries[0].amount_uusd + record.entries[1].amount_uusd + record.entries[2].amount_uusd, 0);
+	assert_int_equal(store_show(f->path, STR("r2"), &record, &error), DB_OK);
+	assert_string_equal(record.state, "released");
+	assert_string_equal(record.reason, "provider_error");
+	assert_int_equal(record.entry_count, 0);
+	assert_int_equal(store_show(f->path, STR_NONE, &record, &error), DB_OK);
+	assert_string_equal(record.settlement.request_id, "r3");
+	assert_string_equal(record.state, "open");
+	assert_int_equal(store_show(f->path, STR("r4"), &record, &error), DB_E_NOT_FOUND);
+	assert_true(strlen(error.text) > 10);
+}
+
 static void a_read_sees_every_write_asked_for_before_it(void **state)
 {
 	struct fixture *f = *state;
@@ -617,6 +651,7 @@ int main(void)
 	    TEST(a_hold_that_ends_in_its_group_is_written_once),
 	    TEST(one_operation_that_breaks_a_constraint_fails_alone),
 	    TEST(usage_is_listed_newest_first_in_pages),
+	    TEST(one_request_is_shown_from_beside_a_running_store),
 	    TEST(a_read_sees_every_write_asked_for_before_it),
 	    TEST(callbacks_still_owed_are_called_when_the_store_closes),
 	    TEST(statistics_count_groups_and_operations),
