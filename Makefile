@@ -6,7 +6,7 @@ BUILD ?= build/release
 PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 300
-ASK ?= Please tell me the capital of France.
+export ASK ?= What is the capital of France?
 
 export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
@@ -27,7 +27,7 @@ deps: setup ## fetch, verify and build the pinned sources, fetch the models
 	@deps/build.sh all
 
 demo: all ## watch a real model answer over the whole private path (ASK="...", DEMO_ONCE=1)
-	@ASK="$(ASK)" scripts/demo.sh $(BUILD)/bin
+	@scripts/demo.sh $(BUILD)/bin
 
 test: deps ## run every test
 	@scripts/test-setup.sh

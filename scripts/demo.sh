@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make demo: a coordinator and two providers on this machine, one real question over the whole private path.
 #
-#   ASK="..."        the question (default: Please tell me the capital of France.)
+#   ASK="..."        the question (default: What is the capital of France?)
 #   DEMO_ONCE=1      end after the answer, with status 0
 #   DEMO_PORT=8080   where the coordinator listens
 set -euo pipefail
@@ -9,7 +9,7 @@ set -euo pipefail
 bin=$(cd "${1:?usage: demo.sh BIN_FOLDER}" && pwd)
 top=$(cd "$(dirname "$0")/.." && pwd)
 port=${DEMO_PORT:-8080}
-ask=${ASK:-Please tell me the capital of France.}
+ask=${ASK:-What is the capital of France?}
 model=smollm2-135m
 gguf=$top/build/deps/models/SmolLM2-135M-Instruct.Q4_1.gguf
 url=http://127.0.0.1:$port
@@ -64,7 +64,8 @@ export DARKBLOOM_API_KEY
 DARKBLOOM_API_KEY=$(cat "$folder/key")
 
 step "linking the model"
-"$bin/darkbloom" models pull "$gguf" --id "$model" --models-dir "$folder/models" 2>&1 | sed 's/^/    /'
+"$bin/darkbloom" models pull "$gguf" --id "$model" --models-dir "$folder/models" >/dev/null 2>"$folder/pull.log" ||
+	{ tail -n 3 "$folder/pull.log" >&2; die "the model could not be linked"; }
 
 for n in 1 2; do
 	step "starting provider $n"
