@@ -68,10 +68,10 @@ static const struct cli_program program = {
 
 int main(int argc, char **argv)
 {
-	struct error error;
+	struct error error = {.text = "the cryptographic libraries could not be started"};
 	bool will_hold_prompts = argc > 1 && (str_is(STR("start"), argv[1]) || str_is(STR("chat"), argv[1]));
-	if (crypto_init() || (will_hold_prompts && platform_harden(argv, &error))) {
-		fprintf(stderr, "darkbloom: %s\n", will_hold_prompts ? error.text : "the cryptographic libraries could not be started");
+	if ((will_hold_prompts && platform_harden(argv, &error)) || crypto_init()) {
+		fprintf(stderr, "darkbloom: %s\n", error.text);
 		return CLI_FAILED;
 	}
 	return cli_main(&program, argc, argv);

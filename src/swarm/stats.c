@@ -1,25 +1,22 @@
 #include "swarm/stats.h"
 
-#define SUB_BITS 6 /* 64 buckets to the octave */
-
 static size_t bucket_of(uint64_t value)
 {
-	if (value < (1u << SUB_BITS))
+	if (value < (1u << STATS_SUB_BITS))
 		return (size_t)value;
 	int octave = 63 - __builtin_clzll(value);
-	size_t sub = (size_t)(value >> (octave - SUB_BITS)) & ((1u << SUB_BITS) - 1);
-	size_t bucket = ((size_t)(octave - SUB_BITS + 1) << SUB_BITS) + sub;
-	return bucket < STATS_BUCKETS ? bucket : STATS_BUCKETS - 1;
+	size_t sub = (size_t)(value >> (octave - STATS_SUB_BITS)) & ((1u << STATS_SUB_BITS) - 1);
+	return ((size_t)(octave - STATS_SUB_BITS + 1) << STATS_SUB_BITS) + sub;
 }
 
 /* The middle of a bucket. */
 static double value_of(size_t bucket)
 {
-	if (bucket < (1u << SUB_BITS))
+	if (bucket < (1u << STATS_SUB_BITS))
 		return (double)bucket;
-	int octave = (int)(bucket >> SUB_BITS) + SUB_BITS - 1;
-	double sub = (double)(bucket & ((1u << SUB_BITS) - 1)) + 0.5;
-	return (double)(1ull << octave) * (1.0 + sub / (double)(1u << SUB_BITS));
+	int octave = (int)(bucket >> STATS_SUB_BITS) + STATS_SUB_BITS - 1;
+	double sub = (double)(bucket & ((1u << STATS_SUB_BITS) - 1)) + 0.5;
+	return (double)(1ull << octave) * (1.0 + sub / (double)(1u << STATS_SUB_BITS));
 }
 
 void stats_add(struct stats *stats, uint64_t value)

@@ -6,7 +6,8 @@
 #include <stdint.h>
 
 /* Logarithmic buckets, 64 to the octave: an error below 1.1 %. */
-#define STATS_BUCKETS 2048
+#define STATS_SUB_BITS 6
+#define STATS_BUCKETS  ((64 - STATS_SUB_BITS + 1) << STATS_SUB_BITS)
 
 struct stats {
 	uint64_t count, sum, max;

@@ -1,4 +1,4 @@
-#include "provider/cli/cli.h"
+#include "provider/cli/chat.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -6,15 +6,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "core/clock.h"
-#include "core/json.h"
 #include "crypto/secret.h"
-#include "net/http_client.h"
-#include "provider/cli/sse.h"
+#include "provider/cli/cli.h"
 #include "provider/platform/platform.h"
-
-#define CONVERSATION_MAX  (8u << 20)
-#define INTERRUPT_POLL_MS 40
 
 const struct cli_option chat_options[] = {
     {.name = "url", .letter = 'u', .value = "URL", .help = "the coordinator (or DARKBLOOM_URL; default http://127.0.0.1:8080)"},
@@ -29,322 +23,50 @@ const struct cli_option chat_options[] = {
     {.name = NULL},
 };
 
-struct chat {
-	struct net_loop *loop;
-	struct http_client *client;
-	const char *url, *ca_path, *temperature;
-	int64_t max_tokens;
-	bool stats, json_stats;
-	char model[160];
-	struct buf key;      /* "Bearer ..." */
-	struct buf messages; /* JSON objects, separated by commas */
-
-	/* the answer that is coming in */
-	struct http_fetch *fetch;
-	struct net_timer poll;
-	struct sse_reader events;
-	struct buf answer, failure;
-	uint64_t asked_us, first_us, last_us;
-	int64_t prompt_tokens, completion_tokens;
-	char trust[16], chip[96], job[64];
-	int status;
-	bool interrupted, failed;
-};
-
-static volatile sig_atomic_t interrupt_seen; /* set by the signal handler only */
-
-static void on_interrupt(int signal_number)
-{
-	(void)signal_number;
-	interrupt_seen = 1;
-}
-
-/* --- talking to the coordinator --- */
-
-static void add_message(struct chat *chat, const char *role, struct str content)
-{
-	struct json_writer w;
-	if (chat->messages.len)
-		buf_append_byte(&chat->messages, ',');
-	json_writer_init(&w, &chat->messages);
-	json_begin_object(&w);
-	json_put_cstr(&w, "role", role);
-	json_put_str(&w, "content", content);
-	json_end_object(&w);
-}
-
-static void write_request(const struct chat *chat, struct buf *out)
-{
-	struct json_writer w;
-	double temperature;
-	json_writer_init(&w, out);
-	json_begin_object(&w);
-	json_put_cstr(&w, "model", chat->model);
-	json_put_bool(&w, "stream", true);
-	if (chat->max_tokens)
-		json_put_i64(&w, "max_tokens", chat->max_tokens);
-	if (chat->temperature && str_to_double(str_of(chat->temperature), &temperature))
-		json_put_double(&w, "temperature", temperature);
-	json_key(&w, "messages");
-	json_begin_array(&w);
-	json_raw(&w, buf_str(&chat->messages)); /* its elements, with the commas between them */
-	json_end_array(&w);
-	json_end_object(&w);
-}
-
-static void keep_failure(struct chat *chat, const json_val *error)
-{
-	struct str message;
-	chat->failed = true;
-	if (json_as_str(json_get(error, "message"), &message))
-		buf_append_str(&chat->failure, message);
-}
-
-static void on_event(struct str data, void *user)
-{
-	struct chat *chat = user;
-	if (str_is(data, "[DONE]"))
-		return;
-	struct json_doc *doc = json_parse(data, NULL, NULL);
-	if (!doc)
-		return;
-	const json_val *root = json_root(doc), *error = json_get_some(root, "error"), *usage = json_get_some(root, "usage");
-	struct json_iter choices = json_iter(json_get(root, "choices"));
-	const json_val *choice = json_next(&choices, NULL);
-	struct str text;
-	if (error)
-		keep_failure(chat, error);
-	if (usage) {
-		json_as_i64(json_get(usage, "prompt_tokens"), &chat->prompt_tokens);
-		json_as_i64(json_get(usage, "completion_tokens"), &chat->completion_tokens);
-	}
-	if (choice && json_as_str(json_get(json_get(choice, "delta"), "content"), &text) && text.len) {
-		chat->last_us = clock_mono_us();
-		if (!chat->first_us)
-			chat->first_us = chat->last_us;
-		buf_append_str(&chat->answer, text);
-		fwrite(text.at, 1, text.len, stdout);
-		fflush(stdout);
-	}
-	json_free(doc);
-}
-
-static void copy_header(const struct http_fetch *fetch, const char *name, char *out, size_t size)
-{
-	str_copy(str_sub(http_fetch_header(fetch, name), 0, size - 1), out, size);
-}
-
-static void on_headers(struct http_fetch *fetch, int status, void *user)
-{
-	struct chat *chat = user;
-	chat->status = status;
-	copy_header(fetch, "x-provider-trust-level", chat->trust, sizeof chat->trust);
-	copy_header(fetch, "x-provider-chip", chat->chip, sizeof chat->chip);
-	copy_header(fetch, "x-inference-job-id", chat->job, sizeof chat->job);
-}
-
-static bool on_data(struct http_fetch *fetch, struct str bytes, void *user)
-{
-	struct chat *chat = user;
-	(void)fetch;
-	if (chat->status == 200)
-		return sse_reader_feed(&chat->events, bytes) == DB_OK;
-	return buf_append_str(&chat->failure, bytes) == DB_OK;
-}
-
-static void on_done(struct http_fetch *fetch, int status, struct str body, const struct error *error, void *user)
-{
-	struct chat *chat = user;
-	(void)fetch;
-	(void)body;
-	chat->fetch = NULL;
-	net_timer_stop(&chat->poll);
-	if (!status) {
-		chat->failed = true;
-		buf_append_c(&chat->failure, error->text);
-	} else if (status != 200) {
-		struct json_doc *doc = json_parse(buf_str(&chat->failure), NULL, NULL);
-		buf_clear(&chat->failure);
-		chat->failed = true;
-		keep_failure(chat, json_get(doc ? json_root(doc) : NULL, "error"));
-		json_free(doc);
-		if (!chat->failure.len)
-			buf_printf(&chat->failure, "the coordinator answered with status %d", status);
-	}
-	net_loop_stop(chat->loop);
-}
-
-static void on_poll(struct net_timer *timer)
-{
-	struct chat *chat = (struct chat *)(void *)((char *)timer - offsetof(struct chat, poll));
-	if (!interrupt_seen || !chat->fetch)
-		return;
-	interrupt_seen = 0;
-	chat->interrupted = true;
-	http_fetch_cancel(chat->fetch);
-	chat->fetch = NULL;
-	net_timer_stop(timer);
-	net_loop_stop(chat->loop);
-}
-
-/* One call, run until it ended or was interrupted. */
-static bool call(struct chat *chat, const char *method, const char *path, struct str body,
-                 bool (*data)(struct http_fetch *fetch, struct str bytes, void *user))
-{
-	char url[1024];
-	struct error error;
-	struct http_header headers[] = {{STR("Authorization"), buf_str(&chat->key)},
-	                                {STR("Content-Type"), STR("application/json")}};
-	snprintf(url, sizeof url, "%s%s", chat->url, path);
-	struct http_fetch_options options = {.method = method,
-	                                     .url = url,
-	                                     .headers = headers,
-	                                     .header_count = 2,
-	                                     .body = body,
-	                                     .ca_path = chat->ca_path,
-	                                     .user = chat,
-	                                     .on_headers = on_headers,
-	                                     .on_data = data,
-	                                     .on_done = on_done};
-	chat->status = 0;
-	chat->interrupted = chat->failed = false;
-	buf_clear(&chat->failure);
-	chat->fetch = http_fetch(chat->client, &options, &error);
-	if (!chat->fetch) {
-		buf_append_c(&chat->failure, error.text);
-		chat->failed = true;
-		return false;
-	}
-	net_timer_start(chat->loop, &chat->poll, INTERRUPT_POLL_MS, INTERRUPT_POLL_MS, on_poll);
-	net_loop_run(chat->loop);
-	return !chat->failed && !chat->interrupted;
-}
-
-static void print_stats(const struct chat *chat)
-{
-	double first_ms = chat->first_us ? (double)(chat->first_us - chat->asked_us) / 1000 : 0;
-	double seconds = (double)(chat->last_us - chat->first_us) / 1e6;
-	double rate = seconds > 0 && chat->completion_tokens > 1 ? (double)(chat->completion_tokens - 1) / seconds : 0;
-	if (chat->stats)
-		fprintf(stderr, "[%lld + %lld tokens, first after %.0f ms, %.1f tokens/s, answered by %s, trust %s]\n",
-		        (long long)chat->prompt_tokens, (long long)chat->completion_tokens, first_ms, rate, chat->chip, chat->trust);
-	if (!chat->json_stats)
-		return;
-	struct buf text;
-	struct json_writer w;
-	buf_init(&text, 4096);
-	json_writer_init(&w, &text);
-	json_begin_object(&w);
-	json_put_i64(&w, "prompt_tokens", chat->prompt_tokens);
-	json_put_i64(&w, "completion_tokens", chat->completion_tokens);
-	json_put_double(&w, "first_token_ms", first_ms);
-	json_put_double(&w, "tokens_per_s", rate);
-	json_put_cstr(&w, "provider_chip", chat->chip);
-	json_put_cstr(&w, "trust_level", chat->trust);
-	json_put_cstr(&w, "job_id", chat->job);
-	json_end_object(&w);
-	fprintf(stderr, "%.*s\n", STR_ARG(buf_str(&text)));
-	buf_free(&text);
-}
-
-/* Asks with the conversation so far and prints the answer as it comes. An answer, also a cut one, joins the conversation. */
-static bool ask(struct chat *chat, struct str question)
-{
-	struct buf body;
-	size_t before = chat->messages.len;
-	buf_init(&body, CONVERSATION_MAX);
-	buf_clear(&chat->answer);
-	sse_reader_init(&chat->events, on_event, chat);
-	chat->first_us = chat->last_us = 0;
-	chat->prompt_tokens = chat->completion_tokens = 0;
-	add_message(chat, "user", question);
-	write_request(chat, &body);
-	chat->asked_us = clock_mono_us();
-	bool ok = !body.failed && call(chat, "POST", "/v1/chat/completions", buf_str(&body), on_data);
-	if (chat->answer.len)
-		fputc('\n', stdout);
-	fflush(stdout);
-	if (chat->interrupted)
-		fprintf(stderr, "(stopped)\n");
-	else if (!ok)
-		fprintf(stderr, "darkbloom chat: %.*s\n", STR_ARG(buf_str(&chat->failure)));
-	else
-		print_stats(chat);
-	if (chat->answer.len) {
-		add_message(chat, "assistant", buf_str(&chat->answer));
-	} else {
-		chat->messages.len = before; /* nothing was answered: the question does not count */
-	}
-	sse_reader_free(&chat->events);
-	buf_free(&body);
-	return ok;
-}
-
-static bool keep_models(struct http_fetch *fetch, struct str bytes, void *user)
-{
-	struct chat *chat = user;
-	(void)fetch;
-	return buf_append_str(chat->status == 200 ? &chat->answer : &chat->failure, bytes) == DB_OK;
-}
-
-/* The first model that can answer. */
-static bool choose_model(struct chat *chat)
-{
-	buf_clear(&chat->answer);
-	if (!call(chat, "GET", "/v1/models", STR_NONE, keep_models)) {
-		fprintf(stderr, "darkbloom chat: %.*s\n", STR_ARG(buf_str(&chat->failure)));
-		return false;
-	}
-	struct json_doc *doc = json_parse(buf_str(&chat->answer), NULL, NULL);
-	struct json_iter each = json_iter(json_get(doc ? json_root(doc) : NULL, "data"));
-	struct str id = STR_NONE;
-	for (json_val *model; (model = json_next(&each, NULL));) {
-		bool can_accept = false;
-		json_as_bool(json_get(json_get(model, "metadata"), "can_accept"), &can_accept);
-		if ((!id.len || can_accept) && json_as_str(json_get(model, "id"), &id) && can_accept)
-			break;
-	}
-	bool found = id.len && str_copy(id, chat->model, sizeof chat->model);
-	json_free(doc);
-	if (!found)
-		fprintf(stderr, "darkbloom chat: the coordinator offers no model right now: start a provider, or try again later\n");
-	return found;
-}
-
-/* --- the terminal --- */
-
 static const char help_text[] = "  /new           forget the conversation\n"
                                 "  /model ID      talk to another model\n"
                                 "  /stats         show or hide the numbers after each answer\n"
                                 "  /help          this list\n"
                                 "  /quit, Ctrl-D  leave\n";
 
+/* --- the conversation --- */
+
+/* The system prompt stands first in every conversation. */
+static bool begin_conversation(struct chat *chat, const char *system)
+{
+	buf_clear(&chat->messages);
+	if (!system || chat_add_message(chat, "system", str_of(system)))
+		return true;
+	fprintf(stderr, "darkbloom chat: the system prompt is too long\n");
+	return false;
+}
+
 /* Returns false to leave. */
-static bool command(struct chat *chat, struct str line)
+static bool command(struct chat *chat, struct str line, const char *system)
 {
 	struct str word, rest = str_trim(str_cut(line, ' ', &word));
 	if (str_is(word, "/quit") || str_is(word, "/exit"))
 		return false;
 	if (str_is(word, "/new"))
-		buf_clear(&chat->messages);
-	else if (str_is(word, "/stats"))
+		return begin_conversation(chat, system);
+	if (str_is(word, "/stats"))
 		chat->stats = !chat->stats;
-	else if (str_is(word, "/model") && rest.len)
+	else if (str_is(word, "/model") && rest.len && rest.len < sizeof chat->model)
 		str_copy(rest, chat->model, sizeof chat->model);
 	else
 		fputs(help_text, stderr);
 	return true;
 }
 
-static void converse(struct chat *chat)
+static void converse(struct chat *chat, const char *system)
 {
 	char *line = NULL;
 	size_t size = 0;
 	fprintf(stderr, "%s at %s. Enter sends, Ctrl-C stops an answer, Ctrl-D leaves, /help lists the commands.\n", chat->model,
 	        chat->url);
-	for (;;) {
-		fputs("\033[1m> \033[0m", stderr);
-		interrupt_seen = 0;
+	for (bool go_on = true; go_on;) {
+		fputs(isatty(STDERR_FILENO) ? "\033[1m> \033[0m" : "> ", stderr);
+		chat_forget_interrupt();
 		errno = 0;
 		ssize_t n = getline(&line, &size, stdin);
 		if (n < 0 && errno == EINTR) {
@@ -355,10 +77,10 @@ static void converse(struct chat *chat)
 		if (n < 0)
 			break;
 		struct str text = str_trim((struct str){line, (size_t)n});
-		if (!text.len)
-			continue;
-		if (text.at[0] == '/' ? !command(chat, text) : (ask(chat, text), false))
-			break;
+		if (text.len && text.at[0] == '/')
+			go_on = command(chat, text, system);
+		else if (text.len)
+			chat_ask(chat, text);
 	}
 	fputc('\n', stderr);
 	if (line)
@@ -366,21 +88,47 @@ static void converse(struct chat *chat)
 	free(line);
 }
 
-static bool ask_stdin(struct chat *chat)
+static bool read_stdin(struct buf *question)
+{
+	char piece[4096];
+	for (size_t n; (n = fread(piece, 1, sizeof piece, stdin));)
+		buf_append(question, piece, n);
+	secret_wipe(piece, sizeof piece);
+	if (question->failed)
+		fprintf(stderr, "darkbloom chat: what came on standard input is too long\n");
+	else if (!str_trim(buf_str(question)).len)
+		fprintf(stderr, "darkbloom chat: there is nothing to ask: give a prompt\n");
+	return !question->failed && str_trim(buf_str(question)).len;
+}
+
+static int ask_stdin(struct chat *chat)
 {
 	struct buf question;
-	buf_init(&question, CONVERSATION_MAX);
-	for (size_t n = 1; n && !buf_reserve(&question, 4096);) {
-		n = fread(question.at + question.len, 1, 4096, stdin);
-		question.len += n;
-	}
-	struct str text = str_trim(buf_str(&question));
-	bool ok = text.len && ask(chat, text);
-	if (!text.len)
-		fprintf(stderr, "darkbloom chat: there is nothing to ask: give a prompt\n");
+	buf_init(&question, CHAT_CONVERSATION_MAX);
+	int exit_status = CLI_USAGE;
+	if (read_stdin(&question))
+		exit_status = chat_exit_status(chat, chat_ask(chat, str_trim(buf_str(&question))));
 	buf_free(&question);
-	return ok;
+	return exit_status;
 }
+
+static int talk(struct chat *chat, const struct cli_args *args)
+{
+	const char *system = cli_value(args, "system"), *prompt = cli_arg(args, 0);
+	if (!chat->model[0] && !chat_choose_model(chat))
+		return chat_exit_status(chat, false);
+	if (!begin_conversation(chat, system))
+		return CLI_USAGE;
+	if (prompt)
+		return chat_exit_status(chat, chat_ask(chat, str_of(prompt)));
+	if (!isatty(STDIN_FILENO))
+		return ask_stdin(chat);
+	converse(chat, system);
+	chat->interrupted = false;
+	return CLI_OK;
+}
+
+/* --- start --- */
 
 static bool read_key(struct chat *chat, const char *path)
 {
@@ -402,47 +150,49 @@ static bool read_key(struct chat *chat, const char *path)
 	return !err && chat->key.len > 0;
 }
 
-/* Of the last call, which failed. */
-static int failure_status(const struct chat *chat)
+static bool read_url(struct chat *chat, const struct cli_args *args)
 {
-	if (chat->failed && !chat->status)
-		return CLI_NETWORK;
-	return chat->status == 401 || chat->status == 403 ? CLI_AUTH : CLI_FAILED;
+	const char *given = cli_value(args, "url") ? cli_value(args, "url") : getenv("DARKBLOOM_URL");
+	struct str url = given && given[0] ? str_trim(str_of(given)) : STR("http://127.0.0.1:8080");
+	while (str_ends(url, STR("/")))
+		url.len--;
+	if ((str_starts(url, STR("http://")) || str_starts(url, STR("https://"))) && str_copy(url, chat->url, sizeof chat->url))
+		return true;
+	fprintf(stderr, "darkbloom chat: \"%s\" is not a coordinator's address: give one like https://coordinator.example\n",
+	        given);
+	return false;
 }
 
-static int run(struct chat *chat, const struct cli_args *args)
+static bool read_options(struct chat *chat, const struct cli_args *args)
 {
-	const char *system = cli_value(args, "system"), *prompt = cli_arg(args, 0);
-	if (!chat->model[0] && !choose_model(chat))
-		return failure_status(chat);
-	if (system)
-		add_message(chat, "system", str_of(system));
-	if (prompt)
-		return ask(chat, str_of(prompt)) ? CLI_OK : failure_status(chat);
-	if (!isatty(STDIN_FILENO))
-		return ask_stdin(chat) ? CLI_OK : failure_status(chat);
-	converse(chat);
-	return CLI_OK;
+	const char *temperature = cli_value(args, "temperature"), *model = cli_value(args, "model");
+	chat->ca_path = cli_value(args, "ca");
+	chat->stats = cli_flag(args, "stats");
+	chat->json_stats = cli_flag(args, "json-stats");
+	chat->temperature = -1;
+	if (model && (!model[0] || !str_copy(str_of(model), chat->model, sizeof chat->model))) {
+		fprintf(stderr, "darkbloom chat: \"%s\" is not a model id\n", model);
+		return false;
+	}
+	if (temperature &&
+	    (!str_to_double(str_of(temperature), &chat->temperature) || chat->temperature < 0 || chat->temperature > 2)) {
+		fprintf(stderr, "darkbloom chat: --temperature must be a number from 0 to 2, not \"%s\"\n", temperature);
+		return false;
+	}
+	return cli_int(args, "max-tokens", 0, 1, 1 << 24, &chat->max_tokens) && read_url(chat, args);
 }
 
 int run_chat(const struct cli_args *args)
 {
-	struct chat chat = {.ca_path = cli_value(args, "ca"),
-	                    .temperature = cli_value(args, "temperature"),
-	                    .stats = cli_flag(args, "stats"),
-	                    .json_stats = cli_flag(args, "json-stats")};
+	struct chat chat = {0};
 	struct error error = {0};
 	int exit_status = CLI_FAILED;
-	buf_init(&chat.key, 8192);
-	buf_init(&chat.messages, CONVERSATION_MAX);
-	buf_init(&chat.answer, CONVERSATION_MAX);
-	buf_init(&chat.failure, 1 << 20);
-	chat.url = cli_value(args, "url") ? cli_value(args, "url") : getenv("DARKBLOOM_URL");
-	if (!chat.url)
-		chat.url = "http://127.0.0.1:8080";
-	str_copy(str_of(cli_value(args, "model")), chat.model, sizeof chat.model);
-	if (!cli_int(args, "max-tokens", 0, 0, 1 << 24, &chat.max_tokens))
+	if (!read_options(&chat, args))
 		return CLI_USAGE;
+	buf_init(&chat.key, 8192);
+	buf_init(&chat.messages, CHAT_CONVERSATION_MAX);
+	buf_init(&chat.answer, CHAT_CONVERSATION_MAX);
+	buf_init(&chat.failure, 1 << 20);
 	if (!read_key(&chat, cli_value(args, "key-file"))) {
 		exit_status = CLI_AUTH;
 		goto out;
@@ -453,9 +203,8 @@ int run_chat(const struct cli_args *args)
 		fprintf(stderr, "darkbloom chat: %s\n", error.text);
 		goto out;
 	}
-	struct sigaction action = {.sa_handler = on_interrupt}; /* without SA_RESTART: reading a line is interrupted too */
-	sigaction(SIGINT, &action, NULL);
-	exit_status = run(&chat, args);
+	chat_catch_interrupts();
+	exit_status = talk(&chat, args);
 out:
 	if (chat.client)
 		http_client_free(chat.client);
@@ -465,5 +214,9 @@ out:
 	buf_free(&chat.messages);
 	buf_free(&chat.answer);
 	buf_free(&chat.failure);
+	if (chat.interrupted) { /* end as an interrupted program does: a shell's loop around us ends too */
+		signal(SIGINT, SIG_DFL);
+		raise(SIGINT);
+	}
 	return exit_status;
 }

@@ -72,23 +72,13 @@ static int64_t number_of(const json_val *object, const char *key)
 	return out;
 }
 
-enum db_err state_read(const char *state_dir, struct arena *arena, struct state *out, struct error *error)
+enum db_err state_parse(struct str text, struct arena *arena, struct state *out)
 {
-	char path[4096];
-	struct buf text;
-	buf_init(&text, STATE_MAX_BYTES + 4096);
-	enum db_err err = state_path(state_dir, path, sizeof path)
-	                      ? platform_read_file(path, STATE_MAX_BYTES, &text, error)
-	                      : error_set(error, DB_E_LIMIT, "the state folder's path is too long");
-	if (err)
-		goto out;
-	struct json_doc *doc = json_parse(buf_str(&text), arena, error);
+	struct json_doc *doc = json_parse(text, arena, NULL);
 	const json_val *root = doc ? json_root(doc) : NULL;
 	*out = (struct state){.schema = number_of(root, "schema")};
-	if (out->schema != STATE_SCHEMA) {
-		err = error_set(error, DB_E_INVALID, "%s was not written by this version of darkbloom", path);
-		goto out;
-	}
+	if (out->schema != STATE_SCHEMA)
+		return DB_E_INVALID;
 	const json_val *trust = json_get(root, "trust"), *stats = json_get(root, "stats"), *models = json_get(root, "warm_models");
 	out->pid = number_of(root, "pid");
 	out->written_at_us = number_of(root, "written_at");
@@ -109,7 +99,22 @@ enum db_err state_read(const char *state_dir, struct arena *arena, struct state 
 		if (json_as_str(model, &names[out->model_count]))
 			out->model_count++;
 	out->models = names;
-out:
+	return names ? DB_OK : DB_E_NOMEM;
+}
+
+enum db_err state_read(const char *state_dir, struct arena *arena, struct state *out, struct error *error)
+{
+	char path[4096];
+	struct buf text;
+	if (!state_path(state_dir, path, sizeof path))
+		return error_set(error, DB_E_LIMIT, "the state folder's path is too long");
+	buf_init(&text, STATE_MAX_BYTES + 4096);
+	enum db_err err = platform_read_file(path, STATE_MAX_BYTES, &text, error);
+	if (!err) {
+		err = state_parse(buf_str(&text), arena, out);
+		if (err)
+			error_set(error, err, "%s was not written by this version of darkbloom", path);
+	}
 	buf_free(&text);
 	return err;
 }

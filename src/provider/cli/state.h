@@ -21,6 +21,7 @@ enum db_err state_write(const char *state_dir, const struct node_status *status,
                         const struct node_model *models, size_t model_count, int64_t started_at_us, struct error *error);
 /* DB_E_NOT_FOUND when no provider wrote one; DB_E_INVALID when it is damaged or of another schema. Texts live in the arena. */
 enum db_err state_read(const char *state_dir, struct arena *arena, struct state *out, struct error *error);
+enum db_err state_parse(struct str text, struct arena *arena, struct state *out);
 /* The provider ended in order. */
 void state_remove(const char *state_dir);
 

@@ -91,12 +91,12 @@ static void print_text(const struct state *state, enum liveness liveness)
 int run_status(const struct cli_args *args)
 {
 	char dir[1024];
-	struct error error;
+	struct error error = {.text = "out of memory"};
 	struct state state = {0};
 	int exit_status = CLI_OK;
 	provider_state_dir(args, dir, sizeof dir);
 	struct arena *arena = arena_new(0);
-	enum db_err err = state_read(dir, arena, &state, &error);
+	enum db_err err = arena ? state_read(dir, arena, &state, &error) : DB_E_NOMEM;
 	if (err == DB_E_NOT_FOUND) {
 		if (cli_flag(args, "json"))
 			printf("{\"state\":\"not running\",\"running\":false}\n");

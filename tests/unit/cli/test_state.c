@@ -1,0 +1,148 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "core/clock.h"
+#include "provider/cli/state.h"
+#include "provider/platform/platform.h"
+
+static char dir[64], path[128];
+
+static int open_folder(void **state)
+{
+	(void)state;
+	snprintf(dir, sizeof dir, "/tmp/state-test-XXXXXX");
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof path, "%s/daemon-state.json", dir);
+	return 0;
+}
+
+static int close_folder(void **state)
+{
+	(void)state;
+	state_remove(dir);
+	assert_int_equal(rmdir(dir), 0);
+	return 0;
+}
+
+static struct node_status some_status(void)
+{
+	return (struct node_status){.state = NODE_REGISTERED,
+	                            .trust_level = "self_signed",
+	                            .trust_status = "online",
+	                            .trust_reason = "a \"quoted\" reason\n\xc3\xbc",
+	                            .last_error = "the connection ended",
+	                            .requests_served = 12,
+	                            .tokens_generated = 3456,
+	                            .requests_active = 7};
+}
+
+static void write_it(const struct node_status *status, size_t model_count)
+{
+	struct error error = {0};
+	struct node_model models[2] = {{.id = "acme/one"}, {.id = "two"}};
+	if (state_write(dir, status, "wss://coordinator.example", models, model_count, 1700000000000000, &error))
+		fail_msg("%s", error.text);
+}
+
+static void what_is_written_is_read_again(void **state)
+{
+	struct state read;
+	struct error error;
+	struct node_status status = some_status();
+	struct stat info;
+	(void)state;
+	int64_t before = clock_wall_us();
+	write_it(&status, 2);
+	struct arena *arena = arena_new(0);
+	assert_int_equal(state_read(dir, arena, &read, &error), DB_OK);
+	assert_int_equal(read.schema, STATE_SCHEMA);
+	assert_int_equal(read.pid, getpid());
+	assert_true(read.written_at_us >= before && read.written_at_us <= clock_wall_us());
+	assert_int_equal(read.started_at_us, 1700000000000000);
+	assert_true(str_is(read.coordinator_url, "wss://coordinator.example"));
+	assert_true(str_is(read.connection, "registered"));
+	assert_true(str_is(read.trust_level, status.trust_level));
+	assert_true(str_is(read.trust_status, status.trust_status));
+	assert_true(str_is(read.trust_reason, status.trust_reason));
+	assert_true(str_is(read.last_error, status.last_error));
+	assert_int_equal(read.model_count, 2);
+	assert_true(str_is(read.models[0], "acme/one"));
+	assert_true(str_is(read.models[1], "two"));
+	assert_int_equal(read.requests_active, 7);
+	assert_int_equal(read.requests_served, 12);
+	assert_int_equal(read.tokens_generated, 3456);
+	arena_free(arena);
+	assert_int_equal(stat(path, &info), 0);
+	assert_int_equal(info.st_mode & 0777, 0600);
+}
+
+static void writing_again_replaces(void **state)
+{
+	struct state read;
+	struct node_status status = some_status();
+	(void)state;
+	write_it(&status, 2);
+	status.requests_served = 99;
+	status.trust_reason[0] = '\0';
+	write_it(&status, 0);
+	struct arena *arena = arena_new(0);
+	assert_int_equal(state_read(dir, arena, &read, NULL), DB_OK);
+	assert_int_equal(read.requests_served, 99);
+	assert_int_equal(read.trust_reason.len, 0);
+	assert_int_equal(read.model_count, 0);
+	arena_free(arena);
+}
+
+static void without_a_provider_there_is_none(void **state)
+{
+	struct state read;
+	struct error error;
+	struct node_status status = some_status();
+	(void)state;
+	struct arena *arena = arena_new(0);
+	assert_int_equal(state_read(dir, arena, &read, &error), DB_E_NOT_FOUND);
+	write_it(&status, 1);
+	state_remove(dir);
+	assert_int_equal(state_read(dir, arena, &read, &error), DB_E_NOT_FOUND);
+	arena_free(arena);
+}
+
+static void damaged_and_foreign_files_are_refused(void **state)
+{
+	static const char *const bad[] = {"", "{", "[]", "7", "{}", "{\"schema\":2}", "{\"schema\":\"1\"}", "{\"schema\":1"};
+	struct state read;
+	struct error error;
+	(void)state;
+	struct arena *arena = arena_new(0);
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		assert_int_equal(platform_write_private(path, str_of(bad[i]), &error), DB_OK);
+		assert_int_equal(state_read(dir, arena, &read, &error), DB_E_INVALID);
+		assert_non_null(strstr(error.text, path));
+	}
+	const char *odd = "{\"schema\":1,\"pid\":\"x\",\"trust\":[],\"warm_models\":[1,null,\"m\"],\"stats\":7}";
+	assert_int_equal(platform_write_private(path, str_of(odd), &error), DB_OK);
+	assert_int_equal(state_read(dir, arena, &read, &error), DB_OK);
+	assert_int_equal(read.pid, 0);
+	assert_int_equal(read.model_count, 1);
+	assert_true(str_is(read.models[0], "m"));
+	arena_free(arena);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, open_folder, close_folder)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    TEST(what_is_written_is_read_again),
+	    TEST(writing_again_replaces),
+	    TEST(without_a_provider_there_is_none),
+	    TEST(damaged_and_foreign_files_are_refused),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
