@@ -166,7 +166,7 @@ def merged(base, more):
 class Coordinator(Program):
     """darkbloom-coordinator on a port and a data folder of its own; both stay the same over restarts."""
 
-    DEFAULTS = {"server": {"host": "127.0.0.1", "drain_grace_s": 10}}
+    DEFAULTS = {"server": {"host": "127.0.0.1", "drain_grace_s": 10}, "limits": {"first_content_ms": 5000 * PATIENCE}}
 
     def __init__(self, folder, config=None, name="coordinator", **environment_more):
         super().__init__(name, folder)

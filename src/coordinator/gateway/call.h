@@ -130,6 +130,8 @@ bool money_hold(struct call *call, struct api_error *error);
 bool money_cover(struct call *call, struct price price);
 /* The answer grew: keeps the hold above it. False when the balance does not cover more. */
 bool money_grow(struct call *call, uint64_t tokens);
+/* How many tokens so much of an answer had at least: most providers send each by itself, some send several at once. */
+uint64_t money_tokens(uint64_t chunks, size_t text_bytes);
 /* Ends the hold with a charge; *billed is what was counted. */
 void money_settle(struct call *call, const struct attempt *attempt, const struct fleet_job_end *end, const char *outcome,
                   struct chat_usage *billed);

@@ -147,7 +147,7 @@ static void on_gone(struct exchange *exchange)
 	struct call *call = exchange->owner;
 	struct attempt *winner = call->winner;
 	call_enter(call);
-	if (winner) {
+	if (winner && call->stream) {
 		call->text_bytes = chat_answer_text_bytes(winner->answer);
 		call->chunks = chat_answer_chunks(winner->answer);
 		call_let_go(call);

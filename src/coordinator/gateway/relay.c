@@ -244,8 +244,7 @@ static void abort_unpaid(struct call *call)
 
 static uint64_t tokens_so_far(const struct chat_answer *answer)
 {
-	uint64_t chunks = chat_answer_chunks(answer), by_text = chat_answer_text_bytes(answer) / 4;
-	return chunks > by_text ? chunks : by_text;
+	return money_tokens(chat_answer_chunks(answer), chat_answer_text_bytes(answer));
 }
 
 /* False when the attempt or the call came to an end. */

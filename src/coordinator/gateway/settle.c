@@ -5,6 +5,7 @@
 #include "coordinator/gateway/call.h"
 
 #define PROMPT_SLACK_TOKENS 2048 /* what a chat template may add around the messages */
+#define BYTES_PER_TOKEN     4    /* of text, as a rule */
 #define OUTPUT_SLACK_TOKENS 64   /* tokens without text: markers of turns and tool calls */
 
 static int64_t cost_of(const struct call *call, struct price price, int64_t output_tokens)
@@ -67,11 +68,19 @@ static uint64_t at_most(uint64_t value, uint64_t bound)
 	return value < bound ? value : bound;
 }
 
-/* Of a stream that was cut short the provider counts what it made, the consumer pays for what was delivered of it. */
+uint64_t money_tokens(uint64_t chunks, size_t text_bytes)
+{
+	uint64_t by_text = text_bytes / BYTES_PER_TOKEN;
+	return chunks > by_text ? chunks : by_text;
+}
+
+/* Of a stream that was cut short the provider counts what it made, also what it never sent; the consumer pays for what was
+ * delivered of it. */
 static uint64_t delivered(const struct call *call, const struct fleet_job_end *end)
 {
 	double made = (double)call->cut_from + (double)end->parked_chunks;
-	return (uint64_t)((double)end->usage.completion_tokens * (double)call->chunks / made);
+	uint64_t share = (uint64_t)((double)end->usage.completion_tokens * (double)call->chunks / made);
+	return at_most(share, money_tokens(call->chunks, call->text_bytes));
 }
 
 static struct chat_usage bounded(const struct call *call, const struct fleet_job_end *end)
