@@ -41,8 +41,8 @@ def _named(programs, kind, name):
 
 @pytest.fixture
 def coordinator(programs, tmp_path):
-    def make(config=None, start=True, **environment_more):
-        made = Coordinator(tmp_path, config, _named(programs, Coordinator, "coordinator"), **environment_more)
+    def make(config=None, start=True, ca=None, **environment_more):
+        made = Coordinator(tmp_path, config, _named(programs, Coordinator, "coordinator"), ca, **environment_more)
         programs.append(made)
         return made.start() if start else made
     return make

@@ -6,6 +6,7 @@ import random
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from pathlib import Path
@@ -168,7 +169,8 @@ class Coordinator(Program):
 
     DEFAULTS = {"server": {"host": "127.0.0.1", "drain_grace_s": 10}, "limits": {"first_content_ms": 5000 * PATIENCE}}
 
-    def __init__(self, folder, config=None, name="coordinator", **environment_more):
+    def __init__(self, folder, config=None, name="coordinator", ca=None, **environment_more):
+        """With a certificate in `config`, `ca` is the authority to trust, or False to trust any."""
         super().__init__(name, folder)
         self.port = free_port()
         self.data = folder / f"{name}-data"
@@ -178,6 +180,8 @@ class Coordinator(Program):
         self.environment_more = environment_more
         self.configure(config or {})
         self._client = None
+        self.tls = "tls_cert" in (config or {}).get("server", {})
+        self.verify = True if ca is None else ca is not False and ssl.create_default_context(cafile=str(ca))
 
     def configure(self, config):
         """Takes effect with the next start."""
@@ -216,11 +220,11 @@ class Coordinator(Program):
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
 
     @property
     def ws_url(self):
-        return f"ws://127.0.0.1:{self.port}/ws/provider"
+        return f"ws{'s' if self.tls else ''}://127.0.0.1:{self.port}/ws/provider"
 
     @property
     def key(self):
@@ -230,7 +234,8 @@ class Coordinator(Program):
     def client(self):
         """An httpx client with the owner's key."""
         if self._client is None:
-            self._client = httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=60 * PATIENCE)
+            self._client = httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=60 * PATIENCE,
+                                        verify=self.verify)
         return self._client
 
     def close_client(self):
@@ -276,12 +281,12 @@ class Coordinator(Program):
         return self.get("/v1/payments/usage")["usage"]
 
     def inflight(self):
-        return httpx.get(self.url + "/readyz").json()["inflight"]
+        return self.client.get("/readyz").json()["inflight"]
 
     def metrics(self):
         """{'name{labels}': value} of /metrics."""
         values = {}
-        for line in httpx.get(self.url + "/metrics").text.splitlines():
+        for line in self.client.get("/metrics").text.splitlines():
             if line and not line.startswith("#"):
                 name, _, value = line.rpartition(" ")
                 values[name] = float(value)
