@@ -1,15 +1,15 @@
 #include "swarm/fleet_internal.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
-#include "api/chat_event.h"
 #include "core/clock.h"
-#include "core/json.h"
+#include "core/encode.h"
 #include "core/log.h"
 #include "crypto/secret.h"
 
 #define REQUEST_ID_SIZE 64
+#define HEAD_MAX        256
+#define CHUNK_TAIL      "\"}}"
 
 /* One made-up answer. It goes: accepted, role, content chunks, finish, usage, [DONE], complete. */
 struct swarm_answer {
@@ -24,7 +24,8 @@ struct swarm_answer {
 	int64_t credit;
 	bool cancelled;
 	enum swarm_fault fault; /* SWARM_FAULTS = none */
-	char model[160];
+	size_t head_len;
+	char head[HEAD_MAX]; /* of every chunk's message, up to the ciphertext */
 };
 
 static const char *const fault_names[SWARM_FAULTS] = {"error",      "busy",     "hang",    "silent",    "drop",
@@ -82,7 +83,7 @@ static void send_complete(struct swarm_answer *answer)
 		said = fleet->options.chunks;
 	struct wire_message message = {.type = WIRE_COMPLETE,
 	                               .as.complete = {.request_id = str_of(answer->id),
-	                                               .prompt_tokens = 50,
+	                                               .prompt_tokens = SWARM_PROMPT_TOKENS,
 	                                               .completion_tokens = lie ? 1000000 : (int64_t)said}};
 	if (swarm_send_message(answer->provider, &message) == DB_E_AGAIN)
 		return;
@@ -93,20 +94,35 @@ static void send_complete(struct swarm_answer *answer)
 	end(answer);
 }
 
-/* The older generation leaves out the blank line (protocol-and-trust 16). */
-static struct str as_generation(const struct swarm_fleet *fleet, struct str frame)
+/* A chunk's message but for its ciphertext is the same in the whole answer. */
+static bool make_head(struct swarm_answer *answer)
 {
-	while (fleet->options.old_generation && frame.len && frame.at[frame.len - 1] == '\n')
-		frame.len--;
-	return frame;
+	struct buf text;
+	buf_init(&text, HEAD_MAX + sizeof CHUNK_TAIL);
+	wire_encode_chunk(str_of(answer->id), str_of(answer->provider->box_b64), NULL, 0, &text);
+	bool good = !text.failed && str_ends(buf_str(&text), STR(CHUNK_TAIL));
+	answer->head_len = good ? text.len - strlen(CHUNK_TAIL) : 0;
+	good = good && answer->head_len <= HEAD_MAX;
+	if (good)
+		memcpy(answer->head, text.at, answer->head_len);
+	buf_free(&text);
+	return good;
 }
 
+/* The message stays in fleet->scratch. */
 static enum db_err send_frame(struct swarm_answer *answer, struct str frame)
 {
 	struct swarm_fleet *fleet = answer->provider->fleet;
-	struct buf *out = &fleet->scratch;
-	buf_clear(out);
-	wire_seal_chunk(&answer->shared, str_of(answer->id), str_of(answer->provider->box_b64), as_generation(fleet, frame), out);
+	struct buf *sealed = &fleet->sealed, *out = &fleet->scratch;
+	size_t sealed_len = frame.len + BOX_OVERHEAD;
+	sealed->len = out->len = 0;
+	out->failed = false;
+	buf_append(out, answer->head, answer->head_len);
+	if (buf_reserve(sealed, sealed_len) || buf_reserve(out, BASE64_ENCODED_LEN(sealed_len) + strlen(CHUNK_TAIL)))
+		return DB_E_NOMEM;
+	box_seal(&answer->shared, frame.at, frame.len, (uint8_t *)sealed->at);
+	out->len += base64_encode(sealed->at, sealed_len, out->at + out->len);
+	buf_append_str(out, STR(CHUNK_TAIL));
 	enum db_err err = swarm_send(answer->provider, buf_str(out));
 	if (!err) {
 		fleet->counts.chunks++;
@@ -116,34 +132,24 @@ static enum db_err send_frame(struct swarm_answer *answer, struct str frame)
 	return err;
 }
 
-/* The n-th frame of the answer; false after the last. */
+/* The n-th frame of the answer; false after the last. Content is numbered, so that a consumer can tell a gap. */
 static bool frame_at(const struct swarm_answer *answer, uint32_t n, struct buf *out)
 {
 	const struct swarm_fleet *fleet = answer->provider->fleet;
 	uint32_t chunks = fleet->options.chunks;
-	struct chat_frame_head head = {answer->id, 1767225600, answer->model};
-	struct chat_usage usage = {.prompt_tokens = 50, .completion_tokens = chunks};
-	if (n == 0) {
-		chat_frame_role(&head, out);
-	} else if (n <= chunks) {
-		/* numbered, so that a consumer can tell a gap */
-		char number[24];
-		int len = snprintf(number, sizeof number, "%u ", n);
-		struct buf text;
-		buf_init(&text, 1 << 20);
-		buf_append(&text, number, (size_t)len);
-		buf_append_str(&text, buf_str(&fleet->text));
-		chat_frame_delta(&head, 0, buf_str(&text), STR_NONE, STR_NONE, STR_NONE, out);
-		buf_free(&text);
-	} else if (n == chunks + 1) {
-		chat_frame_finish(&head, 0, "stop", out);
-	} else if (n == chunks + 2) {
-		chat_frame_usage(&head, &usage, out);
-	} else if (n == chunks + 3) {
-		chat_frame_done(out);
-	} else {
+	enum swarm_frame kind = n == 0            ? SWARM_FRAME_ROLE
+	                        : n <= chunks     ? SWARM_FRAME_DELTA
+	                        : n == chunks + 1 ? SWARM_FRAME_FINISH
+	                        : n == chunks + 2 ? SWARM_FRAME_USAGE
+	                        : n == chunks + 3 ? SWARM_FRAME_DONE
+	                                          : SWARM_FRAME_KINDS;
+	if (kind == SWARM_FRAME_KINDS)
 		return false;
-	}
+	char number[24];
+	struct str text = kind == SWARM_FRAME_DELTA ? swarm_decimal(n, number) : STR_NONE;
+	out->len = 0;
+	swarm_frame_write(&fleet->frames, kind, str_of(answer->id), str_of(answer->provider->model), text, buf_str(&fleet->text),
+	                  out);
 	return true;
 }
 
@@ -225,11 +231,24 @@ static bool misbehave(struct swarm_answer *answer)
 
 static void on_pace(struct net_timer *timer);
 
+/* The last words; a provider that replays adds a chunk to an answer that is over. */
+static void finish(struct swarm_answer *answer)
+{
+	struct swarm_provider *provider = answer->provider;
+	struct buf *out = &provider->fleet->scratch;
+	struct swarm_answer copy = *answer;
+	send_complete(answer);
+	if (copy.fault == SWARM_FAULT_REPLAY) {
+		buf_clear(out);
+		wire_seal_chunk(&copy.shared, str_of(copy.id), str_of(provider->box_b64), STR("data: {\"late\":true}\n\n"), out);
+		swarm_send(provider, buf_str(out));
+	}
+}
+
 static void pump(struct swarm_answer *answer)
 {
 	struct swarm_fleet *fleet = answer->provider->fleet;
-	struct buf frame;
-	buf_init(&frame, 2 << 20);
+	struct buf *frame = &fleet->frame;
 	for (;;) {
 		if (answer->provider->blocked)
 			break;
@@ -244,23 +263,11 @@ static void pump(struct swarm_answer *answer)
 			break;
 		if (!misbehave(answer))
 			break;
-		buf_clear(&frame);
-		if (!frame_at(answer, answer->sent, &frame)) {
-			bool replay = answer->fault == SWARM_FAULT_REPLAY;
-			char id[REQUEST_ID_SIZE];
-			memcpy(id, answer->id, sizeof id);
-			struct swarm_provider *provider = answer->provider;
-			struct box_shared shared = answer->shared;
-			send_complete(answer);
-			if (replay) {
-				struct buf *out = &fleet->scratch;
-				buf_clear(out);
-				wire_seal_chunk(&shared, str_of(id), str_of(provider->box_b64), STR("data: {\"late\":true}\n\n"), out);
-				swarm_send(provider, buf_str(out));
-			}
+		if (!frame_at(answer, answer->sent, frame)) {
+			finish(answer);
 			break;
 		}
-		if (send_frame(answer, buf_str(&frame)))
+		if (send_frame(answer, buf_str(frame)))
 			break;
 		if (answer->fault == SWARM_FAULT_REPLAY && answer->sent == 2)
 			swarm_send(answer->provider, buf_str(&fleet->scratch)); /* the very same message again */
@@ -270,7 +277,6 @@ static void pump(struct swarm_answer *answer)
 			break;
 		}
 	}
-	buf_free(&frame);
 }
 
 static void on_pace(struct net_timer *timer)
@@ -313,10 +319,9 @@ void swarm_answer_start(struct swarm_provider *provider, const struct wire_reque
 	answer->paced = request->has_credit && fleet->options.credit;
 	answer->credit = request->credit;
 	answer->fault = draw_fault(fleet);
-	swarm_model_id(fleet, provider->index, answer->model, sizeof answer->model);
 	list_push_back(&provider->answers, &answer->link);
 	fleet->counts.requests++;
-	if (!str_copy(request->request_id, answer->id, sizeof answer->id) || !open_request(answer, request)) {
+	if (!str_copy(request->request_id, answer->id, sizeof answer->id) || !make_head(answer) || !open_request(answer, request)) {
 		send_error(answer, 400, "decryption failed");
 		return;
 	}

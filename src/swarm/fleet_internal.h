@@ -9,8 +9,12 @@
 #include "crypto/p256.h"
 #include "net/ws.h"
 #include "swarm/fleet.h"
+#include "swarm/frames.h"
 #include "wire/message.h"
 #include "wire/payload.h"
+
+#define SWARM_MODEL_SIZE    160
+#define SWARM_PROMPT_TOKENS 50 /* what every answer claims */
 
 struct swarm_provider {
 	struct swarm_fleet *fleet;
@@ -20,6 +24,7 @@ struct swarm_provider {
 	struct box_keypair box;
 	char box_b64[WIRE_KEY_B64_LEN + 1];
 	struct p256_key *key;
+	char model[SWARM_MODEL_SIZE]; /* the build it offers */
 	struct net_timer heartbeat, reconnect;
 	struct list answers; /* struct swarm_answer */
 	bool challenged, blocked;
@@ -34,16 +39,18 @@ struct swarm_fleet {
 	struct net_timer connect_timer;
 	struct swarm_fleet_counts counts;
 	uint64_t last_turnaround_us, random;
-	struct buf scratch;
-	struct buf text; /* content of one chunk */
+	struct arena *arena; /* of the message that is being read */
+	struct swarm_frames frames;
+	struct buf scratch, frame, sealed; /* of the message that is being made */
+	struct buf text;                   /* content of one chunk */
 	bool told_ready, freeing;
 };
 
 /* session.c */
 enum db_err swarm_send(struct swarm_provider *provider, struct str message);
 enum db_err swarm_send_message(struct swarm_provider *provider, const struct wire_message *message);
-void swarm_model_id(const struct swarm_fleet *fleet, uint32_t index, char *out, size_t size);
-double swarm_random(struct swarm_fleet *fleet); /* [0, 1), from the seed */
+struct str swarm_decimal(uint32_t number, char out[24]); /* "17 ", with a space behind it */
+double swarm_random(struct swarm_fleet *fleet);          /* [0, 1), from the seed */
 
 /* answer.c */
 void swarm_answer_start(struct swarm_provider *provider, const struct wire_request *request);

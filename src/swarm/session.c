@@ -26,12 +26,14 @@ double swarm_random(struct swarm_fleet *fleet)
 	return (double)((fleet->random * 0x2545F4914F6CDD1Dull) >> 11) / 9007199254740992.0;
 }
 
-void swarm_model_id(const struct swarm_fleet *fleet, uint32_t index, char *out, size_t size)
+struct str swarm_decimal(uint32_t number, char out[24])
 {
-	if (fleet->options.models > 1)
-		snprintf(out, size, "%s-%u", fleet->options.model, index % fleet->options.models);
-	else
-		snprintf(out, size, "%s", fleet->options.model);
+	char *at = out + 24;
+	*--at = ' ';
+	do
+		*--at = (char)('0' + number % 10);
+	while (number /= 10);
+	return (struct str){at, (size_t)(out + 24 - at)};
 }
 
 enum db_err swarm_send(struct swarm_provider *provider, struct str message)
@@ -85,11 +87,9 @@ static enum db_err make_attestation(const struct swarm_provider *provider, struc
 static void send_register(struct swarm_provider *provider)
 {
 	struct swarm_fleet *fleet = provider->fleet;
-	char model_id[256];
 	struct buf attestation;
 	buf_init(&attestation, 16 << 10);
-	swarm_model_id(fleet, provider->index, model_id, sizeof model_id);
-	struct wire_model model = {.id = str_of(model_id),
+	struct wire_model model = {.id = str_of(provider->model),
 	                           .size_bytes = 1 << 30,
 	                           .model_type = STR("simulated"),
 	                           .quantization = STR("4bit"),
@@ -130,9 +130,7 @@ static void send_register(struct swarm_provider *provider)
 static void send_heartbeat(struct swarm_provider *provider)
 {
 	struct swarm_fleet *fleet = provider->fleet;
-	char model_id[256];
-	swarm_model_id(fleet, provider->index, model_id, sizeof model_id);
-	struct str warm = str_of(model_id);
+	struct str warm = str_of(provider->model);
 	struct wire_slot slot = {.model = warm,
 	                         .state = provider->answers.count ? WIRE_SLOT_RUNNING : WIRE_SLOT_IDLE,
 	                         .num_running = (int64_t)provider->answers.count,
@@ -198,10 +196,10 @@ static void on_message(struct ws *ws, enum ws_kind kind, char *data, size_t len,
 	struct error why;
 	(void)ws;
 	(void)kind;
-	struct arena *arena = arena_new(0);
-	if (!arena || wire_decode((struct str){data, len}, arena, &message, &why)) {
-		log_warn("swarm.bad_message", "bytes=%zu", len);
-		arena_free(arena);
+	struct arena *arena = provider->fleet->arena;
+	arena_reset(arena);
+	if (wire_decode((struct str){data, len}, arena, &message, &why)) {
+		log_warn("swarm.bad_message", "bytes=%zu why=\"%s\"", len, why.text);
 		return;
 	}
 	switch (message.type) {
@@ -220,7 +218,6 @@ static void on_message(struct ws *ws, enum ws_kind kind, char *data, size_t len,
 	default:
 		break;
 	}
-	arena_free(arena);
 }
 
 static void on_drain(struct ws *ws, void *user)
@@ -231,15 +228,24 @@ static void on_drain(struct ws *ws, void *user)
 	swarm_answers_pump(provider);
 }
 
+static void fleet_destroy(struct swarm_fleet *fleet)
+{
+	arena_free(fleet->arena);
+	swarm_frames_free(&fleet->frames);
+	buf_free(&fleet->scratch);
+	buf_free(&fleet->frame);
+	buf_free(&fleet->sealed);
+	buf_free(&fleet->text);
+	free(fleet->providers);
+	free(fleet);
+}
+
 /* Once the last session has said that it is closed. */
 static void free_when_closed(struct swarm_fleet *fleet)
 {
 	if (!fleet->freeing || fleet->counts.connected > 0)
 		return;
-	buf_free(&fleet->scratch);
-	buf_free(&fleet->text);
-	free(fleet->providers);
-	free(fleet);
+	fleet_destroy(fleet);
 }
 
 static void connect_provider(struct swarm_provider *provider);
@@ -308,6 +314,10 @@ static bool prepare(struct swarm_fleet *fleet, uint32_t index)
 	provider->fleet = fleet;
 	provider->index = index;
 	list_init(&provider->answers);
+	if (fleet->options.models > 1)
+		snprintf(provider->model, sizeof provider->model, "%s-%u", fleet->options.model, index % fleet->options.models);
+	else
+		snprintf(provider->model, sizeof provider->model, "%s", fleet->options.model);
 	box_keypair_new(&provider->box);
 	wire_key_encode(provider->box.public_key, provider->box_b64);
 	provider->key = p256_generate();
@@ -333,20 +343,27 @@ static void on_connect_tick(struct net_timer *timer)
 struct swarm_fleet *swarm_fleet_new(struct net_loop *loop, const struct swarm_fleet_options *options, struct error *error)
 {
 	struct swarm_fleet *fleet = calloc(1, sizeof *fleet);
-	if (fleet)
-		fleet->providers = calloc(options->count ? options->count : 1, sizeof *fleet->providers);
-	if (!fleet || !fleet->providers) {
-		free(fleet);
-		error_set(error, DB_E_NOMEM, "out of memory for %u providers", options->count);
+	if (!fleet) {
+		error_set(error, DB_E_NOMEM, "out of memory");
 		return NULL;
 	}
 	fleet->loop = loop;
 	fleet->options = *options;
 	fleet->random = options->seed ? options->seed : 0x9E3779B97F4A7C15ull;
 	buf_init(&fleet->scratch, WIRE_MAX_TO_PROVIDER);
+	buf_init(&fleet->frame, WIRE_MAX_TO_PROVIDER);
+	buf_init(&fleet->sealed, WIRE_MAX_TO_PROVIDER);
 	buf_init(&fleet->text, 16 << 20);
 	for (uint32_t i = 0; i < options->chunk_bytes; i++)
 		buf_append_byte(&fleet->text, i % 6 == 5 ? ' ' : (char)('a' + i % 23));
+	fleet->arena = arena_new(0);
+	fleet->providers = calloc(options->count ? options->count : 1, sizeof *fleet->providers);
+	if (swarm_frames_init(&fleet->frames, SWARM_PROMPT_TOKENS, options->chunks, options->old_generation) || !fleet->arena ||
+	    !fleet->providers) {
+		fleet_destroy(fleet);
+		error_set(error, DB_E_NOMEM, "out of memory for %u providers", options->count);
+		return NULL;
+	}
 	net_timer_start(loop, &fleet->connect_timer, 0, CONNECT_TICK_MS, on_connect_tick);
 	return fleet;
 }

@@ -369,7 +369,8 @@ static inline void world_close(struct world *world)
 {
 	char path[96];
 	node_free(world->node);
-	http_server_free(world->http);
+	if (world->http)
+		stop_listening(world);
 	engine_free(world->engine);
 	net_loop_free(world->loop);
 	platform_signer_free(world->signer);
