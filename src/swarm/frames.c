@@ -8,9 +8,12 @@
 #define MARK_MODEL "<model>"
 #define MARK_TEXT  "<text>"
 
-static const struct str marks[] = {[SWARM_PIECE_ID] = {MARK_ID, sizeof MARK_ID - 1},
-                                   [SWARM_PIECE_MODEL] = {MARK_MODEL, sizeof MARK_MODEL - 1},
-                                   [SWARM_PIECE_TEXT] = {MARK_TEXT, sizeof MARK_TEXT - 1}};
+static const struct {
+	enum swarm_piece kind;
+	struct str text;
+} marks[] = {{SWARM_PIECE_ID, {MARK_ID, sizeof MARK_ID - 1}},
+             {SWARM_PIECE_MODEL, {MARK_MODEL, sizeof MARK_MODEL - 1}},
+             {SWARM_PIECE_TEXT, {MARK_TEXT, sizeof MARK_TEXT - 1}}};
 
 static void make(enum swarm_frame kind, const struct chat_usage *usage, struct buf *out)
 {
@@ -35,13 +38,24 @@ static void make(enum swarm_frame kind, const struct chat_usage *usage, struct b
 	}
 }
 
-/* Which mark stands at the beginning, or SWARM_PIECE_FIXED. */
-static size_t mark_at(struct str text)
+/* The mark that stands at the beginning: its kind and length. */
+static enum swarm_piece mark_at(struct str text, size_t *len)
 {
-	size_t kind = SWARM_PIECE_TEXT;
-	while (kind != SWARM_PIECE_FIXED && !str_starts(text, marks[kind]))
-		kind--;
-	return kind;
+	for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
+		*len = marks[i].text.len;
+		if (str_starts(text, marks[i].text))
+			return marks[i].kind;
+	}
+	*len = 0;
+	return SWARM_PIECE_FIXED;
+}
+
+static size_t to_next_mark(struct str text)
+{
+	size_t at = 0, len;
+	while (at < text.len && mark_at(str_sub(text, at, text.len), &len) == SWARM_PIECE_FIXED)
+		at++;
+	return at;
 }
 
 static enum db_err cut(struct str text, struct swarm_frame_piece pieces[SWARM_FRAME_PIECES], size_t *count)
@@ -49,12 +63,12 @@ static enum db_err cut(struct str text, struct swarm_frame_piece pieces[SWARM_FR
 	for (*count = 0; text.len; ++*count) {
 		if (*count == SWARM_FRAME_PIECES)
 			return DB_E_LIMIT;
-		size_t kind = mark_at(text), len = 0;
-		while (kind == SWARM_PIECE_FIXED && len < text.len && mark_at(str_sub(text, len, text.len)) == SWARM_PIECE_FIXED)
-			len++;
-		pieces[*count].kind = kind;
-		pieces[*count].fixed = str_sub(text, 0, len);
-		text = str_sub(text, kind == SWARM_PIECE_FIXED ? len : marks[kind].len, text.len);
+		size_t len;
+		enum swarm_piece kind = mark_at(text, &len);
+		if (kind == SWARM_PIECE_FIXED)
+			len = to_next_mark(text);
+		pieces[*count] = (struct swarm_frame_piece){kind, str_sub(text, 0, len)};
+		text = str_sub(text, len, text.len);
 	}
 	return DB_OK;
 }

@@ -16,9 +16,11 @@ enum swarm_frame {
 
 #define SWARM_FRAME_PIECES 8
 
+enum swarm_piece { SWARM_PIECE_FIXED, SWARM_PIECE_ID, SWARM_PIECE_MODEL, SWARM_PIECE_TEXT };
+
 /* A part of a frame that stays, or the place of one that differs. */
 struct swarm_frame_piece {
-	enum { SWARM_PIECE_FIXED, SWARM_PIECE_ID, SWARM_PIECE_MODEL, SWARM_PIECE_TEXT } kind;
+	enum swarm_piece kind;
 	struct str fixed;
 };
 
