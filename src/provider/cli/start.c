@@ -323,6 +323,18 @@ static int serve(struct provider *provider)
 	return CLI_OK;
 }
 
+/* Without System Integrity Protection root could read this process, and a provider makes no promise it cannot keep. */
+static bool machine_is_closed(void)
+{
+	struct platform_posture posture;
+	platform_posture(&posture);
+	if (!str_is(STR("macos"), posture.platform) || posture.sip_enabled)
+		return true;
+	fprintf(stderr,
+	        "darkbloom start: System Integrity Protection is off or weakened: turn it on in Recovery (csrutil enable)\n");
+	return false;
+}
+
 /* What the command line names is opened before the models are loaded, which can take minutes. */
 static bool prepare(struct provider *provider)
 {
@@ -342,7 +354,9 @@ int run_start(const struct cli_args *args)
 	int exit_status = CLI_FAILED;
 	if (!read_start(&provider.start, args))
 		return CLI_USAGE;
-	if (!prepare(&provider)) {
+	if (!machine_is_closed()) {
+		exit_status = CLI_HARDWARE;
+	} else if (!prepare(&provider)) {
 		exit_status = CLI_CONFIG;
 	} else if (load(&provider)) {
 		platform_prevent_sleep();
