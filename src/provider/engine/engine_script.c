@@ -1,6 +1,7 @@
 /* The words of the scripted engine, and scripts from JSON. */
 #include "provider/engine/engine_script.h"
 
+#include "core/wipe.h"
 #include "crypto/hash.h"
 #include "provider/engine/engine.h"
 
@@ -90,7 +91,10 @@ enum db_err script_text_digest(struct script_text *text, struct str message)
 	char hex[SHA256_HEX_SIZE], words[64];
 	sha256_hex(message.at, message.len, hex);
 	snprintf(words, sizeof words, "echo %.8s %.8s %.8s", hex, hex + 8, hex + 16);
-	return script_text_set(text, str_of(words));
+	enum db_err err = script_text_set(text, str_of(words));
+	wipe(hex, sizeof hex);
+	wipe(words, sizeof words);
+	return err;
 }
 
 uint64_t script_prompt_words(const json_val *messages, struct str *last)
