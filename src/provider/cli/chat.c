@@ -1,6 +1,7 @@
 #include "provider/cli/chat.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,6 +59,13 @@ static bool command(struct chat *chat, struct str line, const char *system)
 	return true;
 }
 
+/* False when Ctrl-C came first. A terminal gives one line at a time, so none waits inside stdio. */
+static bool wait_for_line(void)
+{
+	struct pollfd terminal = {.fd = STDIN_FILENO, .events = POLLIN};
+	return poll(&terminal, 1, -1) >= 0 || errno != EINTR;
+}
+
 static void converse(struct chat *chat, const char *system)
 {
 	char *line = NULL;
@@ -67,13 +75,11 @@ static void converse(struct chat *chat, const char *system)
 	for (bool go_on = true; go_on;) {
 		fputs(isatty(STDERR_FILENO) ? "\033[1m> \033[0m" : "> ", stderr);
 		chat_forget_interrupt();
-		errno = 0;
-		ssize_t n = getline(&line, &size, stdin);
-		if (n < 0 && errno == EINTR) {
-			clearerr(stdin);
+		if (!wait_for_line()) {
 			fputc('\n', stderr);
 			continue;
 		}
+		ssize_t n = getline(&line, &size, stdin);
 		if (n < 0)
 			break;
 		struct str text = str_trim((struct str){line, (size_t)n});
