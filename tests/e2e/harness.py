@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 TOP = Path(__file__).resolve().parents[2]
-BUILD = Path(os.environ.get("DARKBLOOM_BUILD", TOP / "build/release"))
+BUILD = Path(os.environ.get("DARKBLOOM_BUILD", TOP / "build/release")).resolve()
 BIN = BUILD / "bin"
 GGUF = TOP / "build/deps/models/SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL = "smollm2-135m"

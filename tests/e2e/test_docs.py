@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).resolve().parents[2]
-BIN = Path(os.environ.get("DARKBLOOM_BUILD", TOP / "build/release")) / "bin"
+BIN = Path(os.environ.get("DARKBLOOM_BUILD", TOP / "build/release")).resolve() / "bin"
 
 
 def output(*command):

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).resolve().parents[2]
-BUILD = Path(os.environ.get("DARKBLOOM_BUILD", TOP / "build/dev"))
+BUILD = Path(os.environ.get("DARKBLOOM_BUILD", TOP / "build/release")).resolve()
 if not BUILD.is_absolute():
     BUILD = TOP / BUILD
 PATIENCE = 30

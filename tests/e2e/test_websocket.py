@@ -19,7 +19,7 @@ import wsproto
 import wsproto.events as events
 
 TOP = Path(__file__).resolve().parents[2]
-BUILD = Path(os.environ.get("DARKBLOOM_BUILD", TOP / "build/dev"))
+BUILD = Path(os.environ.get("DARKBLOOM_BUILD", TOP / "build/release")).resolve()
 if not BUILD.is_absolute():
     BUILD = TOP / BUILD
 TIMEOUT = 20
