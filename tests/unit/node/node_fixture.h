@@ -67,6 +67,8 @@ struct world {
 	struct node_model model;
 	struct node *node;
 	uint32_t heartbeat_ms, ping_ms;
+	const char *auth_token;
+	bool private_only;
 	int drained;
 
 	struct net_timer tick;
@@ -328,6 +330,8 @@ static void start_node(struct world *world, const char *url)
 	struct node_options options = {.coordinator_url = url,
 	                               .heartbeat_ms = world->heartbeat_ms,
 	                               .ping_ms = world->ping_ms,
+	                               .auth_token = world->auth_token,
+	                               .private_only = world->private_only,
 	                               .signer = world->signer,
 	                               .models = &world->model,
 	                               .model_count = 1};

@@ -32,6 +32,23 @@ static void registers_with_what_it_offers(void **state)
 	world_close(&world);
 }
 
+static void says_whose_it_is(void **state)
+{
+	struct world world;
+	char url[64], token[] = "account-token";
+	(void)state;
+	world_prepare(&world, &five_words);
+	world.auth_token = token;
+	world.private_only = true;
+	snprintf(url, sizeof url, "ws://127.0.0.1:%u", world.port);
+	start_node(&world, url);
+	memset(token, 'x', sizeof token - 1); /* the node keeps its own copy */
+	run_until(&world, is_registered);
+	assert_true(str_is(world.registration.auth_token, "account-token"));
+	assert_true(world.registration.private_only);
+	world_close(&world);
+}
+
 static void its_attestation_verifies_and_binds_the_session_key(void **state)
 {
 	struct world world;
@@ -179,6 +196,22 @@ static void answers_requests_to_load_and_fetch_models(void **state)
 	assert_non_null(strstr(world.load_error, "not found"));
 	send_message(&world, &prefetch);
 	run_until(&world, one_prefetch_reply);
+	world_close(&world);
+}
+
+static void takes_note_of_what_needs_no_answer(void **state)
+{
+	struct world world;
+	struct wire_message runtime = {.type = WIRE_RUNTIME_STATUS}, desired = {.type = WIRE_DESIRED_MODELS};
+	struct wire_message load = {.type = WIRE_LOAD_MODEL, .as.load_model = {.model_id = STR(MODEL)}};
+	(void)state;
+	world_open(&world, &five_words);
+	send_message(&world, &runtime);
+	send_message(&world, &desired);
+	send_message(&world, &load); /* answered, so the others were read */
+	run_until(&world, one_load_reply);
+	assert_int_equal(world.others, 0);
+	assert_int_equal(world.closed, 0);
 	world_close(&world);
 }
 
@@ -455,12 +488,14 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(registers_with_what_it_offers),
+	    cmocka_unit_test(says_whose_it_is),
 	    cmocka_unit_test(its_attestation_verifies_and_binds_the_session_key),
 	    cmocka_unit_test(reports_at_once_and_then_at_its_interval),
 	    cmocka_unit_test(answers_a_challenge_with_signatures_that_verify),
 	    cmocka_unit_test(a_challenge_that_is_none_is_not_signed),
 	    cmocka_unit_test(keeps_what_the_coordinator_says_about_its_trust),
 	    cmocka_unit_test(answers_requests_to_load_and_fetch_models),
+	    cmocka_unit_test(takes_note_of_what_needs_no_answer),
 	    cmocka_unit_test(comes_back_to_a_coordinator_that_was_restarted),
 	    cmocka_unit_test(reconnects_after_a_close_in_order),
 	    cmocka_unit_test(leaves_a_coordinator_that_answers_no_pings),
