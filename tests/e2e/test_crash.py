@@ -79,5 +79,6 @@ def test_a_hundred_crashes(coordinator, swarm, programs):
     node = coordinator({"accounts": {"first_grant_usd": "1000"}})
     crash(node, swarm, programs, 100, seed=2)
     node.check_books()
+    wait_until(lambda: node.routable("swarm-model") == 4, "every provider to come back", 40)
     answer = swarm(node, "load", clients=4, requests=50).result()
     assert answer["ok"] == 50, "it serves as ever"
