@@ -62,6 +62,7 @@ def check_honest(events, done, chunks):
     return len(seen)
 
 
+RICH = {"accounts": {"first_grant_usd": "1000"}}  # more than the load can spend on any machine
 STALLS = [pytest.param(3, id="3s"), pytest.param(15, id="15s", marks=pytest.mark.slow)]
 
 
@@ -96,7 +97,7 @@ def stall(node, swarm, seconds, chunks, **options):
 
 @pytest.mark.parametrize("seconds", STALLS)
 def test_with_credit_every_chunk_arrives(coordinator, swarm, seconds):
-    node = coordinator()
+    node = coordinator(RICH)
     chunks = 40000
     events, done, billed = stall(node, swarm, seconds, chunks)
     check_whole(events, done, chunks)
@@ -105,7 +106,7 @@ def test_with_credit_every_chunk_arrives(coordinator, swarm, seconds):
 
 @pytest.mark.parametrize("seconds", STALLS)
 def test_without_credit_there_is_never_a_gap(coordinator, swarm, seconds):
-    node = coordinator()
+    node = coordinator(RICH)
     chunks = 40000
     events, done, billed = stall(node, swarm, seconds, chunks, no_credit=True)
     received = check_honest(events, done, chunks)
@@ -113,7 +114,7 @@ def test_without_credit_there_is_never_a_gap(coordinator, swarm, seconds):
 
 
 def test_without_credit_a_short_answer_fits_the_buffer(coordinator, swarm):
-    node = coordinator()
+    node = coordinator(RICH)
     swarm(node, "providers", providers=1, chunks=4000, no_credit=True)
     node.wait_routable("swarm-model")
     slow = SlowReader(node)
@@ -124,7 +125,7 @@ def test_without_credit_a_short_answer_fits_the_buffer(coordinator, swarm):
 
 def test_real_provider_pauses_its_sequence(coordinator, provider):
     """The scripted engine runs in the real provider program: paused by credit, resumed by reading."""
-    node = coordinator()
+    node = coordinator(RICH)
     provider(node, {"text": "word", "tokens": 40000})
     slow = SlowReader(node, "scripted")
     time.sleep(2)
