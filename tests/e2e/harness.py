@@ -18,6 +18,7 @@ BUILD = Path(os.environ.get("DARKBLOOM_BUILD", TOP / "build/release")).resolve()
 BIN = BUILD / "bin"
 GGUF = TOP / "build/deps/models/SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL = "smollm2-135m"
+NODE = TOP / "build/venv/bin/node"
 
 
 def _sanitizer():
@@ -69,6 +70,14 @@ def environment(home, **more):
     kept["LSAN_OPTIONS"] = f"suppressions={TOP}/tests/lsan.supp:print_suppressions=0"
     kept["TSAN_OPTIONS"] = f"exitcode=66:suppressions={TOP}/tests/tsan.supp"
     return kept | more
+
+
+def run_node(script, home, **more):
+    """Runs tests/node/<script> with these environment variables to its end; returns what it printed, read as JSON lines."""
+    result = subprocess.run([NODE, TOP / "tests/node" / script], capture_output=True, text=True, env=environment(home, **more), timeout=120 * PATIENCE)
+    if result.returncode != 0:
+        raise Failed(f"{script} ended with status {result.returncode}:\n{result.stdout[-2000:]}{result.stderr[-4000:]}")
+    return [json.loads(line) for line in result.stdout.splitlines()]
 
 
 class Program:
