@@ -126,9 +126,9 @@ void call_fail(struct call *call, const struct api_error *error)
 		struct buf *out = &call->gateway->out;
 		buf_clear(out);
 		if (call->pending.len > call->pending_at)
-			(void)http_stream_write(exchange->http, str_sub(buf_str(&call->pending), call->pending_at, call->pending.len));
+			(void)exchange_stream_write(exchange, str_sub(buf_str(&call->pending), call->pending_at, call->pending.len));
 		chat_stream_fail(error, call->winner != NULL, out);
-		(void)http_stream_write(exchange->http, buf_str(out));
+		(void)exchange_stream_write(exchange, buf_str(out));
 		buf_clear(out);
 	}
 	bool started = call->started;
@@ -209,7 +209,7 @@ void gateway_chat(struct gateway *gateway, struct exchange *exchange)
 		exchange_error(exchange, &error);
 		return;
 	}
-	if (!chat_request_parse(http_body(exchange->http), arena, request, &error)) {
+	if (!chat_request_parse(exchange_body(exchange), arena, request, &error)) {
 		exchange_error(exchange, &error);
 		return;
 	}

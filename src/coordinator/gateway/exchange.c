@@ -76,10 +76,18 @@ void exchange_header(struct exchange *exchange, const char *name, struct str val
 		(void)http_add_header(exchange->http, name, value);
 }
 
+struct str exchange_body(const struct exchange *exchange)
+{
+	return exchange->cover ? exchange->opened_body : http_body(exchange->http);
+}
+
 void exchange_answer(struct exchange *exchange, int status, const char *content_type, struct str body)
 {
 	count(exchange, status);
-	http_respond(exchange->http, status, content_type, body);
+	if (exchange->cover)
+		exchange->cover->respond(exchange, status, content_type, body);
+	else
+		http_respond(exchange->http, status, content_type, body);
 }
 
 void exchange_json(struct exchange *exchange, int status, struct str body)
@@ -109,8 +117,21 @@ void exchange_stream_start(struct exchange *exchange, void (*on_room)(struct htt
 	http_stream_start(exchange->http, 200, "text/event-stream", on_room);
 }
 
+size_t exchange_stream_room(const struct exchange *exchange)
+{
+	return http_stream_room(exchange->http);
+}
+
+enum db_err exchange_stream_write(struct exchange *exchange, struct str bytes)
+{
+	return exchange->cover ? exchange->cover->write(exchange, bytes) : http_stream_write(exchange->http, bytes);
+}
+
 void exchange_stream_end(struct exchange *exchange)
 {
 	count(exchange, exchange->status);
-	http_stream_end(exchange->http);
+	if (exchange->cover)
+		exchange->cover->end(exchange);
+	else
+		http_stream_end(exchange->http);
 }

@@ -24,20 +24,36 @@ struct exchange_meter {
 };
 void exchange_meter_init(struct exchange_meter *meter, struct metrics *metrics, const char *method, const char *path);
 
+struct exchange;
+
+/* A layer between the handlers and HTTP through which everything that goes out passes: the sealed transport. Each does what the
+ * http_ function of the like name does, with the bytes in its own form. */
+struct exchange_cover {
+	void (*respond)(struct exchange *exchange, int status, const char *content_type, struct str body);
+	enum db_err (*write)(struct exchange *exchange, struct str bytes);
+	void (*end)(struct exchange *exchange);
+};
+
 struct exchange {
 	struct http_request *http;
 	struct net_loop *loop;
 	struct exchange_meter *meter;
-	struct caller caller;              /* of routes that ask who calls */
-	char request_id[EXCHANGE_ID_SIZE]; /* the caller's X-Request-ID, or one made here; echoed */
-	int status;                        /* of a stream that was started */
-	void *owner;                       /* the handler's state, for on_gone and on_room */
+	struct caller caller;               /* of routes that ask who calls */
+	char request_id[EXCHANGE_ID_SIZE];  /* the caller's X-Request-ID, or one made here; echoed */
+	int status;                         /* of a stream that was started */
+	void *owner;                        /* the handler's state, for on_gone and on_room */
+	const struct exchange_cover *cover; /* NULL: in the clear */
+	void *cover_state;
+	struct str opened_body; /* what the cover found inside the body */
 	/* The client left before the answer was handed over; may be NULL. */
 	void (*on_gone)(struct exchange *exchange);
 };
 
 /* Made at the head of a request; adds X-Request-ID. NULL when out of memory (503 was answered). */
 struct exchange *exchange_begin(struct http_request *http, struct net_loop *loop, struct exchange_meter *meter);
+
+/* The request's body as the handler is to read it; lives as long as the exchange. */
+struct str exchange_body(const struct exchange *exchange);
 
 /* Each ends the exchange. */
 void exchange_error(struct exchange *exchange, const struct api_error *error);
@@ -46,6 +62,8 @@ void exchange_answer(struct exchange *exchange, int status, const char *content_
 
 /* An event stream. on_room as in http_stream_start, with the owner. */
 void exchange_stream_start(struct exchange *exchange, void (*on_room)(struct http_request *http, void *exchange));
+size_t exchange_stream_room(const struct exchange *exchange); /* as http_stream_room */
+enum db_err exchange_stream_write(struct exchange *exchange, struct str bytes);
 void exchange_stream_end(struct exchange *exchange);
 
 /* http_add_header for text; values that cannot stand in a header are left out. */

@@ -39,11 +39,11 @@ static struct str whole_events(struct str bytes, size_t room)
 static void flush(struct call *call)
 {
 	while (call->exchange && pending_bytes(call) > 0) {
-		size_t room = http_stream_room(call->exchange->http);
+		size_t room = exchange_stream_room(call->exchange);
 		if (room == 0)
 			return;
 		struct str piece = whole_events(str_sub(buf_str(&call->pending), call->pending_at, SIZE_MAX), room);
-		if (http_stream_write(call->exchange->http, piece) != DB_OK)
+		if (exchange_stream_write(call->exchange, piece) != DB_OK)
 			return;
 		call->pending_at += piece.len;
 	}
@@ -72,8 +72,8 @@ static enum db_err send(struct call *call, struct str bytes)
 {
 	if (!call->exchange || bytes.len == 0)
 		return DB_OK;
-	if (pending_bytes(call) == 0 && http_stream_room(call->exchange->http) > 0)
-		return http_stream_write(call->exchange->http, bytes) == DB_E_LIMIT ? DB_E_LIMIT : DB_OK;
+	if (pending_bytes(call) == 0 && exchange_stream_room(call->exchange) > 0)
+		return exchange_stream_write(call->exchange, bytes) == DB_E_LIMIT ? DB_E_LIMIT : DB_OK;
 	if (pending_bytes(call) + bytes.len > call->gateway->options.relay_buffer_bytes)
 		return DB_E_LIMIT;
 	if (call->pending_at > call->pending.len / 2) {
@@ -210,7 +210,7 @@ static void abort_stream(struct call *call, const struct api_error *error)
 	metric_add(call->gateway->aborted, 1);
 	log_info("request.aborted", "id=%s reason=%s chunks=%llu", call->id, error->type, (unsigned long long)call->chunks);
 	chat_stream_fail(error, true, out);
-	(void)http_stream_write(exchange->http, buf_str(out));
+	(void)exchange_stream_write(exchange, buf_str(out));
 	if (!call->exchange) /* the consumer left over it, and the job is parked already */
 		return;
 	buf_free(&call->pending);
@@ -329,8 +329,8 @@ static void finish_stream(struct call *call, struct attempt *attempt, const stru
 	(void)chat_answer_finish(attempt->answer, end, out);
 	/* HTTP takes what is left at the consumer's pace: together it is less than a stream may queue. */
 	if (pending_bytes(call) > 0)
-		(void)http_stream_write(exchange->http, str_sub(buf_str(&call->pending), call->pending_at, call->pending.len));
-	(void)http_stream_write(exchange->http, buf_str(out));
+		(void)exchange_stream_write(exchange, str_sub(buf_str(&call->pending), call->pending_at, call->pending.len));
+	(void)exchange_stream_write(exchange, buf_str(out));
 	call_let_go(call);
 	exchange_stream_end(exchange);
 	fresh_out(call->gateway);
