@@ -31,19 +31,11 @@ static int submit(struct engine *base, const struct engine_request *request, con
 	return status;
 }
 
-static void poke(struct llama_engine *engine)
-{
-	pthread_mutex_lock(&engine->lock);
-	engine->poked = true;
-	pthread_cond_signal(&engine->engine_wake);
-	pthread_mutex_unlock(&engine->lock);
-}
-
 static void cancel(struct engine_call *base)
 {
 	struct llama_call *call = (struct llama_call *)base;
 	atomic_store(&call->cancelled, true);
-	poke((struct llama_engine *)base->engine);
+	llama_engine_poke((struct llama_engine *)base->engine);
 }
 
 static void set_paused(struct engine_call *base, bool paused)
@@ -51,7 +43,7 @@ static void set_paused(struct engine_call *base, bool paused)
 	struct llama_call *call = (struct llama_call *)base;
 	atomic_store(&call->paused, paused);
 	if (!paused)
-		poke((struct llama_engine *)base->engine);
+		llama_engine_poke((struct llama_engine *)base->engine);
 }
 
 static void info(const struct engine *base, struct engine_info *out)
@@ -72,6 +64,7 @@ static void destroy(struct engine *base)
 {
 	struct llama_engine *engine = (struct llama_engine *)base;
 	llama_engine_stop(engine);
+	llama_cache_close(engine);
 	engine_llama_unload(engine);
 	pthread_cond_destroy(&engine->prepare_wake);
 	pthread_cond_destroy(&engine->engine_wake);
@@ -97,6 +90,8 @@ struct engine *engine_llama_new(const struct engine_llama_options *options, stru
 	engine_cond_init(&engine->prepare_wake);
 	engine_cond_init(&engine->engine_wake);
 	enum db_err err = engine_llama_load(engine, options, error);
+	if (!err)
+		err = llama_cache_open(engine, options, error);
 	if (!err) {
 		engine->published.max_concurrency = engine->max_sequences;
 		engine->published.budget_max_tokens = engine->budget_tokens;

@@ -15,6 +15,7 @@
 #include "core/list.h"
 #include "provider/engine/chat_shim.h"
 #include "provider/engine/engine.h"
+#include "provider/engine/engine_llama_cache.h"
 #include "provider/engine/engine_output.h"
 #include "provider/engine/engine_sampler.h"
 #include "provider/engine/engine_sync.h"
@@ -54,11 +55,13 @@ struct llama_call {
 	size_t prompt_count;
 
 	/* the engine thread's */
-	llama_seq_id seq;   /* -1 while not running */
-	uint64_t serial;    /* order of admission */
-	size_t in_cache;    /* tokens whose KV is in the cache */
-	size_t reserved;    /* tokens of the budget */
-	bool started, said; /* on_started was called; visible text was given out */
+	llama_seq_id seq;                /* -1 while not running */
+	uint64_t serial;                 /* order of admission */
+	size_t in_cache;                 /* tokens whose KV is in the cache */
+	size_t restored;                 /* ... of the prompt, that the prefix cache brought when the call was admitted last */
+	struct llama_cache_call *cached; /* engine_llama_cache.c's */
+	size_t reserved;                 /* tokens of the budget */
+	bool started, said;              /* on_started was called; visible text was given out */
 	uint64_t started_us, first_token_us;
 	uint64_t generated, reasoning_tokens;
 	struct engine_output output;
@@ -106,7 +109,8 @@ struct llama_engine {
 	struct llama_batch batch;
 	double decode_tps, prefill_tps;
 	uint64_t requests_done, tokens_done, steps;
-	unsigned failures; /* calls in a row that could not be run */
+	unsigned failures;         /* calls in a row that could not be run */
+	struct llama_cache *cache; /* engine_llama_cache.c's; NULL: no prefix cache */
 };
 
 static inline int32_t *call_tokens(const struct llama_call *call)
@@ -142,6 +146,7 @@ void llama_engine_step(struct llama_engine *engine);
 /* engine_llama_sched.c: the two threads, admission and the end of calls */
 enum db_err llama_engine_start(struct llama_engine *engine);
 void llama_engine_stop(struct llama_engine *engine);
+void llama_engine_poke(struct llama_engine *engine); /* any thread: something changed, look at every call again */
 void llama_engine_finish_call(struct llama_engine *engine, struct llama_call *call, enum engine_finish finish);
 void llama_engine_fail_call(struct llama_engine *engine, struct llama_call *call, int status, const char *reason,
                             const char *text);

@@ -37,6 +37,7 @@ static void leave_batch(struct llama_engine *engine, struct llama_call *call)
 		if (engine->running[i] != call)
 			engine->running[kept++] = engine->running[i];
 	engine->running_count = kept;
+	llama_cache_leave(engine, call);
 	if (kept)
 		llama_memory_seq_rm(llama_get_memory(engine->context), call->seq, -1, -1);
 	else /* forgets where in the cache it was too: a lone call rounds the same way every time */
@@ -66,8 +67,9 @@ static void leave(struct llama_engine *engine, struct llama_call *call)
 	engine->requests_done++;
 }
 
-static void forget(struct llama_call *call)
+static void forget(struct llama_engine *engine, struct llama_call *call)
 {
+	llama_cache_forget(engine, call);
 	llama_call_clear(call);
 	engine_call_release(&call->base);
 }
@@ -77,7 +79,7 @@ void llama_engine_finish_call(struct llama_engine *engine, struct llama_call *ca
 	struct chat_usage usage = llama_call_usage(call);
 	leave(engine, call);
 	call->callbacks.on_finish(&call->base, finish, &usage, call->user);
-	forget(call);
+	forget(engine, call);
 }
 
 void llama_engine_fail_call(struct llama_engine *engine, struct llama_call *call, int status, const char *reason,
@@ -86,7 +88,7 @@ void llama_engine_fail_call(struct llama_engine *engine, struct llama_call *call
 	struct chat_usage usage = llama_call_usage(call);
 	leave(engine, call);
 	call->callbacks.on_error(&call->base, status, reason, text, &usage, call->user);
-	forget(call);
+	forget(engine, call);
 }
 
 static void end_cancelled(struct llama_engine *engine, struct llama_call *call)
@@ -124,7 +126,7 @@ static struct llama_call *next_waiting(struct llama_engine *engine)
 		struct llama_call *call = LIST_OF(link, struct llama_call, link);
 		if (call->started)
 			return call;
-		if (atomic_load(&call->paused))
+		if (atomic_load(&call->paused) || !llama_cache_ready(engine, call))
 			continue;
 		size_t running = running_of(engine, call->tenant);
 		if (!best || running < best_running) {
@@ -155,6 +157,7 @@ static void admit(struct llama_engine *engine)
 		call->serial = engine->next_serial++;
 		engine->sequence_used[call->seq] = true;
 		engine->running[engine->running_count++] = call;
+		llama_cache_restore(engine, call);
 	}
 }
 
@@ -171,6 +174,14 @@ static void extend_reservations(struct llama_engine *engine)
 }
 
 /* --- the engine thread --- */
+
+void llama_engine_poke(struct llama_engine *engine)
+{
+	pthread_mutex_lock(&engine->lock);
+	engine->poked = true;
+	pthread_cond_signal(&engine->engine_wake);
+	pthread_mutex_unlock(&engine->lock);
+}
 
 static void end_waiting(struct llama_engine *engine)
 {
@@ -236,10 +247,16 @@ static bool await_work(struct llama_engine *engine)
 	if (idle && !engine->prepare_ended && !engine->poked && !engine->prepared.count)
 		engine_cond_wait_us(&engine->engine_wake, &engine->lock, IDLE_WAIT_US);
 	engine->poked = false;
+	struct list arrived;
+	list_init(&arrived);
 	for (struct list_link *link; (link = list_pop_front(&engine->prepared));)
-		list_push_back(&engine->waiting, link);
+		list_push_back(&arrived, link);
 	bool ended = engine->prepare_ended;
 	pthread_mutex_unlock(&engine->lock);
+	for (struct list_link *link; (link = list_pop_front(&arrived));) {
+		llama_cache_queued(engine, LIST_OF(link, struct llama_call, link));
+		list_push_back(&engine->waiting, link);
+	}
 	return !ended;
 }
 

@@ -10,6 +10,7 @@ struct part {
 	struct llama_call *call;
 	size_t count;
 	int32_t logits_at; /* index into the batch, or -1 when its prompt goes on */
+	bool captured;     /* ends where the prefix cache wants to look at the sequence */
 };
 
 struct step {
@@ -32,10 +33,15 @@ static void start_call(struct llama_call *call)
 		call->callbacks.on_started(&call->base, call->user);
 }
 
+/* Adds at most `count` of the call's tokens: a chunk ends early where the prefix cache wants to look at the sequence. */
 static void add_part(struct llama_engine *engine, struct step *step, struct llama_call *call, size_t count)
 {
 	struct llama_batch *batch = &engine->batch;
 	const int32_t *tokens = call_tokens(call);
+	size_t boundary = llama_cache_boundary(engine, call);
+	bool captured = boundary > call->in_cache && boundary <= call->in_cache + count;
+	if (captured)
+		count = boundary - call->in_cache;
 	bool last = count == unrun_tokens(call);
 	start_call(call);
 	for (size_t i = 0; i < count; i++) {
@@ -46,7 +52,7 @@ static void add_part(struct llama_engine *engine, struct step *step, struct llam
 		batch->seq_id[at][0] = call->seq;
 		batch->logits[at] = last && i + 1 == count;
 	}
-	step->parts[step->part_count++] = (struct part){call, count, last ? batch->n_tokens - 1 : -1};
+	step->parts[step->part_count++] = (struct part){call, count, last ? batch->n_tokens - 1 : -1, captured};
 }
 
 /* Calls that decode come first, so that a long prompt never holds them up; then prompts share the chunk, the oldest first. */
@@ -82,7 +88,8 @@ static void observe_call(struct llama_engine *engine, const struct llama_call *c
 	if (call->generated > 1 && now > call->first_token_us)
 		observe(&engine->decode_tps, (double)(call->generated - 1) * 1e6 / (double)(now - call->first_token_us));
 	if (call->first_token_us > call->started_us + 1000)
-		observe(&engine->prefill_tps, (double)call->prompt_count * 1e6 / (double)(call->first_token_us - call->started_us));
+		observe(&engine->prefill_tps,
+		        (double)(call->prompt_count - call->restored) * 1e6 / (double)(call->first_token_us - call->started_us));
 }
 
 static void finish(struct llama_engine *engine, struct llama_call *call, enum call_state state)
@@ -118,8 +125,11 @@ static void sample(struct llama_engine *engine, struct llama_call *call, int32_t
 static void take_results(struct llama_engine *engine, const struct step *step)
 {
 	engine->failures = 0;
-	for (size_t i = 0; i < step->part_count; i++)
+	for (size_t i = 0; i < step->part_count; i++) {
 		step->parts[i].call->in_cache += step->parts[i].count;
+		if (step->parts[i].captured)
+			llama_cache_captured(engine, step->parts[i].call);
+	}
 	for (size_t i = 0; i < step->part_count; i++)
 		if (step->parts[i].logits_at >= 0)
 			sample(engine, step->parts[i].call, step->parts[i].logits_at);
