@@ -1,6 +1,7 @@
 /* Answers of /v1/chat/completions as streams; chat_whole.c has the other form. */
 #include "api/chat_answer.h"
 
+#include "api/answer_steps.h"
 #include "core/clock.h"
 
 struct chat_answer *chat_answer_new(struct arena *arena, const struct chat_answer_options *options)
@@ -8,6 +9,7 @@ struct chat_answer *chat_answer_new(struct arena *arena, const struct chat_answe
 	struct chat_answer *answer = arena_alloc(arena, sizeof *answer);
 	if (!answer)
 		return NULL;
+	answer->base.dialect = &dialect_chat;
 	answer->arena = arena;
 	answer->options = *options;
 	answer->options.requested_model = arena_str(arena, options->requested_model);
@@ -41,12 +43,7 @@ struct str chat_answer_id(const struct chat_answer *answer)
 
 struct str chat_answer_reason(const struct chat_answer *answer, struct str given, const struct chat_answer_end *end)
 {
-	if (given.len > 0 && !str_is(given, "stop"))
-		return given;
-	int64_t max = answer->options.max_tokens;
-	if (max > 0 && end->has_usage && end->usage.completion_tokens >= (uint64_t)max)
-		return STR("length");
-	return answer->saw_tool_calls ? STR("tool_calls") : STR("stop");
+	return answer_finish_reason(given, answer->saw_tool_calls, answer->options.max_tokens, end);
 }
 
 void chat_answer_put_signature(struct json_writer *w, const struct chat_answer_end *end)
@@ -92,8 +89,8 @@ static void count_text(struct chat_answer *answer, const json_val *said)
 		bytes += text_len(function, "name") + text_len(function, "arguments");
 	}
 	answer->reasoning_bytes += reasoning;
-	answer->text_bytes += bytes;
-	answer->chunks += bytes > 0;
+	answer->base.text_bytes += bytes;
+	answer->base.chunks += bytes > 0;
 }
 
 static void take_head(struct chat_answer *answer, const json_val *root)
@@ -123,12 +120,12 @@ static void count_frame(struct chat_answer *answer, const struct chat_frame *fra
 
 size_t chat_answer_text_bytes(const struct chat_answer *answer)
 {
-	return answer->text_bytes;
+	return answer->base.text_bytes;
 }
 
 uint64_t chat_answer_chunks(const struct chat_answer *answer)
 {
-	return answer->chunks;
+	return answer->base.chunks;
 }
 
 bool chat_answer_usage(const struct chat_answer *answer, struct chat_usage *usage)

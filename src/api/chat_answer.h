@@ -2,7 +2,7 @@
 #ifndef API_CHAT_ANSWER_H
 #define API_CHAT_ANSWER_H
 
-#include "api/chat_response.h"
+#include "api/dialect.h"
 
 #define CHAT_MAX_TOOL_CALLS 128
 
@@ -13,15 +13,14 @@ struct chat_tool_call {
 };
 
 struct chat_answer {
+	struct dialect_answer base;
 	struct arena *arena;
 	struct chat_answer_options options;
 	struct str fallback_id; /* "chatcmpl-<job>" */
 
 	bool seen_frame;     /* something of the provider's was taken */
 	bool saw_tool_calls; /* for the finish reason */
-	size_t text_bytes;   /* content, reasoning, tool calls */
 	size_t reasoning_bytes;
-	uint64_t chunks;
 	bool has_usage;
 	struct chat_usage usage;
 	struct buf held_usage;  /* JSON of the last usage frame */

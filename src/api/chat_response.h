@@ -9,12 +9,16 @@
 #define CHAT_ANSWER_MAX_BYTES (16u << 20) /* of a whole answer's text, and of a held frame */
 
 struct chat_answer;
+struct chat_request;
 
+/* What every dialect's answer is made from (dialect.h). */
 struct chat_answer_options {
 	const char *job_id;         /* for the id when the provider gave none */
 	struct str requested_model; /* what the consumer called it */
 	bool stream;
 	int64_t max_tokens; /* for stop -> length */
+	/* What the answer echoes; outlives it. The chat dialect needs none: may be NULL there. */
+	const struct chat_request *request;
 };
 /* The options' texts are copied into the arena; other memory is the answer's own: free it. NULL when out of memory. */
 struct chat_answer *chat_answer_new(struct arena *arena, const struct chat_answer_options *options);

@@ -24,23 +24,24 @@ struct route {
 	bool inference; /* refused while draining */
 	int64_t max_body;
 	void (*handle)(struct server *server, struct exchange *exchange);
+	const struct dialect *dialect; /* of errors, and of inference; NULL = chat's */
 };
 
-static void handle_chat(struct server *server, struct exchange *exchange);
+static void handle_infer(struct server *server, struct exchange *exchange);
 static void handle_provider(struct server *server, struct exchange *exchange);
 
 static const struct route routes[] = {
-    {"POST", "/v1/chat/completions", AUTH_KEY, true, GATEWAY_MAX_BODY, handle_chat},
-    {"GET", "/v1/models", AUTH_KEY, false, NO_BODY, handle_models},
-    {"GET", "/v1/models/*", AUTH_KEY, false, NO_BODY, handle_model},
-    {"GET", "/v1/payments/balance", AUTH_KEY, false, NO_BODY, handle_balance},
-    {"GET", "/v1/payments/usage", AUTH_KEY, false, NO_BODY, handle_usage},
-    {"GET", "/v1/encryption-key", AUTH_NONE, false, NO_BODY, handle_encryption_key},
-    {"GET", "/v1/providers/attestation", AUTH_NONE, false, NO_BODY, handle_attestation},
-    {"GET", "/ws/provider", AUTH_NONE, false, NO_BODY, handle_provider},
-    {"GET", "/health", AUTH_NONE, false, NO_BODY, handle_health},
-    {"GET", "/readyz", AUTH_NONE, false, NO_BODY, handle_readyz},
-    {"GET", "/metrics", AUTH_NONE, false, NO_BODY, handle_metrics},
+    {"POST", "/v1/chat/completions", AUTH_KEY, true, GATEWAY_MAX_BODY, handle_infer, &dialect_chat},
+    {"GET", "/v1/models", AUTH_KEY, false, NO_BODY, handle_models, NULL},
+    {"GET", "/v1/models/*", AUTH_KEY, false, NO_BODY, handle_model, NULL},
+    {"GET", "/v1/payments/balance", AUTH_KEY, false, NO_BODY, handle_balance, NULL},
+    {"GET", "/v1/payments/usage", AUTH_KEY, false, NO_BODY, handle_usage, NULL},
+    {"GET", "/v1/encryption-key", AUTH_NONE, false, NO_BODY, handle_encryption_key, NULL},
+    {"GET", "/v1/providers/attestation", AUTH_NONE, false, NO_BODY, handle_attestation, NULL},
+    {"GET", "/ws/provider", AUTH_NONE, false, NO_BODY, handle_provider, NULL},
+    {"GET", "/health", AUTH_NONE, false, NO_BODY, handle_health, NULL},
+    {"GET", "/readyz", AUTH_NONE, false, NO_BODY, handle_readyz, NULL},
+    {"GET", "/metrics", AUTH_NONE, false, NO_BODY, handle_metrics, NULL},
 };
 #define ROUTE_COUNT (sizeof routes / sizeof *routes)
 
@@ -74,9 +75,9 @@ int64_t server_started_s(const struct server *server)
 	return server->started_s;
 }
 
-static void handle_chat(struct server *server, struct exchange *exchange)
+static void handle_infer(struct server *server, struct exchange *exchange)
 {
-	gateway_chat(server->rooms.gateway, exchange);
+	gateway_infer(server->rooms.gateway, exchange, exchange->dialect);
 }
 
 static void handle_provider(struct server *server, struct exchange *exchange)
@@ -153,7 +154,8 @@ static int64_t on_head(struct http_request *http, void *context)
 	bool path_known;
 	const struct route *route = find_route(http_method(http), http_path(http), &path_known);
 	struct exchange_meter *meter = route ? &server->meters[route - routes] : &server->unmatched;
-	struct exchange *exchange = exchange_begin(http, server->rooms.loop, meter);
+	const struct dialect *dialect = route && route->dialect ? route->dialect : &dialect_chat;
+	struct exchange *exchange = exchange_begin(http, server->rooms.loop, meter, dialect);
 	if (!exchange)
 		return -1;
 	add_cors(server, exchange);

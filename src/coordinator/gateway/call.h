@@ -5,8 +5,7 @@
 #ifndef COORDINATOR_GATEWAY_CALL_H
 #define COORDINATOR_GATEWAY_CALL_H
 
-#include "api/chat_request.h"
-#include "api/chat_response.h"
+#include "api/dialect.h"
 #include "coordinator/gateway/gateway.h"
 #include "coordinator/gateway/learn.h"
 #include "core/id.h"
@@ -41,8 +40,8 @@ struct attempt {
 	struct list_link link;
 	struct call *call;
 	struct fleet_job *job;
-	struct chat_answer *answer; /* NULL once the exchange is gone */
-	struct buf held;            /* rewritten preambles, not sent yet */
+	struct dialect_answer *answer; /* NULL once the exchange is gone */
+	struct buf held;               /* rewritten preambles, not sent yet */
 	uint32_t held_count;
 	bool accepted, extended;
 	bool ended; /* the job told its end: it can be looked at, but not used, until its callback returns */
@@ -53,6 +52,7 @@ struct attempt {
 struct call {
 	struct list_link link;
 	struct gateway *gateway;
+	const struct dialect *dialect;
 	struct exchange *exchange; /* NULL: answered, or the consumer left */
 	unsigned busy;             /* entered from outside; freed when the last leaves */
 	bool over;
@@ -107,7 +107,7 @@ void call_fail(struct call *call, const struct api_error *error);
 /* Forgets the exchange and what lives in it; the caller ends it afterwards. */
 void call_let_go(struct call *call);
 
-/* --- chat.c --- */
+/* --- infer.c --- */
 int call_retry_after_s(const struct call *call);
 
 /* --- dispatch.c --- */

@@ -19,7 +19,7 @@ static void attempt_free(struct attempt *attempt)
 	struct call *call = attempt->call;
 	list_remove(&call->attempts, &attempt->link);
 	net_timer_stop(&attempt->deadline);
-	chat_answer_free(attempt->answer);
+	dialect_answer_free(attempt->answer);
 	buf_free(&attempt->held);
 	if (call->winner == attempt)
 		call->winner = NULL;
@@ -32,11 +32,12 @@ static struct attempt *attempt_new(struct call *call)
 	struct chat_answer_options options = {.job_id = call->id,
 	                                      .requested_model = str_of(call->public_model),
 	                                      .stream = call->stream,
-	                                      .max_tokens = call->max_tokens};
+	                                      .max_tokens = call->max_tokens,
+	                                      .request = call->request};
 	if (!attempt)
 		return NULL;
 	attempt->call = call;
-	attempt->answer = chat_answer_new(http_arena(call->exchange->http), &options);
+	attempt->answer = call->dialect->answer_new(http_arena(call->exchange->http), &options);
 	buf_init(&attempt->held, CALL_MAX_PREAMBLE);
 	list_push_back(&call->attempts, &attempt->link);
 	if (attempt->answer)

@@ -51,7 +51,8 @@ static bool is_header_text(struct str text)
 	return text.len > 0;
 }
 
-struct exchange *exchange_begin(struct http_request *http, struct net_loop *loop, struct exchange_meter *meter)
+struct exchange *exchange_begin(struct http_request *http, struct net_loop *loop, struct exchange_meter *meter,
+                                const struct dialect *dialect)
 {
 	struct exchange *exchange = arena_alloc(http_arena(http), sizeof *exchange);
 	if (!exchange) {
@@ -61,6 +62,7 @@ struct exchange *exchange_begin(struct http_request *http, struct net_loop *loop
 	exchange->http = http;
 	exchange->loop = loop;
 	exchange->meter = meter;
+	exchange->dialect = dialect;
 	struct str given = str_trim(http_header_get(http, "x-request-id"));
 	if (!is_header_text(given) || !str_copy(given, exchange->request_id, sizeof exchange->request_id))
 		id_request(exchange->request_id);
@@ -99,7 +101,7 @@ void exchange_error(struct exchange *exchange, const struct api_error *error)
 {
 	struct buf body;
 	buf_init(&body, 4096);
-	api_error_write(error, &body);
+	exchange->dialect->error_write(error, &body);
 	if (error->retry_after_s > 0) {
 		char seconds[16];
 		(void)snprintf(seconds, sizeof seconds, "%d", error->retry_after_s);

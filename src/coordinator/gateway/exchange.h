@@ -4,7 +4,7 @@
 #ifndef COORDINATOR_EXCHANGE_H
 #define COORDINATOR_EXCHANGE_H
 
-#include "api/error.h"
+#include "api/dialect.h"
 #include "coordinator/accounts/accounts.h"
 #include "coordinator/observe/metrics.h"
 #include "net/http_server.h"
@@ -38,6 +38,7 @@ struct exchange {
 	struct http_request *http;
 	struct net_loop *loop;
 	struct exchange_meter *meter;
+	const struct dialect *dialect;      /* in which errors are said; set by the route table, never NULL */
 	struct caller caller;               /* of routes that ask who calls */
 	char request_id[EXCHANGE_ID_SIZE];  /* the caller's X-Request-ID, or one made here; echoed */
 	int status;                         /* of a stream that was started */
@@ -50,7 +51,8 @@ struct exchange {
 };
 
 /* Made at the head of a request; adds X-Request-ID. NULL when out of memory (503 was answered). */
-struct exchange *exchange_begin(struct http_request *http, struct net_loop *loop, struct exchange_meter *meter);
+struct exchange *exchange_begin(struct http_request *http, struct net_loop *loop, struct exchange_meter *meter,
+                                const struct dialect *dialect);
 
 /* The request's body as the handler is to read it; lives as long as the exchange. */
 struct str exchange_body(const struct exchange *exchange);

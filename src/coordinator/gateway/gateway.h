@@ -1,10 +1,11 @@
 /* One consumer request through the coordinator: admit -> hold -> route -> seal -> relay -> settle (design 5).
  *
- * Every dialect will come through here; what differs between them is how bytes become a struct chat_request and how frames
- * become bytes (api/). Thread: the loop's. */
+ * Every dialect comes through here; what differs between them is how bytes become a struct chat_request and how frames become
+ * bytes (api/dialect.h). Thread: the loop's. */
 #ifndef COORDINATOR_GATEWAY_H
 #define COORDINATOR_GATEWAY_H
 
+#include "api/dialect.h"
 #include "coordinator/fleet/fleet.h"
 #include "coordinator/gateway/exchange.h"
 #include "coordinator/money/ledger.h"
@@ -33,8 +34,8 @@ struct gateway *gateway_new(const struct gateway_options *options);
 /* After the HTTP server and before the fleet: requests that are still open are cancelled and their holds released. */
 void gateway_free(struct gateway *gateway);
 
-/* POST /v1/chat/completions: the body is complete and the caller known. */
-void gateway_chat(struct gateway *gateway, struct exchange *exchange);
+/* An inference request: the body is complete and the caller known. Errors are the exchange's, in its dialect. */
+void gateway_infer(struct gateway *gateway, struct exchange *exchange, const struct dialect *dialect);
 
 size_t gateway_inflight(const struct gateway *gateway); /* requests that a consumer still waits for */
 

@@ -182,7 +182,7 @@ void relay_keepalive(struct call *call)
 		exchange_stream_start(call->exchange, on_room);
 	}
 	call->started = true;
-	send(call, STR(": keepalive\n\n"));
+	send(call, str_of(call->dialect->keepalive));
 }
 
 /* --- chunks --- */
@@ -203,13 +203,13 @@ static void abort_stream(struct call *call, const struct api_error *error)
 	struct exchange *exchange = call->exchange;
 	struct attempt *winner = call->winner;
 	struct buf *out = fresh_out(call->gateway);
-	uint64_t came = chat_answer_chunks(winner->answer), waiting = pending_events(call);
+	uint64_t came = winner->answer->chunks, waiting = pending_events(call);
 	call->cut_from = came;
 	call->chunks = came > waiting ? came - waiting : 0;
-	call->text_bytes = came > 0 ? (size_t)(chat_answer_text_bytes(winner->answer) * call->chunks / came) : 0;
+	call->text_bytes = came > 0 ? (size_t)(winner->answer->text_bytes * call->chunks / came) : 0;
 	metric_add(call->gateway->aborted, 1);
 	log_info("request.aborted", "id=%s reason=%s chunks=%llu", call->id, error->type, (unsigned long long)call->chunks);
-	chat_stream_fail(error, true, out);
+	call->dialect->fail(winner->answer, error, true, out);
 	(void)exchange_stream_write(exchange, buf_str(out));
 	if (!call->exchange) /* the consumer left over it, and the job is parked already */
 		return;
@@ -242,9 +242,9 @@ static void abort_unpaid(struct call *call)
 	call_fail(call, &error);
 }
 
-static uint64_t tokens_so_far(const struct chat_answer *answer)
+static uint64_t tokens_so_far(const struct dialect_answer *answer)
 {
-	return money_tokens(chat_answer_chunks(answer), chat_answer_text_bytes(answer));
+	return money_tokens(answer->chunks, answer->text_bytes);
 }
 
 /* False when the attempt or the call came to an end. */
@@ -259,7 +259,7 @@ static bool take_frame(struct attempt *attempt, const struct chat_frame *frame)
 	if (!call->exchange)
 		return false;
 	struct buf *out = preamble ? &attempt->held : fresh_out(call->gateway);
-	if (chat_answer_frame(attempt->answer, frame, out) != DB_OK) {
+	if (call->dialect->frame(attempt->answer, frame, out) != DB_OK) {
 		dispatch_give_up(attempt, 502, "its answer is larger than can be relayed.");
 		return false;
 	}
@@ -311,7 +311,7 @@ static void finish_whole(struct call *call, struct attempt *attempt, const struc
 	struct buf *out = fresh_out(gateway);
 	struct exchange *exchange = call->exchange;
 	struct api_error error;
-	enum db_err err = chat_answer_finish(attempt->answer, end, out);
+	enum db_err err = call->dialect->finish(attempt->answer, end, out);
 	call_let_go(call);
 	if (err) {
 		api_fail(&error, 502, "provider_error", NULL, NULL, "The answer is larger than can be sent.");
@@ -326,7 +326,7 @@ static void finish_stream(struct call *call, struct attempt *attempt, const stru
 {
 	struct buf *out = fresh_out(call->gateway);
 	struct exchange *exchange = call->exchange;
-	(void)chat_answer_finish(attempt->answer, end, out);
+	(void)call->dialect->finish(attempt->answer, end, out);
 	/* HTTP takes what is left at the consumer's pace: together it is less than a stream may queue. */
 	if (pending_bytes(call) > 0)
 		(void)exchange_stream_write(exchange, str_sub(buf_str(&call->pending), call->pending_at, call->pending.len));
@@ -347,8 +347,8 @@ void relay_complete(struct attempt *attempt, const struct fleet_job_end *end)
 		call_over(call);
 		return;
 	}
-	call->text_bytes = chat_answer_text_bytes(attempt->answer);
-	call->chunks = chat_answer_chunks(attempt->answer);
+	call->text_bytes = attempt->answer->text_bytes;
+	call->chunks = attempt->answer->chunks;
 	/* Settled before the consumer hears the end, so that a look at the usage right afterwards shows it. */
 	money_settle(call, attempt, end, "success", &billed);
 	struct chat_answer_end last = {

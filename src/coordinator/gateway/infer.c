@@ -1,4 +1,4 @@
-/* Admission of a chat request, and the life of a call around its attempts. */
+/* Admission of a request in any dialect, and the life of a call around its attempts. */
 #include "coordinator/gateway/call.h"
 
 #include "core/clock.h"
@@ -97,7 +97,7 @@ void call_let_go(struct call *call)
 	call->request = NULL;
 	LIST_EACH (link, &call->attempts) {
 		struct attempt *attempt = LIST_OF(link, struct attempt, link);
-		chat_answer_free(attempt->answer); /* it lives in the arena that goes now */
+		dialect_answer_free(attempt->answer); /* it lives in the arena that goes now */
 		attempt->answer = NULL;
 	}
 }
@@ -127,7 +127,7 @@ void call_fail(struct call *call, const struct api_error *error)
 		buf_clear(out);
 		if (call->pending.len > call->pending_at)
 			(void)exchange_stream_write(exchange, str_sub(buf_str(&call->pending), call->pending_at, call->pending.len));
-		chat_stream_fail(error, call->winner != NULL, out);
+		call->dialect->fail(call->winner ? call->winner->answer : NULL, error, call->winner != NULL, out);
 		(void)exchange_stream_write(exchange, buf_str(out));
 		buf_clear(out);
 	}
@@ -148,8 +148,8 @@ static void on_gone(struct exchange *exchange)
 	struct attempt *winner = call->winner;
 	call_enter(call);
 	if (winner && call->stream) {
-		call->text_bytes = chat_answer_text_bytes(winner->answer);
-		call->chunks = chat_answer_chunks(winner->answer);
+		call->text_bytes = winner->answer->text_bytes;
+		call->chunks = winner->answer->chunks;
 		call_let_go(call);
 		buf_free(&call->pending);
 		net_timer_stop(&winner->deadline);
@@ -172,12 +172,14 @@ int call_retry_after_s(const struct call *call)
 	return seconds < 2 ? 2 : seconds > 30 ? 30 : (int)seconds;
 }
 
-static struct call *call_new(struct gateway *gateway, struct exchange *exchange, const struct chat_request *request)
+static struct call *call_new(struct gateway *gateway, struct exchange *exchange, const struct dialect *dialect,
+                             const struct chat_request *request)
 {
 	struct call *call = calloc(1, sizeof *call);
 	if (!call)
 		return NULL;
 	call->gateway = gateway;
+	call->dialect = dialect;
 	call->exchange = exchange;
 	call->request = request;
 	call->caller = exchange->caller;
@@ -198,7 +200,7 @@ static struct call *call_new(struct gateway *gateway, struct exchange *exchange,
 	return call;
 }
 
-void gateway_chat(struct gateway *gateway, struct exchange *exchange)
+void gateway_infer(struct gateway *gateway, struct exchange *exchange, const struct dialect *dialect)
 {
 	uint64_t began = clock_mono_us();
 	struct arena *arena = http_arena(exchange->http);
@@ -209,7 +211,7 @@ void gateway_chat(struct gateway *gateway, struct exchange *exchange)
 		exchange_error(exchange, &error);
 		return;
 	}
-	if (!chat_request_parse(exchange_body(exchange), arena, request, &error)) {
+	if (!dialect->parse(exchange_body(exchange), arena, request, &error)) {
 		exchange_error(exchange, &error);
 		return;
 	}
@@ -218,7 +220,7 @@ void gateway_chat(struct gateway *gateway, struct exchange *exchange)
 		exchange_error(exchange, &error);
 		return;
 	}
-	struct call *call = call_new(gateway, exchange, request);
+	struct call *call = call_new(gateway, exchange, dialect, request);
 	if (!call) {
 		api_fail(&error, 503, "service_unavailable", NULL, NULL, "The request needs more memory than there is.");
 		exchange_error(exchange, &error);
