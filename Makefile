@@ -41,6 +41,7 @@ bench: all ## print every figure of tests/bench, merged into build/bench/results
 bench-engine: all ## compare the engine with llama-server of the same source
 	@scripts/test-setup.sh
 	@deps/build.sh server
+	@deps/build.sh extra
 	@tests/bench/run $(BUILD) engine
 
 check-asan: deps ## unit and end-to-end tests under AddressSanitizer and UBSan

