@@ -4,12 +4,16 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#ifdef __linux__
+#include <sys/resource.h>
+#endif
 
 #include "core/log.h"
 #include "net/loop_internal.h"
 #include "net/timer_wheel.h"
 
 #define TURN_ROUNDS 8
+#define WORKER_NICE 5
 
 struct posted {
 	void (*fn)(void *arg);
@@ -250,8 +254,19 @@ struct work_item {
 	void *arg;
 };
 
+/* Where they share a core, the loop goes first: somebody waits for it, while most work is done ahead of need. */
+static void yield_to_loop(void)
+{
+#ifdef __linux__ /* a nice value belongs to a thread there, elsewhere to the process */
+	static _Thread_local bool yielded;
+	if (!yielded)
+		yielded = setpriority(PRIO_PROCESS, 0, WORKER_NICE) == 0;
+#endif
+}
+
 static void on_worker(uv_work_t *request)
 {
+	yield_to_loop();
 	struct work_item *item = request->data;
 	item->work(item->arg);
 }
