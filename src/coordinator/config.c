@@ -9,6 +9,8 @@
 static const char *const trust_names[] = {"none", "self_signed", "hardware", NULL};
 static const char *const level_names[] = {"debug", "info", "warn", "error", "off", NULL};
 
+#define ADMIN_KEY_MIN 24
+
 #define AT(member) offsetof(struct coordinator_config, member)
 
 static const struct config_field fields[] = {
@@ -210,6 +212,13 @@ static const struct config_field fields[] = {
      .offset = AT(first_grant_usd),
      .fallback = "10",
      .help = "Credit of the owner's account that the first start makes, in dollars."},
+    {.name = "accounts.admin_key",
+     .env = "DARKBLOOM_ADMIN_KEY",
+     .type = CONFIG_STRING,
+     .offset = AT(admin_key),
+     .fallback = "",
+     .help = "The operator's key for the routes below `/v1/admin`, of at least 24 characters; empty turns them off but for "
+             "the commands of `darkbloom-coordinator`."},
 
     {.name = "log.level",
      .env = "DARKBLOOM_LOG",
@@ -243,6 +252,8 @@ enum db_err coordinator_config_load(struct coordinator_config *config, const cha
 		err = error_set(error, DB_E_INVALID, "server.tls_cert and server.tls_key must be given together.");
 	if (!err && price_parse_usd(str_of(config->first_grant_usd), &config->first_grant_uusd) != DB_OK)
 		err = error_set(error, DB_E_INVALID, "accounts.first_grant_usd must be an amount in dollars, such as 10 or 2.50.");
+	if (!err && config->admin_key[0] != '\0' && strlen(config->admin_key) < ADMIN_KEY_MIN)
+		err = error_set(error, DB_E_INVALID, "accounts.admin_key must have at least %d characters.", ADMIN_KEY_MIN);
 	if (!err && config->backends.count == 0)
 		err = error_set(error, DB_E_INVALID, "trust.backends must name at least one backend.");
 	if (!err && config->dir[0] == '\0')

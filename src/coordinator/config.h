@@ -37,6 +37,7 @@ struct coordinator_config {
 	/* [accounts] */
 	int64_t first_grant_uusd;
 	const char *first_grant_usd;
+	const char *admin_key; /* empty = none */
 
 	/* [log] */
 	int level; /* enum log_level */

@@ -229,6 +229,8 @@ static bool open_rooms(struct serving *s, struct error *error)
 	if (s->ledger)
 		ledger_set_defaults(s->ledger, (struct price){c->input_price, c->output_price}, (int)c->fee_percent);
 	s->accounts = s->ledger ? accounts_new(s->store, s->ledger) : NULL;
+	if (s->accounts)
+		accounts_set_admin_key(s->accounts, str_of(c->admin_key));
 	s->fleet = s->metrics && s->accounts ? fleet_new(s->loop, s->accounts, s->metrics, &fleet) : NULL;
 	struct gateway_options gateway = {
 	    .loop = s->loop,

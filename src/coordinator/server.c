@@ -1,5 +1,6 @@
 #include "coordinator/server.h"
 
+#include "coordinator/auth.h"
 #include "core/clock.h"
 #include "core/encode.h"
 #include "core/json.h"
@@ -11,38 +12,27 @@
 
 /* --- the route table --- */
 
-enum auth {
-	AUTH_NONE,
-	AUTH_KEY, /* an API key or a provider token (http-api 1.5) */
-};
-
 #define NO_BODY 4096 /* a body that nobody reads is let pass up to here */
-
-struct route {
-	const char *method, *path; /* a path that ends in '*' stands for everything below it */
-	enum auth auth;
-	bool inference; /* refused while draining */
-	int64_t max_body;
-	void (*handle)(struct server *server, struct exchange *exchange);
-	const struct dialect *dialect; /* of errors, and of inference; NULL = chat's */
-};
 
 static void handle_infer(struct server *server, struct exchange *exchange);
 static void handle_provider(struct server *server, struct exchange *exchange);
 
+/* One line for each route, however long. */
+/* clang-format off */
 static const struct route routes[] = {
-    {"POST", "/v1/chat/completions", AUTH_KEY, true, GATEWAY_MAX_BODY, handle_infer, &dialect_chat},
-    {"GET", "/v1/models", AUTH_KEY, false, NO_BODY, handle_models, NULL},
-    {"GET", "/v1/models/*", AUTH_KEY, false, NO_BODY, handle_model, NULL},
-    {"GET", "/v1/payments/balance", AUTH_KEY, false, NO_BODY, handle_balance, NULL},
-    {"GET", "/v1/payments/usage", AUTH_KEY, false, NO_BODY, handle_usage, NULL},
-    {"GET", "/v1/encryption-key", AUTH_NONE, false, NO_BODY, handle_encryption_key, NULL},
-    {"GET", "/v1/providers/attestation", AUTH_NONE, false, NO_BODY, handle_attestation, NULL},
-    {"GET", "/ws/provider", AUTH_NONE, false, NO_BODY, handle_provider, NULL},
-    {"GET", "/health", AUTH_NONE, false, NO_BODY, handle_health, NULL},
-    {"GET", "/readyz", AUTH_NONE, false, NO_BODY, handle_readyz, NULL},
-    {"GET", "/metrics", AUTH_NONE, false, NO_BODY, handle_metrics, NULL},
+    {"POST", "/v1/chat/completions", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_infer, &dialect_chat},
+    {"GET", "/v1/models", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_models, NULL},
+    {"GET", "/v1/models/*", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_model, NULL},
+    {"GET", "/v1/payments/balance", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_balance, NULL},
+    {"GET", "/v1/payments/usage", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_usage, NULL},
+    {"GET", "/v1/encryption-key", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_encryption_key, NULL},
+    {"GET", "/v1/providers/attestation", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_attestation, NULL},
+    {"GET", "/ws/provider", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_provider, NULL},
+    {"GET", "/health", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_health, NULL},
+    {"GET", "/readyz", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_readyz, NULL},
+    {"GET", "/metrics", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_metrics, NULL},
 };
+/* clang-format on */
 #define ROUTE_COUNT (sizeof routes / sizeof *routes)
 
 struct server {
@@ -87,31 +77,6 @@ static void handle_provider(struct server *server, struct exchange *exchange)
 	fleet_accept(server->rooms.fleet, http);
 }
 
-/* --- matching --- */
-
-static bool path_matches(const struct route *route, struct str path)
-{
-	size_t len = strlen(route->path);
-	if (route->path[len - 1] != '*')
-		return str_is(path, route->path);
-	return path.len >= len && memcmp(path.at, route->path, len - 1) == 0;
-}
-
-/* *path_known: some method has this path. */
-static const struct route *find_route(struct str method, struct str path, bool *path_known)
-{
-	struct str wanted = str_is(method, "HEAD") ? STR("GET") : method;
-	*path_known = false;
-	for (size_t i = 0; i < ROUTE_COUNT; i++) {
-		if (!path_matches(&routes[i], path))
-			continue;
-		*path_known = true;
-		if (str_is(wanted, routes[i].method))
-			return &routes[i];
-	}
-	return NULL;
-}
-
 /* --- before the handler --- */
 
 static void add_cors(const struct server *server, struct exchange *exchange)
@@ -141,18 +106,11 @@ static void refuse_unknown(struct exchange *exchange, struct str path, bool path
 		exchange_answer(exchange, 404, "text/plain; charset=utf-8", STR("404 page not found\n"));
 }
 
-/* The token of `Authorization: Bearer <token>`; empty when there is none. */
-static struct str bearer(const struct http_request *http)
-{
-	struct str scheme, token = str_cut(str_trim(http_header_get(http, "authorization")), ' ', &scheme);
-	return str_eq_nocase(scheme, STR("bearer")) ? str_trim(token) : STR_NONE;
-}
-
 static int64_t on_head(struct http_request *http, void *context)
 {
 	struct server *server = context;
 	bool path_known;
-	const struct route *route = find_route(http_method(http), http_path(http), &path_known);
+	const struct route *route = route_find(routes, ROUTE_COUNT, http_method(http), http_path(http), &path_known);
 	struct exchange_meter *meter = route ? &server->meters[route - routes] : &server->unmatched;
 	const struct dialect *dialect = route && route->dialect ? route->dialect : &dialect_chat;
 	struct exchange *exchange = exchange_begin(http, server->rooms.loop, meter, dialect);
@@ -163,10 +121,10 @@ static int64_t on_head(struct http_request *http, void *context)
 		exchange_answer(exchange, 204, NULL, STR_NONE);
 	else if (!route)
 		refuse_unknown(exchange, http_path(http), path_known);
-	else if (route->inference && server->draining)
+	else if ((route->wrap & WRAP_DRAIN) && server->draining)
 		refuse(exchange, 429, "rate_limit_exceeded", "This coordinator is shutting down: try again in a moment.");
-	else if (route->auth == AUTH_KEY && bearer(http).len == 0)
-		refuse(exchange, 401, "authentication_error", "An API key is needed: send it as \"Authorization: Bearer sk-db-...\".");
+	else if (route->auth != AUTH_NONE && auth_credential(http).token.len == 0)
+		auth_refuse_nobody(exchange);
 	else
 		return route->max_body;
 	return -1;
@@ -178,62 +136,18 @@ static void on_body_too_large(struct http_request *http, void *context)
 	refuse(http_user(http), 413, "invalid_request_error", "The request body is too large.");
 }
 
-/* --- who calls --- */
-
-struct login {
-	struct accounts_wait wait;
-	struct server *server;
-	struct exchange *exchange;
-	const struct route *route;
-};
-
-static void on_login_gone(struct exchange *exchange)
+static void dispatch(struct server *server, struct exchange *exchange, const struct route *route)
 {
-	struct login *login = exchange->owner;
-	accounts_cancel(&login->wait);
-}
-
-static void logged_in(struct login *login, enum db_err result)
-{
-	struct exchange *exchange = login->exchange;
-	exchange->owner = NULL;
-	exchange->on_gone = NULL;
-	if (result == DB_OK) {
-		exchange->caller = login->wait.caller;
-		login->route->handle(login->server, exchange);
-	} else if (result == DB_E_DENIED) {
-		refuse(exchange, 401, "authentication_error", "The API key is unknown, disabled or expired.");
-	} else {
-		refuse(exchange, 503, "service_unavailable", "The API key cannot be checked at the moment: try again.");
-	}
-}
-
-static void on_resolved(struct accounts_wait *wait, enum db_err result)
-{
-	logged_in(LIST_OF(wait, struct login, wait), result);
+	exchange->route = route;
+	route->handle(server, exchange);
 }
 
 static void on_request(struct http_request *http, void *context)
 {
 	struct server *server = context;
-	struct exchange *exchange = http_user(http);
 	bool path_known;
-	const struct route *route = find_route(http_method(http), http_path(http), &path_known);
-	if (route->auth == AUTH_NONE) {
-		route->handle(server, exchange);
-		return;
-	}
-	struct login *login = arena_alloc(http_arena(http), sizeof *login);
-	if (!login) {
-		refuse(exchange, 503, "service_unavailable", "The request needs more memory than there is.");
-		return;
-	}
-	*login = (struct login){.wait.done = on_resolved, .server = server, .exchange = exchange, .route = route};
-	exchange->owner = login;
-	exchange->on_gone = on_login_gone;
-	enum db_err result = accounts_resolve(server->rooms.accounts, bearer(http), &login->wait);
-	if (result != DB_E_AGAIN)
-		logged_in(login, result);
+	const struct route *route = route_find(routes, ROUTE_COUNT, http_method(http), http_path(http), &path_known);
+	auth_begin(server, http_user(http), route, server->rooms.accounts, dispatch);
 }
 
 /* --- start and stop --- */

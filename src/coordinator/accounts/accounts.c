@@ -4,7 +4,6 @@
 
 #include "core/clock.h"
 #include "core/encode.h"
-#include "crypto/hash.h"
 #include "crypto/secret.h"
 
 #define CACHE_ENTRIES 100000
@@ -28,7 +27,7 @@ struct lookup {
 	struct accounts *accounts;
 	struct list waiting; /* of struct accounts_wait */
 	uint64_t epoch;      /* of the cache when it was asked */
-	bool is_provider;
+	enum lookup_kind kind;
 	struct store_key key;
 };
 
@@ -45,8 +44,8 @@ struct accounts *accounts_new(struct store *store, struct ledger *ledger)
 	accounts->store = store;
 	accounts->ledger = ledger;
 	map_init(&accounts->cache);
-	map_init(&accounts->lookups[0]);
-	map_init(&accounts->lookups[1]);
+	for (int kind = 0; kind < LOOKUP_KINDS; kind++)
+		map_init(&accounts->lookups[kind]);
 	list_init(&accounts->by_age);
 	accounts->entries_max = CACHE_ENTRIES;
 	accounts->keep_us = CACHE_KEEP_MS * UINT64_C(1000);
@@ -76,8 +75,8 @@ void accounts_free(struct accounts *accounts)
 		return;
 	accounts_forget_all(accounts);
 	map_free(&accounts->cache);
-	map_free(&accounts->lookups[0]);
-	map_free(&accounts->lookups[1]);
+	for (int kind = 0; kind < LOOKUP_KINDS; kind++)
+		map_free(&accounts->lookups[kind]);
 	free(accounts);
 }
 
@@ -132,10 +131,30 @@ static bool usable(bool disabled, int64_t expires_us)
 	return !disabled && (expires_us == 0 || expires_us > clock_wall_us());
 }
 
-static enum db_err admit(struct accounts_wait *wait, struct ledger_account *account, const char *key_id)
+struct caller accounts_caller(enum caller_kind kind, struct ledger_account *account)
 {
-	wait->caller = (struct caller){.account = account, .fee_percent = ledger_account_fee_percent(account)};
+	bool is_person = kind == CALLER_SESSION || kind == CALLER_ADMIN;
+	return (struct caller){.kind = kind,
+	                       .scopes = is_person ? SCOPE_ALL : SCOPE_INFERENCE,
+	                       .is_admin = kind == CALLER_ADMIN,
+	                       .account = account,
+	                       .fee_percent = ledger_account_fee_percent(account)};
+}
+
+static enum db_err admit_key(struct accounts_wait *wait, struct ledger_account *account, const char *key_id)
+{
+	wait->caller = accounts_caller(CALLER_KEY, account);
 	memcpy(wait->caller.key_id, key_id, sizeof wait->caller.key_id);
+	return DB_OK;
+}
+
+static enum db_err admit(struct accounts_wait *wait, const struct lookup *lookup, struct ledger_account *account)
+{
+	static const enum caller_kind kinds[LOOKUP_KINDS] = {
+	    [LOOKUP_KEY] = CALLER_KEY, [LOOKUP_PROVIDER] = CALLER_PROVIDER, [LOOKUP_ADMIN] = CALLER_ADMIN};
+	if (lookup->kind == LOOKUP_KEY)
+		return admit_key(wait, account, lookup->key.id);
+	wait->caller = accounts_caller(kinds[lookup->kind], account);
 	return DB_OK;
 }
 
@@ -143,7 +162,7 @@ static enum db_err answer_cached(const struct cached *cached, struct accounts_wa
 {
 	if (!cached->account || !usable(cached->disabled, cached->expires_us))
 		return DB_E_DENIED;
-	return admit(wait, cached->account, cached->key_id);
+	return admit_key(wait, cached->account, cached->key_id);
 }
 
 /* The look-up is over: everybody gets the result. */
@@ -153,18 +172,19 @@ static void finish(struct lookup *lookup, struct ledger_account *account, const 
 	struct list_link *link;
 	bool refused = !account || !usable(lookup->key.disabled, lookup->key.expires_us);
 
-	struct map *lookups = &accounts->lookups[lookup->is_provider];
+	struct map *lookups = &accounts->lookups[lookup->kind];
 	if (map_get(lookups, hash_str(lookup->hash)) == lookup)
 		map_remove(lookups, hash_str(lookup->hash));
-	if (!error && !lookup->is_provider && lookup->epoch == accounts->epoch)
+	if (!error && lookup->kind == LOOKUP_KEY && lookup->epoch == accounts->epoch)
 		remember(accounts, lookup, account);
 	while ((link = list_pop_front(&lookup->waiting))) {
 		struct accounts_wait *wait = LIST_OF(link, struct accounts_wait, link);
 		wait->lookup = NULL;
+		wait->cancel = NULL;
 		if (error)
 			wait->done(wait, DB_E_IO);
 		else
-			wait->done(wait, refused ? DB_E_DENIED : admit(wait, account, lookup->key.id));
+			wait->done(wait, refused ? DB_E_DENIED : admit(wait, lookup, account));
 	}
 	free(lookup);
 }
@@ -196,72 +216,121 @@ static void on_provider(const struct store_account *account, const struct error 
 
 /* --- questions --- */
 
-static struct lookup *begin(struct accounts *accounts, const uint8_t hash[SHA256_BYTES], bool is_provider)
+static struct lookup *begin(struct accounts *accounts, const uint8_t hash[SHA256_BYTES], enum lookup_kind kind)
 {
 	struct lookup *lookup = calloc(1, sizeof *lookup);
 	if (!lookup)
 		return NULL;
 	lookup->accounts = accounts;
 	lookup->epoch = accounts->epoch;
-	lookup->is_provider = is_provider;
+	lookup->kind = kind;
 	list_init(&lookup->waiting);
 	memcpy(lookup->hash, hash, sizeof lookup->hash);
-	if (map_put(&accounts->lookups[is_provider], hash_str(lookup->hash), lookup, NULL)) {
+	if (map_put(&accounts->lookups[kind], hash_str(lookup->hash), lookup, NULL)) {
 		free(lookup);
 		return NULL;
 	}
 	return lookup;
 }
 
-static enum db_err ask(struct accounts *accounts, const uint8_t hash[SHA256_BYTES], bool is_provider,
+static void leave(struct accounts_wait *wait)
+{
+	struct lookup *lookup = wait->lookup;
+	list_remove(&lookup->waiting, &wait->link);
+	wait->lookup = NULL;
+}
+
+static void ask_store(struct lookup *lookup)
+{
+	struct accounts *accounts = lookup->accounts;
+	char hex[SHA256_HEX_SIZE];
+	hex_encode(lookup->hash, SHA256_BYTES, hex);
+	if (lookup->kind == LOOKUP_PROVIDER)
+		store_provider_token_find(accounts->store, str_of(hex), on_provider, lookup);
+	else if (lookup->kind == LOOKUP_KEY)
+		store_key_find(accounts->store, str_of(hex), on_key, lookup);
+	else
+		ledger_account_load(accounts->ledger, STR(STORE_ACCOUNT_ADMIN), on_account, lookup);
+}
+
+static enum db_err ask(struct accounts *accounts, const uint8_t hash[SHA256_BYTES], enum lookup_kind kind,
                        struct accounts_wait *wait)
 {
-	struct lookup *lookup = map_get(&accounts->lookups[is_provider], hash_str(hash));
+	struct lookup *lookup = map_get(&accounts->lookups[kind], hash_str(hash));
 	bool is_first = !lookup || lookup->epoch != accounts->epoch; /* an answer from before a change is not for us */
 	if (is_first)
-		lookup = begin(accounts, hash, is_provider);
+		lookup = begin(accounts, hash, kind);
 	if (!lookup)
 		return DB_E_IO;
 	wait->lookup = lookup;
+	wait->cancel = leave;
 	wait->link = (struct list_link){0};
 	list_push_back(&lookup->waiting, &wait->link);
-	if (is_first) {
-		char hex[SHA256_HEX_SIZE];
-		hex_encode(hash, SHA256_BYTES, hex);
-		if (is_provider)
-			store_provider_token_find(accounts->store, str_of(hex), on_provider, lookup);
-		else
-			store_key_find(accounts->store, str_of(hex), on_key, lookup);
-	}
+	if (is_first)
+		ask_store(lookup);
 	return DB_E_AGAIN;
 }
 
-enum db_err accounts_resolve(struct accounts *accounts, struct str token, struct accounts_wait *wait)
+void accounts_set_admin_key(struct accounts *accounts, struct str key)
+{
+	accounts->has_admin_key = key.len > 0;
+	sha256(key.at, key.len, accounts->admin_key);
+}
+
+void accounts_set_sessions(struct accounts *accounts, accounts_session_fn resolve, void *user)
+{
+	accounts->resolve_session = resolve;
+	accounts->session_user = user;
+}
+
+static enum db_err resolve_admin(struct accounts *accounts, const uint8_t hash[SHA256_BYTES], struct accounts_wait *wait)
+{
+	struct ledger_account *account = ledger_account_find(accounts->ledger, STR(STORE_ACCOUNT_ADMIN));
+	if (!account)
+		return ask(accounts, hash, LOOKUP_ADMIN, wait);
+	wait->caller = accounts_caller(CALLER_ADMIN, account);
+	return DB_OK;
+}
+
+static bool is_session(const struct accounts *accounts, const struct credential *credential)
+{
+	return accounts->resolve_session && (credential->from_cookie || str_starts(credential->token, STR("eyJ")));
+}
+
+enum db_err accounts_resolve(struct accounts *accounts, struct credential credential, struct accounts_wait *wait)
 {
 	uint8_t hash[SHA256_BYTES];
+	struct str token = credential.token;
 	wait->lookup = NULL;
-	if (token.len == 0 || token.len > TOKEN_MAX)
+	wait->cancel = NULL;
+	if (is_session(accounts, &credential))
+		return accounts->resolve_session(accounts->session_user, credential, wait);
+	if (token.len == 0 || token.len > TOKEN_MAX || credential.from_cookie)
 		return DB_E_DENIED;
 	sha256(token.at, token.len, hash);
+	if (accounts->has_admin_key && secret_equal(hash, accounts->admin_key, sizeof hash))
+		return resolve_admin(accounts, hash, wait);
+	if (str_starts(token, STR(ACCOUNTS_PROVIDER_PREFIX)))
+		return ask(accounts, hash, LOOKUP_PROVIDER, wait);
 	const struct cached *cached = recall(accounts, hash);
-	return cached ? answer_cached(cached, wait) : ask(accounts, hash, false, wait);
+	return cached ? answer_cached(cached, wait) : ask(accounts, hash, LOOKUP_KEY, wait);
 }
 
 enum db_err accounts_resolve_provider(struct accounts *accounts, struct str token, struct accounts_wait *wait)
 {
 	uint8_t hash[SHA256_BYTES];
 	wait->lookup = NULL;
+	wait->cancel = NULL;
 	if (token.len == 0 || token.len > TOKEN_MAX)
 		return DB_E_DENIED;
 	sha256(token.at, token.len, hash);
-	return ask(accounts, hash, true, wait);
+	return ask(accounts, hash, LOOKUP_PROVIDER, wait);
 }
 
 void accounts_cancel(struct accounts_wait *wait)
 {
-	struct lookup *lookup = wait->lookup;
-	if (!lookup)
-		return;
-	list_remove(&lookup->waiting, &wait->link);
-	wait->lookup = NULL;
+	void (*cancel)(struct accounts_wait * wait) = wait->cancel;
+	wait->cancel = NULL;
+	if (cancel)
+		cancel(wait);
 }

@@ -13,26 +13,69 @@ void accounts_free(struct accounts *accounts); /* after store_close */
 /* How many tokens are remembered and for how long; the defaults are 100,000 and 60 s (http-api 1.5). Forgets what is cached. */
 void accounts_set_cache(struct accounts *accounts, size_t entries, uint32_t keep_ms);
 
+enum caller_kind {
+	CALLER_NOBODY,
+	CALLER_KEY,      /* an API key */
+	CALLER_SESSION,  /* a person who is logged in */
+	CALLER_ADMIN,    /* the operator's key: the account "admin", which has no money */
+	CALLER_PROVIDER, /* a provider's link token */
+};
+
+/* What a credential may do. Sessions and the operator have all; an API key has inference unless it was given more. */
+enum scope {
+	SCOPE_NONE = 0,
+	SCOPE_INFERENCE = 1 << 0, /* use models, see the balance and the usage */
+	SCOPE_KEYS = 1 << 1,      /* see, make, change and delete API keys */
+	SCOPE_ACCOUNT = 1 << 2,   /* see and change the account and its machines */
+	SCOPE_PAYOUTS = 1 << 3,   /* move money out */
+	SCOPE_ALL = (1 << 4) - 1,
+};
+
 /* Who calls: copied into the caller's struct. */
 struct caller {
+	enum caller_kind kind;
+	unsigned scopes; /* of enum scope */
+	bool is_admin;   /* may use the routes of the operator */
 	struct ledger_account *account;
-	char key_id[STORE_ID_SIZE]; /* empty for provider tokens */
+	char key_id[STORE_ID_SIZE]; /* of CALLER_KEY, else empty */
 	int fee_percent;            /* of the account, or the default */
+};
+
+/* What a request shows of who it comes from; borrowed. */
+struct credential {
+	struct str token;    /* "sk-db-..." without "Bearer " */
+	bool from_cookie;    /* a browser sends it by itself: what changes things needs the proof that our page asked for it */
+	bool changes_things; /* the method is not GET, HEAD or OPTIONS */
+	struct str csrf;     /* X-CSRF-Token */
+	struct str origin;   /* Origin */
 };
 
 /* A look-up in flight, embedded in the request that waits for it. */
 struct accounts_wait {
 	struct list_link link;
 	void *lookup;
-	struct caller caller; /* valid when done was called with DB_OK */
-	/* DB_OK, DB_E_DENIED (unknown, disabled, expired), DB_E_IO (database). */
+	void (*cancel)(struct accounts_wait *wait); /* of whoever answers later; NULL = nothing is in flight */
+	struct caller caller;                       /* valid when done was called with DB_OK */
+	/* DB_OK, DB_E_DENIED (unknown, disabled, expired), DB_E_INVALID (a cookie without its proof), DB_E_IO (database). */
 	void (*done)(struct accounts_wait *wait, enum db_err result);
 };
-/* Starts at the raw token ("sk-db-..." without "Bearer "). Returns DB_E_AGAIN when `done` will be called later; otherwise the
- * result, with wait->caller filled when DB_OK, and done is not called. About 0.2 us when cached: SHA-256 then a map look-up. */
-enum db_err accounts_resolve(struct accounts *accounts, struct str token, struct accounts_wait *wait);
+/* Goes by the form of the token: the operator's key, a session, a provider's link token, otherwise an API key. Returns
+ * DB_E_AGAIN when `done` will be called later; otherwise the result, with wait->caller filled when DB_OK, and done is not
+ * called. About 0.2 us when cached: SHA-256 then a map look-up. */
+enum db_err accounts_resolve(struct accounts *accounts, struct credential credential, struct accounts_wait *wait);
 void accounts_cancel(struct accounts_wait *wait); /* harmless when nothing is in flight */
 
+/* Who answers for sessions: tokens that begin with "eyJ" or came in the cookie. Same rules as accounts_resolve; it fills
+ * wait->caller (accounts_caller helps) and, when it answers later, wait->cancel. Without one nobody is logged in. */
+typedef enum db_err (*accounts_session_fn)(void *user, struct credential credential, struct accounts_wait *wait);
+void accounts_set_sessions(struct accounts *accounts, accounts_session_fn resolve, void *user);
+/* A caller of this kind with all scopes, or with inference when it is a provider's token. */
+struct caller accounts_caller(enum caller_kind kind, struct ledger_account *account);
+
+/* The operator's key (http-api 1.5); empty = none. Its hash is kept. */
+void accounts_set_admin_key(struct accounts *accounts, struct str key);
+
+#define ACCOUNTS_PROVIDER_PREFIX "eigeninference-pt-"
 /* Account of a provider's link token (protocol-and-trust 12). Same rules. caller.account NULL never comes with DB_OK. */
 enum db_err accounts_resolve_provider(struct accounts *accounts, struct str token, struct accounts_wait *wait);
 

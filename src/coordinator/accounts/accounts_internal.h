@@ -5,13 +5,20 @@
 #include "coordinator/accounts/accounts.h"
 #include "core/list.h"
 #include "core/map.h"
+#include "crypto/hash.h"
+
+enum lookup_kind { LOOKUP_KEY, LOOKUP_PROVIDER, LOOKUP_ADMIN, LOOKUP_KINDS };
 
 struct accounts {
 	struct store *store;
 	struct ledger *ledger;
-	struct map cache;      /* hash of a token -> what is known of it */
-	struct list by_age;    /* of the same, oldest first */
-	struct map lookups[2]; /* hash -> the question on its way to the store: API keys, provider tokens */
+	accounts_session_fn resolve_session;
+	void *session_user;
+	bool has_admin_key;
+	uint8_t admin_key[SHA256_BYTES];
+	struct map cache;                 /* hash of a token -> what is known of it */
+	struct list by_age;               /* of the same, oldest first */
+	struct map lookups[LOOKUP_KINDS]; /* hash -> the question on its way to the store */
 	size_t entries_max;
 	uint64_t keep_us;
 	uint64_t epoch; /* raised when keys change: an answer asked for before is not remembered */

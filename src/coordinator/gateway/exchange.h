@@ -25,6 +25,7 @@ struct exchange_meter {
 void exchange_meter_init(struct exchange_meter *meter, struct metrics *metrics, const char *method, const char *path);
 
 struct exchange;
+struct route;
 
 /* A layer between the handlers and HTTP through which everything that goes out passes: the sealed transport. Each does what the
  * http_ function of the like name does, with the bytes in its own form. */
@@ -36,6 +37,7 @@ struct exchange_cover {
 
 struct exchange {
 	struct http_request *http;
+	const struct route *route; /* once the handler is called */
 	struct net_loop *loop;
 	struct exchange_meter *meter;
 	const struct dialect *dialect;      /* in which errors are said; set by the route table, never NULL */

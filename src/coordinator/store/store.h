@@ -17,6 +17,8 @@
 #define STORE_ACCOUNT_PLATFORM "platform" /* receives fees; has no user row */
 #define STORE_ACCOUNT_GRANTS   "grants"   /* where credit given by the operator comes from; its balance is negative */
 
+#define STORE_ACCOUNT_ADMIN "admin" /* whom the operator's key stands for; has no user row and no money */
+
 struct store;
 
 struct store_options {

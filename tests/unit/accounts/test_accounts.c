@@ -54,7 +54,7 @@ static void on_answer(struct accounts_wait *wait, enum db_err result)
 static void ask(struct desk *d, struct asking *asking, const char *token)
 {
 	*asking = (struct asking){.wait.done = on_answer};
-	asking->result = accounts_resolve(d->accounts, str_of(token), &asking->wait);
+	asking->result = accounts_resolve(d->accounts, (struct credential){.token = str_of(token)}, &asking->wait);
 }
 
 /* Reads that were asked for before are over when this returns: the store's reader answers in order. */
@@ -372,9 +372,63 @@ static void a_provider_token_gives_its_account_and_is_never_remembered(void **st
 	assert_string_equal(caller.key_id, "");
 	assert_int_equal(resolve_provider(d, "eigeninference-pt-2", &caller), DB_E_DENIED);
 	assert_int_equal(resolve_provider(d, "", &caller), DB_E_DENIED);
-	assert_int_equal(resolve(d, "eigeninference-pt-1", NULL), DB_E_DENIED); /* no API key */
+	assert_int_equal(resolve(d, "eigeninference-pt-1", &caller), DB_OK); /* it may use models too (http-api 1.5) */
+	assert_int_equal(caller.kind, CALLER_PROVIDER);
+	assert_int_equal(caller.scopes, SCOPE_INFERENCE);
+	assert_int_equal(resolve(d, "eigeninference-pt-2", NULL), DB_E_DENIED);
 	fixture_sql(&d->f, "UPDATE provider_tokens SET active = 0");
 	assert_int_equal(resolve_provider(d, "eigeninference-pt-1", &caller), DB_E_DENIED);
+}
+
+static void the_operators_key_is_no_api_key_and_has_no_money(void **state)
+{
+	struct desk *d = *state;
+	struct caller caller;
+	assert_int_equal(resolve(d, "operator-operator-operator", NULL), DB_E_DENIED);
+	accounts_set_admin_key(d->accounts, STR("operator-operator-operator"));
+	for (int i = 0; i < 2; i++) { /* asked of the store, then known */
+		assert_int_equal(resolve(d, "operator-operator-operator", &caller), DB_OK);
+		assert_int_equal(caller.kind, CALLER_ADMIN);
+		assert_true(caller.is_admin);
+		assert_string_equal(ledger_account_id(caller.account), STORE_ACCOUNT_ADMIN);
+		assert_int_equal(ledger_available(caller.account), 0);
+	}
+	assert_int_equal(resolve(d, "operator-operator-operato", NULL), DB_E_DENIED);
+	accounts_set_admin_key(d->accounts, STR_NONE);
+	assert_int_equal(resolve(d, "operator-operator-operator", NULL), DB_E_DENIED);
+}
+
+static enum db_err log_in(void *user, struct credential credential, struct accounts_wait *wait)
+{
+	struct desk *d = user;
+	if (credential.from_cookie && credential.changes_things && !str_is(credential.csrf, "proof"))
+		return DB_E_INVALID;
+	wait->caller = accounts_caller(CALLER_SESSION, ledger_account_find(d->ledger, STR("reader")));
+	return DB_OK;
+}
+
+static void on_loaded(struct ledger_account *account, const struct error *error, void *user)
+{
+	assert_non_null(account);
+	fixture_answer(user, error);
+}
+
+static void sessions_are_asked_for_cookies_and_web_tokens_only(void **state)
+{
+	struct desk *d = *state;
+	struct accounts_wait wait = {0};
+	struct credential cookie = {.token = STR("abc"), .from_cookie = true, .changes_things = true};
+	make_account(&d->f, "reader", 0);
+	AWAIT_OK(&d->f, ledger_account_load(d->ledger, STR("reader"), on_loaded, &d->f));
+	assert_int_equal(accounts_resolve(d->accounts, cookie, &wait), DB_E_DENIED); /* nobody answers for sessions yet */
+	accounts_set_sessions(d->accounts, log_in, d);
+	assert_int_equal(accounts_resolve(d->accounts, cookie, &wait), DB_E_INVALID);
+	cookie.csrf = STR("proof");
+	assert_int_equal(accounts_resolve(d->accounts, cookie, &wait), DB_OK);
+	assert_int_equal(wait.caller.kind, CALLER_SESSION);
+	assert_int_equal(wait.caller.scopes, SCOPE_ALL);
+	assert_int_equal(accounts_resolve(d->accounts, (struct credential){.token = STR("eyJhbGciOi")}, &wait), DB_OK);
+	assert_int_equal(resolve(d, "abc", NULL), DB_E_DENIED); /* the same text as a bearer token is an API key, unknown */
 }
 
 /* --- failure --- */
@@ -422,6 +476,8 @@ int main(void)
 	    TEST(a_key_expires_while_it_is_remembered),
 	    TEST(a_key_made_for_a_token_that_was_refused_works_at_once),
 	    TEST(a_provider_token_gives_its_account_and_is_never_remembered),
+	    TEST(the_operators_key_is_no_api_key_and_has_no_money),
+	    TEST(sessions_are_asked_for_cookies_and_web_tokens_only),
 	    TEST(a_broken_database_is_no_denial),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -44,7 +44,7 @@ static struct store_audit audit_after(struct fixture *f, const char *sql)
 static void right_books_are_clean(void **state)
 {
 	struct store_audit audit = audit_of(*state);
-	assert_int_equal(audit.accounts, 4);
+	assert_int_equal(audit.accounts, 5);
 	assert_int_equal(audit.open_holds, 0);
 	assert_int_equal(audit.entries, 2 + 24 * 2 + 12); /* grant, charge and payout, and a fee for every other */
 	assert_int_equal(audit.charged_uusd, audit.usage_cost_uusd);

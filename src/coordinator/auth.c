@@ -1,0 +1,135 @@
+#include "coordinator/auth.h"
+
+#include "core/arena.h"
+
+#define SESSION_COOKIE "db_session"
+
+struct login {
+	struct accounts_wait wait;
+	struct server *server;
+	struct exchange *exchange;
+	const struct route *route;
+	void (*then)(struct server *server, struct exchange *exchange, const struct route *route);
+};
+
+/* --- what the request brings --- */
+
+/* The token of `Authorization: Bearer <token>`; empty when there is none. */
+static struct str bearer(const struct http_request *http)
+{
+	struct str scheme, token = str_cut(str_trim(http_header_get(http, "authorization")), ' ', &scheme);
+	return str_eq_nocase(scheme, STR("bearer")) ? str_trim(token) : STR_NONE;
+}
+
+/* The value of one cookie (RFC 6265 4.2); empty when it is missing. */
+static struct str cookie(const struct http_request *http, const char *wanted)
+{
+	struct str rest = http_header_get(http, "cookie"), pair, name;
+	while (rest.len > 0) {
+		rest = str_cut(rest, ';', &pair);
+		struct str value = str_cut(str_trim(pair), '=', &name);
+		if (str_is(name, wanted))
+			return value;
+	}
+	return STR_NONE;
+}
+
+static bool is_safe(struct str method)
+{
+	return str_is(method, "GET") || str_is(method, "HEAD") || str_is(method, "OPTIONS");
+}
+
+struct credential auth_credential(const struct http_request *http)
+{
+	struct credential credential = {.token = bearer(http), .changes_things = !is_safe(http_method(http))};
+	if (credential.token.len == 0)
+		credential.token = str_trim(http_header_get(http, "x-api-key"));
+	if (credential.token.len > 0)
+		return credential;
+	credential.token = cookie(http, SESSION_COOKIE);
+	credential.from_cookie = credential.token.len > 0;
+	credential.csrf = str_trim(http_header_get(http, "x-csrf-token"));
+	credential.origin = str_trim(http_header_get(http, "origin"));
+	return credential;
+}
+
+/* --- refusals --- */
+
+static void refuse(struct exchange *exchange, int status, const char *type, const char *message)
+{
+	struct api_error error;
+	api_fail(&error, status, type, NULL, NULL, "%s", message);
+	if (status == 503)
+		error.retry_after_s = 3;
+	exchange_error(exchange, &error);
+}
+
+void auth_refuse_nobody(struct exchange *exchange)
+{
+	refuse(exchange, 401, "authentication_error", "An API key is needed: send it as \"Authorization: Bearer sk-db-...\".");
+}
+
+/* Why the caller may not use the route; NULL when it may. */
+static const char *objection(const struct caller *caller, const struct route *route)
+{
+	if (route->auth == AUTH_ADMIN && !caller->is_admin)
+		return "This is for the operator: send the admin key.";
+	if (route->auth == AUTH_SESSION && caller->kind != CALLER_SESSION)
+		return "This is for people who are logged in: an API key cannot do it.";
+	if ((caller->scopes & route->scope) != route->scope)
+		return "The API key has not the scope for this: log in, or use a key that was given the scope.";
+	return NULL;
+}
+
+/* --- the question and its answer --- */
+
+static void on_login_gone(struct exchange *exchange)
+{
+	struct login *login = exchange->owner;
+	accounts_cancel(&login->wait);
+}
+
+static void logged_in(struct login *login, enum db_err result)
+{
+	struct exchange *exchange = login->exchange;
+	const char *why_not = result == DB_OK ? objection(&login->wait.caller, login->route) : NULL;
+	exchange->owner = NULL;
+	exchange->on_gone = NULL;
+	if (result == DB_E_DENIED) {
+		refuse(exchange, 401, "authentication_error", "The API key or session is unknown, disabled or expired.");
+	} else if (result == DB_E_INVALID) {
+		refuse(exchange, 403, "forbidden", "The request does not prove that it comes from this site: send X-CSRF-Token.");
+	} else if (result != DB_OK) {
+		refuse(exchange, 503, "service_unavailable", "The API key cannot be checked at the moment: try again.");
+	} else if (why_not) {
+		refuse(exchange, 403, "forbidden", why_not);
+	} else {
+		exchange->caller = login->wait.caller;
+		login->then(login->server, exchange, login->route);
+	}
+}
+
+static void on_resolved(struct accounts_wait *wait, enum db_err result)
+{
+	logged_in(LIST_OF(wait, struct login, wait), result);
+}
+
+void auth_begin(struct server *server, struct exchange *exchange, const struct route *route, struct accounts *accounts,
+                void (*then)(struct server *server, struct exchange *exchange, const struct route *route))
+{
+	if (route->auth == AUTH_NONE) {
+		then(server, exchange, route);
+		return;
+	}
+	struct login *login = arena_alloc(http_arena(exchange->http), sizeof *login);
+	if (!login) {
+		refuse(exchange, 503, "service_unavailable", "The request needs more memory than there is.");
+		return;
+	}
+	*login = (struct login){.wait.done = on_resolved, .server = server, .exchange = exchange, .route = route, .then = then};
+	exchange->owner = login;
+	exchange->on_gone = on_login_gone;
+	enum db_err result = accounts_resolve(accounts, auth_credential(exchange->http), &login->wait);
+	if (result != DB_E_AGAIN)
+		logged_in(login, result);
+}
