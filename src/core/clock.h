@@ -5,8 +5,9 @@
 #include "core/error.h"
 #include "core/str.h"
 
-uint64_t clock_mono_us(void); /* microseconds since an arbitrary start, never goes back */
-int64_t clock_wall_us(void);  /* microseconds since 1970-01-01T00:00:00Z */
+uint64_t clock_mono_us(void);       /* microseconds since an arbitrary start, never goes back */
+uint64_t clock_thread_cpu_us(void); /* microseconds that the calling thread has run */
+int64_t clock_wall_us(void);        /* microseconds since 1970-01-01T00:00:00Z */
 
 #define CLOCK_RFC3339_SIZE 21
 /* "2026-01-02T03:04:06Z", whole seconds, truncated. */

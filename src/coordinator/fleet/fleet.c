@@ -61,6 +61,8 @@ static void make_metrics(struct fleet *fleet, struct metrics *metrics)
 	m->challenges_passed = metrics_counter(metrics, "darkbloom_challenges_total", "result=\"passed\"", "Liveness challenges.");
 	m->challenges_failed = metrics_counter(metrics, "darkbloom_challenges_total", "result=\"failed\"", "Liveness challenges.");
 	m->keys_ready = metrics_counter(metrics, "darkbloom_request_keys_total", "made=\"ahead\"", "Request keys used.");
+	m->keys_inline_us = metrics_counter(metrics, "darkbloom_request_keys_inline_microseconds_total", NULL,
+	                                    "CPU time of the loop's thread for request keys that were not made ahead.");
 	m->keys_inline = metrics_counter(metrics, "darkbloom_request_keys_total", "made=\"inline\"", "Request keys used.");
 	metrics_on_write(metrics, refresh_gauges, fleet);
 }

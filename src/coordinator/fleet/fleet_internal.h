@@ -87,7 +87,7 @@ struct fleet_job {
 
 struct fleet_metrics {
 	struct metric *registered, *rejected_messages, *chunks, *chunk_bytes, *jobs, *job_errors, *violations, *strays;
-	struct metric *challenges_passed, *challenges_failed, *keys_inline, *keys_ready;
+	struct metric *challenges_passed, *challenges_failed, *keys_inline, *keys_inline_us, *keys_ready;
 	struct metric *providers, *waiting, *jobs_open;
 };
 

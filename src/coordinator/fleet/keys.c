@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "coordinator/fleet/fleet_internal.h"
+#include "core/clock.h"
 #include "crypto/secret.h"
 
 #define POOL_FIRST   2
@@ -202,10 +203,14 @@ void keys_stop(struct fleet *fleet)
 static enum db_err make_now(struct session *session, struct request_key *out)
 {
 	uint8_t peer[BOX_KEY_BYTES];
-	metric_add(session->fleet->metrics.keys_inline, 1);
+	struct fleet_metrics *metrics = &session->fleet->metrics;
 	if (!peer_key(session, peer))
 		return DB_E_CRYPTO;
-	return make_key(peer, out);
+	uint64_t began = clock_thread_cpu_us();
+	enum db_err err = make_key(peer, out);
+	metric_add(metrics->keys_inline, 1);
+	metric_add(metrics->keys_inline_us, clock_thread_cpu_us() - began);
+	return err;
 }
 
 enum db_err keys_take(struct session *session, struct request_key *out)

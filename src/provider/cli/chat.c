@@ -62,8 +62,10 @@ static bool command(struct chat *chat, struct str line, const char *system)
 /* False when Ctrl-C came first. A terminal gives one line at a time, so none waits inside stdio. */
 static bool wait_for_line(void)
 {
-	struct pollfd terminal = {.fd = STDIN_FILENO, .events = POLLIN};
-	return poll(&terminal, 1, -1) >= 0 || errno != EINTR;
+	struct pollfd either[] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = chat_interrupt_fd(), .events = POLLIN}};
+	while (poll(either, 2, -1) < 0 && errno == EINTR)
+		;
+	return !(either[1].revents & POLLIN);
 }
 
 static void converse(struct chat *chat, const char *system)
@@ -73,8 +75,8 @@ static void converse(struct chat *chat, const char *system)
 	fprintf(stderr, "%s at %s. Enter sends, Ctrl-C stops an answer, Ctrl-D leaves, /help lists the commands.\n", chat->model,
 	        chat->url);
 	for (bool go_on = true; go_on;) {
-		fputs(isatty(STDERR_FILENO) ? "\033[1m> \033[0m" : "> ", stderr);
 		chat_forget_interrupt();
+		fputs(isatty(STDERR_FILENO) ? "\033[1m> \033[0m" : "> ", stderr);
 		if (!wait_for_line()) {
 			fputc('\n', stderr);
 			continue;
@@ -209,7 +211,10 @@ int run_chat(const struct cli_args *args)
 		fprintf(stderr, "darkbloom chat: %s\n", error.text);
 		goto out;
 	}
-	chat_catch_interrupts();
+	if (!chat_catch_interrupts()) {
+		fprintf(stderr, "darkbloom chat: there are too many open files\n");
+		goto out;
+	}
 	exit_status = talk(&chat, args);
 out:
 	if (chat.client)

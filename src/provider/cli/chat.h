@@ -34,8 +34,10 @@ struct chat {
 	bool failed, is_done; /* the stream ended with [DONE] */
 };
 
-/* From here on Ctrl-C interrupts a running answer, and reading from the terminal, but not the program. */
-void chat_catch_interrupts(void);
+/* From here on Ctrl-C interrupts a running answer, and waiting for a line, but not the program. False when there are no
+ * descriptors left. */
+bool chat_catch_interrupts(void);
+int chat_interrupt_fd(void); /* readable once Ctrl-C came, until it is forgotten */
 void chat_forget_interrupt(void);
 
 bool chat_add_message(struct chat *chat, const char *role, struct str content);

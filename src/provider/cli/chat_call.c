@@ -1,5 +1,7 @@
 #include "provider/cli/chat.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -11,22 +13,40 @@
 
 /* --- Ctrl-C --- */
 
-static volatile sig_atomic_t interrupt_seen; /* set by the signal handler only */
+/* Set by the signal handler only. The pipe wakes whoever waits for a line, also when the signal came just before the wait. */
+static volatile sig_atomic_t interrupt_seen;
+static int interrupt_pipe[2];
 
 static void on_interrupt(int signal_number)
 {
+	int saved = errno;
 	(void)signal_number;
 	interrupt_seen = 1;
+	ssize_t written = write(interrupt_pipe[1], "", 1); /* a full pipe wakes as well */
+	(void)written;
+	errno = saved;
 }
 
-void chat_catch_interrupts(void)
+bool chat_catch_interrupts(void)
 {
-	struct sigaction action = {.sa_handler = on_interrupt}; /* without SA_RESTART: reading a line is interrupted too */
-	sigaction(SIGINT, &action, NULL);
+	struct sigaction action = {.sa_handler = on_interrupt};
+	if (pipe(interrupt_pipe) != 0)
+		return false;
+	for (int i = 0; i < 2; i++)
+		fcntl(interrupt_pipe[i], F_SETFL, O_NONBLOCK);
+	return sigaction(SIGINT, &action, NULL) == 0;
+}
+
+int chat_interrupt_fd(void)
+{
+	return interrupt_pipe[0];
 }
 
 void chat_forget_interrupt(void)
 {
+	char drained[16];
+	while (read(interrupt_pipe[0], drained, sizeof drained) > 0)
+		;
 	interrupt_seen = 0;
 }
 
