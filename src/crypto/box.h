@@ -31,7 +31,7 @@ enum db_err box_shared_derive(struct box_shared *shared, const uint8_t peer_publ
 
 /* Writes nonce | tag | body, len + BOX_OVERHEAD bytes, with a fresh random nonce. `out` must not overlap `plain`. */
 void box_seal(const struct box_shared *shared, const void *plain, size_t len, uint8_t *out);
-/* As above with a given nonce: for test vectors only. */
+/* As above with a given nonce, which must never come twice with one key. */
 void box_seal_with_nonce(const struct box_shared *shared, const uint8_t nonce[BOX_NONCE_BYTES], const void *plain, size_t len,
                          uint8_t *out);
 /* `out` needs sealed_len - BOX_OVERHEAD bytes and may be `sealed` itself. DB_E_CRYPTO when it is too short or does not

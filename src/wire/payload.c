@@ -97,7 +97,7 @@ static void append_base64(struct buf *out, const void *bytes, size_t len)
 
 /* The box is made at the far end of the room for its own base64 and encoded from there slice by slice, so that a message never
  * needs more memory than it has bytes. The text grows towards the box but reaches its end only with the last slice. */
-static void append_sealed(struct buf *out, const struct box_shared *shared, struct str plain)
+static void append_boxed(struct buf *out, const struct box_shared *shared, const uint8_t *nonce, struct str plain)
 {
 	uint8_t slice[768];
 	size_t sealed_len = plain.len + BOX_OVERHEAD, encoded = BASE64_ENCODED_LEN(sealed_len);
@@ -106,7 +106,10 @@ static void append_sealed(struct buf *out, const struct box_shared *shared, stru
 		return;
 	}
 	uint8_t *sealed = (uint8_t *)out->at + out->len + encoded - sealed_len;
-	box_seal(shared, plain.at, plain.len, sealed);
+	if (nonce)
+		box_seal_with_nonce(shared, nonce, plain.at, plain.len, sealed);
+	else
+		box_seal(shared, plain.at, plain.len, sealed);
 	for (size_t done = 0, n; done < sealed_len; done += n) {
 		n = sealed_len - done < sizeof slice ? sealed_len - done : sizeof slice;
 		memcpy(slice, sealed + done, n);
@@ -114,9 +117,27 @@ static void append_sealed(struct buf *out, const struct box_shared *shared, stru
 	}
 }
 
+static void append_sealed(struct buf *out, const struct box_shared *shared, struct str plain)
+{
+	append_boxed(out, shared, NULL, plain);
+}
+
 static enum db_err outcome(const struct buf *out)
 {
 	return out->failed ? DB_E_LIMIT : DB_OK;
+}
+
+enum db_err wire_append_sealed(const struct box_shared *shared, struct str plain, struct buf *out)
+{
+	append_sealed(out, shared, plain);
+	return outcome(out);
+}
+
+enum db_err wire_append_sealed_with_nonce(const struct box_shared *shared, const uint8_t nonce[BOX_NONCE_BYTES],
+                                          struct str plain, struct buf *out)
+{
+	append_boxed(out, shared, nonce, plain);
+	return outcome(out);
 }
 
 /* Ids and keys come from the peer: they may need escapes. */

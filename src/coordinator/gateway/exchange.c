@@ -41,6 +41,8 @@ static void on_gone(struct http_request *http, void *user)
 	count(exchange, 499);
 	if (exchange->on_gone)
 		exchange->on_gone(exchange);
+	if (exchange->cover)
+		exchange->cover->gone(exchange);
 }
 
 static bool is_header_text(struct str text)

@@ -33,6 +33,7 @@ struct exchange_cover {
 	void (*respond)(struct exchange *exchange, int status, const char *content_type, struct str body);
 	enum db_err (*write)(struct exchange *exchange, struct str bytes);
 	void (*end)(struct exchange *exchange);
+	void (*gone)(struct exchange *exchange); /* the client left */
 };
 
 struct exchange {
