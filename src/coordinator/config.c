@@ -2,6 +2,7 @@
 
 #include "coordinator/money/pricing.h"
 #include "coordinator/routing/routing.h"
+#include "core/clock.h"
 #include "core/log.h"
 
 #include <stdlib.h>
@@ -206,6 +207,27 @@ static const struct config_field fields[] = {
      .max = 86400,
      .help = "Seconds between two chunks of a stream, and for a whole answer, before it counts as failed."},
 
+    {.name = "sealed.previous_until",
+     .env = "DARKBLOOM_SEALED_PREVIOUS_UNTIL",
+     .type = CONFIG_STRING,
+     .offset = AT(sealed_previous_until),
+     .fallback = "",
+     .help = "Time, such as `2026-12-31T00:00:00Z`, up to which bodies sealed to a key of `MNEMONIC_PREVIOUS` are taken."},
+    {.name = "sealed.replay_window_s",
+     .env = "DARKBLOOM_SEALED_REPLAY_WINDOW",
+     .type = CONFIG_INT,
+     .offset = AT(sealed_replay_window_s),
+     .fallback = "300",
+     .min = 10,
+     .max = 3600,
+     .help = "Seconds that the clock of a consumer who seals may differ, and for which an envelope is remembered at least."},
+    {.name = "sealed.require_time",
+     .env = "DARKBLOOM_SEALED_REQUIRE_TIME",
+     .type = CONFIG_BOOL,
+     .offset = AT(sealed_require_time),
+     .fallback = "false",
+     .help = "Refuse envelopes whose nonce does not tell the time; older clients seal such ones."},
+
     {.name = "accounts.first_grant_usd",
      .env = "DARKBLOOM_FIRST_GRANT_USD",
      .type = CONFIG_STRING,
@@ -254,6 +276,10 @@ enum db_err coordinator_config_load(struct coordinator_config *config, const cha
 		err = error_set(error, DB_E_INVALID, "accounts.first_grant_usd must be an amount in dollars, such as 10 or 2.50.");
 	if (!err && config->admin_key[0] != '\0' && strlen(config->admin_key) < ADMIN_KEY_MIN)
 		err = error_set(error, DB_E_INVALID, "accounts.admin_key must have at least %d characters.", ADMIN_KEY_MIN);
+	int64_t until_us = 0;
+	if (!err && config->sealed_previous_until[0] && clock_parse_rfc3339(str_of(config->sealed_previous_until), &until_us))
+		err = error_set(error, DB_E_INVALID, "sealed.previous_until must be a time such as 2026-12-31T00:00:00Z.");
+	config->sealed_previous_until_s = until_us / 1000000;
 	if (!err && config->backends.count == 0)
 		err = error_set(error, DB_E_INVALID, "trust.backends must name at least one backend.");
 	if (!err && config->dir[0] == '\0')
@@ -275,7 +301,8 @@ void coordinator_config_document(struct buf *out)
 	             "config docs` prints this page.\n\n"
 	             "The key of the sealed transport comes from a mnemonic of 12 or 24 words in `MNEMONIC` (or "
 	             "`EIGENINFERENCE_MNEMONIC`, `EIGENINFERENCE_SOLANA_MNEMONIC`); without one `GET /v1/encryption-key` answers "
-	             "503.\n\n");
+	             "503. To change it, put the new one there, the one before (or several, separated by commas) into "
+	             "`MNEMONIC_PREVIOUS`, and into `sealed.previous_until` the time up to which that is still taken.\n\n");
 	config_document(fields, FIELD_COUNT, out);
 }
 

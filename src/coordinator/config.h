@@ -34,6 +34,12 @@ struct coordinator_config {
 	int64_t relay_buffer_kib;
 	int64_t first_content_ms, accepted_wait_s, queue_wait_s, keepalive_s, idle_timeout_s;
 
+	/* [sealed] */
+	const char *sealed_previous_until;
+	int64_t sealed_previous_until_s; /* Unix time, 0 = not given */
+	int64_t sealed_replay_window_s;
+	bool sealed_require_time;
+
 	/* [accounts] */
 	int64_t first_grant_uusd;
 	const char *first_grant_usd;

@@ -54,13 +54,15 @@ void handle_metrics(struct server *server, struct exchange *exchange)
 
 void handle_encryption_key(struct server *server, struct exchange *exchange)
 {
-	struct str key = server_encryption_key(server);
-	if (key.len > 0) {
+	struct buf body;
+	struct api_error error;
+	buf_init(&body, 4096);
+	if (sealed_write_keys(server_sealed(server), &body) == DB_OK) {
 		exchange_header(exchange, "Cache-Control", STR("public, max-age=300"));
-		exchange_json(exchange, 200, key);
+		answer(exchange, 200, &body);
 		return;
 	}
-	struct api_error error;
+	buf_free(&body);
 	api_fail(&error, 503, "encryption_unavailable", NULL, NULL, "This coordinator has no key for the sealed transport.");
 	exchange_error(exchange, &error);
 }

@@ -2,10 +2,6 @@
 
 #include "coordinator/auth.h"
 #include "core/clock.h"
-#include "core/encode.h"
-#include "core/json.h"
-#include "crypto/box.h"
-#include "crypto/secret.h"
 #include "net/tls.h"
 
 #include <stdlib.h>
@@ -40,7 +36,7 @@ struct server {
 	struct http_server *http;
 	struct tls_context *tls;
 	struct exchange_meter meters[ROUTE_COUNT], unmatched;
-	struct buf encryption_key;
+	struct sealed *sealed;
 	bool draining;
 	int64_t started_s;
 };
@@ -55,9 +51,9 @@ bool server_draining(const struct server *server)
 	return server->draining;
 }
 
-struct str server_encryption_key(const struct server *server)
+const struct sealed *server_sealed(const struct server *server)
 {
-	return buf_str(&server->encryption_key);
+	return server->sealed;
 }
 
 int64_t server_started_s(const struct server *server)
@@ -133,13 +129,22 @@ static int64_t on_head(struct http_request *http, void *context)
 static void on_body_too_large(struct http_request *http, void *context)
 {
 	(void)context;
-	refuse(http_user(http), 413, "invalid_request_error", "The request body is too large.");
+	/* An envelope that is too large to be read is a bad envelope (http-api 3). */
+	refuse(http_user(http), sealed_is_envelope(http) ? 400 : 413, "invalid_request_error", "The request body is too large.");
+}
+
+static void handle_opened(struct exchange *exchange, void *user)
+{
+	exchange->route->handle(user, exchange);
 }
 
 static void dispatch(struct server *server, struct exchange *exchange, const struct route *route)
 {
 	exchange->route = route;
-	route->handle(server, exchange);
+	if ((route->wrap & WRAP_SEALED) && sealed_is_envelope(exchange->http))
+		sealed_open(server->sealed, exchange, handle_opened, server);
+	else
+		route->handle(server, exchange);
 }
 
 static void on_request(struct http_request *http, void *context)
@@ -152,33 +157,16 @@ static void on_request(struct http_request *http, void *context)
 
 /* --- start and stop --- */
 
-/* protocol-and-trust 4.6. No mnemonic: the sealed transport is off. */
-static enum db_err make_encryption_key(struct server *server, struct error *error)
+static struct sealed *make_sealed(const struct server_rooms *rooms, struct error *error)
 {
-	static const char *const names[] = {"MNEMONIC", "EIGENINFERENCE_MNEMONIC", "EIGENINFERENCE_SOLANA_MNEMONIC"};
-	const char *mnemonic = NULL;
-	for (size_t i = 0; i < sizeof names / sizeof *names && !mnemonic; i++) {
-		mnemonic = getenv(names[i]);
-		if (mnemonic && mnemonic[0] == '\0')
-			mnemonic = NULL;
-	}
-	if (!mnemonic)
-		return DB_OK;
-	struct box_keypair pair;
-	char kid[BOX_KID_SIZE], key[BASE64_ENCODED_LEN(BOX_KEY_BYTES)];
-	if (box_keypair_from_mnemonic(&pair, str_of(mnemonic)) != DB_OK)
-		return error_set(error, DB_E_INVALID, "The mnemonic in the environment must have 12 or 24 words.");
-	box_key_id(pair.public_key, kid);
-	size_t key_len = base64_encode(pair.public_key, sizeof pair.public_key, key);
-	secret_wipe(&pair, sizeof pair);
-	struct json_writer w;
-	json_writer_init(&w, &server->encryption_key);
-	json_begin_object(&w);
-	json_put_cstr(&w, "kid", kid);
-	json_put_str(&w, "public_key", (struct str){key, key_len});
-	json_put_str(&w, "algorithm", STR("x25519-nacl-box"));
-	json_end_object(&w);
-	return DB_OK;
+	const struct coordinator_config *config = rooms->config;
+	struct sealed_options options = {.loop = rooms->loop,
+	                                 .metrics = rooms->metrics,
+	                                 .previous_until_s = config->sealed_previous_until_s,
+	                                 .replay_window_s = (uint32_t)config->sealed_replay_window_s,
+	                                 .require_time = config->sealed_require_time};
+	sealed_options_from_environment(&options);
+	return sealed_new(&options, error);
 }
 
 static void refresh_gauges(void *arg)
@@ -208,11 +196,11 @@ struct server *server_new(const struct server_rooms *rooms, struct error *error)
 	}
 	server->rooms = *rooms;
 	server->started_s = clock_wall_us() / 1000000;
-	buf_init(&server->encryption_key, 1024);
 	for (size_t i = 0; i < ROUTE_COUNT; i++)
 		exchange_meter_init(&server->meters[i], rooms->metrics, routes[i].method, routes[i].path);
 	exchange_meter_init(&server->unmatched, rooms->metrics, "any", "unmatched");
-	if (make_encryption_key(server, error) != DB_OK)
+	server->sealed = make_sealed(rooms, error);
+	if (!server->sealed)
 		goto failed;
 	if (rooms->config->tls_cert[0] != '\0') {
 		server->tls = tls_server_new(rooms->config->tls_cert, rooms->config->tls_key, error);
@@ -262,6 +250,6 @@ void server_free(struct server *server)
 	if (server->http)
 		http_server_free(server->http);
 	tls_free(server->tls);
-	buf_free(&server->encryption_key);
+	sealed_free(server->sealed);
 	free(server);
 }

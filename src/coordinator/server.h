@@ -7,6 +7,7 @@
 #include "coordinator/config.h"
 #include "coordinator/fleet/fleet.h"
 #include "coordinator/gateway/gateway.h"
+#include "coordinator/gateway/sealed.h"
 #include "coordinator/money/ledger.h"
 #include "coordinator/observe/metrics.h"
 #include "coordinator/store/store.h"
@@ -36,8 +37,8 @@ void server_free(struct server *server);
 /* --- handlers (one file for each subject); each ends the exchange --- */
 const struct server_rooms *server_rooms(const struct server *server);
 bool server_draining(const struct server *server);
-struct str server_encryption_key(const struct server *server); /* JSON, empty when there is none */
-int64_t server_started_s(const struct server *server);         /* Unix time */
+const struct sealed *server_sealed(const struct server *server);
+int64_t server_started_s(const struct server *server); /* Unix time */
 
 void handle_health(struct server *server, struct exchange *exchange);
 void handle_readyz(struct server *server, struct exchange *exchange);

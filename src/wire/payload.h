@@ -15,8 +15,8 @@ void wire_key_encode(const uint8_t key[BOX_KEY_BYTES], char out[WIRE_KEY_B64_LEN
 /* DB_E_INVALID unless `text` is canonical base64 of 32 bytes. */
 enum db_err wire_key_decode(struct str text, uint8_t key[BOX_KEY_BYTES]);
 
-/* Appends base64 of nonce | box, with a fresh random nonce or a given one, which must never come twice with this key. `out` must
- * not hold `plain`. DB_E_LIMIT. */
+/* Appends base64 of nonce | box, with a fresh random nonce or a given one, which must never come twice with this key. `out`
+ * must not hold `plain`. DB_E_LIMIT. */
 enum db_err wire_append_sealed(const struct box_shared *shared, struct str plain, struct buf *out);
 enum db_err wire_append_sealed_with_nonce(const struct box_shared *shared, const uint8_t nonce[BOX_NONCE_BYTES],
                                           struct str plain, struct buf *out);
