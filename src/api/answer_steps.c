@@ -169,16 +169,16 @@ static enum db_err read_said(struct reading *r, const json_val *said, const json
 	if (reasoning.len > 0 && r->at->thinking == ANSWER_THINK_UNKNOWN)
 		r->at->thinking = ANSWER_THINK_NONE; /* the engine takes think blocks out itself */
 	enum db_err err = give(r, ANSWER_REASONING, reasoning);
-	if (!err)
-		err = add_text(r, content, arena);
-	if (!err)
-		err = give(r, ANSWER_REFUSAL, refusal);
 	if (!err && json_type(logprobs) == JSON_OBJECT) {
 		r->now.kind = ANSWER_LOGPROBS;
 		r->now.text = STR_NONE;
 		r->now.logprobs = logprobs;
 		err = r->step(r->user, &r->now);
 	}
+	if (!err)
+		err = add_text(r, content, arena);
+	if (!err)
+		err = give(r, ANSWER_REFUSAL, refusal);
 	if (!err)
 		err = read_calls(r, json_get(said, "tool_calls"), &bytes);
 	r->counted->text_bytes += bytes;
@@ -204,7 +204,7 @@ const struct answer_choice *answer_steps_choice(const struct answer_steps *steps
 
 /* --- frames --- */
 
-static void read_head(struct answer_steps *steps, const struct chat_frame *frame)
+void answer_steps_head(struct answer_steps *steps, const struct chat_frame *frame)
 {
 	if (frame->has_usage) {
 		steps->has_usage = true;
@@ -223,7 +223,7 @@ enum db_err answer_steps_read(struct answer_steps *steps, struct arena *arena, c
 {
 	if (frame->kind == CHAT_FRAME_DONE || frame->kind == CHAT_FRAME_EMPTY)
 		return DB_OK;
-	read_head(steps, frame);
+	answer_steps_head(steps, frame);
 	const json_val *choices = json_get(frame->root, "choices");
 	struct json_iter iter = json_iter(json_type(choices) == JSON_ARRAY ? choices : NULL);
 	enum db_err err = DB_OK;

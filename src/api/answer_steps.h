@@ -16,7 +16,7 @@ enum answer_step_kind {
 	ANSWER_TEXT,
 	ANSWER_REFUSAL,
 	ANSWER_TOOL_CALL, /* a piece of one call: id and name with the first, arguments in pieces */
-	ANSWER_LOGPROBS,  /* of the text steps just before it in the same frame */
+	ANSWER_LOGPROBS,  /* of the text that follows */
 };
 
 /* Borrowed until the callback returns. */
@@ -55,6 +55,8 @@ struct answer_steps {
 	struct chat_usage usage;
 };
 
+/* Takes id, time and usage alone, for a dialect that says them before the first step; reading does it too. */
+void answer_steps_head(struct answer_steps *steps, const struct chat_frame *frame);
 /* Calls `step` for everything the frame says; counts into *counted. The arena may be the answer's. */
 enum db_err answer_steps_read(struct answer_steps *steps, struct arena *arena, const struct chat_frame *frame,
                               struct dialect_answer *counted, answer_step_fn *step, void *user);

@@ -54,6 +54,7 @@ static inline void dialect_answer_free(struct dialect_answer *answer)
 		answer->dialect->answer_free(answer);
 }
 
-extern const struct dialect dialect_chat; /* /v1/chat/completions */
+extern const struct dialect dialect_chat;      /* /v1/chat/completions */
+extern const struct dialect dialect_responses; /* /v1/responses */
 
 #endif
