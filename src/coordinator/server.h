@@ -13,6 +13,7 @@
 #include "coordinator/store/store.h"
 
 struct server;
+struct models;
 
 /* The rooms that handlers use; borrowed for the server's life. */
 struct server_rooms {
@@ -38,13 +39,16 @@ void server_free(struct server *server);
 const struct server_rooms *server_rooms(const struct server *server);
 bool server_draining(const struct server *server);
 const struct sealed *server_sealed(const struct server *server);
+struct models *server_models(const struct server *server);
 int64_t server_started_s(const struct server *server); /* Unix time */
 
+struct models *model_routes_new(struct server *server); /* the listings, as server_models keeps them */
 void handle_health(struct server *server, struct exchange *exchange);
 void handle_readyz(struct server *server, struct exchange *exchange);
 void handle_metrics(struct server *server, struct exchange *exchange);
 void handle_encryption_key(struct server *server, struct exchange *exchange);
 void handle_attestation(struct server *server, struct exchange *exchange);
+void handle_models_openrouter(struct server *server, struct exchange *exchange);
 void handle_models(struct server *server, struct exchange *exchange);
 void handle_model(struct server *server, struct exchange *exchange);
 void handle_balance(struct server *server, struct exchange *exchange);

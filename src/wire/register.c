@@ -1,6 +1,8 @@
 #include "wire/register.h"
 #include "wire/codec.h"
 
+#define WIRE_MAX_CAPABILITIES 64 /* names in one list */
+
 static void read_hardware(struct wire_reader *r, const json_val *hw, struct wire_hardware *out)
 {
 	out->machine_model = wire_read_str(r, hw, "machine_model");
@@ -38,6 +40,38 @@ static void write_hardware(struct json_writer *w, const struct wire_hardware *in
 	json_end_object(w);
 }
 
+static const char *const capability_names[WIRE_CAPABILITIES] = {"chat",      "embeddings", "count_tokens",       "tools",
+                                                                "reasoning", "json_mode",  "structured_outputs", "logprobs"};
+
+const char *wire_capability_name(unsigned bit)
+{
+	return bit < WIRE_CAPABILITIES ? capability_names[bit] : NULL;
+}
+
+/* Those that are not known here are of no use here. */
+static uint32_t read_capabilities(struct wire_reader *r, const json_val *model)
+{
+	struct wire_strings names = wire_read_strings(r, model, "capabilities", WIRE_MAX_CAPABILITIES);
+	uint32_t bits = 0;
+	for (size_t i = 0; i < names.count; i++)
+		for (unsigned bit = 0; bit < WIRE_CAPABILITIES; bit++)
+			if (str_is(names.at[i], capability_names[bit]))
+				bits |= 1u << bit;
+	return bits;
+}
+
+static void write_capabilities(struct json_writer *w, uint32_t bits)
+{
+	if (!bits)
+		return;
+	json_key(w, "capabilities");
+	json_begin_array(w);
+	for (unsigned bit = 0; bit < WIRE_CAPABILITIES; bit++)
+		if (bits & 1u << bit)
+			json_cstr(w, capability_names[bit]);
+	json_end_array(w);
+}
+
 static void read_model(struct wire_reader *r, const json_val *model, struct wire_model *out)
 {
 	out->id = wire_read_str(r, model, "id");
@@ -47,6 +81,8 @@ static void read_model(struct wire_reader *r, const json_val *model, struct wire
 	out->weight_hash = wire_read_str(r, model, "weight_hash");
 	out->is_vision = wire_read_bool(r, model, "is_vision");
 	out->template_render_ok = wire_read_tri(r, model, "template_render_ok");
+	out->context_length = wire_read_int(r, model, "context_length", INT32_MAX);
+	out->capabilities = read_capabilities(r, model);
 }
 
 static struct wire_models read_models(struct wire_reader *r, const json_val *root)
@@ -76,6 +112,9 @@ static void write_models(struct json_writer *w, const struct wire_models *models
 		wire_put_str(w, "weight_hash", model->weight_hash);
 		wire_put_true(w, "is_vision", model->is_vision);
 		wire_put_tri(w, "template_render_ok", model->template_render_ok);
+		if (model->context_length > 0)
+			json_put_i64(w, "context_length", model->context_length);
+		write_capabilities(w, model->capabilities);
 		json_end_object(w);
 	}
 	json_end_array(w);

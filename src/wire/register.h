@@ -28,7 +28,24 @@ struct wire_model {
 	struct str weight_hash;  /* hex SHA-256, optional */
 	bool is_vision;
 	enum wire_tri template_render_ok; /* WIRE_FALSE differs from WIRE_UNKNOWN and survives */
+	/* extensions (docs/reference/protocol-extensions.md) */
+	int64_t context_length; /* tokens one sequence may have; 0 = not said */
+	uint32_t capabilities;  /* enum wire_capability, or-ed; 0 = not said */
 };
+
+/* What a model on this provider can be asked for. */
+enum wire_capability {
+	WIRE_CAN_CHAT = 1 << 0, /* answers conversations; models that only embed do not */
+	WIRE_CAN_EMBED = 1 << 1,
+	WIRE_CAN_COUNT = 1 << 2, /* says how many tokens a conversation has, without answering it */
+	WIRE_CAN_TOOLS = 1 << 3,
+	WIRE_CAN_REASON = 1 << 4,
+	WIRE_CAN_JSON = 1 << 5,
+	WIRE_CAN_SCHEMA = 1 << 6,
+	WIRE_CAN_LOGPROBS = 1 << 7,
+};
+#define WIRE_CAPABILITIES 8
+const char *wire_capability_name(unsigned bit); /* of 1 << bit: "embeddings"; NULL when there is none */
 
 struct wire_models {
 	struct wire_model *at;

@@ -106,6 +106,7 @@ void fleet_wait_cancel(struct fleet_waiter *waiter);
 size_t fleet_waiting(const struct fleet *fleet, struct str model);
 
 /* --- views --- */
+uint64_t fleet_models_version(const struct fleet *fleet); /* of what route_models_version says */
 size_t fleet_models(const struct fleet *fleet, struct route_model_view *out, size_t max);
 /* Calls fn for each provider. */
 void fleet_each(const struct fleet *fleet, void (*fn)(const struct fleet_provider_view *view, void *user), void *user);

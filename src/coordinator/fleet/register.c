@@ -58,6 +58,9 @@ static struct str cut(struct str text)
 
 /* --- models --- */
 
+/* Of a provider that does not say: an older one. */
+#define UNSAID_CAPABILITIES ((uint32_t)(WIRE_CAN_CHAT | WIRE_CAN_TOOLS))
+
 static struct route_model_facts *model_facts(struct fleet *fleet, const struct wire_models *models, size_t *count)
 {
 	size_t most = models->count < ROUTE_MAX_NODE_MODELS ? models->count : ROUTE_MAX_NODE_MODELS;
@@ -72,6 +75,9 @@ static struct route_model_facts *model_facts(struct fleet *fleet, const struct w
 		    .size_bytes = model->size_bytes > 0 ? (uint64_t)model->size_bytes : 0,
 		    .vision = model->is_vision,
 		    .template_render_ok = model->template_render_ok == WIRE_UNKNOWN ? -1 : model->template_render_ok == WIRE_TRUE,
+		    .can = model->capabilities ? model->capabilities : UNSAID_CAPABILITIES,
+		    .quantization = cut(model->quantization),
+		    .context_tokens = (uint64_t)model->context_length,
 		};
 	}
 	return facts;

@@ -57,6 +57,11 @@ size_t fleet_models(const struct fleet *fleet, struct route_model_view *out, siz
 	return route_models(fleet->routes, net_now_us(fleet->loop), out, max);
 }
 
+uint64_t fleet_models_version(const struct fleet *fleet)
+{
+	return route_models_version(fleet->routes, net_now_us(fleet->loop));
+}
+
 size_t fleet_count(const struct fleet *fleet)
 {
 	return fleet->registered;

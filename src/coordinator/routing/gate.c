@@ -39,6 +39,7 @@ const char *route_gate_name(enum route_gate gate)
 	    [ROUTE_TEMPLATE] = "template_broken",
 	    [ROUTE_VERSION_FLOOR] = "below_version_floor",
 	    [ROUTE_VISION] = "vision_unsupported",
+	    [ROUTE_CAPABILITY] = "capability_missing",
 	    [ROUTE_SLOT_DOWN] = "slot_down",
 	    [ROUTE_CONCURRENCY] = "concurrency_full",
 	    [ROUTE_THERMAL] = "thermal_critical",
@@ -211,6 +212,8 @@ static enum route_gate shape_gate(const struct route_entry *entry, const struct 
 		return ROUTE_VERSION_FLOOR;
 	if (request->vision && !entry->vision)
 		return ROUTE_VISION;
+	if (request->needs & ~(uint32_t)entry->can)
+		return ROUTE_CAPABILITY;
 	return ROUTE_OK;
 }
 

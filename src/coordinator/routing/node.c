@@ -71,6 +71,12 @@ static struct route_shown contribution(const struct route_entry *entry)
 	};
 }
 
+/* In a view: how many requests run is not in one. */
+static bool looks_different(const struct route_shown *a, const struct route_shown *b)
+{
+	return a->shown != b->shown || a->routable != b->routable || a->warm != b->warm || a->trust != b->trust;
+}
+
 void route_entry_refresh(struct route_fleet *fleet, struct route_entry *entry)
 {
 	count(entry->model, &entry->counted, -1);
@@ -78,8 +84,10 @@ void route_entry_refresh(struct route_fleet *fleet, struct route_entry *entry)
 	route_entry_admit(entry);
 	entry->tools_ok = entry->node->facts.tools_ok;
 	entry->gate = (uint8_t)route_standing_gate(fleet, entry, false);
+	struct route_shown before = entry->counted;
 	entry->counted = contribution(entry);
 	count(entry->model, &entry->counted, 1);
+	fleet->views_version += looks_different(&before, &entry->counted);
 	route_index_place(entry);
 }
 
@@ -308,18 +316,30 @@ static void entry_free(struct route_fleet *fleet, struct route_entry *entry)
 			reservation->entry = NULL;
 	}
 	count(entry->model, &entry->counted, -1);
+	fleet->views_version++;
 	route_index_remove(entry);
 	list_remove(&fleet->cooling, &entry->cooling);
 	route_model_unref(fleet, entry->model);
 	free(entry);
 }
 
-static void entry_describe(struct route_entry *entry, const struct route_model_facts *facts)
+static void describe_model(struct route_fleet *fleet, struct route_model *model, const struct route_model_facts *facts)
+{
+	model->size_bytes = facts->size_bytes;
+	model->context_tokens = facts->context_tokens;
+	model->can = facts->can;
+	if (!str_copy(facts->quantization, model->quantization, sizeof model->quantization))
+		model->quantization[0] = '\0';
+	fleet->views_version++;
+}
+
+static void entry_describe(struct route_fleet *fleet, struct route_entry *entry, const struct route_model_facts *facts)
 {
 	entry->size_bytes = facts->size_bytes;
 	entry->vision = facts->vision;
 	entry->template_broken = facts->template_render_ok == 0;
-	entry->model->size_bytes = facts->size_bytes;
+	entry->can = (uint16_t)facts->can;
+	describe_model(fleet, entry->model, facts);
 }
 
 enum db_err route_node_set_models(struct route_fleet *fleet, struct route_node *node, const struct route_model_facts *models,
@@ -342,7 +362,7 @@ enum db_err route_node_set_models(struct route_fleet *fleet, struct route_node *
 			entry = entry_new(fleet, node, models[i].id);
 		if (!entry || named_before)
 			continue; /* without memory the node serves what there was room for */
-		entry_describe(entry, &models[i]);
+		entry_describe(fleet, entry, &models[i]);
 		entries[kept++] = entry;
 	}
 	for (uint32_t i = 0; i < node->entry_count; i++)
@@ -366,7 +386,7 @@ static enum db_err add_model(struct route_fleet *fleet, struct route_node *node,
 	struct route_entry *entry = entry_new(fleet, node, facts->id);
 	if (!entry)
 		return DB_E_NOMEM;
-	entry_describe(entry, facts);
+	entry_describe(fleet, entry, facts);
 	node->entries[node->entry_count++] = entry;
 	return DB_OK;
 }
@@ -380,7 +400,7 @@ enum db_err route_node_update_models(struct route_fleet *fleet, struct route_nod
 		struct route_entry *entry = model ? route_node_entry(node, model) : NULL;
 		enum db_err err = DB_OK;
 		if (entry)
-			entry_describe(entry, &models[i]);
+			entry_describe(fleet, entry, &models[i]);
 		else
 			err = add_model(fleet, node, &models[i]);
 		if (err)

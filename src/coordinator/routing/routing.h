@@ -51,7 +51,10 @@ struct route_model_facts {
 	struct str id;
 	uint64_t size_bytes;
 	bool vision;
-	int template_render_ok; /* -1 unknown, 0 broken, 1 */
+	int template_render_ok;  /* -1 unknown, 0 broken, 1 */
+	uint32_t can;            /* capability bits, as in route_request.needs; routing knows no meaning of theirs */
+	struct str quantization; /* for listings; empty = not said */
+	uint64_t context_tokens; /* likewise; 0 = not said */
 };
 
 struct route_node_facts {
@@ -112,6 +115,7 @@ struct route_request {
 	uint64_t prompt_tokens, max_tokens;
 	uint64_t expected_tokens; /* of output: what is likely, not what is allowed; 0 = min(max_tokens, 256) */
 	bool tools, vision;
+	uint32_t needs;            /* capability bits the model must have on the node; 0 = any model will do */
 	struct str caller_account; /* for private_only and self-route */
 	bool own_only;
 	struct route_node *const *excluded; /* already failed for this request */
@@ -138,6 +142,7 @@ enum route_gate {
 	ROUTE_TEMPLATE,
 	ROUTE_VERSION_FLOOR,
 	ROUTE_VISION,
+	ROUTE_CAPABILITY,
 	ROUTE_SLOT_DOWN,
 	ROUTE_CONCURRENCY,
 	ROUTE_THERMAL,
@@ -185,7 +190,13 @@ struct route_model_view {
 	uint32_t nodes, routable, warm, attested; /* attested: trust above none */
 	enum route_trust best_trust;
 	uint64_t active, size_bytes;
+	/* As the nodes said last. */
+	struct str quantization;
+	uint64_t context_tokens;
+	uint32_t can;
 };
+/* Changes whenever something in the views but `active` does: what was made of them stays true as long as it is the same. */
+uint64_t route_models_version(struct route_fleet *fleet, uint64_t now_us);
 /* Models that at least one node advertises, for /v1/models; counts are kept up to date, not computed. Order: by id.
  * Returns how many there are. */
 size_t route_models(struct route_fleet *fleet, uint64_t now_us, struct route_model_view *out, size_t max);

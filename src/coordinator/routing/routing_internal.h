@@ -13,20 +13,21 @@
 #include "coordinator/routing/routing.h"
 #include "core/map.h"
 
-#define ROUTE_TIE_MS         3000.0 /* costs this close are alike (routing 7, selection) */
-#define ROUTE_BATCH_SLOWDOWN 0.27   /* rate(b) = solo / (1 + 0.27 b) */
-#define ROUTE_DECODE_FLOOR   15.0   /* tokens/s below which a newcomer is not welcome while others can take it */
-#define ROUTE_DEFAULT_OUTPUT 256    /* tokens, when nothing is known about an answer's length */
-#define ROUTE_UNRANKED       UINT32_MAX
-#define ROUTE_UNLIMITED      UINT64_MAX
-#define ROUTE_CLASS_FULL     0 /* entries that only lack a free place: known, but not offered */
-#define ROUTE_RATE_SAMPLES   50
-#define ROUTE_MAX_FAMILIES   64
-#define ROUTE_ARITY          4    /* of the heaps */
-#define ROUTE_LOOK           4    /* near-ties compared exactly */
-#define ROUTE_PROBES         32   /* entries looked at in order of cost */
-#define ROUTE_SCAN           1024 /* and then in no order */
-#define ROUTE_CHALLENGE_US   (16ull * 60 * 1000000)
+#define ROUTE_TIE_MS            3000.0 /* costs this close are alike (routing 7, selection) */
+#define ROUTE_BATCH_SLOWDOWN    0.27   /* rate(b) = solo / (1 + 0.27 b) */
+#define ROUTE_DECODE_FLOOR      15.0   /* tokens/s below which a newcomer is not welcome while others can take it */
+#define ROUTE_DEFAULT_OUTPUT    256    /* tokens, when nothing is known about an answer's length */
+#define ROUTE_UNRANKED          UINT32_MAX
+#define ROUTE_UNLIMITED         UINT64_MAX
+#define ROUTE_CLASS_FULL        0 /* entries that only lack a free place: known, but not offered */
+#define ROUTE_RATE_SAMPLES      50
+#define ROUTE_MAX_FAMILIES      64
+#define ROUTE_ARITY             4    /* of the heaps */
+#define ROUTE_LOOK              4    /* near-ties compared exactly */
+#define ROUTE_PROBES            32   /* entries looked at in order of cost */
+#define ROUTE_SCAN              1024 /* and then in no order */
+#define ROUTE_QUANTIZATION_SIZE 32
+#define ROUTE_CHALLENGE_US      (16ull * 60 * 1000000)
 
 /* Fleet-wide observed decode rates of one model on one chip family: the last 50, and their median (routing 7). */
 struct route_rates {
@@ -57,7 +58,9 @@ struct route_model {
 	uint32_t shown, routable, warm, trust[ROUTE_TRUST_HARDWARE + 1];
 	uint64_t active;
 	uint32_t by_gate[ROUTE_GATES]; /* of every entry */
-	uint64_t size_bytes;
+	uint64_t size_bytes, context_tokens;
+	uint32_t can;
+	char quantization[ROUTE_QUANTIZATION_SIZE];
 	size_t id_len;
 	char id[];
 };
@@ -85,6 +88,7 @@ struct route_entry {
 	uint64_t ceiling_tokens; /* of the largest request that waiting could help */
 	/* changed by facts */
 	bool template_broken;
+	uint16_t can;
 	uint32_t beat; /* heartbeat that told the slot */
 	struct route_model *model;
 	uint64_t size_bytes;
@@ -142,6 +146,7 @@ struct route_fleet {
 	uint64_t random;
 	struct map models, owners, serials;
 	struct route_model **sorted; /* by id, for views */
+	uint64_t views_version;
 	size_t model_count, model_cap;
 	struct list all_nodes;
 	struct list fresh;   /* nodes, oldest challenge first */

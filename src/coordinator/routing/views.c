@@ -26,10 +26,19 @@ size_t route_models(struct route_fleet *fleet, uint64_t now_us, struct route_mod
 			    .best_trust = best_trust(model),
 			    .active = model->active,
 			    .size_bytes = model->size_bytes,
+			    .quantization = str_of(model->quantization),
+			    .context_tokens = model->context_tokens,
+			    .can = model->can,
 			};
 		count++;
 	}
 	return count;
+}
+
+uint64_t route_models_version(struct route_fleet *fleet, uint64_t now_us)
+{
+	route_advance(fleet, now_us);
+	return fleet->views_version;
 }
 
 size_t route_node_count(const struct route_fleet *fleet)

@@ -69,6 +69,8 @@ struct engine_info {
 	uint32_t context_tokens; /* of the model */
 	uint32_t layers;
 	bool template_render_ok; /* the chat template rendered a probe conversation */
+	bool can_constrain;      /* JSON mode, schemas and logprobs */
+	bool can_reason;         /* the chat template has a place for thinking */
 	double kv_bytes_per_token;
 	uint64_t load_time_ms;
 };
@@ -144,6 +146,7 @@ struct engine_call {
 	struct engine *engine;
 	atomic_uint refs; /* one for the caller, the rest for the engine */
 	void (*destroy)(struct engine_call *call);
+	struct str stop; /* the stop string that ended the answer: set before on_finish, borrowed until it returns; or empty */
 };
 void engine_call_init(struct engine_call *call, struct engine *engine, void (*destroy)(struct engine_call *call)); /* refs 1 */
 void engine_call_hold(struct engine_call *call);

@@ -162,6 +162,7 @@ static void describe(struct llama_engine *engine)
 	info->layers = (uint32_t)llama_model_n_layer(engine->model);
 	info->kv_bytes_per_token = kv_bytes_per_token(engine->model, info->architecture);
 	info->template_render_ok = template_renders(engine->templates);
+	info->can_constrain = true;
 }
 
 enum db_err engine_llama_load(struct llama_engine *engine, const struct engine_llama_options *options, struct error *error)

@@ -49,6 +49,16 @@ enum db_err node_make_attestation(struct node *node, struct error *error)
 	return err ? error_set(error, err, "the attestation could not be signed") : DB_OK;
 }
 
+static uint32_t capabilities_of(const struct engine_info *info)
+{
+	uint32_t bits = WIRE_CAN_CHAT | WIRE_CAN_TOOLS;
+	if (info->can_constrain)
+		bits |= WIRE_CAN_JSON | WIRE_CAN_SCHEMA | WIRE_CAN_LOGPROBS;
+	if (info->can_reason)
+		bits |= WIRE_CAN_REASON;
+	return bits;
+}
+
 static void describe_model(const struct node_model *model, struct wire_model *out)
 {
 	struct engine_info info;
@@ -60,6 +70,8 @@ static void describe_model(const struct node_model *model, struct wire_model *ou
 	    .quantization = str_of(model->quantization),
 	    .weight_hash = str_of(model->weight_hash),
 	    .template_render_ok = wire_tri_of(info.template_render_ok),
+	    .context_length = info.context_tokens,
+	    .capabilities = capabilities_of(&info),
 	};
 }
 
