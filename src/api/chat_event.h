@@ -26,7 +26,9 @@ void chat_frame_role(const struct chat_frame_head *head, struct buf *out); /* {"
 /* Any of the parts may be empty. tool_calls is a JSON array text or empty; logprobs a JSON object text or empty. */
 void chat_frame_delta(const struct chat_frame_head *head, uint32_t choice, struct str content, struct str reasoning,
                       struct str tool_calls, struct str logprobs, struct buf *out);
-void chat_frame_finish(const struct chat_frame_head *head, uint32_t choice, const char *finish_reason, struct buf *out);
+/* `stop` is the stop string that ended the answer, as the member stop_reason; empty when none did. */
+void chat_frame_finish(const struct chat_frame_head *head, uint32_t choice, const char *finish_reason, struct str stop,
+                       struct buf *out);
 void chat_frame_usage(const struct chat_frame_head *head, const struct chat_usage *usage, struct buf *out);
 void chat_frame_done(struct buf *out); /* data: [DONE] */
 

@@ -72,12 +72,15 @@ void chat_frame_delta(const struct chat_frame_head *head, uint32_t choice, struc
 	end_frame(&w, out);
 }
 
-void chat_frame_finish(const struct chat_frame_head *head, uint32_t choice, const char *finish_reason, struct buf *out)
+void chat_frame_finish(const struct chat_frame_head *head, uint32_t choice, const char *finish_reason, struct str stop,
+                       struct buf *out)
 {
 	struct json_writer w;
 	begin_frame(&w, head, out);
 	begin_choice(&w, choice);
 	json_end_object(&w);
+	if (stop.len > 0)
+		json_put_str(&w, "stop_reason", stop);
 	end_choice(&w, finish_reason);
 	end_frame(&w, out);
 }

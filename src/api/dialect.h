@@ -36,7 +36,8 @@ struct dialect {
 	void (*fail)(struct dialect_answer *answer, const struct api_error *error, bool after_content, struct buf *out);
 	/* The body of an answer with an error status. */
 	void (*error_write)(const struct api_error *error, struct buf *out);
-	const char *keepalive; /* one event or comment, blank line included, that may stand before everything else */
+	const char *request_id_header; /* in which answers name the request besides X-Request-ID; NULL = none */
+	const char *keepalive;         /* one event or comment, blank line included, that may stand before everything else */
 };
 
 /* What every answer begins with. */
@@ -56,5 +57,6 @@ static inline void dialect_answer_free(struct dialect_answer *answer)
 
 extern const struct dialect dialect_chat;      /* /v1/chat/completions */
 extern const struct dialect dialect_responses; /* /v1/responses */
+extern const struct dialect dialect_anthropic; /* /v1/messages */
 
 #endif

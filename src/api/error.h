@@ -6,11 +6,12 @@
 #include "core/error.h"
 
 struct api_error {
-	int status;        /* HTTP status */
-	const char *type;  /* static text, e.g. "invalid_request_error" */
-	const char *code;  /* static text; NULL = same as type */
-	const char *param; /* static text or NULL */
-	int retry_after_s; /* > 0 adds a Retry-After header */
+	int status;             /* HTTP status */
+	const char *type;       /* static text, e.g. "invalid_request_error" */
+	const char *code;       /* static text; NULL = same as type */
+	const char *param;      /* static text or NULL */
+	int retry_after_s;      /* > 0 adds a Retry-After header */
+	const char *request_id; /* for dialects whose errors name it; NULL = not known. Set where the error is sent */
 	char message[320];
 };
 

@@ -1,6 +1,7 @@
 #include "coordinator/server.h"
 
 #include "coordinator/auth.h"
+#include "coordinator/models.h"
 #include "core/clock.h"
 #include "net/tls.h"
 
@@ -18,7 +19,9 @@ static void handle_provider(struct server *server, struct exchange *exchange);
 static const struct route routes[] = {
     {"POST", "/v1/chat/completions", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_infer, &dialect_chat},
     {"POST", "/v1/responses", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_infer, &dialect_responses},
+    {"POST", "/v1/messages", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_infer, &dialect_anthropic},
     {"GET", "/v1/models", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_models, NULL},
+    {"GET", "/v1/models/openrouter", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_models_openrouter, NULL},
     {"GET", "/v1/models/*", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_model, NULL},
     {"GET", "/v1/payments/balance", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_balance, NULL},
     {"GET", "/v1/payments/usage", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_usage, NULL},
@@ -38,6 +41,7 @@ struct server {
 	struct tls_context *tls;
 	struct exchange_meter meters[ROUTE_COUNT], unmatched;
 	struct sealed *sealed;
+	struct models *models;
 	bool draining;
 	int64_t started_s;
 };
@@ -55,6 +59,11 @@ bool server_draining(const struct server *server)
 const struct sealed *server_sealed(const struct server *server)
 {
 	return server->sealed;
+}
+
+struct models *server_models(const struct server *server)
+{
+	return server->models;
 }
 
 int64_t server_started_s(const struct server *server)
@@ -103,14 +112,23 @@ static void refuse_unknown(struct exchange *exchange, struct str path, bool path
 		exchange_answer(exchange, 404, "text/plain; charset=utf-8", STR("404 page not found\n"));
 }
 
+/* The listing of models belongs to two APIs: their own header tells clients of the second. */
+static const struct dialect *dialect_of(const struct route *route, const struct http_request *http)
+{
+	if (route && route->dialect)
+		return route->dialect;
+	if (str_starts(http_path(http), STR("/v1/models")) && http_header_get(http, "anthropic-version").len > 0)
+		return &dialect_anthropic;
+	return &dialect_chat;
+}
+
 static int64_t on_head(struct http_request *http, void *context)
 {
 	struct server *server = context;
 	bool path_known;
 	const struct route *route = route_find(routes, ROUTE_COUNT, http_method(http), http_path(http), &path_known);
 	struct exchange_meter *meter = route ? &server->meters[route - routes] : &server->unmatched;
-	const struct dialect *dialect = route && route->dialect ? route->dialect : &dialect_chat;
-	struct exchange *exchange = exchange_begin(http, server->rooms.loop, meter, dialect);
+	struct exchange *exchange = exchange_begin(http, server->rooms.loop, meter, dialect_of(route, http));
 	if (!exchange)
 		return -1;
 	add_cors(server, exchange);
@@ -200,6 +218,11 @@ struct server *server_new(const struct server_rooms *rooms, struct error *error)
 	for (size_t i = 0; i < ROUTE_COUNT; i++)
 		exchange_meter_init(&server->meters[i], rooms->metrics, routes[i].method, routes[i].path);
 	exchange_meter_init(&server->unmatched, rooms->metrics, "any", "unmatched");
+	server->models = model_routes_new(server);
+	if (!server->models) {
+		error_set(error, DB_E_NOMEM, "There is not enough memory for the server.");
+		goto failed;
+	}
 	server->sealed = make_sealed(rooms, error);
 	if (!server->sealed)
 		goto failed;
@@ -252,5 +275,6 @@ void server_free(struct server *server)
 		http_server_free(server->http);
 	tls_free(server->tls);
 	sealed_free(server->sealed);
+	models_free(server->models);
 	free(server);
 }

@@ -26,7 +26,7 @@ static void make(enum swarm_frame kind, const struct chat_usage *usage, struct b
 		chat_frame_delta(&head, 0, STR(MARK_TEXT), STR_NONE, STR_NONE, STR_NONE, out);
 		break;
 	case SWARM_FRAME_FINISH:
-		chat_frame_finish(&head, 0, "stop", out);
+		chat_frame_finish(&head, 0, "stop", STR_NONE, out);
 		break;
 	case SWARM_FRAME_USAGE:
 		chat_frame_usage(&head, usage, out);

@@ -5,6 +5,7 @@
     provider(coordinator)                          ... on the real model
     swarm(coordinator, "run", providers=3, ...)    a started Swarm
     api(coordinator, key=...)                      an httpx client
+    house.coordinator(), house.provider(model)     the same for all tests of a module
 
 When the test ends every program must end with status 0, or have been killed by the test, and no sanitizer may have reported.
 """
@@ -17,11 +18,7 @@ import pytest
 from harness import BIN, GGUF, MODEL, PATIENCE, Coordinator, Failed, Provider, Swarm, environment
 
 
-@pytest.fixture
-def programs(tmp_path):
-    """The programs of this test, in the order in which they are to be stopped."""
-    started = []
-    yield started
+def stop_all(started):
     wrong = []
     for kind in (Swarm, Provider, Coordinator, object):
         for program in [one for one in started if isinstance(one, kind)]:
@@ -32,6 +29,42 @@ def programs(tmp_path):
                 wrong.append(str(failure))
     if wrong:
         pytest.fail("\n".join(wrong), pytrace=False)
+
+
+@pytest.fixture
+def programs(tmp_path):
+    """The programs of this test, in the order in which they are to be stopped."""
+    started = []
+    yield started
+    stop_all(started)
+
+
+class House:
+    """A coordinator and its providers that all tests of a module share."""
+
+    def __init__(self, folder, models_dir, started):
+        self.folder, self.models_dir, self.started = folder, models_dir, started
+        self.node = None
+
+    def coordinator(self, config=None):
+        self.node = Coordinator(self.folder, config)
+        self.started.append(self.node)
+        return self.node.start()
+
+    def provider(self, model=MODEL, script=None, options=()):
+        """One more; on the real model without a script. Models have to differ."""
+        made = Provider(self.folder, self.node, f"provider-{model}", script, model, script is None and self.models_dir(), options)
+        self.started.append(made)
+        made.start()
+        self.node.wait_routable(model, 1, 60)
+        return made
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory, request):
+    started = []
+    yield House(tmp_path_factory.mktemp("house"), lambda: request.getfixturevalue("models_dir"), started)
+    stop_all(started)
 
 
 def _named(programs, kind, name):

@@ -71,6 +71,8 @@ struct exchange *exchange_begin(struct http_request *http, struct net_loop *loop
 	http_set_user(http, exchange);
 	http_set_on_gone(http, on_gone);
 	exchange_header(exchange, "X-Request-ID", str_of(exchange->request_id));
+	if (dialect->request_id_header)
+		exchange_header(exchange, dialect->request_id_header, str_of(exchange->request_id));
 	return exchange;
 }
 
@@ -103,7 +105,9 @@ void exchange_error(struct exchange *exchange, const struct api_error *error)
 {
 	struct buf body;
 	buf_init(&body, 4096);
-	exchange->dialect->error_write(error, &body);
+	struct api_error said = *error;
+	said.request_id = exchange->request_id;
+	exchange->dialect->error_write(&said, &body);
 	if (error->retry_after_s > 0) {
 		char seconds[16];
 		(void)snprintf(seconds, sizeof seconds, "%d", error->retry_after_s);

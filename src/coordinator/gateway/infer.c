@@ -127,7 +127,9 @@ void call_fail(struct call *call, const struct api_error *error)
 		buf_clear(out);
 		if (call->pending.len > call->pending_at)
 			(void)exchange_stream_write(exchange, str_sub(buf_str(&call->pending), call->pending_at, call->pending.len));
-		call->dialect->fail(call->winner ? call->winner->answer : NULL, error, call->winner != NULL, out);
+		struct api_error said = *error;
+		said.request_id = exchange->request_id;
+		call->dialect->fail(call->winner ? call->winner->answer : NULL, &said, call->winner != NULL, out);
 		(void)exchange_stream_write(exchange, buf_str(out));
 		buf_clear(out);
 	}

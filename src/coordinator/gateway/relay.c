@@ -209,7 +209,9 @@ static void abort_stream(struct call *call, const struct api_error *error)
 	call->text_bytes = came > 0 ? (size_t)(winner->answer->text_bytes * call->chunks / came) : 0;
 	metric_add(call->gateway->aborted, 1);
 	log_info("request.aborted", "id=%s reason=%s chunks=%llu", call->id, error->type, (unsigned long long)call->chunks);
-	call->dialect->fail(winner->answer, error, true, out);
+	struct api_error said = *error;
+	said.request_id = exchange->request_id;
+	call->dialect->fail(winner->answer, &said, true, out);
 	(void)exchange_stream_write(exchange, buf_str(out));
 	if (!call->exchange) /* the consumer left over it, and the job is parked already */
 		return;

@@ -78,6 +78,7 @@ void llama_engine_finish_call(struct llama_engine *engine, struct llama_call *ca
 {
 	struct chat_usage usage = llama_call_usage(call);
 	leave(engine, call);
+	call->base.stop = call->output.stop;
 	call->callbacks.on_finish(&call->base, finish, &usage, call->user);
 	forget(engine, call);
 }

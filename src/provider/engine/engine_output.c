@@ -37,8 +37,10 @@ static void find_stop(struct engine_output *output)
 			struct str stop = output->stops[i];
 			if (stop.len > end || text[end - 1] != stop.at[stop.len - 1])
 				continue;
-			if (memcmp(text + end - stop.len, stop.at, stop.len) == 0 && end - stop.len < cut)
+			if (memcmp(text + end - stop.len, stop.at, stop.len) == 0 && end - stop.len < cut) {
 				cut = end - stop.len;
+				output->stop = stop;
+			}
 		}
 		if (cut != SIZE_MAX) {
 			output->pending.len = cut;

@@ -19,6 +19,7 @@ struct engine_output {
 	size_t received; /* bytes of pending that were searched */
 	uint64_t given;  /* raw bytes given out in all */
 	bool stopped;    /* a stop string was found: later pieces are ignored */
+	struct str stop; /* which, borrowed from `stops` */
 };
 
 /* `stops` (none empty) are borrowed and must outlive the output. */

@@ -188,6 +188,7 @@ static void forget(struct script_call *call)
 static void finish(struct script_engine *engine, struct script_call *call, enum engine_finish finish)
 {
 	struct chat_usage usage = usage_of(call);
+	call->base.stop = call->output.stop;
 	leave(engine, call);
 	call->callbacks.on_finish(&call->base, finish, &usage, call->user);
 	forget(call);

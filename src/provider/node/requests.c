@@ -39,6 +39,7 @@ struct node_request {
 	int64_t credit;
 	struct list unsent; /* struct outbound */
 
+	char *stop; /* the stop string that ended the answer, or NULL; wiped with the request */
 	char frame_id[64];
 	struct chat_frame_head head;
 	struct response_hash hash;
@@ -79,6 +80,9 @@ static void request_free(struct node_request *request)
 	response_hash_free(&request->hash);
 	buf_free(&request->signature);
 	secret_wipe(&request->shared, sizeof request->shared);
+	if (request->stop)
+		secret_wipe(request->stop, strlen(request->stop));
+	free(request->stop);
 	free(request->last);
 	free(request);
 }
@@ -260,7 +264,7 @@ static void queue_last_frames(struct node_request *request, enum engine_finish f
 {
 	struct buf frame;
 	buf_init(&frame, FRAME_MAX);
-	chat_frame_finish(&request->head, 0, engine_finish_name(finish), &frame);
+	chat_frame_finish(&request->head, 0, engine_finish_name(finish), str_of(request->stop), &frame);
 	queue_made(request, &frame);
 	chat_frame_usage(&request->head, &request->usage, &frame);
 	queue_made(request, &frame);
@@ -354,7 +358,8 @@ static void engine_said_finish(struct engine_call *call, enum engine_finish fini
 {
 	struct node_request *request = user;
 	struct step *step = request->last;
-	(void)call;
+	if (call->stop.len > 0) /* without memory for it the answer just does not say it */
+		request->stop = strndup(call->stop.at, call->stop.len);
 	step->kind = STEP_FINISH;
 	step->finish = finish;
 	step->usage = *usage;

@@ -322,7 +322,7 @@ static void our_own_frames_read_back(void **state)
 	buf_init(&out, 1 << 16);
 	chat_frame_role(&head, &out);
 	chat_frame_delta(&head, 0, STR("a\n\"b"), STR("why"), STR("[{\"index\":0}]"), STR("{\"content\":[]}"), &out);
-	chat_frame_finish(&head, 0, "stop", &out);
+	chat_frame_finish(&head, 0, "stop", STR_NONE, &out);
 	chat_frame_usage(&head, &(struct chat_usage){3, 4, 2, 1}, &out);
 	chat_frame_done(&out);
 	static const enum chat_frame_kind kinds[] = {CHAT_FRAME_PREAMBLE, CHAT_FRAME_CONTENT, CHAT_FRAME_FINISH, CHAT_FRAME_USAGE,

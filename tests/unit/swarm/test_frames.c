@@ -23,7 +23,7 @@ static void written_by_api(enum swarm_frame kind, struct buf *out)
 		chat_frame_delta(&head, 0, STR("3 abc def"), STR_NONE, STR_NONE, STR_NONE, out);
 		break;
 	case SWARM_FRAME_FINISH:
-		chat_frame_finish(&head, 0, "stop", out);
+		chat_frame_finish(&head, 0, "stop", STR_NONE, out);
 		break;
 	case SWARM_FRAME_USAGE:
 		chat_frame_usage(&head, &usage, out);
