@@ -97,6 +97,8 @@ static enum db_err take_text(struct reading *r, struct str text)
 {
 	if (text.len == 0)
 		return DB_OK;
+	if (r->steps->keep_think_tags)
+		return give(r, ANSWER_TEXT, text);
 	switch (r->at->thinking) {
 	case ANSWER_THINK_UNKNOWN:
 		return take_opening(r, text);

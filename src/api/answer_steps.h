@@ -48,6 +48,7 @@ struct answer_choice {
 struct answer_steps {
 	struct answer_choice first;   /* choice 0 */
 	struct answer_choice *others; /* 1 to ANSWER_MAX_CHOICES - 1, in the arena; NULL until one spoke */
+	bool keep_think_tags;         /* set before the first frame: text is text, also when it looks like a think block */
 	bool has_head;
 	char id[128];      /* of the first frame; "" when it has none */
 	int64_t created_s; /* likewise; now when it has none */

@@ -1,5 +1,22 @@
 /* /v1/chat/completions as a dialect: the form the others are lowered to. */
 #include "api/chat_answer.h"
+#include "api/chat_internal.h"
+
+/* The dialect follows the path, not the body (http-api 8.3). */
+static bool parse(struct str body, struct arena *arena, struct chat_request *out, struct api_error *error)
+{
+	if (!chat_request_parse(body, arena, out, error)) {
+		bool other = error->param && strcmp(error->param, "messages") == 0 && json_get_some(out->root, "input") &&
+		             !json_get_some(out->root, "messages");
+		return other ? chat_refuse(error, "input",
+		                           "/v1/chat/completions takes messages: a body with input belongs to /v1/responses.")
+		             : false;
+	}
+	if (out->prompt)
+		return chat_refuse(error, "prompt",
+		                   "/v1/chat/completions takes messages: a body with prompt belongs to /v1/completions.");
+	return true;
+}
 
 static struct chat_answer *of(struct dialect_answer *answer)
 {
@@ -35,7 +52,7 @@ static void fail(struct dialect_answer *answer, const struct api_error *error, b
 
 const struct dialect dialect_chat = {
     .name = "chat",
-    .parse = chat_request_parse,
+    .parse = parse,
     .answer_new = answer_new,
     .answer_free = answer_free,
     .frame = take_frame,

@@ -18,6 +18,8 @@ bool chat_get_double(const json_val *root, const char *name, double min, double 
 bool chat_sampling_parse(const json_val *root, struct arena *arena, struct chat_sampling *out, struct api_error *error);
 /* messages: shape, media, estimate. */
 bool chat_messages_parse(const json_val *root, struct chat_request *request, struct api_error *error);
+/* prompt in place of messages. */
+bool chat_prompt_parse(const json_val *root, struct chat_request *request, struct api_error *error);
 /* tools, tool_choice, response_format. */
 bool chat_tools_parse(const json_val *root, struct chat_request *request, struct api_error *error);
 

@@ -132,6 +132,25 @@ bool chat_messages_parse(const json_val *root, struct chat_request *request, str
 	return true;
 }
 
+bool chat_prompt_parse(const json_val *root, struct chat_request *request, struct api_error *error)
+{
+	const json_val *prompt = json_get_some(root, "prompt");
+	struct str text;
+	int64_t token;
+	if (json_as_str(prompt, &text)) {
+		request->prompt_estimate_tokens = text_tokens(text.len);
+	} else {
+		struct json_iter iter = json_iter(json_type(prompt) == JSON_ARRAY ? prompt : NULL);
+		request->prompt_estimate_tokens = json_type(prompt) == JSON_ARRAY ? json_len(prompt) : 0;
+		for (json_val *value; (value = json_next(&iter, NULL));)
+			if (!json_as_i64(value, &token) || token < 0 || token > INT32_MAX)
+				return chat_refuse(error, "prompt", "prompt must be a string or an array of token ids.");
+	}
+	request->prompt = prompt;
+	return request->prompt_estimate_tokens > 0 ||
+	       chat_refuse(error, "prompt", "prompt must be a string or an array of token ids, and not empty.");
+}
+
 static bool tool_is_declared(const json_val *tools, struct str wanted)
 {
 	struct json_iter iter = json_iter(tools);

@@ -188,7 +188,7 @@ static bool find_edits(struct chat_request *request, struct arena *arena, struct
 	enum db_err err;
 	while ((err = json_raw_next(&iter, &key, &value)) == DB_OK) {
 		struct chat_edit edit = {.key = key, .value = value, .text = tools};
-		if (json_raw_key_is(key, "messages") || json_raw_key_is(key, "tools"))
+		if (json_raw_key_is(key, request->prompt ? "prompt" : "messages") || json_raw_key_is(key, "tools"))
 			request->prompt_bound_tokens += value.len;
 		if (request->edit_count < members && edit_of(key, tools, &edit))
 			edits[request->edit_count++] = edit;
@@ -197,6 +197,14 @@ static bool find_edits(struct chat_request *request, struct arena *arena, struct
 		return chat_refuse(error, NULL, "The request body is not valid JSON.");
 	request->edits = edits;
 	return true;
+}
+
+static bool parse_said(struct chat_request *request, struct api_error *error)
+{
+	struct str endpoint;
+	if (json_as_str(json_get(request->root, "endpoint"), &endpoint) && str_is(endpoint, "/v1/completions"))
+		return chat_prompt_parse(request->root, request, error);
+	return chat_messages_parse(request->root, request, error);
 }
 
 bool chat_request_parse(struct str body, struct arena *arena, struct chat_request *out, struct api_error *error)
@@ -211,10 +219,9 @@ bool chat_request_parse(struct str body, struct arena *arena, struct chat_reques
 	out->root = json_root(doc);
 	if (json_type(out->root) != JSON_OBJECT)
 		return chat_refuse(error, NULL, "The request body must be a JSON object.");
-	if (!parse_model(out, error) || !chat_messages_parse(out->root, out, error) || !parse_limits(out, error) ||
-	    !parse_stream(out, error) || !parse_serials(out, arena, error) || !parse_strings(out, error) ||
-	    !refuse_unsupported(out, error) || !chat_tools_parse(out->root, out, error) ||
-	    !chat_sampling_parse(out->root, arena, &out->sampling, error))
+	if (!parse_model(out, error) || !parse_said(out, error) || !parse_limits(out, error) || !parse_stream(out, error) ||
+	    !parse_serials(out, arena, error) || !parse_strings(out, error) || !refuse_unsupported(out, error) ||
+	    !chat_tools_parse(out->root, out, error) || !chat_sampling_parse(out->root, arena, &out->sampling, error))
 		return false;
 	if (out->max_tokens > 0 && out->sampling.min_tokens > out->max_tokens)
 		return chat_refuse(error, "min_tokens", "min_tokens must not be above max_tokens.");

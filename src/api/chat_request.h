@@ -56,9 +56,12 @@ struct chat_request {
 	const json_val *schema; /* of CHAT_FORMAT_JSON_SCHEMA */
 	bool has_tools;
 	const json_val *messages, *tools, *tool_choice; /* tool_choice NULL = absent */
-	bool has_media;                                 /* an image, video or audio part (http-api 2.2 step 11) */
-	struct str cache_scope;                         /* prompt_cache_key, else user, else empty */
-	struct str *serials;                            /* provider_serial and provider_serials, trimmed, each once */
+	/* Of a body with "endpoint":"/v1/completions": the text as a string or an array of token ids, which no template touches.
+	 * NULL: a conversation. Only for providers that registered with plain_prompts. */
+	const json_val *prompt;
+	bool has_media;         /* an image, video or audio part (http-api 2.2 step 11) */
+	struct str cache_scope; /* prompt_cache_key, else user, else empty */
+	struct str *serials;    /* provider_serial and provider_serials, trimmed, each once */
 	size_t serial_count;
 	uint64_t prompt_estimate_tokens; /* http-api 2.2 "Token estimates": for routing, never for money */
 	uint64_t prompt_bound_tokens;    /* billing 4.1: no tokeniser yields more; tools count too */
@@ -67,8 +70,8 @@ struct chat_request {
 	void *dialect_state; /* what the dialect that parsed it wants to see again in its answer; in the arena */
 };
 
-/* Parses and validates a /v1/chat/completions body. On failure fills *error (400, the right param; messages never hold text of
- * the request) and returns false. A max_tokens below 1 is refused rather than read as absent. */
+/* Parses and validates a /v1/chat/completions body, or one with a plain prompt. On failure fills *error (400, the right param;
+ * messages never hold text of the request) and returns false. A max_tokens below 1 is refused rather than read as absent. */
 bool chat_request_parse(struct str body, struct arena *arena, struct chat_request *out, struct api_error *error);
 
 /* Appends the body to seal for a provider: the bytes of the body with `model` replaced by the concrete build id and

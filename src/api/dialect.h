@@ -55,8 +55,9 @@ static inline void dialect_answer_free(struct dialect_answer *answer)
 		answer->dialect->answer_free(answer);
 }
 
-extern const struct dialect dialect_chat;      /* /v1/chat/completions */
-extern const struct dialect dialect_responses; /* /v1/responses */
-extern const struct dialect dialect_anthropic; /* /v1/messages */
+extern const struct dialect dialect_chat;        /* /v1/chat/completions */
+extern const struct dialect dialect_responses;   /* /v1/responses */
+extern const struct dialect dialect_anthropic;   /* /v1/messages */
+extern const struct dialect dialect_completions; /* /v1/completions */
 
 #endif

@@ -20,6 +20,7 @@ static const struct route routes[] = {
     {"POST", "/v1/chat/completions", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_infer, &dialect_chat},
     {"POST", "/v1/responses", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_infer, &dialect_responses},
     {"POST", "/v1/messages", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_infer, &dialect_anthropic},
+    {"POST", "/v1/completions", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_infer, &dialect_completions},
     {"GET", "/v1/models", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_models, NULL},
     {"GET", "/v1/models/openrouter", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_models_openrouter, NULL},
     {"GET", "/v1/models/*", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_model, NULL},

@@ -119,7 +119,8 @@ static void send_register(struct swarm_provider *provider)
 	                                    .anti_debug_enabled = true,
 	                                    .core_dumps_disabled = true,
 	                                    .env_scrubbed = true},
-	                        .flow_credit = fleet->options.credit},
+	                        .flow_credit = fleet->options.credit,
+	                        .plain_prompts = true},
 	};
 	if (make_attestation(provider, &attestation) == DB_OK)
 		message.as.registration.attestation = buf_str(&attestation);

@@ -81,7 +81,8 @@ struct wire_register {
 	struct wire_pairs template_hashes; /* name -> hex SHA-256 */
 	bool has_privacy;                  /* privacy_capabilities was given; without it never routable */
 	struct wire_privacy privacy;
-	bool flow_credit; /* extension: understands per-request credit (docs/reference/protocol-extensions.md) */
+	bool flow_credit;   /* extension: understands per-request credit (docs/reference/protocol-extensions.md) */
+	bool plain_prompts; /* extension: runs a body with a prompt in place of messages (likewise) */
 };
 
 /* 3.5: only the builds that changed. */

@@ -269,6 +269,7 @@ static bool add_node(struct session *session, const struct wire_register *messag
 		return false;
 	struct route_node_facts facts = {
 	    .chip_family = session->texts.chip_family,
+	    .plain_prompts_ok = message->plain_prompts,
 	    .tools_ok = !is_older_generation(message->backend) || version_compare(message->version, STR(FLEET_TOOLS_AT)) >= 0,
 	    .static_decode_tps = message->decode_tps,
 	    .static_prefill_tps = message->prefill_tps,

@@ -166,6 +166,9 @@ static void fail_unroutable(struct call *call, const struct route_decision *deci
 		api_fail(&error, 503, "model_unavailable", NULL, "model", "No provider of this model can read images.");
 	else if (call->request->has_tools && (gate[ROUTE_TEMPLATE] > 0 || gate[ROUTE_VERSION_FLOOR] > 0))
 		api_fail(&error, 503, "model_unavailable", NULL, "model", "No provider of this model can call tools.");
+	else if (call->request->prompt && gate[ROUTE_VERSION_FLOOR] > 0)
+		api_fail(&error, 503, "model_unavailable", NULL, "model",
+		         "No provider of this model takes plain prompts: use /v1/chat/completions.");
 	else if (gate[ROUTE_TOO_LARGE] > 0)
 		api_fail(&error, 503, "model_unavailable", "model_too_large", "model", "The request is too large for every provider.");
 	else if (call->request->serial_count > 0)
@@ -258,6 +261,7 @@ static enum db_err start_job(struct call *call, struct attempt *attempt, struct 
 	              .expected_tokens = expected < (uint64_t)call->max_tokens ? expected : (uint64_t)call->max_tokens,
 	              .tools = call->request->has_tools,
 	              .vision = call->request->has_media,
+	              .plain_prompt = call->request->prompt != NULL,
 	              .caller_account = str_of(ledger_account_id(call->caller.account)),
 	              .excluded = call->excluded,
 	              .excluded_count = call->excluded_count,

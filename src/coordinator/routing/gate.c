@@ -208,7 +208,7 @@ static enum route_gate trust_gate(const struct route_policy *policy, const struc
 
 static enum route_gate shape_gate(const struct route_entry *entry, const struct route_request *request)
 {
-	if (request->tools && !entry->tools_ok)
+	if ((request->tools && !entry->tools_ok) || (request->plain_prompt && !entry->plain_prompts_ok))
 		return ROUTE_VERSION_FLOOR;
 	if (request->vision && !entry->vision)
 		return ROUTE_VISION;

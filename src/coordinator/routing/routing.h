@@ -68,6 +68,7 @@ struct route_node_facts {
 	uint64_t last_challenge_us; /* monotonic, 0 = never passed */
 	struct str chip_family;
 	struct str serial;                                           /* attested, empty = none; what an allow-list names */
+	bool plain_prompts_ok;                                       /* runs prompts without a template */
 	bool tools_ok;                                               /* new enough for requests with tools (routing 4) */
 	double static_decode_tps, static_prefill_tps, bandwidth_gbs; /* 0 = not registered */
 	double memory_gb;
@@ -116,6 +117,7 @@ struct route_request {
 	uint64_t expected_tokens; /* of output: what is likely, not what is allowed; 0 = min(max_tokens, 256) */
 	bool tools, vision;
 	uint32_t needs;            /* capability bits the model must have on the node; 0 = any model will do */
+	bool plain_prompt;         /* in place of a conversation */
 	struct str caller_account; /* for private_only and self-route */
 	bool own_only;
 	struct route_node *const *excluded; /* already failed for this request */

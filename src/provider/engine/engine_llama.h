@@ -28,6 +28,14 @@
 #define ENGINE_RESERVE_AHEAD       256
 #define ENGINE_CRASHED_FAILURES    3 /* calls in a row that cannot be run: the engine reports that it crashed */
 
+/* A prompt that no template touches: text, or tokens when that is NULL. In the call's arena. */
+struct llama_plain {
+	const char *text;
+	size_t text_len;
+	int32_t *tokens;
+	size_t count;
+};
+
 struct llama_call {
 	struct engine_call base;
 	struct list_link link;
@@ -40,6 +48,7 @@ struct llama_call {
 	struct arena *arena;
 	struct str tenant;
 	struct chat_conversation conversation;
+	struct llama_plain *plain; /* in place of the conversation; NULL as a rule */
 	struct chat_sampling sampling;
 	int64_t max_tokens; /* asked for, 0 = not said; after preparing: what the context allows at most */
 
@@ -151,5 +160,10 @@ void llama_engine_finish_call(struct llama_engine *engine, struct llama_call *ca
 void llama_engine_fail_call(struct llama_engine *engine, struct llama_call *call, int status, const char *reason,
                             const char *text);
 void llama_engine_preempt_youngest(struct llama_engine *engine);
+
+/* --- engine_llama_plain.c --- */
+bool llama_plain_copy(struct llama_call *call, const json_val *prompt);
+/* The prompt's text, to be cut into tokens, or its tokens. DB_E_INVALID for one that the model does not know. */
+enum db_err llama_plain_prompt(struct llama_engine *engine, struct llama_call *call, struct error *error);
 
 #endif

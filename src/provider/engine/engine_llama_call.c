@@ -137,7 +137,8 @@ struct llama_call *llama_call_new(struct llama_engine *engine, const struct engi
 	call->max_tokens = request->chat->max_tokens;
 	call->tenant = arena_str(call->arena, request->tenant);
 	if ((request->tenant.len && !call->tenant.at) || !copy_conversation(call->arena, request->chat, &call->conversation) ||
-	    !copy_sampling(call->arena, &request->chat->sampling, &call->sampling))
+	    !copy_sampling(call->arena, &request->chat->sampling, &call->sampling) ||
+	    (request->chat->prompt && !llama_plain_copy(call, request->chat->prompt)))
 		goto out_of_memory;
 	return call;
 
@@ -169,6 +170,12 @@ static bool render(struct llama_engine *engine, struct llama_call *call)
 {
 	struct error error;
 	char text[sizeof error.text];
+	if (call->plain) {
+		enum db_err err = llama_plain_prompt(engine, call, &error);
+		if (err)
+			fail(call, err == DB_E_NOMEM ? 503 : 400, NULL, error);
+		return !err;
+	}
 	int status = chat_prompt_render(engine->templates, &call->conversation, &call->prompt, text, sizeof text);
 	if (!status)
 		return true;
@@ -196,6 +203,8 @@ static bool collect_stops(struct llama_call *call)
 
 static bool tokenize(struct llama_engine *engine, struct llama_call *call)
 {
+	if (!call->prompt.text) /* they came as tokens */
+		return true;
 	size_t most = call->prompt.text_len + 16; /* no vocabulary makes more tokens than bytes, but for a few special ones */
 	size_t limit = most > engine->sequence_tokens ? most : engine->sequence_tokens + 1;
 	buf_init(&call->tokens, limit * sizeof(int32_t));

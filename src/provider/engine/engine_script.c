@@ -107,6 +107,12 @@ uint64_t script_prompt_words(const json_val *messages, struct str *last)
 	return words;
 }
 
+uint64_t script_plain_words(const json_val *prompt, struct str *last)
+{
+	*last = STR_NONE;
+	return json_type(prompt) == JSON_ARRAY ? json_len(prompt) : count_words(prompt, last);
+}
+
 /* --- scripts from JSON --- */
 
 static bool read_u32(json_val *value, uint32_t max, uint32_t *out)

@@ -18,6 +18,8 @@ struct str script_text_piece(const struct script_text *text, uint64_t pieces, ui
 
 /* Words in the contents of a request's messages: what the scripted engine calls prompt tokens. *last is the last text. */
 uint64_t script_prompt_words(const json_val *messages, struct str *last);
+/* The same of a plain prompt, whose tokens count as they are. */
+uint64_t script_plain_words(const json_val *prompt, struct str *last);
 /* The answer of a script without text: "echo" and the beginning of the message's SHA-256, in four words. */
 enum db_err script_text_digest(struct script_text *text, struct str message);
 

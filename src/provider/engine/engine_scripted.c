@@ -80,7 +80,7 @@ static void destroy_call(struct engine_call *base)
 static bool fill(struct script_engine *engine, struct script_call *call, const struct chat_request *chat)
 {
 	struct str last;
-	call->prompt_tokens = script_prompt_words(chat->messages, &last);
+	call->prompt_tokens = chat->prompt ? script_plain_words(chat->prompt, &last) : script_prompt_words(chat->messages, &last);
 	for (size_t i = 0; i < chat->sampling.stop_count; i++) {
 		struct str stop = arena_str(call->arena, chat->sampling.stops[i]);
 		if (chat->sampling.stops[i].len && !stop.at)

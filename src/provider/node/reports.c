@@ -115,7 +115,8 @@ enum db_err node_send_register(struct node *node)
 	                                    .core_dumps_disabled = posture->core_dumps_disabled,
 	                                    .env_scrubbed = posture->env_scrubbed,
 	                                    .hypervisor_active = posture->hypervisor_active},
-	                        .flow_credit = true},
+	                        .flow_credit = true,
+	                        .plain_prompts = true},
 	};
 	err = node_send(node, &message);
 out:
