@@ -174,6 +174,33 @@ static void write_metrics(struct json_writer *w, const struct wire_heartbeat *in
 	json_end_object(w);
 }
 
+static void read_loads(struct wire_reader *r, const json_val *root, struct wire_loads *out)
+{
+	void *items;
+	struct json_iter it = wire_read_array(r, root, "loading", WIRE_MAX_SLOTS, sizeof(struct wire_load), &items);
+	out->at = items;
+	for (json_val *load; (load = json_next(&it, NULL));) {
+		if (wire_is_object(r, load, "loading"))
+			out->at[out->count++] =
+			    (struct wire_load){wire_read_str(r, load, "model"), wire_read_number(r, load, "progress", 1)};
+	}
+}
+
+static void write_loads(struct json_writer *w, const struct wire_loads *in)
+{
+	if (!in->count)
+		return;
+	json_key(w, "loading");
+	json_begin_array(w);
+	for (size_t i = 0; i < in->count; i++) {
+		json_begin_object(w);
+		json_put_str(w, "model", in->at[i].model);
+		json_put_double(w, "progress", in->at[i].progress);
+		json_end_object(w);
+	}
+	json_end_array(w);
+}
+
 void wire_read_heartbeat(struct wire_reader *r, const json_val *root, struct wire_heartbeat *out)
 {
 	out->status = (enum wire_activity)WIRE_WORD(wire_read_str(r, root, "status"), activity_names, WIRE_ACTIVITY_UNKNOWN);
@@ -187,6 +214,7 @@ void wire_read_heartbeat(struct wire_reader *r, const json_val *root, struct wir
 	out->apns_device_token = wire_read_str(r, root, "apns_device_token");
 	out->apns_environment = wire_read_str(r, root, "apns_environment");
 	out->draining = wire_read_bool(r, root, "draining");
+	read_loads(r, root, &out->loads);
 }
 
 void wire_write_heartbeat(struct json_writer *w, const struct wire_heartbeat *in)
@@ -207,4 +235,5 @@ void wire_write_heartbeat(struct json_writer *w, const struct wire_heartbeat *in
 	wire_put_str(w, "apns_device_token", in->apns_device_token);
 	wire_put_str(w, "apns_environment", in->apns_environment);
 	wire_put_true(w, "draining", in->draining);
+	write_loads(w, &in->loads);
 }

@@ -60,6 +60,17 @@ struct wire_capacity {
 	double free_for_load_gb;
 };
 
+/* A model that is being loaded, and how far that is, 0..1. */
+struct wire_load {
+	struct str model;
+	double progress;
+};
+
+struct wire_loads {
+	struct wire_load *at;
+	size_t count;
+};
+
 struct wire_heartbeat {
 	enum wire_activity status;
 	struct str active_model; /* empty = none */
@@ -70,7 +81,8 @@ struct wire_heartbeat {
 	bool has_capacity; /* false clears the stored capacity */
 	struct wire_capacity capacity;
 	struct str apns_device_token, apns_environment;
-	bool draining; /* extension: takes no new requests, finishes those it has */
+	bool draining;           /* extension: takes no new requests, finishes those it has */
+	struct wire_loads loads; /* extension: models that are being loaded now */
 };
 
 #endif

@@ -84,7 +84,7 @@ def coordinator(programs, tmp_path):
 @pytest.fixture
 def provider(programs, tmp_path, request):
     def make(coordinator, script=None, model=None, wait=True, **more):
-        models_dir = request.getfixturevalue("models_dir") if script is None else None
+        models_dir = more.pop("models_dir", None) or (request.getfixturevalue("models_dir") if script is None else None)
         made = Provider(tmp_path, coordinator, _named(programs, Provider, "provider"), script, model, models_dir, **more)
         programs.append(made)
         before = coordinator.routable(made.model) if wait else 0

@@ -283,7 +283,7 @@ def test_status_tells_what_the_provider_does(coordinator, provider, tmp_path):
     status = wait_until(lambda: (now := serving.status())["requests_served"] == 1 and now, "the provider to report it")
     assert status["running"] is True
     assert status["pid"] == serving.pid
-    assert status["models"] == ["scripted"]
+    assert [(model["id"], model["state"]) for model in status["models"]] == [("scripted", "loaded")]
     assert status["trust_level"] == "self_signed"
     assert status["tokens_generated"] == 2
     text = darkbloom(tmp_path, "status", "--state-dir", serving.state).stdout

@@ -7,6 +7,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "crypto/secret.h"
+#include "provider/cli/offer.h"
 #include "provider/cli/state.h"
 #include "provider/models/models.h"
 #include "provider/node/node.h"
@@ -14,7 +15,6 @@
 #define DRAIN_LIMIT_MS         20000 /* launchd and systemd wait about this long before they kill (provider-node 12) */
 #define SECOND_SIGNAL_LIMIT_MS 500
 #define STATE_INTERVAL_MS      2500
-#define MAX_MODELS             16
 
 const struct cli_option start_options[] = {
     {.name = "foreground", .help = "serve in this terminal until stopped (required: there is no background service yet)"},
@@ -26,12 +26,17 @@ const struct cli_option start_options[] = {
     {.name = "token-file", .value = "FILE", .help = "account token that links this provider to its owner"},
     {.name = "private-only", .help = "serve only requests of the owner's account"},
     {.name = "threads", .value = "N", .help = "threads for each model (default: all cores)"},
+    {.name = "max-loaded", .value = "N", .help = "models in memory at once; others are loaded when asked for (default 3)"},
+    {.name = "pin", .value = "ID", .repeat = true, .help = "load this model at start and never unload it"},
+    {.name = "on-demand", .help = "load a model only when somebody asks for it"},
+    {.name = "idle-timeout", .value = "MIN", .help = "unload a model nobody asked for so long; 0 = never (default 60)"},
+    {.name = "memory-reserve-gb", .value = "GB", .help = "memory kept for everything else on this machine (default: up to 4)"},
     {.name = "max-sequences", .value = "N", .help = "requests answered at once by each model (default 8)"},
     {.name = "context", .value = "TOKENS", .help = "tokens kept for all sequences of a model (default 8192)"},
     {.name = "heartbeat-ms", .value = "MS", .help = "interval of reports to the coordinator (default 5000)"},
     {.name = "scripted-engine",
      .value = "FILE",
-     .help = "answer from a script instead of a model, under the id given by --model (tests)"},
+     .help = "answer from a script instead of models, under the ids given by --model (tests)"},
     {.name = "log-level", .value = "LEVEL", .help = "debug, info, warn or error (default info)"},
     {.name = NULL},
 };
@@ -39,10 +44,10 @@ const struct cli_option start_options[] = {
 /* The command line, checked. */
 struct start {
 	const char *coordinator_url, *ca_path, *token_file, *script_path;
-	const char *names[MAX_MODELS]; /* of --model */
-	size_t name_count;
-	int64_t threads, sequences, context, heartbeat_ms;
-	bool private_only;
+	const char *names[RESIDENCY_MAX_MODELS], *pins[RESIDENCY_MAX_MODELS]; /* of --model, of --pin */
+	size_t name_count, pin_count;
+	int64_t threads, sequences, context, heartbeat_ms, max_loaded, idle_minutes, reserve_gb;
+	bool private_only, on_demand;
 	char models_dir[MODEL_PATH_SIZE], state_dir[1024];
 };
 
@@ -50,8 +55,8 @@ struct provider {
 	struct start start;
 	struct net_loop *loop;
 	struct node *node;
-	struct node_model models[MAX_MODELS];
-	size_t model_count;
+	struct offer_options offering;
+	struct offer *offer;
 	struct platform_signer *signer;
 	char *auth_token; /* secret memory, or NULL */
 	int64_t started_at_us;
@@ -61,26 +66,26 @@ struct provider {
 
 /* --- the command line --- */
 
-static bool read_names(struct start *start, const struct cli_args *args)
+/* The model ids that an option was given, each once. */
+static bool read_ids(const struct cli_args *args, const char *option, const char *out[RESIDENCY_MAX_MODELS], size_t *count)
 {
-	const char *names[MAX_MODELS + 1];
-	size_t count = cli_values(args, "model", names, MAX_MODELS + 1);
-	if (count > MAX_MODELS || (start->script_path && count > 1)) {
-		fprintf(stderr, "darkbloom start: --model can be given %s\n",
-		        start->script_path ? "once with --scripted-engine" : "16 times at most");
+	const char *given[RESIDENCY_MAX_MODELS + 1];
+	size_t given_count = cli_values(args, option, given, RESIDENCY_MAX_MODELS + 1);
+	if (given_count > RESIDENCY_MAX_MODELS) {
+		fprintf(stderr, "darkbloom start: --%s can be given %d times at most\n", option, RESIDENCY_MAX_MODELS);
 		return false;
 	}
-	for (size_t i = 0; i < count; i++) {
-		if (!names[i][0] || strlen(names[i]) >= NODE_MODEL_SIZE) {
-			fprintf(stderr, "darkbloom start: \"%s\" is not a model id\n", names[i]);
+	for (size_t i = 0; i < given_count; i++) {
+		if (!given[i][0] || strlen(given[i]) >= RESIDENCY_MODEL_SIZE) {
+			fprintf(stderr, "darkbloom start: \"%s\" is not a model id\n", given[i]);
 			return false;
 		}
 		for (size_t j = 0; j < i; j++)
-			if (strcmp(names[i], names[j]) == 0) {
-				fprintf(stderr, "darkbloom start: --model %s is given twice\n", names[i]);
+			if (strcmp(given[i], given[j]) == 0) {
+				fprintf(stderr, "darkbloom start: --%s %s is given twice\n", option, given[i]);
 				return false;
 			}
-		start->names[start->name_count++] = names[i];
+		out[(*count)++] = given[i];
 	}
 	return true;
 }
@@ -117,6 +122,7 @@ static bool read_start(struct start *start, const struct cli_args *args)
 	start->token_file = cli_value(args, "token-file");
 	start->script_path = cli_value(args, "scripted-engine");
 	start->private_only = cli_flag(args, "private-only");
+	start->on_demand = cli_flag(args, "on-demand");
 	provider_models_dir(args, start->models_dir, sizeof start->models_dir);
 	provider_state_dir(args, start->state_dir, sizeof start->state_dir);
 	if (!start->models_dir[0] || !start->state_dir[0]) {
@@ -126,119 +132,12 @@ static bool read_start(struct start *start, const struct cli_args *args)
 	return cli_int(args, "threads", 0, 0, 512, &start->threads) &&
 	       cli_int(args, "max-sequences", 0, 0, 256, &start->sequences) &&
 	       cli_int(args, "context", 0, 0, 1 << 22, &start->context) &&
-	       cli_int(args, "heartbeat-ms", 5000, 20, 600000, &start->heartbeat_ms) && read_names(start, args) &&
+	       cli_int(args, "heartbeat-ms", 5000, 20, 600000, &start->heartbeat_ms) &&
+	       cli_int(args, "max-loaded", 0, 1, RESIDENCY_MAX_MODELS, &start->max_loaded) &&
+	       cli_int(args, "idle-timeout", 60, 0, 525600, &start->idle_minutes) &&
+	       cli_int(args, "memory-reserve-gb", -1, 0, 4096, &start->reserve_gb) &&
+	       read_ids(args, "model", start->names, &start->name_count) && read_ids(args, "pin", start->pins, &start->pin_count) &&
 	       read_coordinator(start, args);
-}
-
-/* --- loading --- */
-
-static bool show_load(float fraction, void *user)
-{
-	progress_show(user, (double)fraction);
-	return true;
-}
-
-static bool load_model(struct provider *provider, const struct model_entry *entry)
-{
-	struct error error;
-	char label[256];
-	struct progress progress;
-	snprintf(label, sizeof label, "loading %s", entry->id);
-	progress_begin(&progress, label);
-	struct engine_llama_options options = {.model_path = entry->weights,
-	                                       .threads = (uint32_t)provider->start.threads,
-	                                       .max_sequences = (uint32_t)provider->start.sequences,
-	                                       .context_tokens = (uint32_t)provider->start.context,
-	                                       .on_progress = show_load,
-	                                       .user = &progress};
-	struct engine *engine = engine_llama_new(&options, &error);
-	if (!engine) {
-		fprintf(stderr, "\ndarkbloom start: %s could not be loaded: %s\n", entry->id, error.text);
-		return false;
-	}
-	progress_end(&progress);
-	struct node_model *model = &provider->models[provider->model_count++];
-	struct engine_info info;
-	engine_info(engine, &info);
-	model->engine = engine;
-	model->size_bytes = entry->size_bytes;
-	str_copy(str_of(entry->id), model->id, sizeof model->id);
-	str_copy(str_of(entry->weight_hash), model->weight_hash, sizeof model->weight_hash);
-	str_copy(str_of(info.quantization), model->quantization, sizeof model->quantization);
-	str_copy(str_of(info.architecture), model->model_type, sizeof model->model_type);
-	return true;
-}
-
-static bool load_script(struct provider *provider)
-{
-	struct error error;
-	struct engine_script script;
-	struct buf text;
-	bool ok = false;
-	struct arena *arena = arena_new(0);
-	buf_init(&text, 1 << 20);
-	if (!arena || platform_read_file(provider->start.script_path, 1 << 19, &text, &error) ||
-	    engine_script_parse(buf_str(&text), arena, &script, &error))
-		goto out;
-	struct node_model *model = &provider->models[0];
-	model->engine = engine_scripted_new(&script, &error);
-	if (!model->engine)
-		goto out;
-	provider->model_count = 1;
-	str_copy(str_of(provider->start.name_count ? provider->start.names[0] : "scripted"), model->id, sizeof model->id);
-	str_copy(STR("scripted"), model->model_type, sizeof model->model_type);
-	ok = true;
-out:
-	if (!ok)
-		fprintf(stderr, "darkbloom start: the scripted engine could not be started: %s\n",
-		        arena ? error.text : "out of memory");
-	buf_free(&text);
-	arena_free(arena);
-	return ok;
-}
-
-static bool load_named(struct provider *provider)
-{
-	for (size_t i = 0; i < provider->start.name_count; i++) {
-		struct error error;
-		struct model_entry entry;
-		if (models_find(provider->start.models_dir, str_of(provider->start.names[i]), &entry, &error)) {
-			fprintf(stderr, "darkbloom start: %s\n", error.text);
-			return false;
-		}
-		if (!load_model(provider, &entry))
-			return false;
-	}
-	return true;
-}
-
-static bool load_all(struct provider *provider)
-{
-	struct error error;
-	struct model_entry *entries;
-	size_t count;
-	if (models_scan(provider->start.models_dir, &entries, &count, &error)) {
-		fprintf(stderr, "darkbloom start: %s\n", error.text);
-		return false;
-	}
-	bool ok = count > 0 && count <= MAX_MODELS;
-	if (!count)
-		fprintf(stderr, "darkbloom start: there is no model in %s: get one with `darkbloom models pull`\n",
-		        provider->start.models_dir);
-	else if (!ok)
-		fprintf(stderr, "darkbloom start: there are %zu models in %s: choose up to %d with --model\n", count,
-		        provider->start.models_dir, MAX_MODELS);
-	for (size_t i = 0; ok && i < count; i++)
-		ok = load_model(provider, &entries[i]);
-	free(entries);
-	return ok;
-}
-
-static bool load(struct provider *provider)
-{
-	if (provider->start.script_path)
-		return load_script(provider);
-	return provider->start.name_count ? load_named(provider) : load_all(provider);
 }
 
 /* The account token, without the line end of its file. */
@@ -270,9 +169,16 @@ static void write_state(struct provider *provider)
 	struct error error;
 	struct node_status status;
 	node_status(provider->node, &status);
-	if (state_write(provider->start.state_dir, &status, provider->start.coordinator_url, provider->models,
-	                provider->model_count, provider->started_at_us, &error))
+	if (state_write(provider->start.state_dir, &status, provider->start.coordinator_url, offer_residency(provider->offer),
+	                provider->started_at_us, &error))
 		log_warn("start.state", "why=\"%s\"", error.text);
+}
+
+static void on_models_changed(void *user)
+{
+	struct provider *provider = user;
+	node_models_changed(provider->node);
+	write_state(provider);
 }
 
 static void on_state_timer(struct net_timer *timer)
@@ -305,19 +211,20 @@ static int serve(struct provider *provider)
 	                               .private_only = start->private_only,
 	                               .heartbeat_ms = (uint32_t)start->heartbeat_ms,
 	                               .signer = provider->signer,
-	                               .models = provider->models,
-	                               .model_count = provider->model_count};
+	                               .residency = offer_residency(provider->offer)};
 	provider->node = node_new(provider->loop, &options, &error);
 	if (!provider->node) {
 		fprintf(stderr, "darkbloom start: %s\n", error.text);
 		return CLI_FAILED;
 	}
-	fprintf(stderr, "darkbloom: serving %zu model%s to %s\n", provider->model_count, provider->model_count == 1 ? "" : "s",
-	        start->coordinator_url);
+	size_t models = residency_count(options.residency);
+	fprintf(stderr, "darkbloom: serving %zu model%s to %s\n", models, models == 1 ? "" : "s", start->coordinator_url);
+	residency_on_change(options.residency, on_models_changed, provider);
 	net_on_terminate(provider->loop, on_terminate, provider);
 	net_timer_start(provider->loop, &provider->state_timer, 0, STATE_INTERVAL_MS, on_state_timer);
 	net_loop_run(provider->loop);
 	net_timer_stop(&provider->state_timer);
+	residency_on_change(options.residency, NULL, NULL);
 	state_remove(start->state_dir);
 	node_free(provider->node);
 	return CLI_OK;
@@ -348,6 +255,26 @@ static bool prepare(struct provider *provider)
 	return provider->loop != NULL;
 }
 
+static bool load(struct provider *provider)
+{
+	const struct start *start = &provider->start;
+	provider->offering = (struct offer_options){.models_dir = start->models_dir,
+	                                            .script_path = start->script_path,
+	                                            .names = start->names,
+	                                            .name_count = start->name_count,
+	                                            .pins = start->pins,
+	                                            .pin_count = start->pin_count,
+	                                            .threads = (uint32_t)start->threads,
+	                                            .sequences = (uint32_t)start->sequences,
+	                                            .context = (uint32_t)start->context,
+	                                            .max_loaded = (uint32_t)start->max_loaded,
+	                                            .idle_unload_ms = (uint64_t)start->idle_minutes * 60000,
+	                                            .reserve_gb = (double)start->reserve_gb,
+	                                            .on_demand = start->on_demand};
+	provider->offer = offer_open(provider->loop, &provider->offering);
+	return provider->offer != NULL;
+}
+
 int run_start(const struct cli_args *args)
 {
 	struct provider provider = {.started_at_us = clock_wall_us()};
@@ -362,10 +289,10 @@ int run_start(const struct cli_args *args)
 		platform_prevent_sleep();
 		exit_status = serve(&provider);
 	}
-	for (size_t i = 0; i < provider.model_count; i++)
-		engine_free(provider.models[i].engine);
+	offer_close(provider.offer);
 	if (provider.loop)
 		net_loop_free(provider.loop);
+	offer_free(provider.offer);
 	secret_free(provider.auth_token);
 	platform_signer_free(provider.signer);
 	return exit_status;

@@ -15,8 +15,37 @@ static bool state_path(const char *state_dir, char *out, size_t size)
 	return n > 0 && (size_t)n < size;
 }
 
+static void write_models(struct json_writer *w, const struct residency *residency)
+{
+	size_t count = residency_count(residency);
+	struct residency_view view;
+	json_key(w, "warm_models");
+	json_begin_array(w);
+	for (size_t i = 0; i < count; i++) {
+		residency_view(residency, i, &view);
+		if (view.state == RESIDENCY_LOADED)
+			json_cstr(w, view.model->id);
+	}
+	json_end_array(w);
+	json_key(w, "models");
+	json_begin_array(w);
+	for (size_t i = 0; i < count; i++) {
+		residency_view(residency, i, &view);
+		json_begin_object(w);
+		json_put_cstr(w, "id", view.model->id);
+		json_put_cstr(w, "state", residency_state_name(view.state));
+		if (view.state == RESIDENCY_LOADING)
+			json_put_double(w, "progress", (double)view.progress);
+		json_put_i64(w, "uses", view.uses);
+		if (view.failure[0])
+			json_put_cstr(w, "failure", view.failure);
+		json_end_object(w);
+	}
+	json_end_array(w);
+}
+
 enum db_err state_write(const char *state_dir, const struct node_status *status, const char *coordinator_url,
-                        const struct node_model *models, size_t model_count, int64_t started_at_us, struct error *error)
+                        const struct residency *residency, int64_t started_at_us, struct error *error)
 {
 	char path[4096];
 	if (!state_path(state_dir, path, sizeof path))
@@ -40,11 +69,7 @@ enum db_err state_write(const char *state_dir, const struct node_status *status,
 	json_put_cstr(&w, "status", status->trust_status);
 	json_put_cstr(&w, "reason", status->trust_reason);
 	json_end_object(&w);
-	json_key(&w, "warm_models");
-	json_begin_array(&w);
-	for (size_t i = 0; i < model_count; i++)
-		json_cstr(&w, models[i].id);
-	json_end_array(&w);
+	write_models(&w, residency);
 	json_key(&w, "stats");
 	json_begin_object(&w);
 	json_put_i64(&w, "requests_active", (int64_t)status->requests_active);
@@ -79,7 +104,7 @@ enum db_err state_parse(struct str text, struct arena *arena, struct state *out)
 	*out = (struct state){.schema = number_of(root, "schema")};
 	if (out->schema != STATE_SCHEMA)
 		return DB_E_INVALID;
-	const json_val *trust = json_get(root, "trust"), *stats = json_get(root, "stats"), *models = json_get(root, "warm_models");
+	const json_val *trust = json_get(root, "trust"), *stats = json_get(root, "stats"), *models = json_get(root, "models");
 	out->pid = number_of(root, "pid");
 	out->written_at_us = number_of(root, "written_at");
 	out->started_at_us = number_of(root, "started_at");
@@ -93,13 +118,19 @@ enum db_err state_parse(struct str text, struct arena *arena, struct state *out)
 	out->requests_active = number_of(stats, "requests_active");
 	out->requests_served = number_of(stats, "requests_served");
 	out->tokens_generated = number_of(stats, "tokens_generated");
-	struct str *names = arena_alloc(arena, (json_len(models) + 1) * sizeof *names);
+	struct state_model *all = arena_alloc(arena, (json_len(models) + 1) * sizeof *all);
 	struct json_iter each = json_iter(models);
-	for (json_val *model; names && (model = json_next(&each, NULL));)
-		if (json_as_str(model, &names[out->model_count]))
-			out->model_count++;
-	out->models = names;
-	return names ? DB_OK : DB_E_NOMEM;
+	for (json_val *model; all && (model = json_next(&each, NULL));) {
+		struct state_model *one = &all[out->model_count];
+		*one = (struct state_model){.id = text_of(model, "id"),
+		                            .state = text_of(model, "state"),
+		                            .uses = number_of(model, "uses"),
+		                            .failure = text_of(model, "failure")};
+		json_as_double(json_get(model, "progress"), &one->progress);
+		out->model_count += one->id.len > 0;
+	}
+	out->models = all;
+	return all ? DB_OK : DB_E_NOMEM;
 }
 
 enum db_err state_read(const char *state_dir, struct arena *arena, struct state *out, struct error *error)

@@ -9,16 +9,24 @@
 #define STATE_SCHEMA   1
 #define STATE_STALE_US 90000000 /* older: the provider may be wedged */
 
+/* An offered model. */
+struct state_model {
+	struct str id, state; /* state: residency_state_name */
+	double progress;      /* of a load, 0..1 */
+	int64_t uses;         /* requests that use it now */
+	struct str failure;   /* of the last load; empty = it went well */
+};
+
 struct state {
 	int64_t schema, pid, written_at_us, started_at_us;
 	struct str version, coordinator_url, connection, trust_level, trust_status, trust_reason, last_error;
-	const struct str *models;
+	const struct state_model *models;
 	size_t model_count;
 	int64_t requests_active, requests_served, tokens_generated;
 };
 
 enum db_err state_write(const char *state_dir, const struct node_status *status, const char *coordinator_url,
-                        const struct node_model *models, size_t model_count, int64_t started_at_us, struct error *error);
+                        const struct residency *residency, int64_t started_at_us, struct error *error);
 /* DB_E_NOT_FOUND when no provider wrote one; DB_E_INVALID when it is damaged or of another schema. Texts live in the arena. */
 enum db_err state_read(const char *state_dir, struct arena *arena, struct state *out, struct error *error);
 enum db_err state_parse(struct str text, struct arena *arena, struct state *out);

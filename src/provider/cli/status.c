@@ -46,8 +46,16 @@ static void print_json(const struct state *state, enum liveness liveness)
 	json_put_str(&w, "trust_status", state->trust_status);
 	json_key(&w, "models");
 	json_begin_array(&w);
-	for (size_t i = 0; i < state->model_count; i++)
-		json_str(&w, state->models[i]);
+	for (size_t i = 0; i < state->model_count; i++) {
+		const struct state_model *model = &state->models[i];
+		json_begin_object(&w);
+		json_put_str(&w, "id", model->id);
+		json_put_str(&w, "state", model->state);
+		json_put_double(&w, "progress", model->progress);
+		json_put_i64(&w, "requests", model->uses);
+		json_put_str(&w, "failure", model->failure);
+		json_end_object(&w);
+	}
 	json_end_array(&w);
 	json_put_i64(&w, "requests_active", state->requests_active);
 	json_put_i64(&w, "requests_served", state->requests_served);
@@ -69,6 +77,18 @@ static const char *trust_advice(const struct state *state)
 	return "not yet attested";
 }
 
+static void print_model(const struct state_model *model, const char *label)
+{
+	printf("%-12s %.*s, %.*s", label, STR_ARG(model->id), STR_ARG(model->state));
+	if (str_is(model->state, "loading"))
+		printf(" %.0f %%", model->progress * 100);
+	if (model->uses)
+		printf(", %lld running", (long long)model->uses);
+	if (model->failure.len)
+		printf(", last load failed: %.*s", STR_ARG(model->failure));
+	printf("\n");
+}
+
 static void print_text(const struct state *state, enum liveness liveness)
 {
 	char since[CLOCK_RFC3339_SIZE];
@@ -78,10 +98,10 @@ static void print_text(const struct state *state, enum liveness liveness)
 	printf("trust        %.*s: %s\n", STR_ARG(state->trust_level.len ? state->trust_level : STR("none")), trust_advice(state));
 	if (state->trust_reason.len)
 		printf("             %.*s\n", STR_ARG(state->trust_reason));
-	printf("models      ");
 	for (size_t i = 0; i < state->model_count; i++)
-		printf(" %.*s", STR_ARG(state->models[i]));
-	printf("%s\n", state->model_count ? "" : " none");
+		print_model(&state->models[i], i ? "" : "models");
+	if (!state->model_count)
+		printf("models       none\n");
 	printf("requests     %lld running, %lld served\n", (long long)state->requests_active, (long long)state->requests_served);
 	printf("tokens       %lld generated\n", (long long)state->tokens_generated);
 	if (state->last_error.len)

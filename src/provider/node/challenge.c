@@ -43,14 +43,16 @@ static void done(void *arg)
 	node_release(node);
 }
 
-/* Hashes of the models that are resident: for us, every offered one that has a hash. */
+/* Hashes of the models that are loaded. */
 static struct wire_pairs resident_hashes(const struct node *node, struct arena *arena)
 {
-	struct wire_pairs pairs = {arena_alloc(arena, (node->options.model_count + 1) * sizeof *pairs.at), 0};
-	for (size_t i = 0; pairs.at && i < node->options.model_count; i++) {
-		const struct node_model *model = &node->options.models[i];
-		if (model->weight_hash[0])
-			pairs.at[pairs.count++] = (struct wire_pair){str_of(model->id), str_of(model->weight_hash)};
+	size_t count = residency_count(node->options.residency);
+	struct wire_pairs pairs = {arena_alloc(arena, (count + 1) * sizeof *pairs.at), 0};
+	for (size_t i = 0; pairs.at && i < count; i++) {
+		struct residency_view view;
+		residency_view(node->options.residency, i, &view);
+		if (view.state == RESIDENCY_LOADED && view.model->weight_hash[0])
+			pairs.at[pairs.count++] = (struct wire_pair){str_of(view.model->id), str_of(view.model->weight_hash)};
 	}
 	return pairs;
 }

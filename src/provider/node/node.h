@@ -6,21 +6,10 @@
 #define PROVIDER_NODE_H
 
 #include "net/loop.h"
-#include "provider/engine/engine.h"
 #include "provider/platform/platform.h"
+#include "provider/residency/residency.h"
 
-#define NODE_BACKEND    "llama.cpp" /* what our providers report as `backend` */
-#define NODE_MODEL_SIZE 160
-
-/* A model that is loaded and offered. Borrowed by the node as long as it lives. */
-struct node_model {
-	char id[NODE_MODEL_SIZE];
-	char model_type[64], quantization[32];
-	char weight_hash[65]; /* hex SHA-256, or empty */
-	uint64_t size_bytes;
-	struct engine *engine;
-};
-
+#define NODE_BACKEND "llama.cpp" /* what our providers report as `backend` */
 enum node_state { NODE_CONNECTING, NODE_REGISTERED, NODE_DRAINING, NODE_STOPPED };
 const char *node_state_name(enum node_state state);
 
@@ -41,8 +30,7 @@ struct node_options {
 	uint32_t heartbeat_ms; /* 0 = 5,000 */
 	uint32_t ping_ms;      /* 0 = 10,000; three of them without a pong end the session */
 	const struct platform_signer *signer;
-	const struct node_model *models;
-	size_t model_count;
+	struct residency *residency; /* the models; borrowed, must outlive the node's requests */
 	/* Something in the status changed (connected, trusted, lost ...); may be NULL. Must not call node_free. */
 	void (*on_change)(const struct node_status *status, void *user);
 	void *user;
@@ -54,6 +42,8 @@ struct node;
  * (protocol-and-trust 5.4). Blocks shortly for the posture probes. NULL and a sentence on failure. */
 struct node *node_new(struct net_loop *loop, const struct node_options *options, struct error *error);
 void node_status(const struct node *node, struct node_status *out);
+/* The models changed: tells the coordinator soon, not only with the next heartbeat. For residency_on_change. */
+void node_models_changed(struct node *node);
 /* Refuses new requests, finishes those that run (at most limit_ms, then cancels them), closes the session with 1001, then calls
  * drained once, perhaps before it returns; node_free is not for inside it. An engine that does not obey a cancel is waited for
  * NODE_DRAIN_GRACE_MS at most. A second call replaces the limit. */

@@ -48,6 +48,8 @@ struct node {
 	struct net_timer reconnect_timer, heartbeat_timer, ping_timer, drain_timer;
 	struct node_status status;
 	struct wire_stats stats;
+	bool told[RESIDENCY_MAX_MODELS]; /* the coordinator was told what loading a model has shown */
+	struct list loads;               /* struct load_command: of load_model, not answered yet */
 
 	/* requests */
 	struct map requests; /* by request id: those the coordinator may still speak of */
@@ -74,7 +76,11 @@ void node_release(struct node *node); /* frees the memory once node_free was cal
 enum db_err node_make_attestation(struct node *node, struct error *error);
 enum db_err node_send_register(struct node *node);
 void node_send_heartbeat(struct node *node);
-const struct node_model *node_find_model(const struct node *node, struct str id);
+
+/* lifecycle.c */
+void node_load_model(struct node *node, const struct wire_load_model *message);
+void node_prefetch_model(struct node *node, const struct wire_prefetch_model *message);
+void node_loads_forget(struct node *node); /* the session ended: nobody waits for an answer */
 
 /* challenge.c */
 void node_answer_challenge(struct node *node, const struct wire_challenge *challenge);

@@ -6,14 +6,6 @@
 #include "core/version.h"
 #include "wire/attestation.h"
 
-const struct node_model *node_find_model(const struct node *node, struct str id)
-{
-	for (size_t i = 0; i < node->options.model_count; i++)
-		if (str_is(id, node->options.models[i].id))
-			return &node->options.models[i];
-	return NULL;
-}
-
 enum db_err node_make_attestation(struct node *node, struct error *error)
 {
 	uint8_t xy[P256_PUBLIC_BYTES];
@@ -59,20 +51,34 @@ static uint32_t capabilities_of(const struct engine_info *info)
 	return bits;
 }
 
-static void describe_model(const struct node_model *model, struct wire_model *out)
+static void describe_model(const struct residency_view *view, struct wire_model *out)
 {
-	struct engine_info info;
-	engine_info(model->engine, &info);
+	const struct residency_model *model = view->model;
 	*out = (struct wire_model){
 	    .id = str_of(model->id),
 	    .size_bytes = (int64_t)model->size_bytes,
 	    .model_type = str_of(model->model_type),
 	    .quantization = str_of(model->quantization),
 	    .weight_hash = str_of(model->weight_hash),
-	    .template_render_ok = wire_tri_of(info.template_render_ok),
-	    .context_length = info.context_tokens,
-	    .capabilities = capabilities_of(&info),
+	    .template_render_ok = view->ever_loaded ? wire_tri_of(view->info.template_render_ok) : WIRE_UNKNOWN,
+	    .context_length = view->info.context_tokens,
+	    .capabilities = view->ever_loaded ? capabilities_of(&view->info) : 0,
 	};
+}
+
+/* Describes the models, all of them or those that the coordinator knows otherwise. Texts are the residency's. */
+static struct wire_models describe_models(struct node *node, bool all, struct arena *arena)
+{
+	size_t count = residency_count(node->options.residency);
+	struct wire_models models = {arena_alloc(arena, (count + 1) * sizeof *models.at), 0};
+	for (size_t i = 0; models.at && i < count; i++) {
+		struct residency_view view;
+		residency_view(node->options.residency, i, &view);
+		if (all || view.ever_loaded != node->told[i])
+			describe_model(&view, &models.at[models.count++]);
+		node->told[i] = view.ever_loaded;
+	}
+	return models;
 }
 
 enum db_err node_send_register(struct node *node)
@@ -81,11 +87,9 @@ enum db_err node_send_register(struct node *node)
 	const struct platform_posture *posture = &node->posture;
 	enum db_err err = DB_E_NOMEM;
 	struct arena *arena = arena_new(0);
-	struct wire_model *models = arena ? arena_alloc(arena, (node->options.model_count + 1) * sizeof *models) : NULL;
-	if (!models)
+	struct wire_models models = arena ? describe_models(node, true, arena) : (struct wire_models){0};
+	if (!models.at)
 		goto out;
-	for (size_t i = 0; i < node->options.model_count; i++)
-		describe_model(&node->options.models[i], &models[i]);
 	struct wire_message message = {
 	    .type = WIRE_REGISTER,
 	    .as.registration = {.hardware = {.machine_model = str_of(hardware->machine_model),
@@ -99,7 +103,7 @@ enum db_err node_send_register(struct node *node)
 	                                     .cpu_efficiency = hardware->cpu_efficiency,
 	                                     .gpu_cores = hardware->gpu_cores,
 	                                     .memory_bandwidth_gbs = hardware->memory_bandwidth_gbs},
-	                        .models = {models, node->options.model_count},
+	                        .models = models,
 	                        .backend = STR(NODE_BACKEND),
 	                        .version = STR(DARKBLOOM_PROTOCOL_VERSION),
 	                        .public_key = str_of(node->box_public_b64),
@@ -126,14 +130,12 @@ out:
 	return err;
 }
 
-static void describe_slot(const struct node_model *model, struct wire_slot *out)
+static void describe_slot(const struct residency_view *view, struct wire_slot *out)
 {
 	struct engine_capacity capacity;
-	struct engine_info info;
-	engine_capacity(model->engine, &capacity);
-	engine_info(model->engine, &info);
+	engine_capacity(view->engine, &capacity);
 	*out = (struct wire_slot){
-	    .model = str_of(model->id),
+	    .model = str_of(view->model->id),
 	    .state = capacity.crashed   ? WIRE_SLOT_CRASHED
 	             : capacity.running ? WIRE_SLOT_RUNNING
 	                                : WIRE_SLOT_IDLE,
@@ -147,8 +149,8 @@ static void describe_slot(const struct node_model *model, struct wire_slot *out)
 	    .active_token_budget_used = (int64_t)capacity.budget_used_tokens,
 	    .active_token_budget_max = (int64_t)capacity.budget_max_tokens,
 	    .queued_token_budget = (int64_t)capacity.budget_queued_tokens,
-	    .kv_bytes_per_token = (int64_t)info.kv_bytes_per_token,
-	    .model_load_time_ms = (int64_t)info.load_time_ms,
+	    .kv_bytes_per_token = (int64_t)view->info.kv_bytes_per_token,
+	    .model_load_time_ms = (int64_t)view->info.load_time_ms,
 	};
 }
 
@@ -166,22 +168,32 @@ void node_send_heartbeat(struct node *node)
 {
 	if (!node->ws || node->blocked)
 		return; /* a report that waits would be out of date */
-	size_t count = node->options.model_count;
+	size_t count = residency_count(node->options.residency);
 	struct arena *arena = arena_new(0);
 	struct wire_slot *slots = arena ? arena_alloc(arena, (count + 1) * sizeof *slots) : NULL;
 	struct str *warm = arena ? arena_alloc(arena, (count + 1) * sizeof *warm) : NULL;
 	if (!slots || !warm)
 		goto out;
-	size_t warm_count = 0;
+	struct wire_load *loads = arena ? arena_alloc(arena, (count + 1) * sizeof *loads) : NULL;
+	if (!loads)
+		goto out;
+	size_t warm_count = 0, slot_count = 0, load_count = 0;
 	double loaded_gb = 0;
 	struct str active = STR_NONE;
 	for (size_t i = 0; i < count; i++) {
-		describe_slot(&node->options.models[i], &slots[i]);
-		if (slots[i].state != WIRE_SLOT_CRASHED)
-			warm[warm_count++] = slots[i].model;
-		loaded_gb += (double)node->options.models[i].size_bytes / (1024.0 * 1024.0 * 1024.0);
-		if (slots[i].num_running)
-			active = slots[i].model;
+		struct residency_view view;
+		residency_view(node->options.residency, i, &view);
+		if (view.state == RESIDENCY_LOADING)
+			loads[load_count++] = (struct wire_load){str_of(view.model->id), (double)view.progress};
+		if (view.state != RESIDENCY_LOADED)
+			continue; /* a model without a slot is cold */
+		struct wire_slot *slot = &slots[slot_count++];
+		describe_slot(&view, slot);
+		if (slot->state != WIRE_SLOT_CRASHED)
+			warm[warm_count++] = slot->model;
+		loaded_gb += (double)view.model->size_bytes / (1024.0 * 1024.0 * 1024.0);
+		if (slot->num_running)
+			active = slot->model;
 	}
 	struct platform_metrics metrics;
 	platform_metrics(&metrics);
@@ -196,15 +208,29 @@ void node_send_heartbeat(struct node *node)
 	                     .thermal_state = thermal_of(metrics.thermal_state),
 	                     .has_capacity = true,
 	                     .capacity = {.slots = slots,
-	                                  .slot_count = count,
+	                                  .slot_count = slot_count,
 	                                  .gpu_memory_active_gb = loaded_gb,
 	                                  .gpu_memory_peak_gb = loaded_gb,
 	                                  .total_memory_gb = (double)node->hardware.memory_gb,
 	                                  .has_free_for_load = true,
-	                                  .free_for_load_gb = 0}, /* this provider loads at start only */
+	                                  .free_for_load_gb = residency_free_for_load_gb(node->options.residency)},
+	                     .loads = {loads, load_count},
 	                     .draining = node->draining},
 	};
 	node_send(node, &message);
 out:
 	arena_free(arena);
+}
+
+void node_models_changed(struct node *node)
+{
+	struct arena *arena = node->ws ? arena_new(0) : NULL;
+	if (!arena)
+		return;
+	struct wire_models changed = describe_models(node, false, arena);
+	struct wire_message message = {.type = WIRE_MODELS_UPDATE, .as.models_update = {changed}};
+	if (changed.count)
+		node_send(node, &message);
+	arena_free(arena);
+	node_send_heartbeat(node);
 }

@@ -28,6 +28,11 @@ struct node_request {
 	bool mapped;    /* still in node->requests */
 
 	struct box_shared shared;
+	/* Until the engine has it: the opened body and what it says. The model may have to be loaded first. */
+	struct arena *arena;
+	struct buf body;
+	struct chat_request chat;
+	struct residency_use use; /* of the model, to the end */
 	struct engine_call *call;
 	struct step *last;  /* made ahead: the end of a call must not get lost for want of memory */
 	bool ended;         /* the engine call's last callback was handled, the terminal message made */
@@ -72,9 +77,19 @@ static void unmap(struct node_request *request)
 	request->mapped = false;
 }
 
+static void forget_body(struct node_request *request)
+{
+	buf_free(&request->body);
+	arena_free(request->arena);
+	request->arena = NULL;
+	request->chat = (struct chat_request){0};
+}
+
 static void request_free(struct node_request *request)
 {
 	unmap(request);
+	forget_body(request);
+	residency_release(&request->use);
 	list_remove(&request->node->all, &request->link);
 	outbound_drop(&request->unsent);
 	response_hash_free(&request->hash);
@@ -402,58 +417,81 @@ static const char *open_body(struct node *node, const struct wire_request *messa
 	return !err ? NULL : err == DB_E_INVALID ? "ciphertext is not base64" : "decryption failed";
 }
 
-static struct node_request *request_new(struct node *node, const struct wire_request *message, const struct box_shared *shared,
-                                        const struct node_model *model)
+static struct node_request *request_new(struct node *node, const struct wire_request *message)
 {
 	struct node_request *request = calloc(1, sizeof *request);
 	if (!request)
 		return NULL;
 	request->node = node;
-	request->shared = *shared;
 	request->paced = message->has_credit;
 	request->credit = message->credit;
 	list_init(&request->unsent);
 	str_copy(message->request_id, request->id, sizeof request->id);
 	snprintf(request->frame_id, sizeof request->frame_id, "chatcmpl-%.*s", STR_ARG(str_sub(message->request_id, 0, 40)));
-	request->head = (struct chat_frame_head){request->frame_id, clock_wall_us() / 1000000, model->id};
 	response_hash_init(&request->hash, ANSWER_TEXT_MAX);
 	buf_init(&request->signature, SIGNATURE_MAX);
+	buf_init(&request->body, WIRE_MAX_TO_PROVIDER);
 	list_push_back(&node->all, &request->link);
-	struct wire_message accepted = {.type = WIRE_ACCEPTED, .as.accepted = {str_of(request->id)}};
+	request->arena = arena_new(0);
 	request->last = calloc(1, sizeof *request->last);
-	if (!request->last || outbound_push_message(&request->unsent, &accepted) ||
-	    map_put(&node->requests, str_of(request->id), request, NULL)) {
+	if (!request->arena || !request->last) {
 		request_free(request);
 		return NULL;
 	}
-	request->mapped = true;
 	request->last->request = request;
 	return request;
 }
 
-static void start(struct node *node, const struct wire_request *message, const struct box_shared *shared,
-                  const struct chat_request *chat)
+/* From here on the request ends with a terminal message of its own. */
+static enum db_err accept(struct node_request *request)
 {
-	const struct node_model *model = node_find_model(node, chat->model);
-	if (!model) {
-		refuse(node, message->request_id, 404, "model not loaded on this provider");
-		return;
-	}
-	struct node_request *request = request_new(node, message, shared, model);
-	if (!request) {
-		refuse(node, message->request_id, 503, "insufficient memory for another request");
-		return;
-	}
-	struct engine_request submit = {.chat = chat, .tenant = chat->cache_scope};
+	struct wire_message accepted = {.type = WIRE_ACCEPTED, .as.accepted = {str_of(request->id)}};
+	enum db_err err = outbound_push_message(&request->unsent, &accepted);
+	if (!err)
+		err = map_put(&request->node->requests, str_of(request->id), request, NULL);
+	request->mapped = !err;
+	return err;
+}
+
+static int submit(struct node_request *request, struct engine *engine, struct error *error)
+{
+	struct engine_request what = {.chat = &request->chat, .tenant = request->chat.cache_scope};
+	int status = engine_submit(engine, &what, &callbacks, request, &request->call, error);
+	forget_body(request);
+	return status;
+}
+
+/* The model was loaded for us, or could not be. */
+static void on_model_ready(struct residency_use *use, struct engine *engine, int status, const char *why)
+{
+	struct node_request *request = LIST_OF(use, struct node_request, use);
 	struct error error = {0};
-	int status = engine_submit(model->engine, &submit, &callbacks, request, &request->call, &error);
+	if (status)
+		error_set(&error, DB_E_LIMIT, "%s", why);
+	else
+		status = submit(request, engine, &error);
 	if (status) {
-		request_free(request);
-		refuse(node, message->request_id, status, error.text);
-		return;
+		queue_error(request, status, NULL, error.text);
+		request->ended = true;
 	}
-	node_changed(node);
 	flush(request);
+}
+
+static int start(struct node_request *request, struct error *error)
+{
+	struct node *node = request->node;
+	const struct residency_model *model = residency_find(node->options.residency, request->chat.model);
+	struct engine *engine;
+	request->head = (struct chat_frame_head){request->frame_id, clock_wall_us() / 1000000, model ? model->id : ""};
+	request->use.ready = on_model_ready;
+	int status = residency_acquire(node->options.residency, request->chat.model, &request->use, &engine, error);
+	if (status > 0)
+		return status;
+	if (accept(request)) {
+		error_set(error, DB_E_NOMEM, "insufficient memory for another request");
+		return 503;
+	}
+	return engine ? submit(request, engine, error) : 0;
 }
 
 void node_request_start(struct node *node, const struct wire_request *message)
@@ -470,28 +508,46 @@ void node_request_start(struct node *node, const struct wire_request *message)
 		refuse(node, message->request_id, 503, "provider draining for update");
 		return;
 	}
-	struct box_shared shared = {0};
-	struct buf plain;
-	struct chat_request chat;
-	struct api_error why;
-	buf_init(&plain, WIRE_MAX_TO_PROVIDER);
-	struct arena *arena = arena_new(0);
-	const char *refusal = open_body(node, message, &shared, &plain);
-	if (!refusal && (!arena || !chat_request_parse(buf_str(&plain), arena, &chat, &why)))
-		refusal = "invalid request body"; /* what is wrong with it could quote the prompt */
-	if (refusal)
-		refuse(node, message->request_id, 400, refusal);
-	else
-		start(node, message, &shared, &chat);
-	secret_wipe(&shared, sizeof shared);
-	arena_free(arena);
-	buf_free(&plain);
+	struct node_request *request = request_new(node, message);
+	if (!request) {
+		refuse(node, message->request_id, 503, "insufficient memory for another request");
+		return;
+	}
+	struct api_error unsaid; /* what is wrong with it could quote the prompt */
+	struct error error = {0};
+	int status = 400;
+	const char *refusal = open_body(node, message, &request->shared, &request->body);
+	if (!refusal && !chat_request_parse(buf_str(&request->body), request->arena, &request->chat, &unsaid))
+		refusal = "invalid request body";
+	if (!refusal && (status = start(request, &error)))
+		refusal = error.text;
+	if (refusal) {
+		request_free(request);
+		refuse(node, message->request_id, status, refusal);
+		return;
+	}
+	node_changed(node);
+	flush(request);
+}
+
+/* It still waits for its model. */
+static void stop_waiting(struct node_request *request)
+{
+	struct wire_stats *stats = &request->node->stats;
+	stats->cancel_during_model_load++;
+	stats->cancellations_before_output++;
+	residency_release(&request->use);
+	forget_body(request);
+	queue_error(request, 499, NULL, "request cancelled");
+	request->ended = true;
 }
 
 static void cancel(struct node_request *request)
 {
 	request->cancelled = true;
 	outbound_drop_chunks(&request->unsent);
+	if (request->use.waiting)
+		stop_waiting(request);
 	stop_engine(request);
 	flush(request);
 }
@@ -533,8 +589,11 @@ void node_requests_orphan(struct node *node)
 {
 	LIST_EACH_SAFE (link, next, &node->all) {
 		struct node_request *request = LIST_OF(link, struct node_request, link);
-		stop_engine(request);
 		request->orphaned = true;
+		if (request->use.waiting)
+			stop_waiting(request);
+		stop_engine(request);
+		residency_release(&request->use); /* nobody waits for what is left of it */
 		unmap(request);
 		outbound_drop(&request->unsent);
 		finish_if_done(request);

@@ -94,32 +94,6 @@ enum db_err node_send(struct node *node, const struct wire_message *message)
 
 /* --- receiving --- */
 
-static void on_load_model(struct node *node, const struct wire_load_model *message)
-{
-	bool loaded = node_find_model(node, message->model_id) != NULL;
-	struct wire_message reply = {
-	    .type = WIRE_LOAD_MODEL_STATUS,
-	    .as.load_model_status = {.model_id = message->model_id,
-	                             .status = loaded ? WIRE_LOAD_SUCCEEDED : WIRE_LOAD_FAILED,
-	                             .error = loaded ? STR_NONE : STR("model not found on this provider")}};
-	if (loaded && node->draining) {
-		reply.as.load_model_status.status = WIRE_LOAD_FAILED;
-		reply.as.load_model_status.error = STR("provider draining for update");
-	}
-	node_send(node, &reply);
-}
-
-static void on_prefetch_model(struct node *node, const struct wire_prefetch_model *message)
-{
-	bool loaded = node_find_model(node, message->model_id) != NULL;
-	struct wire_message reply = {
-	    .type = WIRE_PREFETCH_MODEL_STATUS,
-	    .as.prefetch_model_status = {.model_id = message->model_id,
-	                                 .status = loaded ? WIRE_PREFETCH_VERIFIED : WIRE_PREFETCH_FAILED,
-	                                 .error = loaded ? STR_NONE : STR("this provider does not download models by itself")}};
-	node_send(node, &reply);
-}
-
 static void on_trust_status(struct node *node, const struct wire_trust_status *message)
 {
 	struct node_status *status = &node->status;
@@ -153,10 +127,10 @@ static void dispatch(struct node *node, const struct wire_message *message)
 		         message->as.runtime_status.mismatch_count);
 		break;
 	case WIRE_LOAD_MODEL:
-		on_load_model(node, &message->as.load_model);
+		node_load_model(node, &message->as.load_model);
 		break;
 	case WIRE_PREFETCH_MODEL:
-		on_prefetch_model(node, &message->as.prefetch_model);
+		node_prefetch_model(node, &message->as.prefetch_model);
 		break;
 	case WIRE_DESIRED_MODELS:
 		log_debug("node.desired_models", "count=%zu", message->as.desired_models.count);
@@ -244,6 +218,7 @@ static void session_lost(struct node *node, const char *why)
 	net_timer_stop(&node->heartbeat_timer);
 	net_timer_stop(&node->ping_timer);
 	node_requests_orphan(node);
+	node_loads_forget(node);
 	node_changed(node);
 	schedule_reconnect(node);
 	node_maybe_drained(node);
@@ -314,7 +289,7 @@ static void on_opened(struct ws *ws, const struct error *error, void *user)
 	uint32_t heartbeat_ms = node->options.heartbeat_ms ? node->options.heartbeat_ms : HEARTBEAT_DEFAULT_MS;
 	net_timer_start(node->loop, &node->heartbeat_timer, heartbeat_ms, heartbeat_ms, on_heartbeat_timer);
 	net_timer_start(node->loop, &node->ping_timer, node->ping_ms, node->ping_ms, on_ping_timer);
-	log_info("node.registered", "url=%s models=%zu", node->url, node->options.model_count);
+	log_info("node.registered", "url=%s models=%zu", node->url, residency_count(node->options.residency));
 	node_send_heartbeat(node); /* capacity at once: no first interval of being taken for cold */
 	node_changed(node);
 }
@@ -376,6 +351,7 @@ struct node *node_new(struct net_loop *loop, const struct node_options *options,
 	map_init(&node->requests);
 	list_init(&node->unsent);
 	list_init(&node->all);
+	list_init(&node->loads);
 	buf_init(&node->attestation, 64 << 10);
 	node->box = secret_alloc(sizeof *node->box);
 	if (!node->box) {
@@ -484,6 +460,7 @@ void node_free(struct node *node)
 		ws_connect_cancel(node->connecting);
 	node->connecting = NULL;
 	node_requests_orphan(node);
+	node_loads_forget(node);
 	if (node->ws)
 		ws_abort(node->ws); /* on_close releases */
 	node->freed = true;

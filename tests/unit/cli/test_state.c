@@ -45,9 +45,16 @@ static struct node_status some_status(void)
 static void write_it(const struct node_status *status, size_t model_count)
 {
 	struct error error = {0};
-	struct node_model models[2] = {{.id = "acme/one"}, {.id = "two"}};
-	if (state_write(dir, status, "wss://coordinator.example", models, model_count, 1700000000000000, &error))
+	struct engine_script script = {.text = "word"};
+	struct residency_model models[2] = {{.id = "acme/one"}, {.id = "two"}};
+	struct net_loop *loop = net_loop_new(&error);
+	struct residency *residency = residency_new(loop, &(struct residency_options){.poll_ms = 1000});
+	for (size_t i = 0; i < model_count; i++)
+		assert_int_equal(residency_add(residency, &models[i], i == 0 ? engine_scripted_new(&script, &error) : NULL), DB_OK);
+	if (state_write(dir, status, "wss://coordinator.example", residency, 1700000000000000, &error))
 		fail_msg("%s", error.text);
+	residency_free(residency);
+	net_loop_free(loop);
 }
 
 static void what_is_written_is_read_again(void **state)
@@ -72,8 +79,10 @@ static void what_is_written_is_read_again(void **state)
 	assert_true(str_is(read.trust_reason, status.trust_reason));
 	assert_true(str_is(read.last_error, status.last_error));
 	assert_int_equal(read.model_count, 2);
-	assert_true(str_is(read.models[0], "acme/one"));
-	assert_true(str_is(read.models[1], "two"));
+	assert_true(str_is(read.models[0].id, "acme/one"));
+	assert_true(str_is(read.models[0].state, "loaded"));
+	assert_true(str_is(read.models[1].id, "two"));
+	assert_true(str_is(read.models[1].state, "cold"));
 	assert_int_equal(read.requests_active, 7);
 	assert_int_equal(read.requests_served, 12);
 	assert_int_equal(read.tokens_generated, 3456);
@@ -125,12 +134,13 @@ static void damaged_and_foreign_files_are_refused(void **state)
 		assert_int_equal(state_read(dir, arena, &read, &error), DB_E_INVALID);
 		assert_non_null(strstr(error.text, path));
 	}
-	const char *odd = "{\"schema\":1,\"pid\":\"x\",\"trust\":[],\"warm_models\":[1,null,\"m\"],\"stats\":7}";
+	const char *odd =
+	    "{\"schema\":1,\"pid\":\"x\",\"trust\":[],\"models\":[1,null,{\"id\":7},{\"id\":\"m\",\"state\":[]}],\"stats\":7}";
 	assert_int_equal(platform_write_private(path, str_of(odd), &error), DB_OK);
 	assert_int_equal(state_read(dir, arena, &read, &error), DB_OK);
 	assert_int_equal(read.pid, 0);
 	assert_int_equal(read.model_count, 1);
-	assert_true(str_is(read.models[0], "m"));
+	assert_true(str_is(read.models[0].id, "m"));
 	arena_free(arena);
 }
 

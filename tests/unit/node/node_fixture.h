@@ -64,7 +64,7 @@ struct world {
 	struct platform_signer *signer;
 	char state_dir[64];
 	struct engine *engine;
-	struct node_model model;
+	struct residency *residency;
 	struct node *node;
 	uint32_t heartbeat_ms, ping_ms;
 	const char *auth_token;
@@ -333,10 +333,15 @@ static void start_node(struct world *world, const char *url)
 	                               .auth_token = world->auth_token,
 	                               .private_only = world->private_only,
 	                               .signer = world->signer,
-	                               .models = &world->model,
-	                               .model_count = 1};
+	                               .residency = world->residency};
 	world->node = node_new(world->loop, &options, &error);
 	assert_non_null(world->node);
+}
+
+static void plenty_of_memory(struct memory_now *out, void *context)
+{
+	(void)context;
+	*out = (struct memory_now){.physical_gb = 64, .available_gb = 60};
 }
 
 static void world_prepare(struct world *world, const struct engine_script *script)
@@ -353,8 +358,11 @@ static void world_prepare(struct world *world, const struct engine_script *scrip
 	assert_non_null(world->loop);
 	world->engine = engine_scripted_new(script, &error);
 	assert_non_null(world->engine);
-	world->model = (struct node_model){.id = MODEL, .model_type = "scripted", .size_bytes = 123456, .engine = world->engine};
-	snprintf(world->model.weight_hash, sizeof world->model.weight_hash, "%064d", 7);
+	struct residency_model model = {.id = MODEL, .model_type = "scripted", .size_bytes = 123456};
+	snprintf(model.weight_hash, sizeof model.weight_hash, "%064d", 7);
+	struct residency_options plenty = {.policy = memory_policy_of(64, 0), .memory = plenty_of_memory};
+	world->residency = residency_new(world->loop, &plenty);
+	assert_int_equal(residency_add(world->residency, &model, world->engine), DB_OK);
 	box_keypair_new(&world->ephemeral);
 	listen_on(world, 0);
 }
@@ -375,7 +383,7 @@ static inline void world_close(struct world *world)
 	node_free(world->node);
 	if (world->http)
 		stop_listening(world);
-	engine_free(world->engine);
+	residency_free(world->residency);
 	net_loop_free(world->loop);
 	platform_signer_free(world->signer);
 	for (size_t i = 0; i < world->reply_count; i++) {

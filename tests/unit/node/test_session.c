@@ -25,7 +25,7 @@ static void registers_with_what_it_offers(void **state)
 	assert_int_equal(said->models.count, 1);
 	assert_true(str_is(said->models.at[0].id, MODEL));
 	assert_int_equal(said->models.at[0].size_bytes, 123456);
-	assert_true(str_is(said->models.at[0].weight_hash, world.model.weight_hash));
+	assert_true(str_is(said->models.at[0].weight_hash, residency_find(world.residency, STR(MODEL))->weight_hash));
 	assert_int_equal(said->models.at[0].template_render_ok, WIRE_TRUE);
 	assert_int_equal(said->auth_token.len, 0);
 	assert_true(said->hardware.memory_gb > 0 && said->hardware.cpu_total > 0);
@@ -125,7 +125,8 @@ static void answers_a_challenge_with_signatures_that_verify(void **state)
 	status_verify(&world.challenge_reply, &policy, &result);
 	assert_int_equal(result.verdict, STATUS_PASS);
 	assert_true(result.status_signed);
-	assert_true(str_is(wire_pairs_get(&world.challenge_reply.model_hashes, STR(MODEL)), world.model.weight_hash));
+	assert_true(str_is(wire_pairs_get(&world.challenge_reply.model_hashes, STR(MODEL)),
+	                   residency_find(world.residency, STR(MODEL))->weight_hash));
 	world_close(&world);
 }
 
@@ -478,7 +479,7 @@ static void a_bad_address_makes_no_node(void **state)
 	struct error error = {0};
 	(void)state;
 	world_prepare(&world, &five_words);
-	struct node_options options = {.coordinator_url = "nowhere", .signer = world.signer, .models = &world.model};
+	struct node_options options = {.coordinator_url = "nowhere", .signer = world.signer, .residency = world.residency};
 	assert_null(node_new(world.loop, &options, &error));
 	assert_non_null(strstr(error.text, "nowhere"));
 	world_close(&world);

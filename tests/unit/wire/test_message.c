@@ -78,7 +78,8 @@ static const struct shape shapes[] = {
      {STATS, METRICS,
       "\"backend_capacity\":{\"slots\":[],\"gpu_memory_active_gb\":2.5,\"gpu_memory_peak_gb\":3.5,\"gpu_memory_cache_gb\":0.2,"
       "\"total_memory_gb\":64.5}",
-      "\"apns_device_token\":\"0f\"", "\"apns_environment\":\"development\"", "\"draining\":true"}},
+      "\"apns_device_token\":\"0f\"", "\"apns_environment\":\"development\"", "\"draining\":true",
+      "\"loading\":[{\"model\":\"m\",\"progress\":0.5}]"}},
     {"{\"type\":\"heartbeat\",\"status\":\"\",\"stats\":{",
      "}," METRICS "}",
      2,

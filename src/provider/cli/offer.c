@@ -1,0 +1,263 @@
+#include "provider/cli/offer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/arena.h"
+#include "core/buf.h"
+#include "provider/cli/cli.h"
+#include "provider/models/models.h"
+#include "provider/platform/platform.h"
+
+#define SCRIPT_MAX_BYTES (1u << 19)
+
+struct offer {
+	const struct offer_options *options;
+	struct residency *residency;
+	struct model_entry *entries; /* on disk; none with a script */
+	size_t entry_count;
+	struct arena *arena; /* the script's texts */
+	struct engine_script script;
+};
+
+static void say(const char *text)
+{
+	fprintf(stderr, "darkbloom start: %s\n", text);
+}
+
+/* --- the machine and the engines --- */
+
+static void memory_now(struct memory_now *out, void *context)
+{
+	struct platform_hardware hardware;
+	struct platform_metrics metrics;
+	(void)context;
+	platform_hardware(&hardware);
+	platform_metrics(&metrics);
+	*out = (struct memory_now){.physical_gb = (double)hardware.memory_gb, .available_gb = metrics.memory_available_gb};
+}
+
+static const struct model_entry *entry_of(const struct offer *offer, const char *id)
+{
+	for (size_t i = 0; i < offer->entry_count; i++)
+		if (strcmp(offer->entries[i].id, id) == 0)
+			return &offer->entries[i];
+	return NULL;
+}
+
+struct report {
+	void (*progress)(float fraction, void *user);
+	void *user;
+};
+
+static bool pass_progress(float fraction, void *user)
+{
+	const struct report *report = user;
+	report->progress(fraction, report->user);
+	return true;
+}
+
+static struct engine *load(const struct residency_model *model, void (*progress)(float fraction, void *user), void *user,
+                           void *context, struct error *error)
+{
+	const struct offer *offer = context;
+	if (offer->options->script_path)
+		return engine_scripted_new(&offer->script, error);
+	struct report report = {progress, user};
+	struct engine_llama_options options = {.model_path = entry_of(offer, model->id)->weights,
+	                                       .threads = offer->options->threads,
+	                                       .max_sequences = offer->options->sequences,
+	                                       .context_tokens = offer->options->context,
+	                                       .on_progress = pass_progress,
+	                                       .user = &report};
+	return engine_llama_new(&options, error);
+}
+
+/* --- at start --- */
+
+static void show_load(float fraction, void *user)
+{
+	progress_show(user, (double)fraction);
+}
+
+static struct engine *load_now(struct offer *offer, const struct residency_model *model)
+{
+	struct error error;
+	char label[256];
+	struct progress progress;
+	snprintf(label, sizeof label, "loading %s", model->id);
+	progress_begin(&progress, label);
+	struct engine *engine = load(model, show_load, &progress, offer, &error);
+	if (engine)
+		progress_end(&progress);
+	else
+		fprintf(stderr, "\ndarkbloom start: %s could not be loaded: %s\n", model->id, error.text);
+	return engine;
+}
+
+static bool is_pinned(const struct offer *offer, const char *id)
+{
+	for (size_t i = 0; i < offer->options->pin_count; i++)
+		if (strcmp(offer->options->pins[i], id) == 0)
+			return true;
+	return false;
+}
+
+static bool add_model(struct offer *offer, struct residency_model *model)
+{
+	struct error why = {0};
+	struct engine *engine = NULL;
+	model->pinned = is_pinned(offer, model->id);
+	bool now = model->pinned || !offer->options->on_demand;
+	if (now && residency_has_room(offer->residency, model->size_bytes, &why)) {
+		engine = load_now(offer, model);
+		if (!engine)
+			return false;
+	} else if (now) {
+		fprintf(stderr, "darkbloom: %s is not loaded yet: %s%s\n", model->id, why.text,
+		        model->pinned ? "; raise --max-loaded or pin fewer models" : "; it will be when it is asked for");
+		if (model->pinned)
+			return false;
+	}
+	if (!residency_add(offer->residency, model, engine))
+		return true;
+	if (engine)
+		engine_free(engine);
+	say("there are too many models: choose some with --model");
+	return false;
+}
+
+static bool add_entry(struct offer *offer, const struct model_entry *entry)
+{
+	struct residency_model model = {.size_bytes = entry->size_bytes};
+	str_copy(str_of(entry->id), model.id, sizeof model.id);
+	str_copy(str_of(entry->weight_hash), model.weight_hash, sizeof model.weight_hash);
+	str_copy(str_of(entry->quantization), model.quantization, sizeof model.quantization);
+	return add_model(offer, &model);
+}
+
+/* --- what is offered --- */
+
+static bool read_script(struct offer *offer)
+{
+	struct error error = {.text = "out of memory"};
+	struct buf text;
+	buf_init(&text, 2 * SCRIPT_MAX_BYTES);
+	offer->arena = arena_new(0);
+	bool ok = offer->arena && !platform_read_file(offer->options->script_path, SCRIPT_MAX_BYTES, &text, &error) &&
+	          !engine_script_parse(buf_str(&text), offer->arena, &offer->script, &error);
+	if (!ok)
+		fprintf(stderr, "darkbloom start: the scripted engine could not be started: %s\n", error.text);
+	buf_free(&text);
+	return ok;
+}
+
+static bool offer_script(struct offer *offer)
+{
+	const struct offer_options *options = offer->options;
+	if (!read_script(offer))
+		return false;
+	for (size_t i = 0; i < options->name_count || i == 0; i++) {
+		struct residency_model model = {.model_type = "scripted"};
+		str_copy(str_of(options->name_count ? options->names[i] : "scripted"), model.id, sizeof model.id);
+		if (!add_model(offer, &model))
+			return false;
+	}
+	return true;
+}
+
+static bool find_named(struct offer *offer)
+{
+	const struct offer_options *options = offer->options;
+	offer->entries = calloc(options->name_count, sizeof *offer->entries);
+	if (!offer->entries) {
+		say("out of memory");
+		return false;
+	}
+	for (size_t i = 0; i < options->name_count; i++) {
+		struct error error;
+		if (models_find(options->models_dir, str_of(options->names[i]), &offer->entries[i], &error)) {
+			say(error.text);
+			return false;
+		}
+		offer->entry_count++;
+	}
+	return true;
+}
+
+static bool find_all(struct offer *offer)
+{
+	struct error error;
+	const char *dir = offer->options->models_dir;
+	if (models_scan(dir, &offer->entries, &offer->entry_count, &error)) {
+		say(error.text);
+		return false;
+	}
+	if (!offer->entry_count)
+		fprintf(stderr, "darkbloom start: there is no model in %s: get one with `darkbloom models pull`\n", dir);
+	else if (offer->entry_count > RESIDENCY_MAX_MODELS)
+		fprintf(stderr, "darkbloom start: there are %zu models in %s: choose up to %d with --model\n", offer->entry_count, dir,
+		        RESIDENCY_MAX_MODELS);
+	return offer->entry_count && offer->entry_count <= RESIDENCY_MAX_MODELS;
+}
+
+/* Pinned ones first: they must be loaded. */
+static bool offer_disk(struct offer *offer)
+{
+	if (!(offer->options->name_count ? find_named(offer) : find_all(offer)))
+		return false;
+	for (size_t i = 0; i < offer->options->pin_count; i++)
+		if (!entry_of(offer, offer->options->pins[i])) {
+			fprintf(stderr, "darkbloom start: --pin %s names no model that is served\n", offer->options->pins[i]);
+			return false;
+		}
+	for (int pinned = 1; pinned >= 0; pinned--)
+		for (size_t i = 0; i < offer->entry_count; i++)
+			if (is_pinned(offer, offer->entries[i].id) == (bool)pinned && !add_entry(offer, &offer->entries[i]))
+				return false;
+	return true;
+}
+
+struct offer *offer_open(struct net_loop *loop, const struct offer_options *options)
+{
+	struct platform_hardware hardware;
+	struct offer *offer = calloc(1, sizeof *offer);
+	platform_hardware(&hardware);
+	struct residency_options how = {.max_loaded = options->max_loaded,
+	                                .idle_unload_ms = options->idle_unload_ms,
+	                                .policy = memory_policy_of((double)hardware.memory_gb, options->reserve_gb),
+	                                .memory = memory_now,
+	                                .load = load,
+	                                .context = offer};
+	if (!offer || !(offer->residency = residency_new(loop, &how))) {
+		say("out of memory");
+		free(offer);
+		return NULL;
+	}
+	offer->options = options;
+	if (options->script_path ? offer_script(offer) : offer_disk(offer))
+		return offer;
+	offer_close(offer);
+	offer_free(offer);
+	return NULL;
+}
+
+struct residency *offer_residency(const struct offer *offer)
+{
+	return offer->residency;
+}
+
+void offer_close(struct offer *offer)
+{
+	if (offer)
+		residency_free(offer->residency);
+}
+
+void offer_free(struct offer *offer)
+{
+	if (!offer)
+		return;
+	free(offer->entries);
+	arena_free(offer->arena);
+	free(offer);
+}

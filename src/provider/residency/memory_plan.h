@@ -1,0 +1,31 @@
+/* May a model be loaded? One policy for every load (provider-node 8.2): what the machine keeps for its owner, what a running
+ * engine needs beside its weights, what is free now. Refusing is better than swapping. Pure; thread: any. */
+#ifndef PROVIDER_MEMORY_PLAN_H
+#define PROVIDER_MEMORY_PLAN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* GiB. The chapter's numbers hold from 64 GiB on; a smaller machine keeps the same shares of what it has, or an 8 GiB machine
+ * could load nothing. */
+struct memory_policy {
+	double cap_fraction;  /* of physical memory that everything together may use */
+	double reserve_gb;    /* kept for the machine's owner */
+	double activation_gb; /* work space of engines */
+	double min_kv_gb;     /* a loaded model must be able to answer something */
+};
+/* reserve_gb < 0 = the default for this machine. */
+struct memory_policy memory_policy_of(double physical_gb, double reserve_gb);
+
+struct memory_now {
+	double physical_gb, available_gb; /* available: free, or reclaimable by the system without swapping */
+	double kv_reserved_gb;            /* promised to sequences and not touched yet */
+};
+
+double memory_estimate_gb(uint64_t weight_bytes); /* of a model once it is loaded, KV apart */
+double memory_free_for_load_gb(const struct memory_policy *policy, const struct memory_now *now); /* at least 0 */
+double memory_need_gb(const struct memory_policy *policy, uint64_t weight_bytes);                 /* what must be free for it */
+/* The system is about to swap: what nobody uses should go. */
+bool memory_is_short(const struct memory_policy *policy, const struct memory_now *now);
+
+#endif
