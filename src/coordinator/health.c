@@ -4,6 +4,14 @@
 #include "core/json.h"
 #include "core/version.h"
 
+/* Given by whoever packages a release: a build from the tree alone is the same every day. */
+#ifndef DARKBLOOM_BUILD_COMMIT
+#define DARKBLOOM_BUILD_COMMIT "unknown"
+#endif
+#ifndef DARKBLOOM_BUILD_DATE
+#define DARKBLOOM_BUILD_DATE "unknown"
+#endif
+
 static void answer(struct exchange *exchange, int status, struct buf *body)
 {
 	buf_append_byte(body, '\n');
@@ -23,6 +31,8 @@ void handle_health(struct server *server, struct exchange *exchange)
 		json_put_bool(&w, "draining", true);
 	json_put_i64(&w, "providers", (int64_t)fleet_count(server_rooms(server)->fleet));
 	json_put_cstr(&w, "version", DARKBLOOM_VERSION);
+	json_put_cstr(&w, "build_commit", DARKBLOOM_BUILD_COMMIT);
+	json_put_cstr(&w, "build_date", DARKBLOOM_BUILD_DATE);
 	json_end_object(&w);
 	answer(exchange, 200, &body);
 }
@@ -37,7 +47,7 @@ void handle_readyz(struct server *server, struct exchange *exchange)
 	json_writer_init(&w, &body);
 	json_begin_object(&w);
 	json_put_bool(&w, "draining", draining);
-	json_put_i64(&w, "inflight", (int64_t)gateway_inflight(server_rooms(server)->gateway));
+	json_put_i64(&w, "inflight", (int64_t)server_inflight(server));
 	json_put_bool(&w, "ready", ready);
 	json_end_object(&w);
 	answer(exchange, ready ? 200 : 503, &body);

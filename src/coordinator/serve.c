@@ -88,12 +88,12 @@ static void on_flushed(const struct error *error, void *user)
 static void on_drain_tick(struct net_timer *timer)
 {
 	struct serving *s = LIST_OF(timer, struct serving, drain_timer);
-	bool idle = gateway_inflight(s->gateway) == 0 && ledger_open_holds(s->ledger) == 0;
+	bool idle = server_inflight(s->server) == 0 && ledger_open_holds(s->ledger) == 0;
 	if (!idle && net_now_us(s->loop) < s->drain_until_us)
 		return;
 	net_timer_stop(timer);
 	if (!idle)
-		log_warn("server.drain_cut", "inflight=%zu holds=%zu", gateway_inflight(s->gateway), ledger_open_holds(s->ledger));
+		log_warn("server.drain_cut", "inflight=%zu holds=%zu", server_inflight(s->server), ledger_open_holds(s->ledger));
 	store_flush(s->store, on_flushed, s);
 }
 
@@ -106,7 +106,7 @@ static void on_terminate(int signal, void *arg)
 	}
 	s->draining = true;
 	s->drain_until_us = net_now_us(s->loop) + (uint64_t)s->config->drain_grace_s * 1000000;
-	log_info("server.draining", "signal=%d inflight=%zu grace_s=%lld", signal, gateway_inflight(s->gateway),
+	log_info("server.draining", "signal=%d inflight=%zu grace_s=%lld", signal, server_inflight(s->server),
 	         (long long)s->config->drain_grace_s);
 	server_drain(s->server);
 	net_timer_start(s->loop, &s->drain_timer, DRAIN_POLL_MS, DRAIN_POLL_MS, on_drain_tick);

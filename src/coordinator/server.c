@@ -2,6 +2,7 @@
 
 #include "coordinator/auth.h"
 #include "coordinator/models.h"
+#include "coordinator/operate.h"
 #include "core/clock.h"
 #include "net/tls.h"
 
@@ -9,7 +10,8 @@
 
 /* --- the route table --- */
 
-#define NO_BODY 4096 /* a body that nobody reads is let pass up to here */
+#define DRAIN_MAX_BODY (64 << 10)
+#define NO_BODY        4096 /* a body that nobody reads is let pass up to here */
 
 static void handle_infer(struct server *server, struct exchange *exchange);
 static void handle_provider(struct server *server, struct exchange *exchange);
@@ -23,12 +25,16 @@ static const struct route routes[] = {
     {"POST", "/v1/completions", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_infer, &dialect_completions},
     {"GET", "/v1/models", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_models, NULL},
     {"GET", "/v1/models/openrouter", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_models_openrouter, NULL},
+    {"GET", "/v1/models/capacity", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_capacity, NULL},
     {"GET", "/v1/models/*", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_model, NULL},
     {"GET", "/v1/payments/balance", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_balance, NULL},
     {"GET", "/v1/payments/usage", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_usage, NULL},
     {"GET", "/v1/encryption-key", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_encryption_key, NULL},
     {"GET", "/v1/providers/attestation", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_attestation, NULL},
     {"GET", "/ws/provider", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_provider, NULL},
+    {"GET", "/v1/stats", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_stats, NULL},
+    {"GET", "/api/version", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_version, NULL},
+    {"POST", "/v1/admin/drain", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, DRAIN_MAX_BODY, handle_drain, NULL},
     {"GET", "/health", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_health, NULL},
     {"GET", "/readyz", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_readyz, NULL},
     {"GET", "/metrics", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_metrics, NULL},
@@ -43,7 +49,9 @@ struct server {
 	struct exchange_meter meters[ROUTE_COUNT], unmatched;
 	struct sealed *sealed;
 	struct models *models;
-	bool draining;
+	struct operate *operate;
+	size_t inflight;
+	bool draining, stopping;
 	int64_t started_s;
 };
 
@@ -67,6 +75,16 @@ struct models *server_models(const struct server *server)
 	return server->models;
 }
 
+struct operate *server_operate(const struct server *server)
+{
+	return server->operate;
+}
+
+size_t server_inflight(const struct server *server)
+{
+	return server->inflight;
+}
+
 int64_t server_started_s(const struct server *server)
 {
 	return server->started_s;
@@ -86,8 +104,30 @@ static void handle_provider(struct server *server, struct exchange *exchange)
 
 /* --- before the handler --- */
 
+/* What any page may read (http-api 1.3). A preflight is about the method that it asks for. */
+static bool is_public_read(const struct http_request *http)
+{
+	static const char *const paths[] = {"/v1/models/catalog", "/v1/pricing", "/v1/stats"};
+	struct str method = http_method(http), path = http_path(http);
+	if (str_is(method, "OPTIONS")) {
+		method = http_header_get(http, "access-control-request-method");
+		method = method.len > 0 ? method : STR("GET");
+	}
+	for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+		if (str_is(method, "GET") && str_is(path, paths[i]))
+			return true;
+	return false;
+}
+
 static void add_cors(const struct server *server, struct exchange *exchange)
 {
+	if (is_public_read(exchange->http)) {
+		exchange_header(exchange, "Access-Control-Allow-Origin", STR("*"));
+		exchange_header(exchange, "Access-Control-Allow-Methods", STR("GET, OPTIONS"));
+		exchange_header(exchange, "Access-Control-Allow-Headers", STR("Content-Type"));
+		exchange_header(exchange, "Vary", STR("Origin"));
+		return;
+	}
 	exchange_header(exchange, "Access-Control-Allow-Origin", str_of(server->rooms.config->cors_origin));
 	exchange_header(exchange, "Access-Control-Allow-Credentials", STR("true"));
 	exchange_header(exchange, "Access-Control-Allow-Methods", STR("GET, POST, PUT, DELETE, OPTIONS"));
@@ -133,6 +173,10 @@ static int64_t on_head(struct http_request *http, void *context)
 	if (!exchange)
 		return -1;
 	add_cors(server, exchange);
+	if (route && (route->wrap & WRAP_DRAIN)) { /* before the gate is looked at: whoever passes it is seen (http-api 5.1) */
+		exchange->inflight = &server->inflight;
+		server->inflight++;
+	}
 	if (str_is(http_method(http), "OPTIONS"))
 		exchange_answer(exchange, 204, NULL, STR_NONE);
 	else if (!route)
@@ -220,7 +264,8 @@ struct server *server_new(const struct server_rooms *rooms, struct error *error)
 		exchange_meter_init(&server->meters[i], rooms->metrics, routes[i].method, routes[i].path);
 	exchange_meter_init(&server->unmatched, rooms->metrics, "any", "unmatched");
 	server->models = model_routes_new(server);
-	if (!server->models) {
+	server->operate = operate_new(server);
+	if (!server->models || !server->operate) {
 		error_set(error, DB_E_NOMEM, "There is not enough memory for the server.");
 		goto failed;
 	}
@@ -264,8 +309,13 @@ bool server_is_tls(const struct server *server)
 
 void server_drain(struct server *server)
 {
-	server->draining = true;
+	server->stopping = server->draining = true;
 	fleet_drain(server->rooms.fleet);
+}
+
+void server_set_gate(struct server *server, bool shut)
+{
+	server->draining = shut || server->stopping;
 }
 
 void server_free(struct server *server)
@@ -277,5 +327,6 @@ void server_free(struct server *server)
 	tls_free(server->tls);
 	sealed_free(server->sealed);
 	models_free(server->models);
+	operate_free(server->operate);
 	free(server);
 }

@@ -33,6 +33,9 @@ uint16_t server_port(const struct server *server);
 bool server_is_tls(const struct server *server);
 /* From now on inference requests are refused and /readyz says 503; everything else goes on. */
 void server_drain(struct server *server);
+/* The gate alone, which an operator may open again; it stays shut once server_drain was called. */
+void server_set_gate(struct server *server, bool shut);
+size_t server_inflight(const struct server *server); /* inference requests from their head to the end of their answer */
 void server_free(struct server *server);
 
 /* --- handlers (one file for each subject); each ends the exchange --- */
@@ -40,9 +43,14 @@ const struct server_rooms *server_rooms(const struct server *server);
 bool server_draining(const struct server *server);
 const struct sealed *server_sealed(const struct server *server);
 struct models *server_models(const struct server *server);
+struct operate *server_operate(const struct server *server);
 int64_t server_started_s(const struct server *server); /* Unix time */
 
 struct models *model_routes_new(struct server *server); /* the listings, as server_models keeps them */
+void handle_capacity(struct server *server, struct exchange *exchange);
+void handle_stats(struct server *server, struct exchange *exchange);
+void handle_version(struct server *server, struct exchange *exchange);
+void handle_drain(struct server *server, struct exchange *exchange);
 void handle_health(struct server *server, struct exchange *exchange);
 void handle_readyz(struct server *server, struct exchange *exchange);
 void handle_metrics(struct server *server, struct exchange *exchange);

@@ -35,12 +35,12 @@ void fleet_free(struct fleet *fleet);
 void fleet_accept(struct fleet *fleet, struct http_request *request);
 
 struct fleet_provider_view {
-	struct str id, chip_name, machine_model, serial, se_public_key, encryption_public_key, account, backend, version, platform,
-	    key_protection;
+	struct str id, chip_name, chip_family, machine_model, serial, se_public_key, encryption_public_key, account, backend,
+	    version, platform, key_protection;
 	enum route_trust trust;
 	const char *status; /* "online", "serving", "untrusted" */
-	bool attested, encrypted, secure_enclave, sip, secure_boot, authenticated_root, mda_verified;
-	double memory_gb;
+	bool private_only, attested, encrypted, secure_enclave, sip, secure_boot, authenticated_root, mda_verified;
+	double memory_gb, bandwidth_gbs, decode_tps; /* 0 = not registered */
 	int64_t gpu_cores;
 	struct str system_volume_hash;
 	const struct str *models; /* from fleet_each; NULL from fleet_job_provider */
@@ -106,6 +106,8 @@ void fleet_wait_cancel(struct fleet_waiter *waiter);
 size_t fleet_waiting(const struct fleet *fleet, struct str model);
 
 /* --- views --- */
+/* O(providers): for a cache. */
+size_t fleet_capacities(const struct fleet *fleet, struct route_capacity *out, size_t max);
 uint64_t fleet_models_version(const struct fleet *fleet); /* of what route_models_version says */
 size_t fleet_models(const struct fleet *fleet, struct route_model_view *out, size_t max);
 /* Calls fn for each provider. */

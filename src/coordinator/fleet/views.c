@@ -10,6 +10,7 @@ void session_view(const struct session *session, struct str *models, struct flee
 	*out = (struct fleet_provider_view){
 	    .id = str_of(session->id),
 	    .chip_name = texts->chip_name,
+	    .chip_family = texts->chip_family,
 	    .machine_model = texts->machine_model,
 	    .serial = texts->serial,
 	    .se_public_key = texts->se_public_key,
@@ -24,6 +25,7 @@ void session_view(const struct session *session, struct str *models, struct flee
 	                          : STR_NONE,
 	    .trust = facts.trust,
 	    .status = session->standing.untrusted ? "untrusted" : status,
+	    .private_only = session->private_only,
 	    .attested = session->attested,
 	    .encrypted = texts->public_key.len > 0,
 	    .secure_enclave = session->secure_enclave,
@@ -31,6 +33,8 @@ void session_view(const struct session *session, struct str *models, struct flee
 	    .secure_boot = session->secure_boot,
 	    .authenticated_root = session->authenticated_root,
 	    .memory_gb = facts.memory_gb,
+	    .bandwidth_gbs = facts.bandwidth_gbs,
+	    .decode_tps = facts.static_decode_tps,
 	    .gpu_cores = session->gpu_cores,
 	    .system_volume_hash = texts->system_volume_hash,
 	    .models = models,
@@ -55,6 +59,11 @@ void fleet_each(const struct fleet *fleet, void (*fn)(const struct fleet_provide
 size_t fleet_models(const struct fleet *fleet, struct route_model_view *out, size_t max)
 {
 	return route_models(fleet->routes, net_now_us(fleet->loop), out, max);
+}
+
+size_t fleet_capacities(const struct fleet *fleet, struct route_capacity *out, size_t max)
+{
+	return route_capacities(fleet->routes, net_now_us(fleet->loop), out, max);
 }
 
 uint64_t fleet_models_version(const struct fleet *fleet)

@@ -21,6 +21,7 @@ struct gateway {
 	struct learn learn;
 	struct list calls;
 	size_t inflight;
+	uint64_t settled;      /* answers */
 	struct arena *scratch; /* of the chunk that is read now */
 	struct buf body;       /* the body that is sealed now */
 	struct buf out;        /* what is sent to a consumer now */

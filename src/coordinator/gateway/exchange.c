@@ -30,6 +30,9 @@ static struct metric *status_counter(struct exchange_meter *meter, int status)
 
 static void count(struct exchange *exchange, int status)
 {
+	if (exchange->inflight)
+		--*exchange->inflight;
+	exchange->inflight = NULL;
 	metric_add(status_counter(exchange->meter, status), 1);
 	metric_observe(exchange->meter->duration, net_now_us(exchange->loop) - http_started_us(exchange->http));
 }

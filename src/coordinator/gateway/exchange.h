@@ -45,6 +45,7 @@ struct exchange {
 	struct caller caller;               /* of routes that ask who calls */
 	char request_id[EXCHANGE_ID_SIZE];  /* the caller's X-Request-ID, or one made here; echoed */
 	int status;                         /* of a stream that was started */
+	size_t *inflight;                   /* counted from the head to the end of the answer; NULL = not counted */
 	void *owner;                        /* the handler's state, for on_gone and on_room */
 	const struct exchange_cover *cover; /* NULL: in the clear */
 	void *cover_state;

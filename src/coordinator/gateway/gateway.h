@@ -37,6 +37,11 @@ void gateway_free(struct gateway *gateway);
 /* An inference request: the body is complete and the caller known. Errors are the exchange's, in its dialect. */
 void gateway_infer(struct gateway *gateway, struct exchange *exchange, const struct dialect *dialect);
 
+/* What was answered and billed since the start. */
+struct gateway_totals {
+	uint64_t requests, prompt_tokens, completion_tokens;
+};
+void gateway_totals(const struct gateway *gateway, struct gateway_totals *out);
 size_t gateway_inflight(const struct gateway *gateway); /* requests that a consumer still waits for */
 
 #endif

@@ -66,6 +66,13 @@ void gateway_free(struct gateway *gateway)
 	free(gateway);
 }
 
+void gateway_totals(const struct gateway *gateway, struct gateway_totals *out)
+{
+	*out = (struct gateway_totals){.requests = gateway->settled,
+	                               .prompt_tokens = metric_count(gateway->prompt_tokens),
+	                               .completion_tokens = metric_count(gateway->completion_tokens)};
+}
+
 size_t gateway_inflight(const struct gateway *gateway)
 {
 	return gateway->inflight;

@@ -204,4 +204,17 @@ uint64_t route_models_version(struct route_fleet *fleet, uint64_t now_us);
 size_t route_models(struct route_fleet *fleet, uint64_t now_us, struct route_model_view *out, size_t max);
 size_t route_node_count(const struct route_fleet *fleet);
 
+/* What a model could take now, for /v1/models/capacity. Private nodes are not counted. */
+struct route_capacity {
+	struct str id;
+	uint32_t routable, warm, running, cold; /* nodes; running and cold of those that may get requests or only lack a place */
+	bool can_accept;
+	uint64_t active;
+	double aggregate_tps;                /* decode rates that newcomers would get, added up */
+	double ttft_ms;                      /* of a prompt of 512 tokens on the best node, < 0 = unknown */
+	uint64_t budget_tokens, free_tokens; /* of nodes that report a budget */
+};
+/* As route_models; costs O(nodes): for a cache. */
+size_t route_capacities(struct route_fleet *fleet, uint64_t now_us, struct route_capacity *out, size_t max);
+
 #endif
