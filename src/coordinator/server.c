@@ -10,11 +10,14 @@
 
 /* --- the route table --- */
 
-#define DRAIN_MAX_BODY (64 << 10)
-#define NO_BODY        4096 /* a body that nobody reads is let pass up to here */
+#define BLIND_OFFER_BODY 65536
+#define DRAIN_MAX_BODY   (64 << 10)
+#define NO_BODY          4096 /* a body that nobody reads is let pass up to here */
 
 static void handle_infer(struct server *server, struct exchange *exchange);
 static void handle_provider(struct server *server, struct exchange *exchange);
+static void handle_blind_offer(struct server *server, struct exchange *exchange);
+static void handle_blind_complete(struct server *server, struct exchange *exchange);
 
 /* One line for each route, however long. */
 /* clang-format off */
@@ -23,6 +26,8 @@ static const struct route routes[] = {
     {"POST", "/v1/responses", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_infer, &dialect_responses},
     {"POST", "/v1/messages", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_infer, &dialect_anthropic},
     {"POST", "/v1/completions", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_infer, &dialect_completions},
+    {"POST", "/v1/blind/offer", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, BLIND_OFFER_BODY, handle_blind_offer, NULL},
+    {"POST", "/v1/blind/completions", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_blind_complete, NULL},
     {"GET", "/v1/models", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_models, NULL},
     {"GET", "/v1/models/openrouter", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_models_openrouter, NULL},
     {"GET", "/v1/models/capacity", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_capacity, NULL},
@@ -93,6 +98,16 @@ int64_t server_started_s(const struct server *server)
 static void handle_infer(struct server *server, struct exchange *exchange)
 {
 	gateway_infer(server->rooms.gateway, exchange, exchange->dialect);
+}
+
+static void handle_blind_offer(struct server *server, struct exchange *exchange)
+{
+	gateway_blind_offer(server->rooms.gateway, exchange);
+}
+
+static void handle_blind_complete(struct server *server, struct exchange *exchange)
+{
+	gateway_blind_complete(server->rooms.gateway, exchange);
 }
 
 static void handle_provider(struct server *server, struct exchange *exchange)

@@ -11,6 +11,13 @@ void wire_read_request(struct wire_reader *r, const json_val *root, struct wire_
 	out->has_credit = json_get_some(root, "credit") != NULL;
 	out->credit = wire_read_int(r, root, "credit", MAX_CREDIT);
 	out->estimated_prompt_tokens = wire_read_int(r, root, "estimated_prompt_tokens", INT64_MAX);
+	const json_val *blind = wire_read_object(r, root, "blind");
+	out->has_blind = blind != NULL;
+	if (!blind)
+		return;
+	out->blind.model = wire_require_str(r, blind, "model");
+	out->blind.max_prompt_tokens = wire_read_int(r, blind, "max_prompt_tokens", INT32_MAX);
+	out->blind.max_tokens = wire_read_int(r, blind, "max_tokens", INT32_MAX);
 }
 
 void wire_write_request(struct json_writer *w, const struct wire_request *in)
@@ -19,6 +26,14 @@ void wire_write_request(struct json_writer *w, const struct wire_request *in)
 	if (in->has_credit)
 		json_put_i64(w, "credit", in->credit);
 	wire_put_int(w, "estimated_prompt_tokens", in->estimated_prompt_tokens);
+	if (in->has_blind) {
+		json_key(w, "blind");
+		json_begin_object(w);
+		json_put_str(w, "model", in->blind.model);
+		json_put_i64(w, "max_prompt_tokens", in->blind.max_prompt_tokens);
+		json_put_i64(w, "max_tokens", in->blind.max_tokens);
+		json_end_object(w);
+	}
 	if (in->has_encrypted_body)
 		wire_put_payload(w, "encrypted_body", &in->encrypted_body);
 }
@@ -60,6 +75,7 @@ void wire_read_complete(struct wire_reader *r, const json_val *root, struct wire
 	out->reasoning_tokens = wire_read_int(r, usage, "reasoning_tokens", INT64_MAX);
 	out->se_signature = wire_read_str(r, root, "se_signature");
 	out->response_hash = wire_read_str(r, root, "response_hash");
+	out->usage_signature = wire_read_str(r, root, "usage_signature");
 }
 
 void wire_write_complete(struct json_writer *w, const struct wire_complete *in)
@@ -73,6 +89,7 @@ void wire_write_complete(struct json_writer *w, const struct wire_complete *in)
 	json_end_object(w);
 	wire_put_str(w, "se_signature", in->se_signature);
 	wire_put_str(w, "response_hash", in->response_hash);
+	wire_put_str(w, "usage_signature", in->usage_signature);
 }
 
 void wire_read_error(struct wire_reader *r, const json_val *root, struct wire_error *out)

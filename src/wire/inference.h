@@ -4,6 +4,12 @@
 
 #include "wire/types.h"
 
+/* What a consumer declared about a body that only the provider can open (docs/reference/blind-mode.md). */
+struct wire_blind_limits {
+	struct str model;
+	int64_t max_prompt_tokens, max_tokens; /* > 0 */
+};
+
 /* C->P. */
 struct wire_request {
 	struct str request_id;
@@ -13,6 +19,8 @@ struct wire_request {
 	bool has_credit;                 /* extension: chunks that may be sent before the provider must pause */
 	int64_t credit;                  /* >= 0 */
 	int64_t estimated_prompt_tokens; /* extension: 0 = not said */
+	bool has_blind;                  /* extension: a consumer sealed encrypted_body, within these limits */
+	struct wire_blind_limits blind;
 };
 
 /* C->P. Unknown and finished ids are ignored by the receiver. */
@@ -45,6 +53,7 @@ struct wire_complete {
 	int64_t prompt_tokens, completion_tokens, reasoning_tokens; /* >= 0 */
 	struct str se_signature;                                    /* base64 DER, optional */
 	struct str response_hash;                                   /* 64 hex, optional */
+	struct str usage_signature; /* extension, of a blind request: base64 DER over the statement of wire/blind.h */
 };
 
 /* P->C. */

@@ -93,6 +93,7 @@ struct fleet *fleet_new(struct net_loop *loop, struct accounts *accounts, struct
 	list_init(&fleet->stray_order);
 	map_init(&fleet->by_serial);
 	map_init(&fleet->jobs);
+	map_init(&fleet->blind);
 	map_init(&fleet->strays);
 	waiting_init(fleet);
 	buf_init(&fleet->out, WIRE_MAX_TO_PROVIDER);
@@ -137,6 +138,7 @@ void fleet_free(struct fleet *fleet)
 	buf_free(&fleet->plain);
 	map_free(&fleet->by_serial);
 	map_free(&fleet->jobs);
+	map_free(&fleet->blind);
 	for (size_t i = 0; fleet->backends && i < fleet->options.backend_count; i++)
 		free(fleet->backends[i]);
 	free(fleet->backends);

@@ -41,10 +41,19 @@ struct fleet_provider_view {
 	const char *status; /* "online", "serving", "untrusted" */
 	bool private_only, attested, encrypted, secure_enclave, sip, secure_boot, authenticated_root, mda_verified;
 	double memory_gb, bandwidth_gbs, decode_tps; /* 0 = not registered */
+	struct str attestation;                      /* signed, as it came; kept of blind providers only */
+	bool blind;                                  /* opens bodies that a consumer sealed to it */
 	int64_t gpu_cores;
 	struct str system_volume_hash;
 	const struct str *models; /* from fleet_each; NULL from fleet_job_provider */
 	size_t model_count;
+};
+
+/* A body that a consumer sealed to one provider (docs/reference/blind-mode.md): base64 as it came. */
+struct fleet_blind_request {
+	struct str provider_id;
+	struct str sender_key, ciphertext;
+	int64_t max_prompt_tokens, max_tokens;
 };
 
 struct fleet_job_request {
@@ -53,14 +62,17 @@ struct fleet_job_request {
 	struct str job_id;     /* UUID for the wire, never used before; empty = a fresh one */
 	struct str body;       /* plain JSON to seal: chat_request_forward's output for the chosen provider */
 	bool stream;
+	const struct fleet_blind_request
+	    *blind; /* instead of `body`: chunks come to on_chunk as base64 that nobody here can open */
 };
 
 /* What befell a job, told after which the job must not be used (for complete and error). */
 struct fleet_job_end {
 	struct chat_usage usage;
 	struct str se_signature, response_hash;
-	uint64_t parked_chunks; /* that came, and were dropped, after fleet_job_park */
-	int status;             /* of an error: the provider's, or 502 socket lost, 504 timeout */
+	struct str usage_signature, transcript; /* of a blind job: good, and over what on_chunk was given */
+	uint64_t parked_chunks;                 /* that came, and were dropped, after fleet_job_park */
+	int status;                             /* of an error: the provider's, or 502 socket lost, 504 timeout */
 	struct str text, reason;
 	bool provider_fault; /* blames the provider (routing 11.2) */
 	bool capacity;       /* busy or too big, not broken */
@@ -115,6 +127,16 @@ void fleet_each(const struct fleet *fleet, void (*fn)(const struct fleet_provide
 size_t fleet_count(const struct fleet *fleet);
 /* GET /v1/providers/attestation (protocol-and-trust 8.3). */
 enum db_err fleet_attestation_json(const struct fleet *fleet, struct buf *out);
+
+/* --- blind mode --- */
+
+/* The best providers for a request that they alone can open, best first, at most `max`; they are not reserved. When there is
+ * none: what route_select said, with the decision. */
+enum db_err fleet_blind_candidates(struct fleet *fleet, const struct route_request *wanted, size_t max,
+                                   void (*fn)(const struct fleet_provider_view *view, double ttft_ms, void *user), void *user,
+                                   struct route_decision *decision);
+/* False when no such provider is connected, or it does not know blind mode. */
+bool fleet_blind_provider(const struct fleet *fleet, struct str provider_id, struct fleet_provider_view *out);
 
 /* Stops accepting registrations; sessions stay until their jobs are done. */
 void fleet_drain(struct fleet *fleet);

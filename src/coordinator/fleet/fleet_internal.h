@@ -46,7 +46,7 @@ struct session {
 	char id[ID_UUID_SIZE];
 	bool registered, settled; /* settled: attestation and account are known */
 	bool closing;             /* on_close is awaited and nothing else */
-	bool flow_credit, private_only, draining;
+	bool flow_credit, private_only, draining, blind;
 	bool attested, secure_enclave, sip, secure_boot, authenticated_root, is_linux; /* what a valid attestation said */
 	uint8_t key_protection, platform;                                              /* enums of wire/attestation.h */
 	bool private_text, version_ok, proven; /* proven: passed a challenge on this connection */
@@ -56,6 +56,7 @@ struct session {
 	uint64_t last_beat_us, last_job_us;
 	uint64_t order; /* of registration */
 	struct session_texts texts;
+	struct buf attestation; /* as it came; of blind providers */
 	struct route_node *node;
 	struct ledger_account *account;
 	struct account_lookup *lookup; /* in flight */
@@ -78,6 +79,7 @@ struct fleet_job {
 	struct net_timer park_timer;
 	uint32_t consumed; /* chunks taken and not yet granted anew */
 	bool parked;
+	struct blind_job *blind; /* NULL: the coordinator holds the key */
 	uint64_t parked_chunks;
 	uint64_t route_us, encrypt_us; /* what choosing and sealing took */
 	char id[ID_UUID_SIZE];
@@ -107,6 +109,7 @@ struct fleet {
 	bool draining;
 	struct map by_serial; /* serial -> the proven session that holds it */
 	struct map jobs;      /* id -> job */
+	struct map blind;     /* id -> session that knows blind mode and is attested */
 	struct net_timer sweep;
 	struct arena *arena;   /* of the message being handled */
 	struct buf out, plain; /* scratch: a message being made; a chunk that was opened */
@@ -157,10 +160,22 @@ void jobs_accepted(struct session *session, const struct wire_accepted *message)
 void jobs_chunk(struct session *session, const struct wire_chunk *message);
 void jobs_complete(struct session *session, const struct wire_complete *message);
 void jobs_error(struct session *session, const struct wire_error *message);
+void jobs_finish(struct fleet_job *job, const struct fleet_job_end *end); /* the good end */
+void jobs_violated(struct fleet_job *job, const char *what);              /* the provider is not trusted any more */
 /* The end of seal_on_worker: sends, or fails the job. */
 void jobs_sealed(struct fleet *fleet, struct str job_id, enum db_err result, struct str frame);
 void jobs_drained(struct session *session); /* its queue has room again */
 void jobs_fail_all(struct session *session);
+
+/* --- blind.c --- */
+enum db_err blind_send(struct session *session, struct fleet_job *job, const struct fleet_job_request *request);
+const char *blind_take_chunk(struct fleet_job *job, const struct wire_chunk *message); /* what is wrong, or NULL */
+/* Ends in jobs_finish or jobs_violated, once the signature was looked at. */
+void blind_complete(struct fleet_job *job, const struct wire_complete *message, const struct fleet_job_end *end);
+bool blind_end_now(
+    struct fleet_job *job); /* its session ends: true when a completion was being looked at, and the job is gone */
+void blind_job_free(struct fleet_job *job);
+struct session *blind_session(const struct fleet *fleet, struct str provider_id);
 
 /* --- keys.c --- */
 /* DB_E_CRYPTO when the provider's key is unusable. The caller wipes *out. */

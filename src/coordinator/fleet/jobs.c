@@ -41,6 +41,7 @@ static void detach(struct fleet_job *job)
 
 static void job_free(struct fleet_job *job)
 {
+	blind_job_free(job);
 	free(job);
 }
 
@@ -72,8 +73,11 @@ static void end_with_fault(struct fleet_job *job, int status, const char *text)
 
 void jobs_fail_all(struct session *session)
 {
-	for (struct list_link *link; (link = list_first(&session->jobs));)
-		end_with_fault(LIST_OF(link, struct fleet_job, link), 502, "provider disconnected");
+	for (struct list_link *link; (link = list_first(&session->jobs));) {
+		struct fleet_job *job = LIST_OF(link, struct fleet_job, link);
+		if (!blind_end_now(job))
+			end_with_fault(job, 502, "provider disconnected");
+	}
 }
 
 /* --- start --- */
@@ -91,6 +95,8 @@ static enum db_err seal_and_send(struct session *session, struct fleet_job *job,
 {
 	struct fleet *fleet = session->fleet;
 	struct request_key key;
+	if (request->blind)
+		return blind_send(session, job, request);
 	enum db_err err = keys_take(session, &key);
 	if (err)
 		return err;
@@ -174,6 +180,16 @@ enum db_err fleet_job_start(struct fleet *fleet, const struct fleet_job_request 
 		return DB_E_NOMEM;
 	if (known)
 		memcpy(excluded, request->route.excluded, known * sizeof *excluded);
+	if (request->blind) {
+		struct session *chosen = blind_session(fleet, request->blind->provider_id);
+		attempt.route.only = chosen ? chosen->node : NULL;
+		attempt.route.blind = true;
+		if (!attempt.route.only) {
+			*decision = (struct route_decision){.ttft_ms = -1};
+			job_free(job);
+			return DB_E_NOT_FOUND;
+		}
+	}
 	attempt.route.excluded = excluded;
 	attempt.route.excluded_count = known;
 	/* A provider that cannot be written to is passed over like one that failed. */
@@ -320,21 +336,36 @@ void jobs_chunk(struct session *session, const struct wire_chunk *message)
 		stray_chunk(session, message->request_id);
 		return;
 	}
-	const char *violation = open_chunk(job, message);
+	const char *violation = job->blind ? blind_take_chunk(job, message) : open_chunk(job, message);
 	if (violation) {
 		drop_plain(fleet);
-		session_violation(session, violation);
-		send_cancel(session, message->request_id);
-		end_with_fault(job, 502, "provider broke the protocol");
+		jobs_violated(job, violation);
 		return;
 	}
+	struct str chunk = job->blind ? message->encrypted_data.ciphertext : buf_str(&fleet->plain);
 	metric_add(fleet->metrics.chunks, 1);
-	metric_add(fleet->metrics.chunk_bytes, fleet->plain.len);
+	metric_add(fleet->metrics.chunk_bytes, chunk.len);
 	if (job->parked)
 		job->parked_chunks++;
 	else
-		job->callbacks.on_chunk(job, buf_str(&fleet->plain), job->user);
+		job->callbacks.on_chunk(job, chunk, job->user);
 	drop_plain(fleet);
+}
+
+void jobs_finish(struct fleet_job *job, const struct fleet_job_end *end)
+{
+	struct session *session = job->session;
+	route_node_cool(session->fleet->routes, session->node, str_of(job->model), 0);
+	detach(job);
+	job->callbacks.on_complete(job, end, job->user);
+	job_free(job);
+}
+
+void jobs_violated(struct fleet_job *job, const char *what)
+{
+	session_violation(job->session, what);
+	send_cancel(job->session, str_of(job->id));
+	end_with_fault(job, 502, "provider broke the protocol");
 }
 
 static uint64_t claimed(int64_t count)
@@ -358,10 +389,10 @@ void jobs_complete(struct session *session, const struct wire_complete *message)
 	    .response_hash = message->response_hash,
 	    .status = 200,
 	};
-	route_node_cool(session->fleet->routes, session->node, str_of(job->model), 0);
-	detach(job);
-	job->callbacks.on_complete(job, &end, job->user);
-	job_free(job);
+	if (job->blind)
+		blind_complete(job, message, &end);
+	else
+		jobs_finish(job, &end);
 }
 
 void jobs_error(struct session *session, const struct wire_error *message)

@@ -49,7 +49,8 @@ static void keep_texts(struct session_texts *texts, struct session_texts from)
 	free(old);
 }
 
-#define TEXT_KEPT 128 /* bytes of a descriptive text from outside that are kept */
+#define ATTESTATION_KEPT 16384
+#define TEXT_KEPT        128 /* bytes of a descriptive text from outside that are kept */
 
 static struct str cut(struct str text)
 {
@@ -94,6 +95,24 @@ void session_update_models(struct session *session, const struct wire_models_upd
 	waiting_wake_node(session->fleet, session->node);
 }
 
+/* --- blind mode --- */
+
+/* Consumers of blind mode check it themselves. */
+static void keep_attestation(struct session *session, struct str attestation)
+{
+	buf_init(&session->attestation, attestation.len);
+	if (attestation.len > ATTESTATION_KEPT || buf_append_str(&session->attestation, attestation))
+		session->blind = false;
+}
+
+static void offer_blind(struct session *session)
+{
+	struct fleet *fleet = session->fleet;
+	session->blind = session->blind && session->attested;
+	if (session->blind && map_put(&fleet->blind, str_of(session->id), session, NULL))
+		session->blind = false;
+}
+
 /* --- settling: attestation and account are known --- */
 
 static void send_trust_status(struct session *session)
@@ -122,6 +141,7 @@ static void settle(struct session *session)
 		if (route_node_set_owner(session->fleet->routes, session->node, account))
 			log_warn("provider.owner", "provider=%s error=nomem", session->id);
 	}
+	offer_blind(session);
 	session_update_facts(session);
 	log_info("provider.registered", "provider=%s trust=%s backend=%.*s version=%.*s models=%zu chip=\"%.*s\"", session->id,
 	         wire_trust_name(session->standing.level), STR_ARG(session->texts.backend), STR_ARG(session->texts.version),
@@ -251,6 +271,7 @@ static void keep_registration(struct session *session, const struct wire_registe
 	                                .machine_model = cut(hardware->machine_model),
 	                            });
 	session->flow_credit = message->flow_credit;
+	session->blind = message->blind && message->flow_credit && message->attestation.len > 0;
 	session->private_only = message->private_only;
 	session->gpu_cores = hardware->gpu_cores;
 	session->private_text = is_private_text(session, message);
@@ -300,12 +321,15 @@ void session_unregister(struct session *session)
 	keys_free(session);
 	if (map_get(&fleet->by_serial, session->texts.serial) == session)
 		map_remove(&fleet->by_serial, session->texts.serial);
+	map_remove(&fleet->blind, str_of(session->id));
 	if (session->node)
 		route_node_remove(fleet->routes, session->node);
 	session->node = NULL;
 	session->account = NULL;
 	free(session->texts.block);
 	session->texts = (struct session_texts){0};
+	buf_free(&session->attestation);
+	session->blind = false;
 	session->standing = (struct trust_standing){0};
 	session->attested = session->proven = session->draining = false;
 }
@@ -333,6 +357,8 @@ void session_register(struct session *session, const struct wire_register *messa
 		session_close(session, 1013, "try again later");
 		return;
 	}
+	if (session->blind)
+		keep_attestation(session, message->attestation);
 	if (message->attestation.len)
 		session->check = trust_check_registration(fleet->loop, message->attestation, message->public_key, on_attested, session);
 	look_up_account(session, message->auth_token);

@@ -205,6 +205,7 @@ void session_update_facts(struct session *session)
 	facts.last_challenge_us = standing->last_pass_us;
 	facts.serial = session->texts.serial;
 	facts.chip_family = session->texts.chip_family;
+	facts.blind_ok = session->blind;
 	route_node_set_facts(session->fleet->routes, session->node, &facts);
 	waiting_wake_node(session->fleet, session->node);
 }

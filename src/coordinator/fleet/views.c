@@ -38,6 +38,8 @@ void session_view(const struct session *session, struct str *models, struct flee
 	    .gpu_cores = session->gpu_cores,
 	    .system_volume_hash = texts->system_volume_hash,
 	    .models = models,
+	    .blind = session->blind,
+	    .attestation = buf_str(&session->attestation),
 	};
 	if (models)
 		out->model_count = route_node_models(session->node, models, FLEET_VIEW_MODELS);
@@ -116,6 +118,9 @@ static void write_provider(const struct fleet_provider_view *view, void *user)
 	json_put_str(w, "platform", view->platform);
 	json_put_str(w, "key_protection", view->key_protection);
 	json_put_str(w, "encryption_public_key", view->encryption_public_key);
+	json_put_bool(w, "blind", view->blind);
+	if (view->blind)
+		json_put_str(w, "attestation", view->attestation);
 	json_end_object(w);
 }
 

@@ -6,6 +6,7 @@
 #define COORDINATOR_GATEWAY_CALL_H
 
 #include "api/dialect.h"
+#include "coordinator/gateway/blind.h"
 #include "coordinator/gateway/gateway.h"
 #include "coordinator/gateway/learn.h"
 #include "core/id.h"
@@ -19,7 +20,8 @@
 struct gateway {
 	struct gateway_options options;
 	struct learn learn;
-	struct list calls;
+	struct list calls, blind_calls;
+	struct blind_offers blind_offers;
 	size_t inflight;
 	uint64_t settled;      /* answers */
 	struct arena *scratch; /* of the chunk that is read now */

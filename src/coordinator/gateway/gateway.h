@@ -37,6 +37,10 @@ void gateway_free(struct gateway *gateway);
 /* An inference request: the body is complete and the caller known. Errors are the exchange's, in its dialect. */
 void gateway_infer(struct gateway *gateway, struct exchange *exchange, const struct dialect *dialect);
 
+/* POST /v1/blind/offer and POST /v1/blind/completions (blind.h). */
+void gateway_blind_offer(struct gateway *gateway, struct exchange *exchange);
+void gateway_blind_complete(struct gateway *gateway, struct exchange *exchange);
+
 /* What was answered and billed since the start. */
 struct gateway_totals {
 	uint64_t requests, prompt_tokens, completion_tokens;

@@ -23,6 +23,8 @@ struct gateway *gateway_new(const struct gateway_options *options)
 		o->relay_buffer_bytes = HTTP_STREAM_HARD_BYTES / 2;
 	learn_init(&gateway->learn);
 	list_init(&gateway->calls);
+	list_init(&gateway->blind_calls);
+	blind_offers_init(&gateway->blind_offers);
 	buf_init(&gateway->body, GATEWAY_MAX_BODY + (1u << 20));
 	buf_init(&gateway->out, 2 * CHAT_ANSWER_MAX_BYTES);
 	gateway->scratch = arena_new(0);
@@ -59,6 +61,8 @@ void gateway_free(struct gateway *gateway)
 		call_over(call);
 		call_leave(call);
 	}
+	blind_stop(gateway);
+	blind_offers_free(&gateway->blind_offers);
 	learn_free(&gateway->learn);
 	buf_free(&gateway->body);
 	buf_free(&gateway->out);

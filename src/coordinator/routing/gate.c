@@ -40,6 +40,7 @@ const char *route_gate_name(enum route_gate gate)
 	    [ROUTE_VERSION_FLOOR] = "below_version_floor",
 	    [ROUTE_VISION] = "vision_unsupported",
 	    [ROUTE_CAPABILITY] = "capability_missing",
+	    [ROUTE_NOT_BLIND] = "blind_unsupported",
 	    [ROUTE_SLOT_DOWN] = "slot_down",
 	    [ROUTE_CONCURRENCY] = "concurrency_full",
 	    [ROUTE_THERMAL] = "thermal_critical",
@@ -214,6 +215,8 @@ static enum route_gate shape_gate(const struct route_entry *entry, const struct 
 		return ROUTE_VISION;
 	if (request->needs & ~(uint32_t)entry->can)
 		return ROUTE_CAPABILITY;
+	if (request->blind && !entry->blind_ok)
+		return ROUTE_NOT_BLIND;
 	return ROUTE_OK;
 }
 

@@ -84,6 +84,7 @@ void route_entry_refresh(struct route_fleet *fleet, struct route_entry *entry)
 	route_entry_admit(entry);
 	entry->tools_ok = entry->node->facts.tools_ok;
 	entry->plain_prompts_ok = entry->node->facts.plain_prompts_ok;
+	entry->blind_ok = entry->node->facts.blind_ok;
 	entry->gate = (uint8_t)route_standing_gate(fleet, entry, false);
 	struct route_shown before = entry->counted;
 	entry->counted = contribution(entry);

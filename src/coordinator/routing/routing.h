@@ -67,9 +67,10 @@ struct route_node_facts {
 	enum route_trust trust;
 	uint64_t last_challenge_us; /* monotonic, 0 = never passed */
 	struct str chip_family;
-	struct str serial;                                           /* attested, empty = none; what an allow-list names */
-	bool plain_prompts_ok;                                       /* runs prompts without a template */
-	bool tools_ok;                                               /* new enough for requests with tools (routing 4) */
+	struct str serial;     /* attested, empty = none; what an allow-list names */
+	bool plain_prompts_ok; /* runs prompts without a template */
+	bool tools_ok;         /* new enough for requests with tools (routing 4) */
+	bool blind_ok;         /* opens bodies that the coordinator cannot (docs/reference/blind-mode.md) */
 	double static_decode_tps, static_prefill_tps, bandwidth_gbs; /* 0 = not registered */
 	double memory_gb;
 	/* live */
@@ -115,9 +116,10 @@ struct route_request {
 	struct str model; /* concrete build id */
 	uint64_t prompt_tokens, max_tokens;
 	uint64_t expected_tokens; /* of output: what is likely, not what is allowed; 0 = min(max_tokens, 256) */
-	bool tools, vision;
+	bool tools, vision, blind;
 	uint32_t needs;            /* capability bits the model must have on the node; 0 = any model will do */
 	bool plain_prompt;         /* in place of a conversation */
+	struct route_node *only;   /* the one node that may take it, or NULL */
 	struct str caller_account; /* for private_only and self-route */
 	bool own_only;
 	struct route_node *const *excluded; /* already failed for this request */
@@ -145,6 +147,7 @@ enum route_gate {
 	ROUTE_VERSION_FLOOR,
 	ROUTE_VISION,
 	ROUTE_CAPABILITY,
+	ROUTE_NOT_BLIND,
 	ROUTE_SLOT_DOWN,
 	ROUTE_CONCURRENCY,
 	ROUTE_THERMAL,

@@ -83,7 +83,7 @@ struct route_entry {
 	uint16_t class, bucket;
 	uint8_t gate;          /* enum route_gate: the first that fails whatever the request, or ROUTE_OK */
 	uint8_t capacity_gate; /* ROUTE_BUDGET or ROUTE_MEMORY: what a request above free_tokens runs into */
-	bool vision : 1, tools_ok : 1, plain_prompts_ok : 1, cold : 1, slow : 1;
+	bool vision : 1, tools_ok : 1, plain_prompts_ok : 1, blind_ok : 1, cold : 1, slow : 1;
 	/* The rest is not. */
 	uint64_t ceiling_tokens; /* of the largest request that waiting could help */
 	/* changed by facts */

@@ -251,7 +251,7 @@ static bool some_busy_node_would_do(struct search *s, const struct route_model *
 static enum db_err explain_failure(struct search *s, const struct route_model *model)
 {
 	struct route_decision *decision = s->decision;
-	bool named = s->request->serials || s->request->own_only;
+	bool named = s->request->only || s->request->serials || s->request->own_only;
 	if (named)
 		return decision->by_gate[ROUTE_CONCURRENCY] || decision->by_gate[ROUTE_BUDGET] || decision->by_gate[ROUTE_MEMORY]
 		           ? DB_E_AGAIN
@@ -336,7 +336,9 @@ enum db_err route_select(struct route_fleet *fleet, const struct route_request *
 	    .output = (double)route_expected(request),
 	};
 	decision->considered = model->entries;
-	if (request->serials)
+	if (request->only)
+		check_node(&s, request->only, model);
+	else if (request->serials)
 		search_serials(&s, model);
 	else if (request->own_only)
 		search_owned(&s, model, true);

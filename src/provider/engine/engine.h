@@ -45,6 +45,7 @@ struct engine_callbacks {
 struct engine_request {
 	const struct chat_request *chat; /* copied as far as needed before engine_submit returns */
 	struct str tenant;               /* opaque; fairness and cache scope */
+	uint64_t max_prompt_tokens;      /* a longer prompt is refused with 413; 0 = none */
 };
 
 /* Accepts (0) or refuses at once: an HTTP-like status, with error->text from the chapter's vocabulary (inference 2.2). What

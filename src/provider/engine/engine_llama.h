@@ -50,7 +50,8 @@ struct llama_call {
 	struct chat_conversation conversation;
 	struct llama_plain *plain; /* in place of the conversation; NULL as a rule */
 	struct chat_sampling sampling;
-	int64_t max_tokens; /* asked for, 0 = not said; after preparing: what the context allows at most */
+	uint64_t max_prompt_tokens; /* 0 = no such limit */
+	int64_t max_tokens;         /* asked for, 0 = not said; after preparing: what the context allows at most */
 
 	/* made by the prepare thread; fail_status not 0 means that the engine thread only has to report it */
 	int fail_status;

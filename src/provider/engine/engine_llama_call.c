@@ -134,6 +134,7 @@ struct llama_call *llama_call_new(struct llama_engine *engine, const struct engi
 	call->arena = arena_new(REQUEST_TEXT_MAX);
 	if (!call->arena)
 		goto out_of_memory;
+	call->max_prompt_tokens = request->max_prompt_tokens;
 	call->max_tokens = request->chat->max_tokens;
 	call->tenant = arena_str(call->arena, request->tenant);
 	if ((request->tenant.len && !call->tenant.at) || !copy_conversation(call->arena, request->chat, &call->conversation) ||
@@ -226,6 +227,10 @@ static bool fits(const struct llama_engine *engine, struct llama_call *call)
 	if (call->prompt_count == 0) {
 		error_set(&error, DB_E_INVALID, "the prompt is empty");
 		fail(call, 400, NULL, error);
+	} else if (call->max_prompt_tokens && call->prompt_count > call->max_prompt_tokens) {
+		error_set(&error, DB_E_LIMIT, "the prompt has %zu tokens, more than the declared %llu", call->prompt_count,
+		          (unsigned long long)call->max_prompt_tokens);
+		fail(call, 413, NULL, error);
 	} else if (call->prompt_count >= trained) {
 		error_set(&error, DB_E_RANGE, "the prompt has %zu tokens, but the context length of this model is %zu tokens",
 		          call->prompt_count, trained);

@@ -372,7 +372,11 @@ static int submit(struct engine *base, const struct engine_request *request, con
 		return 503;
 	}
 	pthread_mutex_lock(&engine->lock);
-	if (engine->stopping) {
+	if (request->max_prompt_tokens && call->prompt_tokens > request->max_prompt_tokens) {
+		status = 413;
+		error_set(error, DB_E_LIMIT, "the prompt has %llu tokens, more than the declared %llu",
+		          (unsigned long long)call->prompt_tokens, (unsigned long long)request->max_prompt_tokens);
+	} else if (engine->stopping) {
 		status = 503;
 		error_set(error, DB_E_CLOSED, "the engine is shutting down");
 	} else if (engine->waiting_count >= ENGINE_MAX_WAITING) {

@@ -6,6 +6,7 @@
 #include "core/map.h"
 #include "crypto/box.h"
 #include "net/ws.h"
+#include "provider/node/blind.h"
 #include "provider/node/node.h"
 #include "provider/node/outbound.h"
 #include "wire/message.h"
@@ -52,8 +53,9 @@ struct node {
 	struct list loads;               /* struct load_command: of load_model, not answered yet */
 
 	/* requests */
-	struct map requests; /* by request id: those the coordinator may still speak of */
-	struct list all;     /* every request whose engine call has not ended */
+	struct map requests;      /* by request id: those the coordinator may still speak of */
+	struct replay blind_seen; /* bodies that consumers sealed */
+	struct list all;          /* every request whose engine call has not ended */
 
 	bool draining;
 	bool gave_up; /* the drain's limit and its grace are over: do not wait for the requests */

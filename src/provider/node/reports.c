@@ -120,7 +120,8 @@ enum db_err node_send_register(struct node *node)
 	                                    .env_scrubbed = posture->env_scrubbed,
 	                                    .hypervisor_active = posture->hypervisor_active},
 	                        .flow_credit = true,
-	                        .plain_prompts = true},
+	                        .plain_prompts = true,
+	                        .blind = true},
 	};
 	err = node_send(node, &message);
 out:

@@ -48,6 +48,7 @@ struct node_request {
 	char frame_id[64];
 	struct chat_frame_head head;
 	struct response_hash hash;
+	struct node_blind *blind; /* NULL: an ordinary request */
 	struct chat_usage usage;
 	char hash_hex[SHA256_HEX_SIZE]; /* "" until signed */
 	struct buf signature;
@@ -98,6 +99,7 @@ static void request_free(struct node_request *request)
 	if (request->stop)
 		secret_wipe(request->stop, strlen(request->stop));
 	free(request->stop);
+	free(request->blind);
 	free(request->last);
 	free(request);
 }
@@ -169,6 +171,15 @@ static void queue_error(struct node_request *request, int status, const char *re
 	queue_terminal(request, &message);
 }
 
+/* What the signature of a blind request covers. */
+static void note_chunk(struct node_request *request)
+{
+	const struct outbound *last = LIST_OF(request->unsent.head.prev, struct outbound, link);
+	struct wire_chunk chunk;
+	if (wire_chunk_peek(buf_str(&last->text), &chunk))
+		blind_transcript_add(&request->blind->transcript, chunk.encrypted_data.ciphertext);
+}
+
 static void queue_frame(struct node_request *request, struct str frame)
 {
 	if (request->failed)
@@ -177,6 +188,8 @@ static void queue_frame(struct node_request *request, struct str frame)
 	enum db_err err = frame.len ? outbound_push_chunk(&request->unsent, &request->shared, str_of(request->id),
 	                                                  str_of(node->box_public_b64), frame)
 	                            : DB_E_NOMEM; /* the frame itself could not be made */
+	if (!err && request->blind)
+		note_chunk(request);
 	if (!err)
 		return;
 	log_error("node.seal_failed", "request=%s error=%s", request->id, error_name(err));
@@ -201,6 +214,8 @@ static void refuse(struct node *node, struct str request_id, int status, const c
 /* The made frame goes out, and the buffer is ready for the next. */
 static void queue_made(struct node_request *request, struct buf *frame)
 {
+	if (request->blind)
+		(void)blind_pad_frame(frame, 0);
 	queue_frame(request, frame->failed ? STR_NONE : buf_str(frame));
 	buf_clear(frame);
 }
@@ -247,10 +262,31 @@ static void on_delta(struct node_request *request, const struct step *step)
 
 /* --- the signed terminal message: an enclave takes milliseconds to sign, so a worker does it --- */
 
+/* Of a blind request nothing may be told that depends on its text: not even a digest. */
+static void sign_blind(struct node_request *request)
+{
+	const struct node_blind *blind = request->blind;
+	char transcript[SHA256_HEX_SIZE];
+	blind_transcript_end(&blind->transcript, transcript);
+	struct blind_usage usage = {.request_id = str_of(request->id),
+	                            .consumer_key = str_of(blind->consumer_key),
+	                            .model = str_of(request->head.model),
+	                            .prompt_tokens = (int64_t)request->usage.prompt_tokens,
+	                            .completion_tokens = (int64_t)request->usage.completion_tokens,
+	                            .reasoning_tokens = (int64_t)request->usage.reasoning_tokens,
+	                            .transcript = str_of(transcript)};
+	if (blind_usage_sign(&usage, &request->node->signer, &request->signature))
+		buf_clear(&request->signature);
+}
+
 static void sign_work(void *arg)
 {
 	struct node_request *request = arg;
 	char hash[SHA256_HEX_SIZE];
+	if (request->blind) {
+		sign_blind(request);
+		return;
+	}
 	if (response_hash_final(&request->hash, str_of(request->id), (int64_t)request->usage.completion_tokens, hash) ||
 	    response_hash_sign(hash, &request->node->signer, &request->signature))
 		return;
@@ -260,7 +296,7 @@ static void sign_work(void *arg)
 static void sign_done(void *arg)
 {
 	struct node_request *request = arg;
-	if (!request->hash_hex[0])
+	if (!request->signature.len)
 		log_error("node.sign_failed", "request=%s", request->id);
 	struct wire_message message = {
 	    .type = WIRE_COMPLETE,
@@ -269,7 +305,8 @@ static void sign_done(void *arg)
 	                    .completion_tokens = (int64_t)request->usage.completion_tokens,
 	                    .reasoning_tokens = (int64_t)request->usage.reasoning_tokens,
 	                    .se_signature = request->hash_hex[0] ? buf_str(&request->signature) : STR_NONE,
-	                    .response_hash = str_of(request->hash_hex)}};
+	                    .response_hash = str_of(request->hash_hex),
+	                    .usage_signature = request->blind ? buf_str(&request->signature) : STR_NONE}};
 	queue_terminal(request, &message);
 	request->ended = true;
 	flush(request);
@@ -426,6 +463,10 @@ static struct node_request *request_new(struct node *node, const struct wire_req
 	request->paced = message->has_credit;
 	request->credit = message->credit;
 	list_init(&request->unsent);
+	if (message->has_blind)
+		request->blind = calloc(1, sizeof *request->blind);
+	if (request->blind)
+		node_blind_begin(request->blind, message);
 	str_copy(message->request_id, request->id, sizeof request->id);
 	snprintf(request->frame_id, sizeof request->frame_id, "chatcmpl-%.*s", STR_ARG(str_sub(message->request_id, 0, 40)));
 	response_hash_init(&request->hash, ANSWER_TEXT_MAX);
@@ -434,7 +475,7 @@ static struct node_request *request_new(struct node *node, const struct wire_req
 	list_push_back(&node->all, &request->link);
 	request->arena = arena_new(0);
 	request->last = calloc(1, sizeof *request->last);
-	if (!request->arena || !request->last) {
+	if (!request->arena || !request->last || (message->has_blind && !request->blind)) {
 		request_free(request);
 		return NULL;
 	}
@@ -456,6 +497,8 @@ static enum db_err accept(struct node_request *request)
 static int submit(struct node_request *request, struct engine *engine, struct error *error)
 {
 	struct engine_request what = {.chat = &request->chat, .tenant = request->chat.cache_scope};
+	if (request->blind)
+		what.max_prompt_tokens = (uint64_t)request->blind->max_prompt_tokens;
 	int status = engine_submit(engine, &what, &callbacks, request, &request->call, error);
 	forget_body(request);
 	return status;
@@ -519,6 +562,8 @@ void node_request_start(struct node *node, const struct wire_request *message)
 	const char *refusal = open_body(node, message, &request->shared, &request->body);
 	if (!refusal && !chat_request_parse(buf_str(&request->body), request->arena, &request->chat, &unsaid))
 		refusal = "invalid request body";
+	if (!refusal)
+		refusal = node_blind_admit(&node->blind_seen, message, &request->chat);
 	if (!refusal && (status = start(request, &error)))
 		refusal = error.text;
 	if (refusal) {
@@ -545,7 +590,9 @@ static void stop_waiting(struct node_request *request)
 static void cancel(struct node_request *request)
 {
 	request->cancelled = true;
-	outbound_drop_chunks(&request->unsent);
+	request->paced = request->paced && !request->blind;
+	if (!request->blind) /* what was made for one that is blind must go out: the signature covers it */
+		outbound_drop_chunks(&request->unsent);
 	if (request->use.waiting)
 		stop_waiting(request);
 	stop_engine(request);

@@ -349,6 +349,7 @@ struct node *node_new(struct net_loop *loop, const struct node_options *options,
 	node->backoff_ms = NODE_BACKOFF_MIN_MS;
 	node->ping_ms = options->ping_ms ? options->ping_ms : NODE_PING_MS;
 	map_init(&node->requests);
+	replay_init(&node->blind_seen, 2ull * NODE_BLIND_WINDOW_S * 1000000, NODE_BLIND_REMEMBERED);
 	list_init(&node->unsent);
 	list_init(&node->all);
 	list_init(&node->loads);
@@ -439,6 +440,7 @@ void node_release(struct node *node)
 		return;
 	outbound_drop(&node->unsent);
 	map_free(&node->requests);
+	replay_free(&node->blind_seen);
 	buf_free(&node->attestation);
 	secret_free(node->auth_token);
 	secret_free(node->box);

@@ -156,7 +156,7 @@ static inline void collector_free(struct collector *c)
 static inline int submit_as(struct engine *engine, const struct request *request, const char *tenant, struct collector *c)
 {
 	struct error error;
-	const struct engine_request submitted = {&request->chat, str_of(tenant)};
+	const struct engine_request submitted = {.chat = &request->chat, .tenant = str_of(tenant)};
 	int status = engine_submit(engine, &submitted, &collecting, c, &c->call, &error);
 	if (status)
 		snprintf(c->text, sizeof c->text, "%s", error.text);
