@@ -276,6 +276,18 @@ def test_a_second_signal_makes_a_provider_leave_now(coordinator, provider):
 # --- the provider's command line ---
 
 
+def test_a_second_provider_on_the_same_state_folder_is_refused(coordinator, provider):
+    node = coordinator()
+    first = provider(node, {"text": "one"})
+    second = subprocess.run(first.words, capture_output=True, text=True, env=environment(first.folder), timeout=60)
+    assert second.returncode == 3, second.stderr
+    assert f"process {first.pid}" in second.stderr
+    assert node.chat("scripted").status_code == 200, "the first goes on"
+    first.kill()
+    again = provider(node, {"text": "one"}, wait=False, options=("--state-dir", str(first.state)))
+    wait_until(lambda: first.status()["pid"] == again.pid, "a new one to take the folder over")
+
+
 def test_status_tells_what_the_provider_does(coordinator, provider, tmp_path):
     node = coordinator()
     serving = provider(node, {"text": "one two"})

@@ -248,8 +248,9 @@ static bool prepare(struct provider *provider)
 	struct error error;
 	if (!read_token(provider))
 		return false;
-	provider->signer = platform_signer_open(provider->start.state_dir, &error);
-	provider->loop = provider->signer ? net_loop_new(&error) : NULL;
+	provider->signer = platform_signer_open(provider->start.state_dir, &error); /* makes the folder too */
+	if (provider->signer && !state_lock(provider->start.state_dir, &error))
+		provider->loop = net_loop_new(&error);
 	if (!provider->loop)
 		fprintf(stderr, "darkbloom start: %s\n", error.text);
 	return provider->loop != NULL;

@@ -1,6 +1,9 @@
 #include "provider/cli/state.h"
 
+#include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/clock.h"
@@ -155,4 +158,36 @@ void state_remove(const char *state_dir)
 	char path[4096];
 	if (state_path(state_dir, path, sizeof path))
 		unlink(path);
+}
+
+static enum db_err already_runs(int file, const char *state_dir, struct error *error)
+{
+	char text[24] = "";
+	int64_t pid = 0;
+	ssize_t n = pread(file, text, sizeof text - 1, 0);
+	if (n > 0 && str_to_i64(str_trim((struct str){text, (size_t)n}), &pid))
+		return error_set(error, DB_E_EXISTS,
+		                 "a provider already runs with %s (process %lld): stop it, or give another --state-dir", state_dir,
+		                 (long long)pid);
+	return error_set(error, DB_E_EXISTS, "a provider already runs with %s: stop it, or give another --state-dir", state_dir);
+}
+
+enum db_err state_lock(const char *state_dir, struct error *error)
+{
+	char path[4096], text[24];
+	int n = snprintf(path, sizeof path, "%s/provider.lock", state_dir);
+	if (n < 0 || (size_t)n >= sizeof path)
+		return error_set(error, DB_E_LIMIT, "the state folder's path is too long");
+	int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (file < 0)
+		return error_set(error, DB_E_IO, "%s cannot be opened: check who owns the folder", path);
+	if (flock(file, LOCK_EX | LOCK_NB) != 0) {
+		enum db_err err = already_runs(file, state_dir, error);
+		close(file);
+		return err;
+	}
+	int len = snprintf(text, sizeof text, "%lld\n", (long long)getpid());
+	bool named = ftruncate(file, 0) == 0 && pwrite(file, text, (size_t)len, 0) == len;
+	(void)named;  /* only the sentence above suffers */
+	return DB_OK; /* the file stays open: the lock goes with the process */
 }

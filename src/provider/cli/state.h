@@ -30,6 +30,9 @@ enum db_err state_write(const char *state_dir, const struct node_status *status,
 /* DB_E_NOT_FOUND when no provider wrote one; DB_E_INVALID when it is damaged or of another schema. Texts live in the arena. */
 enum db_err state_read(const char *state_dir, struct arena *arena, struct state *out, struct error *error);
 enum db_err state_parse(struct str text, struct arena *arena, struct state *out);
+/* One provider for each state folder: holds a lock on <state-dir>/provider.lock until the process ends, whatever way that
+ * happens. DB_E_EXISTS with a sentence that names the process that has it. */
+enum db_err state_lock(const char *state_dir, struct error *error);
 /* The provider ended in order. */
 void state_remove(const char *state_dir);
 
