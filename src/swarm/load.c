@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "api/chat_request.h"
 #include "core/buf.h"
 #include "core/clock.h"
 #include "core/json.h"
@@ -16,7 +17,8 @@ struct client {
 	uint32_t index;
 	uint64_t asked_us, first_us;
 	bool busy, stalled_once, saw_done;
-	char tail[8]; /* the last bytes of the body: a stream must end with [DONE] */
+	enum swarm_dialect dialect; /* of the request that runs */
+	char tail[8];               /* the last bytes of the body: a stream must end with its closing event */
 	size_t tail_len;
 };
 
@@ -24,7 +26,8 @@ struct swarm_load {
 	struct net_loop *loop;
 	struct swarm_load_options options;
 	struct client *clients;
-	struct buf *requests; /* one for each model */
+	struct buf *requests; /* for each model one in each dialect that is asked in */
+	uint32_t kinds;       /* how many requests there are */
 	struct swarm_load_result result;
 	uint64_t begun_us, sent, answered;
 	struct net_timer clock;
@@ -32,10 +35,93 @@ struct swarm_load {
 	bool stopped, freeing;
 };
 
+/* --- dialects --- */
+
+static const struct {
+	const char *name, *path;
+} dialects[SWARM_DIALECTS] = {
+    [SWARM_CHAT] = {"chat", "/v1/chat/completions"},
+    [SWARM_RESPONSES] = {"responses", "/v1/responses"},
+    [SWARM_COMPLETIONS] = {"completions", "/v1/completions"},
+    [SWARM_MESSAGES] = {"messages", "/v1/messages"},
+};
+
+const char *swarm_dialect_path(enum swarm_dialect dialect)
+{
+	return dialects[dialect].path;
+}
+
+bool swarm_dialect_named(struct str name, enum swarm_dialect *out)
+{
+	for (int i = 0; i < SWARM_DIALECTS; i++) {
+		if (!str_is(name, dialects[i].name))
+			continue;
+		*out = (enum swarm_dialect)i;
+		return true;
+	}
+	*out = SWARM_MIXED;
+	return str_is(name, "mixed");
+}
+
+static uint32_t dialects_of(const struct swarm_load_options *options)
+{
+	return options->dialect == SWARM_MIXED ? SWARM_DIALECTS : 1;
+}
+
+static enum swarm_dialect dialect_of(const struct swarm_load_options *options, uint32_t kind)
+{
+	return options->dialect == SWARM_MIXED ? (enum swarm_dialect)(kind % SWARM_DIALECTS) : options->dialect;
+}
+
+/* Did the stream end as a complete one does? The last event of a response has its usage or signature at its end. */
+static bool is_whole(const struct client *client)
+{
+	struct str tail = {client->tail, client->tail_len};
+	switch (client->dialect) {
+	case SWARM_RESPONSES:
+		return str_ends(tail, STR("\"}}\n\n")) || str_ends(tail, STR("}}}\n\n"));
+	case SWARM_MESSAGES:
+		return str_ends(tail, STR("stop\"}\n\n"));
+	default:
+		return str_ends(tail, STR("[DONE]\n\n"));
+	}
+}
+
 /* --- requests are made once --- */
 
-static enum db_err write_request(const struct swarm_load_options *options, uint32_t model, struct buf *out)
+static void write_prompt(struct json_writer *w, enum swarm_dialect dialect, struct str text)
 {
+	if (dialect == SWARM_RESPONSES) {
+		json_put_str(w, "input", text);
+		return;
+	}
+	if (dialect == SWARM_COMPLETIONS) {
+		json_put_str(w, "prompt", text);
+		return;
+	}
+	json_key(w, "messages");
+	json_begin_array(w);
+	json_begin_object(w);
+	json_put_cstr(w, "role", "user");
+	json_put_str(w, "content", text);
+	json_end_object(w);
+	json_end_array(w);
+}
+
+/* Without a limit of its own each dialect has another one: they are measured under the same. */
+static void write_limit(struct json_writer *w, const struct swarm_load_options *options, enum swarm_dialect dialect)
+{
+	uint32_t limit = options->max_tokens;
+	if (limit == 0 && dialect != SWARM_CHAT)
+		limit = CHAT_DEFAULT_MAX_TOKENS;
+	if (limit)
+		json_put_i64(w, dialect == SWARM_RESPONSES ? "max_output_tokens" : "max_tokens", limit);
+}
+
+static enum db_err write_request(const struct swarm_load_options *options, uint32_t kind, struct buf *out)
+{
+	enum swarm_dialect dialect = dialect_of(options, kind);
+	uint32_t model = kind / dialects_of(options);
 	struct buf body, text;
 	struct json_writer w;
 	buf_init(&body, 64 << 20);
@@ -54,20 +140,13 @@ static enum db_err write_request(const struct swarm_load_options *options, uint3
 	buf_free(&name);
 	if (options->stream)
 		json_put_bool(&w, "stream", true);
-	if (options->max_tokens)
-		json_put_i64(&w, "max_tokens", options->max_tokens);
-	json_key(&w, "messages");
-	json_begin_array(&w);
-	json_begin_object(&w);
-	json_put_cstr(&w, "role", "user");
-	json_put_str(&w, "content", buf_str(&text));
-	json_end_object(&w);
-	json_end_array(&w);
+	write_limit(&w, options, dialect);
+	write_prompt(&w, dialect, buf_str(&text));
 	json_end_object(&w);
 	buf_printf(out,
 	           "POST %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\n"
 	           "Content-Length: %zu\r\n\r\n",
-	           options->path, options->host, options->key, body.len);
+	           swarm_dialect_path(dialect), options->host, options->key, body.len);
 	buf_append_str(out, buf_str(&body));
 	enum db_err err = body.failed || out->failed ? DB_E_NOMEM : DB_OK;
 	buf_free(&body);
@@ -99,7 +178,9 @@ static void ask(struct client *client)
 	struct swarm_load *load = client->load;
 	if (load->stopped || (load->options.requests && load->sent >= load->options.requests))
 		return;
-	const struct buf *request = &load->requests[load->sent % (load->options.models > 1 ? load->options.models : 1)];
+	uint32_t kind = (uint32_t)(load->sent % load->kinds);
+	const struct buf *request = &load->requests[kind];
+	client->dialect = dialect_of(&load->options, kind);
 	load->sent++;
 	reply_reset(&client->reply);
 	client->busy = true;
@@ -122,7 +203,7 @@ static void count_answer(struct client *client, int status)
 	client->busy = false;
 	load->answered++;
 	if (counting(load)) {
-		bool whole = !load->options.stream || (client->tail_len == 8 && memcmp(client->tail, "[DONE]\n\n", 8) == 0);
+		bool whole = !load->options.stream || is_whole(client);
 		load->result.by_status[status / 100 < 6 ? status / 100 : 0]++;
 		if (status == 200 && whole) {
 			uint64_t turnaround = load->options.turnaround_us ? load->options.turnaround_us(load->options.user) : 0;
@@ -233,17 +314,18 @@ static void on_clock(struct net_timer *timer)
 
 struct swarm_load *swarm_load_new(struct net_loop *loop, const struct swarm_load_options *options, struct error *error)
 {
-	uint32_t models = options->models > 1 ? options->models : 1;
+	uint32_t kinds = (options->models > 1 ? options->models : 1) * dialects_of(options);
 	struct swarm_load *load = calloc(1, sizeof *load);
 	if (load) {
 		load->clients = calloc(options->clients, sizeof *load->clients);
-		load->requests = calloc(models, sizeof *load->requests);
+		load->requests = calloc(kinds, sizeof *load->requests);
 	}
 	if (!load || !load->clients || !load->requests)
 		goto nomem;
 	load->loop = loop;
 	load->options = *options;
-	for (uint32_t i = 0; i < models; i++) {
+	load->kinds = kinds;
+	for (uint32_t i = 0; i < kinds; i++) {
 		buf_init(&load->requests[i], 64 << 20);
 		if (write_request(options, i, &load->requests[i]))
 			goto nomem;

@@ -4,14 +4,21 @@
 #define SWARM_LOAD_H
 
 #include "core/error.h"
+#include "core/str.h"
 #include "net/loop.h"
 #include "swarm/stats.h"
+
+enum swarm_dialect { SWARM_CHAT, SWARM_RESPONSES, SWARM_COMPLETIONS, SWARM_MESSAGES, SWARM_DIALECTS };
+#define SWARM_MIXED SWARM_DIALECTS /* one after the other */
+const char *swarm_dialect_path(enum swarm_dialect dialect);
+/* By name; false when there is none of that name. */
+bool swarm_dialect_named(struct str name, enum swarm_dialect *out);
 
 struct swarm_load_options {
 	const char *host;
 	uint16_t port;
-	const char *path; /* "/v1/chat/completions" */
-	const char *key;  /* API key */
+	enum swarm_dialect dialect;
+	const char *key; /* API key */
 	const char *model;
 	uint32_t models;         /* as in swarm_fleet_options: spreads over "-0", "-1", ... */
 	uint32_t clients;        /* connections, each with one request at a time */
@@ -36,7 +43,7 @@ void swarm_load_free(struct swarm_load *load);
 struct swarm_load_result {
 	uint64_t ok, failed, events; /* answers, other statuses or lost connections, SSE data events */
 	uint64_t by_status[6];       /* by hundreds; [0] = no answer */
-	uint64_t incomplete;         /* streams that ended without [DONE] */
+	uint64_t incomplete;         /* streams that ended without their dialect's closing event */
 	double seconds;
 	struct stats latency_us; /* whole answers */
 	struct stats first_us;   /* time to the first SSE event, streams only */

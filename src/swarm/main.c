@@ -42,6 +42,7 @@
 	     .help = "stop after so long (default 5 when --requests is not given)"},                                               \
 	    {.name = "warmup", .value = "S", .help = "seconds at the start that do not count"},                                    \
 	    {.name = "client-think-us", .value = "US", .help = "wait between an answer and the next request"},                     \
+	    {.name = "dialect", .value = "NAME", .help = "chat (default), responses, completions, messages or mixed"},             \
 	    {.name = "stream", .help = "ask for streams"},                                                                         \
 	    {.name = "prompt-bytes", .value = "N", .help = "length of the prompt (default 200)"},                                  \
 	    {.name = "max-tokens", .value = "N", .help = "max_tokens of each request"},                                            \
@@ -225,7 +226,7 @@ static bool read_load(const struct cli_args *args, uint32_t port, struct swarm_l
 	out->key = cli_value(args, "key") ? cli_value(args, "key") : getenv("DARKBLOOM_API_KEY");
 	out->host = cli_value(args, "host") ? cli_value(args, "host") : "127.0.0.1";
 	out->port = (uint16_t)port;
-	out->path = "/v1/chat/completions";
+	const char *dialect = cli_value(args, "dialect");
 	out->model = cli_value(args, "model") ? cli_value(args, "model") : "swarm-model";
 	out->stream = cli_flag(args, "stream");
 	bool ok = number(args, "clients", 1, 1000000, &out->clients) && number(args, "requests", 0, UINT32_MAX, &requests) &&
@@ -235,6 +236,11 @@ static bool read_load(const struct cli_args *args, uint32_t port, struct swarm_l
 	          number(args, "max-tokens", 0, 1 << 24, &out->max_tokens) && number(args, "stall-ms", 0, 600000, &out->stall_ms) &&
 	          number(args, "models", 1, 100000, &out->models);
 	out->requests = ok ? requests : 0;
+	out->dialect = SWARM_CHAT;
+	if (ok && dialect && !swarm_dialect_named(str_of(dialect), &out->dialect)) {
+		fprintf(stderr, "darkbloom-swarm: --dialect must be chat, responses, completions, messages or mixed\n");
+		ok = false;
+	}
 	if (ok && !out->requests && !out->seconds)
 		out->seconds = 5;
 	if (ok && !out->key) {

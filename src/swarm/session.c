@@ -120,7 +120,7 @@ static void send_register(struct swarm_provider *provider)
 	                                    .core_dumps_disabled = true,
 	                                    .env_scrubbed = true},
 	                        .flow_credit = fleet->options.credit,
-	                        .plain_prompts = true},
+	                        .plain_prompts = !fleet->options.old_generation},
 	};
 	if (make_attestation(provider, &attestation) == DB_OK)
 		message.as.registration.attestation = buf_str(&attestation);

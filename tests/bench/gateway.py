@@ -118,6 +118,23 @@ def added_latency(build, runs):
     results.record("gateway_added_p99_us", "us", p99)
 
 
+def dialects(build, runs):
+    """The worst dialect's added latency over chat's, side by side on one coordinator, whole and streamed."""
+    ratios = []
+    for _ in range(runs):
+        coordinator = Coordinator(build)
+        median = {}
+        # Twice around, so that a machine that slows down or speeds up meets them all.
+        for form in ((), ("--stream",)):
+            for name in ("chat", "responses", "completions", "messages") * 2:
+                answer = coordinator.swarm("run", "--providers", "1", "--clients", "1", "--chunks", "1", "--warmup", "1", "--seconds", "2", "--dialect", name, *form)
+                assert answer["failed"] == 0 and answer["incomplete"] == 0, answer
+                median.setdefault((name, form), []).append(answer["latency_us"]["p50"])
+        coordinator.stop()
+        ratios.append(max(sum(taken) / sum(median["chat", form]) for (name, form), taken in median.items() if name != "chat"))
+    results.record("dialect_added_ratio_max", "ratio", ratios)
+
+
 def throughput(build, runs, providers, suffix):
     rates, loop_us, process_us = [], [], []
     clients = min(24 * providers, 64)  # a provider takes 24 at once
@@ -169,6 +186,7 @@ def idle_providers(build, runs, tls, name, count=4000):
 def main(build, runs):
     started(build, runs)
     added_latency(build, runs)
+    dialects(build, runs)
     throughput(build, runs, 1, "")
     throughput(build, runs, 1000, "_1000_providers")
     relay(build, runs)
