@@ -80,8 +80,9 @@ out:
 	return session->status;
 }
 
-static void on_key(const char *key, const struct error *error, void *user)
+static void on_key(const char *key, const struct store_key *row, const struct error *error, void *user)
 {
+	(void)row;
 	struct session *session = user;
 	struct error failed;
 	if (!key) {
@@ -103,7 +104,10 @@ static void on_key(const char *key, const struct error *error, void *user)
 
 static void create_key(struct session *session)
 {
-	accounts_key_create(session->accounts, str_of(session->account_id), str_of(session->name), on_key, session);
+	struct store_key terms = {.scopes = SCOPE_INFERENCE};
+	memcpy(terms.account_id, session->account_id, sizeof terms.account_id);
+	(void)str_copy(str_sub(str_of(session->name), 0, sizeof terms.name - 1), terms.name, sizeof terms.name);
+	accounts_key_create(session->accounts, &terms, on_key, session);
 }
 
 int admin_key_create(const struct coordinator_config *config, const char *account, const char *name, const char *key_file)

@@ -89,6 +89,15 @@ static void on_login_gone(struct exchange *exchange)
 	accounts_cancel(&login->wait);
 }
 
+/* The list of a key's models is the cache's: the request gets its own. */
+static bool keep_models(struct exchange *exchange)
+{
+	const char *models = exchange->caller.allowed_models;
+	if (models)
+		exchange->caller.allowed_models = arena_printf(http_arena(exchange->http), "%s", models);
+	return !models || exchange->caller.allowed_models;
+}
+
 static void logged_in(struct login *login, enum db_err result)
 {
 	struct exchange *exchange = login->exchange;
@@ -105,6 +114,10 @@ static void logged_in(struct login *login, enum db_err result)
 		refuse(exchange, 403, "forbidden", why_not);
 	} else {
 		exchange->caller = login->wait.caller;
+		if (!keep_models(exchange)) {
+			refuse(exchange, 503, "service_unavailable", "The request needs more memory than there is.");
+			return;
+		}
 		login->then(login->server, exchange, login->route);
 	}
 }

@@ -154,3 +154,24 @@ enum db_err clock_parse_rfc3339(struct str text, int64_t *wall_us)
 	*wall_us = days * S_PER_DAY * US_PER_S + time_us - offset_us;
 	return DB_OK;
 }
+
+/* --- days --- */
+
+int64_t clock_day(int64_t wall_us)
+{
+	const int64_t us_per_day = S_PER_DAY * US_PER_S;
+	return wall_us / us_per_day - (wall_us % us_per_day < 0);
+}
+
+int64_t clock_week_start(int64_t day)
+{
+	int64_t since_monday = (day + 3) % 7; /* day 0 was a Thursday */
+	return day - (since_monday < 0 ? since_monday + 7 : since_monday);
+}
+
+int64_t clock_month_start(int64_t day)
+{
+	int64_t year, month, day_of_month;
+	date_of(day, &year, &month, &day_of_month);
+	return day - (day_of_month - 1);
+}

@@ -15,4 +15,9 @@ void clock_format_rfc3339(int64_t wall_us, char out[CLOCK_RFC3339_SIZE]);
 /* Accepts an optional fraction and a Z or ±hh:mm offset. DB_E_INVALID for anything else. */
 enum db_err clock_parse_rfc3339(struct str text, int64_t *wall_us);
 
+/* The UTC calendar in days since 1970-01-01. */
+int64_t clock_day(int64_t wall_us);
+int64_t clock_week_start(int64_t day);  /* the Monday on or before */
+int64_t clock_month_start(int64_t day); /* the first of its month */
+
 #endif

@@ -37,9 +37,15 @@ struct caller {
 	unsigned scopes; /* of enum scope */
 	bool is_admin;   /* may use the routes of the operator */
 	struct ledger_account *account;
-	char key_id[STORE_ID_SIZE]; /* of CALLER_KEY, else empty */
-	int fee_percent;            /* of the account, or the default */
+	int fee_percent; /* of the account, or the default */
+	/* of CALLER_KEY; else empty */
+	char key_id[STORE_ID_SIZE];
+	struct spend_group *group;  /* its limit and what it spent; lives as long as the ledger */
+	int64_t rpm, itpm, otpm;    /* rate limits of its own, 0 = none */
+	const char *allowed_models; /* one in each line, NULL = all; borrowed until `done` returns, auth.h makes it the request's */
+	bool self_route_only;
 };
+bool accounts_allows_model(const struct caller *caller, struct str model);
 
 /* What a request shows of who it comes from; borrowed. */
 struct credential {
@@ -84,10 +90,19 @@ enum db_err accounts_resolve_provider(struct accounts *accounts, struct str toke
  * to done (borrowed, wiped afterwards); NULL when there was an owner already. */
 void accounts_first_start(struct accounts *accounts, int64_t grant_uusd,
                           void (*done)(const char *new_key_or_null, const struct error *error, void *user), void *user);
-/* Another key for an account (the CLI's `keys create`). Raw key given once, wiped afterwards. */
-void accounts_key_create(struct accounts *accounts, struct str account_id, struct str name,
-                         void (*done)(const char *key_or_null, const struct error *error, void *user), void *user);
-/* From the moment of the call no request passes with this key. */
+typedef void (*accounts_key_fn)(const char *key_or_null, const struct store_key *row, const struct error *error, void *user);
+/* Another key with these terms; id, hash, label, group and time of `terms` are made here. The key's text is given once, wiped
+ * afterwards. */
+void accounts_key_create(struct accounts *accounts, const struct store_key *terms, accounts_key_fn done, void *user);
+/* A new text and id for a key, its terms and what it spent stay. `key` is how it stands in the store. */
+void accounts_key_rotate(struct accounts *accounts, const struct store_key *key, accounts_key_fn done, void *user);
+/* These three hold from the moment of the call, for look-ups in flight too: no request passes with what was. */
 void accounts_key_disable(struct accounts *accounts, struct str key_id, store_done_fn done, void *user);
+void accounts_key_delete(struct accounts *accounts, struct str key_id, store_done_fn done, void *user);
+/* `key` with the changed fields in it; fields of enum store_key_field. */
+void accounts_key_update(struct accounts *accounts, const struct store_key *key, unsigned fields, store_done_fn done,
+                         void *user);
+/* Hands the store when keys were used last, which is otherwise done every few seconds. */
+void accounts_flush_uses(struct accounts *accounts);
 
 #endif

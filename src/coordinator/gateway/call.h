@@ -80,6 +80,7 @@ struct call {
 	size_t excluded_count;
 	unsigned attempts_made, capacity_failures;
 	bool refused_for_money; /* a provider was passed over because its price was not covered */
+	bool refused_by_limit;  /* ... by what the key's spend limit leaves */
 	struct call_failure failure;
 	struct fleet_waiter waiter;
 	bool waiting;

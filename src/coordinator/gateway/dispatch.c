@@ -125,6 +125,13 @@ static void fail_exhausted(struct call *call)
 	const struct call_failure *failure = &call->failure;
 	struct api_error error;
 	int status = failure->status;
+	if (call->refused_by_limit) {
+		api_fail(&error, 402, "insufficient_quota", NULL, NULL,
+		         "The providers of this model that are free cost more than the API key's spend limit leaves: raise the limit.");
+		money_release(call, "reservation_refund");
+		call_fail(call, &error);
+		return;
+	}
 	if (call->refused_for_money) {
 		api_fail(&error, 402, "insufficient_funds", "insufficient_quota", NULL,
 		         "The providers of this model that are free cost more than the balance covers: add credit.");

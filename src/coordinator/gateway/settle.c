@@ -23,6 +23,7 @@ bool money_hold(struct call *call, struct api_error *error)
 	call->held_price = ledger_price(gateway->options.ledger, STR_NONE, str_of(call->model), call->service);
 	struct ledger_hold_options options = {.request_id = str_of(call->id),
 	                                      .key_id = str_of(call->caller.key_id),
+	                                      .group = call->caller.group,
 	                                      .amount_uusd = cost_of(call, call->held_price, call->held_tokens),
 	                                      .price = call->held_price};
 	switch (ledger_hold(gateway->options.ledger, call->caller.account, &options, &call->hold)) {
@@ -36,6 +37,10 @@ bool money_hold(struct call *call, struct api_error *error)
 		                "This request needs $%s on hold and $%s is available: add credit, or lower max_tokens.", needed,
 		                available);
 	}
+	case DB_E_LIMIT:
+		return api_fail(error, 402, "insufficient_quota", NULL, NULL,
+		                "The spend limit of this API key leaves less than the request may cost: raise the limit, wait for its next "
+		                "window, or lower max_tokens.");
 	default:
 		api_fail(error, 503, "service_unavailable", NULL, NULL, "The ledger is not available: try again in a moment.");
 		error->retry_after_s = 2;
@@ -46,7 +51,9 @@ bool money_hold(struct call *call, struct api_error *error)
 bool money_cover(struct call *call, struct price price)
 {
 	int64_t needed = cost_of(call, price, call->held_tokens);
-	if (ledger_hold_raise(call->hold, needed) != DB_OK)
+	enum db_err err = ledger_hold_raise(call->hold, needed);
+	call->refused_by_limit |= err == DB_E_LIMIT;
+	if (err)
 		return false;
 	call->held_price = price;
 	return true;

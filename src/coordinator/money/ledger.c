@@ -27,6 +27,7 @@ struct ledger_hold {
 	char request_id[STORE_ID_SIZE];
 	char key_id[STORE_ID_SIZE];
 	struct ledger_account *account;
+	struct spend_group *group; /* may be NULL */
 	int64_t amount;
 	struct ledger_hold *next_free;
 };
@@ -42,6 +43,7 @@ struct ledger {
 	struct map accounts;
 	struct map holds;
 	struct map prices;
+	struct map groups; /* id -> struct spend_group */
 	struct ledger_hold *free_holds;
 	struct price fallback;
 	int fee_percent;
@@ -56,6 +58,7 @@ struct ledger *ledger_new(struct store *store)
 	map_init(&ledger->accounts);
 	map_init(&ledger->holds);
 	map_init(&ledger->prices);
+	map_init(&ledger->groups);
 	ledger->fallback = (struct price){PRICE_FALLBACK_INPUT, PRICE_FALLBACK_OUTPUT};
 	ledger->fee_percent = LEDGER_FEE_PERCENT_DEFAULT;
 	return ledger;
@@ -83,6 +86,7 @@ void ledger_free(struct ledger *ledger)
 	free_values(&ledger->accounts);
 	free_values(&ledger->holds);
 	free_values(&ledger->prices);
+	free_values(&ledger->groups);
 	while (ledger->free_holds) {
 		struct ledger_hold *next = ledger->free_holds->next_free;
 		free(ledger->free_holds);
@@ -358,6 +362,50 @@ struct price ledger_price(const struct ledger *ledger, struct str provider_accou
 	return row ? row->price : ledger->fallback;
 }
 
+/* --- spend limits of keys --- */
+
+struct spend_group *ledger_spend_find(struct ledger *ledger, struct str group_id)
+{
+	return map_get(&ledger->groups, group_id);
+}
+
+struct spend_group *ledger_spend_group(struct ledger *ledger, const struct store_key *read)
+{
+	struct spend_group *group = map_get(&ledger->groups, str_of(read->limit_group));
+	if (!group) {
+		group = calloc(1, sizeof *group);
+		if (!group)
+			return NULL;
+		memcpy(group->id, read->limit_group, sizeof group->id);
+		if (map_put(&ledger->groups, str_of(group->id), group, NULL)) {
+			free(group);
+			return NULL;
+		}
+		group->spent = read->spend;
+	}
+	group->limited = read->limited;
+	group->limit_uusd = read->limit_uusd;
+	group->window = read->limit_reset;
+	return group;
+}
+
+static int64_t today(void)
+{
+	return clock_day(clock_wall_us());
+}
+
+static bool limit_leaves(struct spend_group *group, int64_t amount)
+{
+	return !group || amount == 0 || spend_room(group, today()) >= amount;
+}
+
+static void change_held(struct ledger_hold *hold, int64_t by)
+{
+	hold->account->held += by;
+	if (hold->group)
+		hold->group->held += by;
+}
+
 /* --- holds --- */
 
 static struct ledger_hold *take_hold(struct ledger *ledger)
@@ -379,7 +427,7 @@ static void give_hold(struct ledger *ledger, struct ledger_hold *hold)
 static void end_hold(struct ledger_hold *hold)
 {
 	struct ledger *ledger = hold->account->ledger;
-	hold->account->held -= hold->amount;
+	change_held(hold, -hold->amount);
 	map_remove(&ledger->holds, str_of(hold->request_id));
 	give_hold(ledger, hold);
 }
@@ -393,6 +441,8 @@ enum db_err ledger_hold(struct ledger *ledger, struct ledger_account *account, c
 		return DB_E_IO;
 	if (ledger_available(account) < options->amount_uusd)
 		return DB_E_FUNDS;
+	if (!limit_leaves(options->group, options->amount_uusd))
+		return DB_E_LIMIT;
 	if (map_get(&ledger->holds, options->request_id))
 		return DB_E_EXISTS;
 
@@ -410,8 +460,9 @@ enum db_err ledger_hold(struct ledger *ledger, struct ledger_account *account, c
 		return err;
 	}
 	hold->account = account;
+	hold->group = options->group;
 	hold->amount = options->amount_uusd;
-	account->held += hold->amount;
+	change_held(hold, hold->amount);
 
 	struct store_hold row = {.amount_uusd = hold->amount,
 	                         .price_in = options->price.input,
@@ -439,7 +490,9 @@ enum db_err ledger_hold_raise(struct ledger_hold *hold, int64_t total_uusd)
 		return DB_E_IO;
 	if (ledger_available(account) < total_uusd - hold->amount)
 		return DB_E_FUNDS;
-	account->held += total_uusd - hold->amount;
+	if (!limit_leaves(hold->group, total_uusd - hold->amount))
+		return DB_E_LIMIT;
+	change_held(hold, total_uusd - hold->amount);
 	hold->amount = total_uusd;
 	store_hold_raise(account->ledger->store, str_of(hold->request_id), total_uusd);
 	return DB_OK;
@@ -455,6 +508,9 @@ static int64_t chargeable(const struct ledger_hold *hold, int64_t cost)
 	if (overage > hold->amount)
 		overage = hold->amount;
 	int64_t beyond = ledger_available(hold->account);
+	int64_t room = hold->group ? spend_room(hold->group, today()) : INT64_MAX;
+	if (beyond > room)
+		beyond = room;
 	return hold->amount + (overage < beyond ? overage : beyond);
 }
 
@@ -485,6 +541,8 @@ int64_t ledger_settle(struct ledger_hold *hold, const struct ledger_usage *usage
 	memcpy(s.request_id, hold->request_id, sizeof s.request_id);
 	memcpy(s.account_id, account->id, sizeof s.account_id);
 	memcpy(s.key_id, hold->key_id, sizeof s.key_id);
+	if (hold->group)
+		memcpy(s.key_group, hold->group->id, sizeof s.key_group);
 	str_copy(usage->provider_account, s.provider_account, sizeof s.provider_account);
 	str_copy(usage->provider_id, s.provider_id, sizeof s.provider_id);
 	str_copy(usage->provider_key, s.provider_key, sizeof s.provider_key);
@@ -501,6 +559,8 @@ int64_t ledger_settle(struct ledger_hold *hold, const struct ledger_usage *usage
 	s.cost_uusd = chargeable(hold, cost);
 	s.fee_uusd = price_fee(s.cost_uusd, usage->fee_percent);
 
+	if (hold->group)
+		spend_add(&hold->group->spent, clock_day(s.created_us), s.cost_uusd);
 	end_hold(hold);
 	debit(account, s.cost_uusd, false);
 	credit_in_memory(ledger, &s);

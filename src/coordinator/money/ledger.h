@@ -7,6 +7,7 @@
 #define COORDINATOR_LEDGER_H
 
 #include "coordinator/money/pricing.h"
+#include "coordinator/money/spend.h"
 #include "coordinator/store/store.h"
 
 struct ledger;
@@ -42,17 +43,25 @@ enum db_err ledger_transfer(struct ledger *ledger, const struct store_transfer *
 void ledger_prices_load(struct ledger *ledger, store_done_fn done, void *user);
 struct price ledger_price(const struct ledger *ledger, struct str provider_account_or_empty, struct str model, bool service);
 
+/* The spend of a group of keys, in memory from its first mention and as long as the ledger. `read` is what the store said: its
+ * sums count at the first mention only (from then on memory is exact), its limit each time. NULL without memory. */
+struct spend_group *ledger_spend_group(struct ledger *ledger, const struct store_key *read);
+struct spend_group *ledger_spend_find(struct ledger *ledger, struct str group_id); /* NULL when not in memory */
+
 struct ledger_hold_options {
 	struct str request_id;
 	struct str key_id;
+	struct spend_group *group; /* whose limit holds; NULL = none */
 	int64_t amount_uusd;
 	struct price price;
 };
-/* DB_E_FUNDS when available < amount; DB_E_IO when the store is not healthy; DB_E_EXISTS when the id is held. */
+/* DB_E_FUNDS when available < amount; DB_E_LIMIT when the keys' spend limit has less left; DB_E_IO when the store is not
+ * healthy; DB_E_EXISTS when the id is held. */
 enum db_err ledger_hold(struct ledger *ledger, struct ledger_account *account, const struct ledger_hold_options *options,
                         struct ledger_hold **hold);
 int64_t ledger_hold_amount(const struct ledger_hold *hold);
-/* A stream outgrew its hold, or a dearer provider was chosen: raise to `total_uusd`. DB_E_FUNDS leaves it as it was. */
+/* A stream outgrew its hold, or a dearer provider was chosen: raise to `total_uusd`. DB_E_FUNDS and DB_E_LIMIT leave it as it
+ * was. */
 enum db_err ledger_hold_raise(struct ledger_hold *hold, int64_t total_uusd);
 
 struct ledger_usage {
@@ -63,7 +72,8 @@ struct ledger_usage {
 	int fee_percent;
 	const char *outcome;
 };
-/* Charges min(cost, 2 x hold, hold + what is available) (billing 4.4), frees the hold, returns what was charged. */
+/* Charges min(cost, 2 x hold, hold + what is available, hold + what the spend limit leaves) (billing 4.4), frees the hold,
+ * returns what was charged. */
 int64_t ledger_settle(struct ledger_hold *hold, const struct ledger_usage *usage);
 /* No charge. reason: static text of billing 4.5 ("provider_error", "client_gone", ...). Frees the hold. */
 void ledger_release(struct ledger_hold *hold, const char *reason);

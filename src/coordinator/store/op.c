@@ -41,8 +41,11 @@ void op_clear_error(struct store_op *op)
 
 void op_free(struct store_op *op)
 {
-	if (op->kind == OP_PRICES_LIST || op->kind == OP_USAGE_LIST || op->kind == OP_LEDGER_OF_REQUEST)
+	if (op->kind == OP_PRICES_LIST || op->kind == OP_USAGE_LIST || op->kind == OP_LEDGER_OF_REQUEST ||
+	    op->kind == OP_KEYS_LIST || op->kind == OP_LEVELS_LIST)
 		free(((struct op_list *)op)->rows);
+	if (op->kind == OP_KEYS_TOUCH || op->kind == OP_LEVELS_SAVE)
+		free(((struct op_batch *)op)->rows);
 	op_clear_error(op);
 	free(op);
 }
@@ -56,6 +59,11 @@ const char *op_name(enum op_kind kind)
 	    [OP_OWNER_CREATE] = "owner_create",
 	    [OP_KEY_CREATE] = "key_create",
 	    [OP_KEY_DISABLE] = "key_disable",
+	    [OP_KEY_UPDATE] = "key_update",
+	    [OP_KEY_ROTATE] = "key_rotate",
+	    [OP_KEY_DELETE] = "key_delete",
+	    [OP_KEYS_TOUCH] = "keys_touch",
+	    [OP_LEVELS_SAVE] = "levels_save",
 	    [OP_PROVIDER_TOKEN_CREATE] = "provider_token_create",
 	    [OP_TRANSFER] = "transfer",
 	    [OP_HOLD_CREATE] = "hold_create",
@@ -65,6 +73,9 @@ const char *op_name(enum op_kind kind)
 	    [OP_PRICE_SET] = "price_set",
 	    [OP_OWNER_GET] = "owner_get",
 	    [OP_KEY_FIND] = "key_find",
+	    [OP_KEY_GET] = "key_get",
+	    [OP_KEYS_LIST] = "keys_list",
+	    [OP_LEVELS_LIST] = "levels_list",
 	    [OP_PROVIDER_TOKEN_FIND] = "provider_token_find",
 	    [OP_PRICES_LIST] = "prices_list",
 	    [OP_USAGE_LIST] = "usage_list",

@@ -14,6 +14,11 @@ enum op_kind {
 	OP_OWNER_CREATE,
 	OP_KEY_CREATE,
 	OP_KEY_DISABLE,
+	OP_KEY_UPDATE,
+	OP_KEY_ROTATE,
+	OP_KEY_DELETE,
+	OP_KEYS_TOUCH,
+	OP_LEVELS_SAVE,
 	OP_PROVIDER_TOKEN_CREATE,
 	OP_TRANSFER,
 	OP_HOLD_CREATE,
@@ -25,6 +30,9 @@ enum op_kind {
 	OP_FIRST_READ,
 	OP_OWNER_GET = OP_FIRST_READ,
 	OP_KEY_FIND,
+	OP_KEY_GET,
+	OP_KEYS_LIST,
+	OP_LEVELS_LIST,
 	OP_PROVIDER_TOKEN_FIND,
 	OP_PRICES_LIST,
 	OP_USAGE_LIST,
@@ -85,18 +93,30 @@ struct op_key_create {
 	struct store_key key;
 };
 
-struct op_key_disable {
+/* OP_KEY_DISABLE, OP_KEY_UPDATE, OP_KEY_ROTATE, OP_KEY_DELETE */
+struct op_key_change {
 	struct store_op op;
 	store_done_fn done;
 	char key_id[STORE_ID_SIZE];
+	struct store_key key; /* update, rotate */
+	unsigned fields;      /* update */
 };
 
+/* OP_KEYS_TOUCH, OP_LEVELS_SAVE */
+struct op_batch {
+	struct store_op op;
+	store_done_fn done;
+	void *rows; /* owned: struct store_key_use or struct store_levels */
+	size_t count;
+};
+
+/* OP_KEY_FIND, OP_KEY_GET */
 struct op_key_find {
 	struct store_op op;
 	store_key_fn done;
-	char hash_hex[65];
+	char key[STORE_ID_SIZE]; /* hash or id */
 	bool found;
-	struct store_key key;
+	struct store_key key_row;
 	struct store_account account;
 };
 
@@ -139,16 +159,18 @@ struct op_price_set {
 	struct store_price price;
 };
 
-/* OP_PRICES_LIST, OP_USAGE_LIST, OP_LEDGER_OF_REQUEST */
+/* OP_PRICES_LIST, OP_USAGE_LIST, OP_LEDGER_OF_REQUEST, OP_KEYS_LIST, OP_LEVELS_LIST */
 struct op_list {
 	struct store_op op;
 	union {
 		store_prices_fn prices;
 		store_usage_fn usage;
 		store_ledger_fn ledger;
+		store_keys_fn keys;
+		store_levels_fn levels;
 	} done;
 	char key[STORE_ID_SIZE]; /* account or request */
-	int64_t before_us;
+	int64_t before_us;       /* of keys: today */
 	uint32_t limit;
 	void *rows; /* owned array of the kind's row */
 	size_t count;

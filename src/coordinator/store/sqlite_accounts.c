@@ -59,39 +59,6 @@ void apply_account_get(struct sqlite_writer *writer, struct op_account_find *op)
 	op->found = true;
 }
 
-/* False when the key's hash or id is taken, or the database failed. */
-static bool insert_key(struct sqlite_writer *writer, const struct store_key *key, int64_t account)
-{
-	struct sqlite_db *db = &writer->db;
-	sqlite3_stmt *stmt = sqlite_use(db, W_KEY_INSERT);
-	sqlite_text(stmt, 1, key->hash_hex);
-	sqlite_text(stmt, 2, key->id);
-	sqlite_i64(stmt, 3, account);
-	sqlite_text(stmt, 4, key->label);
-	sqlite_text(stmt, 5, key->name);
-	sqlite_i64(stmt, 6, key->disabled);
-	sqlite_i64(stmt, 7, key->expires_us);
-	sqlite_i64(stmt, 8, key->created_us);
-	return sqlite_run(db, stmt) && sqlite3_changes(db->handle) > 0;
-}
-
-void apply_key_create(struct sqlite_writer *writer, struct op_key_create *op)
-{
-	struct book_account *account = book_account(writer, op->key.account_id);
-	if (!account)
-		op_fail(&op->op, DB_E_NOT_FOUND, "The account %s does not exist.", op->key.account_id);
-	else if (!insert_key(writer, &op->key, account->ref))
-		op_fail(&op->op, DB_E_EXISTS, "The key %s exists already.", op->key.id);
-}
-
-void apply_key_disable(struct sqlite_writer *writer, struct op_key_disable *op)
-{
-	sqlite3_stmt *stmt = sqlite_use(&writer->db, W_KEY_DISABLE);
-	sqlite_text(stmt, 1, op->key_id);
-	if (sqlite_run(&writer->db, stmt) && sqlite3_changes(writer->db.handle) == 0)
-		op_fail(&op->op, DB_E_NOT_FOUND, "There is no key %s.", op->key_id);
-}
-
 static bool owner_exists(struct sqlite_writer *writer)
 {
 	sqlite3_stmt *stmt = sqlite_use(&writer->db, W_OWNER);
@@ -122,7 +89,7 @@ void apply_owner_create(struct sqlite_writer *writer, struct op_owner_create *op
 	struct sqlite_db *db = &writer->db;
 	bool made = insert_account(writer, &op->account, true);
 	struct book_account *owner = made ? book_account(writer, op->account.id) : NULL;
-	made = owner && insert_key(writer, &op->key, owner->ref);
+	made = owner && book_insert_key(writer, &op->key, owner->ref);
 	if (made && op->grant_uusd) {
 		struct store_transfer grant = {.key = "first-start", .type = "admin_credit", .amount_uusd = op->grant_uusd};
 		struct book_account *grants = book_account(writer, STORE_ACCOUNT_GRANTS);

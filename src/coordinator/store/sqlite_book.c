@@ -160,6 +160,7 @@ void book_forget(struct sqlite_writer *writer)
 {
 	forget_accounts(writer);
 	free_holds(writer);
+	book_flush_spends(writer, false);
 	writer->totals = (struct book_totals){0};
 }
 
@@ -204,6 +205,8 @@ void book_flush(struct sqlite_writer *writer)
 	while ((link = list_pop_front(&writer->touched)))
 		write_account(writer, LIST_OF(link, struct book_account, touched));
 	write_totals(writer);
+	if (writer->spends.count > 0)
+		book_flush_spends(writer, true);
 	if (writer->accounts.count > ACCOUNTS_IN_MEMORY)
 		forget_accounts(writer);
 }

@@ -27,6 +27,13 @@ enum writer_statement {
 	W_OWNER,
 	W_KEY_INSERT,
 	W_KEY_DISABLE,
+	W_KEY_UPDATE,
+	W_KEY_ROTATE,
+	W_KEY_DELETE,
+	W_KEY_TOUCH,
+	W_SPEND_ADD,
+	W_LEVELS_WRITE,
+	W_LEVELS_FORGET,
 	W_PROVIDER_TOKEN_INSERT,
 	W_PRICE_SET,
 
@@ -59,6 +66,12 @@ struct book_account {
 	struct list_link touched;  /* linked = its row is to be written */
 };
 
+/* What keys of one group spent in this group of writes. */
+struct book_spend {
+	char group[STORE_ID_SIZE];
+	int64_t day, amount;
+};
+
 struct book_hold {
 	struct store_hold facts;
 	int64_t account; /* ref */
@@ -84,6 +97,7 @@ struct sqlite_writer {
 	struct list unwritten;
 	int64_t last_hold, last_entry;
 	struct book_totals totals; /* of the group's requests */
+	struct map spends;         /* limit group -> struct book_spend, of the group's requests */
 	int log_pages;             /* in the write-ahead log, not yet moved into the file */
 };
 
@@ -112,6 +126,9 @@ struct book_transaction {
 	int count; /* 2 or 3 */
 	struct book_entry entries[3];
 };
+/* Notes what a group of keys spent. */
+void book_flush_spends(struct sqlite_writer *writer, bool write); /* to their rows, or into oblivion */
+void book_spend(struct sqlite_writer *writer, const char *group, int64_t day, int64_t amount);
 /* Memory and rows. */
 void book_write(struct sqlite_writer *writer, const struct book_transaction *transaction);
 /* A transfer whose accounts are known and able. False when its key was used before. */
@@ -123,7 +140,10 @@ void apply_account_create(struct sqlite_writer *writer, struct op_account_create
 void apply_account_get(struct sqlite_writer *writer, struct op_account_find *op);
 void apply_owner_create(struct sqlite_writer *writer, struct op_owner_create *op);
 void apply_key_create(struct sqlite_writer *writer, struct op_key_create *op);
-void apply_key_disable(struct sqlite_writer *writer, struct op_key_disable *op);
+bool book_insert_key(struct sqlite_writer *writer, const struct store_key *key, int64_t account);
+void apply_key_change(struct sqlite_writer *writer, struct op_key_change *op);
+void apply_keys_touch(struct sqlite_writer *writer, struct op_batch *op);
+void apply_levels_save(struct sqlite_writer *writer, struct op_batch *op);
 void apply_provider_token_create(struct sqlite_writer *writer, struct op_provider_token_create *op);
 void apply_price_set(struct sqlite_writer *writer, struct op_price_set *op);
 void apply_transfer(struct sqlite_writer *writer, struct op_transfer *op);

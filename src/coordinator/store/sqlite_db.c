@@ -122,6 +122,12 @@ void sqlite_i64(sqlite3_stmt *stmt, int at, int64_t value)
 		sqlite3_bind_int64(stmt, at, value);
 }
 
+void sqlite_double(sqlite3_stmt *stmt, int at, double value)
+{
+	if (stmt)
+		sqlite3_bind_double(stmt, at, value);
+}
+
 void sqlite_null(sqlite3_stmt *stmt, int at)
 {
 	if (stmt)

@@ -32,6 +32,7 @@ void sqlite_db_clear(struct sqlite_db *db);
 /* The statement, ready for binding; NULL after a failure. Binding and stepping NULL is harmless: check db->failed once. */
 sqlite3_stmt *sqlite_use(struct sqlite_db *db, int statement);
 void sqlite_i64(sqlite3_stmt *stmt, int at, int64_t value);
+void sqlite_double(sqlite3_stmt *stmt, int at, double value);
 void sqlite_null(sqlite3_stmt *stmt, int at);
 void sqlite_text(sqlite3_stmt *stmt, int at, const char *text); /* must live until the step */
 /* True while there is a row. Otherwise the statement is reset; columns are valid until the next step. */

@@ -254,6 +254,8 @@ static void write_usage(struct sqlite_writer *writer, const struct store_settlem
 	sqlite_i64(stmt, 17, s->created_us);
 	sqlite_run(&writer->db, stmt);
 
+	if (s->cost_uusd && s->key_id[0])
+		book_spend(writer, s->key_group[0] ? s->key_group : s->key_id, clock_day(s->created_us), s->cost_uusd);
 	writer->totals.jobs++;
 	writer->totals.prompt_tokens += (int64_t)s->prompt_tokens;
 	writer->totals.completion_tokens += (int64_t)s->completion_tokens;

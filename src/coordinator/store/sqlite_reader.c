@@ -3,10 +3,14 @@
 #include <stdlib.h>
 
 #include "coordinator/store/sqlite_db.h"
+#include "core/clock.h"
 
 enum reader_statement {
 	R_OWNER,
 	R_KEY,
+	R_KEY_BY_ID,
+	R_KEYS,
+	R_LEVELS,
 	R_PROVIDER_TOKEN,
 	R_PRICES,
 	R_USAGE,
@@ -16,11 +20,22 @@ enum reader_statement {
 
 #define ACCOUNT_COLUMNS "a.id, a.name, a.role, a.fee_percent, b.balance, b.withdrawable"
 
+/* With what its group spent: ?2 = today, ?3 = the Monday, ?4 = the first of the month. */
+#define KEY_ROWS                                                                                                               \
+	ACCOUNT_COLUMNS                                                                                                            \
+	", k.id, k.label, k.name, k.hash, k.disabled, k.expires_us, k.created_us, k.limit_group, k.scopes, k.spend_limit,"         \
+	" k.limit_reset, k.rpm, k.itpm, k.otpm, k.allowed_models, k.self_route_only, k.last_used_us,"                              \
+	" coalesce(sum(s.spent) FILTER (WHERE s.day >= ?2), 0), coalesce(sum(s.spent) FILTER (WHERE s.day >= ?3), 0),"             \
+	" coalesce(sum(s.spent) FILTER (WHERE s.day >= ?4), 0), coalesce(sum(s.spent), 0)"                                         \
+	" FROM api_keys k JOIN accounts a ON a.ref = k.account JOIN balances b ON b.account = a.ref"                               \
+	" LEFT JOIN key_spend s ON s.limit_group = k.limit_group"
+
 static const char *const statements[R_STATEMENTS] = {
     [R_OWNER] = "SELECT " ACCOUNT_COLUMNS " FROM accounts a JOIN balances b ON b.account = a.ref WHERE a.is_owner = 1",
-    [R_KEY] =
-        "SELECT " ACCOUNT_COLUMNS ", k.id, k.label, k.name, k.hash, k.disabled, k.expires_us, k.created_us FROM api_keys k"
-        " JOIN accounts a ON a.ref = k.account JOIN balances b ON b.account = a.ref WHERE k.hash = ?",
+    [R_KEY] = "SELECT " KEY_ROWS " WHERE k.hash = ?1 GROUP BY k.hash",
+    [R_KEY_BY_ID] = "SELECT " KEY_ROWS " WHERE k.id = ?1 GROUP BY k.hash",
+    [R_KEYS] = "SELECT " KEY_ROWS " WHERE a.id = ?1 GROUP BY k.hash ORDER BY k.created_us DESC, k.id",
+    [R_LEVELS] = "SELECT owner, at_us, requests, input, output, financial FROM rate_levels",
     [R_PROVIDER_TOKEN] = "SELECT " ACCOUNT_COLUMNS " FROM provider_tokens t JOIN accounts a ON a.ref = t.account"
                          " JOIN balances b ON b.account = a.ref WHERE t.hash = ? AND t.active = 1",
     [R_PRICES] = "SELECT a.id, p.model, p.input, p.output FROM prices p JOIN accounts a ON a.ref = p.account",
@@ -83,23 +98,54 @@ static void find_account(struct sqlite_db *db, sqlite3_stmt *stmt, struct op_acc
 	sqlite_done(stmt);
 }
 
-static void find_key(struct sqlite_db *db, struct op_key_find *op)
+static void read_key(sqlite3_stmt *stmt, int64_t today, struct store_account *account, struct store_key *key)
 {
-	sqlite3_stmt *stmt = sqlite_use(db, R_KEY);
-	sqlite_text(stmt, 1, op->hash_hex);
-	op->found = sqlite_row(db, stmt);
-	if (!op->found)
-		return;
-	struct store_key *key = &op->key;
-	read_account(stmt, &op->account);
+	read_account(stmt, account);
 	*key = (struct store_key){.disabled = sqlite3_column_int(stmt, 10) != 0,
 	                          .expires_us = sqlite3_column_int64(stmt, 11),
-	                          .created_us = sqlite3_column_int64(stmt, 12)};
-	memcpy(key->account_id, op->account.id, sizeof key->account_id);
+	                          .created_us = sqlite3_column_int64(stmt, 12),
+	                          .scopes = (unsigned)sqlite3_column_int(stmt, 14),
+	                          .limited = sqlite3_column_type(stmt, 15) != SQLITE_NULL,
+	                          .limit_uusd = sqlite3_column_int64(stmt, 15),
+	                          .limit_reset = (enum store_window)sqlite3_column_int(stmt, 16),
+	                          .rpm = sqlite3_column_int64(stmt, 17),
+	                          .itpm = sqlite3_column_int64(stmt, 18),
+	                          .otpm = sqlite3_column_int64(stmt, 19),
+	                          .self_route_only = sqlite3_column_int(stmt, 21) != 0,
+	                          .last_used_us = sqlite3_column_int64(stmt, 22),
+	                          .spend = {.day = today,
+	                                    .today = sqlite3_column_int64(stmt, 23),
+	                                    .week = sqlite3_column_int64(stmt, 24),
+	                                    .month = sqlite3_column_int64(stmt, 25),
+	                                    .total = sqlite3_column_int64(stmt, 26)}};
+	memcpy(key->account_id, account->id, sizeof key->account_id);
 	sqlite_copy(stmt, 6, key->id, sizeof key->id);
 	sqlite_copy(stmt, 7, key->label, sizeof key->label);
 	sqlite_copy(stmt, 8, key->name, sizeof key->name);
 	sqlite_copy(stmt, 9, key->hash_hex, sizeof key->hash_hex);
+	sqlite_copy(stmt, 13, key->limit_group, sizeof key->limit_group);
+	sqlite_copy(stmt, 20, key->allowed_models, sizeof key->allowed_models);
+}
+
+/* Binds what the rows of keys ask for; returns today. */
+static int64_t bind_keys(sqlite3_stmt *stmt, const char *wanted)
+{
+	int64_t today = clock_day(clock_wall_us());
+	sqlite_text(stmt, 1, wanted);
+	sqlite_i64(stmt, 2, today);
+	sqlite_i64(stmt, 3, clock_week_start(today));
+	sqlite_i64(stmt, 4, clock_month_start(today));
+	return today;
+}
+
+static void find_key(struct sqlite_db *db, struct op_key_find *op)
+{
+	sqlite3_stmt *stmt = sqlite_use(db, op->op.kind == OP_KEY_FIND ? R_KEY : R_KEY_BY_ID);
+	int64_t today = bind_keys(stmt, op->key);
+	op->found = sqlite_row(db, stmt);
+	if (!op->found)
+		return;
+	read_key(stmt, today, &op->account, &op->key_row);
 	sqlite_done(stmt);
 }
 
@@ -159,6 +205,29 @@ static bool read_usage(struct sqlite_db *db, sqlite3_stmt *stmt, struct op_list 
 	return true;
 }
 
+static bool read_key_row(struct sqlite_db *db, sqlite3_stmt *stmt, struct op_list *op)
+{
+	struct store_account account;
+	struct store_key *key = grow(db, op, sizeof *key);
+	if (key)
+		read_key(stmt, op->before_us, &account, key);
+	return key != NULL;
+}
+
+static bool read_levels(struct sqlite_db *db, sqlite3_stmt *stmt, struct op_list *op)
+{
+	struct store_levels *row = grow(db, op, sizeof *row);
+	if (!row)
+		return false;
+	sqlite_copy(stmt, 0, row->owner, sizeof row->owner);
+	row->at_us = sqlite3_column_int64(stmt, 1);
+	row->requests = sqlite3_column_double(stmt, 2);
+	row->input = sqlite3_column_double(stmt, 3);
+	row->output = sqlite3_column_double(stmt, 4);
+	row->financial = sqlite3_column_double(stmt, 5);
+	return true;
+}
+
 static bool read_entry(struct sqlite_db *db, sqlite3_stmt *stmt, struct op_list *op)
 {
 	struct store_ledger_row *row = grow(db, op, sizeof *row);
@@ -202,7 +271,16 @@ void sqlite_reader_query(struct sqlite_reader *reader, struct store_op *op)
 		find_account(db, stmt, find);
 		break;
 	case OP_KEY_FIND:
+	case OP_KEY_GET:
 		find_key(db, (struct op_key_find *)op);
+		break;
+	case OP_KEYS_LIST:
+		stmt = sqlite_use(db, R_KEYS);
+		list->before_us = bind_keys(stmt, list->key);
+		read_list(db, stmt, list, read_key_row);
+		break;
+	case OP_LEVELS_LIST:
+		read_list(db, sqlite_use(db, R_LEVELS), list, read_levels);
 		break;
 	case OP_PRICES_LIST:
 		read_list(db, sqlite_use(db, R_PRICES), list, read_price);

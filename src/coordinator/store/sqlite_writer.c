@@ -37,9 +37,27 @@ static const char *const statements[W_STATEMENTS] = {
         "SELECT ref, may_go_below, balance, withdrawable FROM accounts JOIN balances ON account = ref WHERE id = ?",
     [W_ACCOUNT_FACTS] = "SELECT name, role, fee_percent FROM accounts WHERE ref = ?",
     [W_OWNER] = "SELECT ref FROM accounts WHERE is_owner = 1",
-    [W_KEY_INSERT] = "INSERT INTO api_keys (hash, id, account, label, name, disabled, expires_us, created_us)"
-                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    [W_KEY_INSERT] = "INSERT INTO api_keys (hash, id, account, label, name, disabled, expires_us, created_us, limit_group,"
+                     " scopes, spend_limit, limit_reset, rpm, itpm, otpm, allowed_models, self_route_only)"
+                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
     [W_KEY_DISABLE] = "UPDATE api_keys SET disabled = 1 WHERE id = ?",
+    /* The bits are those of enum store_key_field. */
+    [W_KEY_UPDATE] =
+        "UPDATE api_keys SET name = iif(?2 & 1, ?3, name), disabled = iif(?2 & 2, ?4, disabled),"
+        " spend_limit = iif(?2 & 4, ?5, spend_limit), limit_reset = iif(?2 & 8, ?6, limit_reset), rpm = iif(?2 & 16, ?7, rpm),"
+        " itpm = iif(?2 & 32, ?8, itpm), otpm = iif(?2 & 64, ?9, otpm),"
+        " allowed_models = iif(?2 & 128, ?10, allowed_models), self_route_only = iif(?2 & 256, ?11, self_route_only),"
+        " expires_us = iif(?2 & 512, ?12, expires_us), scopes = iif(?2 & 1024, ?13, scopes) WHERE id = ?1",
+    [W_KEY_ROTATE] = "UPDATE api_keys SET hash = ?2, id = ?3, label = ?4, created_us = ?5, last_used_us = 0 WHERE id = ?1",
+    [W_KEY_DELETE] = "DELETE FROM api_keys WHERE id = ?",
+    [W_KEY_TOUCH] = "UPDATE api_keys SET last_used_us = max(last_used_us, ?2) WHERE id = ?1",
+    [W_SPEND_ADD] = "INSERT INTO key_spend (limit_group, day, spent) VALUES (?, ?, ?)"
+                    " ON CONFLICT DO UPDATE SET spent = spent + excluded.spent",
+    [W_LEVELS_WRITE] =
+        "INSERT INTO rate_levels (owner, at_us, requests, input, output, financial) VALUES (?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET at_us = excluded.at_us, requests = excluded.requests, input = excluded.input,"
+        " output = excluded.output, financial = excluded.financial",
+    [W_LEVELS_FORGET] = "DELETE FROM rate_levels WHERE owner = ?",
     [W_PROVIDER_TOKEN_INSERT] = "INSERT INTO provider_tokens (hash, account, label, created_us) VALUES (?, ?, ?, ?)"
                                 " ON CONFLICT DO NOTHING",
     [W_PRICE_SET] =
@@ -135,6 +153,7 @@ struct sqlite_writer *sqlite_writer_open(const char *path, struct error *error)
 	writer->lock_fd = -1;
 	map_init(&writer->accounts);
 	map_init(&writer->holds);
+	map_init(&writer->spends);
 	list_init(&writer->touched);
 	list_init(&writer->unwritten);
 
@@ -165,6 +184,7 @@ void sqlite_writer_close(struct sqlite_writer *writer)
 	book_forget(writer);
 	map_free(&writer->accounts);
 	map_free(&writer->holds);
+	map_free(&writer->spends);
 	sqlite_db_close(&writer->db);
 	if (writer->lock_fd >= 0)
 		close(writer->lock_fd);
@@ -209,7 +229,16 @@ enum writer_result sqlite_writer_apply(struct sqlite_writer *writer, struct stor
 		apply_key_create(writer, (struct op_key_create *)op);
 		break;
 	case OP_KEY_DISABLE:
-		apply_key_disable(writer, (struct op_key_disable *)op);
+	case OP_KEY_UPDATE:
+	case OP_KEY_ROTATE:
+	case OP_KEY_DELETE:
+		apply_key_change(writer, (struct op_key_change *)op);
+		break;
+	case OP_KEYS_TOUCH:
+		apply_keys_touch(writer, (struct op_batch *)op);
+		break;
+	case OP_LEVELS_SAVE:
+		apply_levels_save(writer, (struct op_batch *)op);
 		break;
 	case OP_PROVIDER_TOKEN_CREATE:
 		apply_provider_token_create(writer, (struct op_provider_token_create *)op);

@@ -2,17 +2,11 @@
 
 #include <stdlib.h>
 
-#include "coordinator/store/journal.h"
-#include "coordinator/store/op.h"
+#include "coordinator/store/store_internal.h"
 #include "core/clock.h"
 #include "core/log.h"
 
-struct store {
-	struct journal *journal;
-};
-
-/* The store's functions have no way to say that there was no memory for asking, and money must not be forgotten. */
-static void *new_op(size_t size, enum op_kind kind, void (*deliver)(struct store_op *op), void *user)
+void *store_new_op(size_t size, enum op_kind kind, void (*deliver)(struct store_op *op), void *user)
 {
 	struct store_op *op = calloc(1, size);
 	if (!op) {
@@ -67,7 +61,7 @@ static void deliver_flush(struct store_op *op)
 
 void store_flush(struct store *store, store_done_fn done, void *user)
 {
-	struct op_flush *op = new_op(sizeof *op, OP_FLUSH, deliver_flush, user);
+	struct op_flush *op = store_new_op(sizeof *op, OP_FLUSH, deliver_flush, user);
 	op->done = done;
 	journal_submit(store->journal, &op->op);
 }
@@ -81,7 +75,7 @@ static void deliver_account_create(struct store_op *op)
 
 void store_account_create(struct store *store, const struct store_account *account, store_done_fn done, void *user)
 {
-	struct op_account_create *op = new_op(sizeof *op, OP_ACCOUNT_CREATE, done ? deliver_account_create : NULL, user);
+	struct op_account_create *op = store_new_op(sizeof *op, OP_ACCOUNT_CREATE, done ? deliver_account_create : NULL, user);
 	op->done = done;
 	op->account = *account;
 	journal_submit(store->journal, &op->op);
@@ -95,7 +89,7 @@ static void deliver_account(struct store_op *op)
 
 static void find_account(struct store *store, enum op_kind kind, struct str key, store_account_fn done, void *user)
 {
-	struct op_account_find *op = new_op(sizeof *op, kind, deliver_account, user);
+	struct op_account_find *op = store_new_op(sizeof *op, kind, deliver_account, user);
 	op->done = done;
 	str_copy(key, op->key, sizeof op->key); /* a key that does not fit names nothing, and nothing is found */
 	journal_submit(store->journal, &op->op);
@@ -124,52 +118,11 @@ static void deliver_owner_create(struct store_op *op)
 void store_owner_create(struct store *store, const struct store_account *owner, const struct store_key *key, int64_t grant_uusd,
                         store_done_fn done, void *user)
 {
-	struct op_owner_create *op = new_op(sizeof *op, OP_OWNER_CREATE, done ? deliver_owner_create : NULL, user);
+	struct op_owner_create *op = store_new_op(sizeof *op, OP_OWNER_CREATE, done ? deliver_owner_create : NULL, user);
 	op->done = done;
 	op->account = *owner;
 	op->key = *key;
 	op->grant_uusd = grant_uusd;
-	journal_submit(store->journal, &op->op);
-}
-
-static void deliver_key_create(struct store_op *op)
-{
-	((struct op_key_create *)op)->done(op_error(op), op->user);
-}
-
-void store_key_create(struct store *store, const struct store_key *key, store_done_fn done, void *user)
-{
-	struct op_key_create *op = new_op(sizeof *op, OP_KEY_CREATE, done ? deliver_key_create : NULL, user);
-	op->done = done;
-	op->key = *key;
-	journal_submit(store->journal, &op->op);
-}
-
-static void deliver_key_disable(struct store_op *op)
-{
-	((struct op_key_disable *)op)->done(op_error(op), op->user);
-}
-
-void store_key_disable(struct store *store, struct str key_id, store_done_fn done, void *user)
-{
-	struct op_key_disable *op = new_op(sizeof *op, OP_KEY_DISABLE, done ? deliver_key_disable : NULL, user);
-	op->done = done;
-	str_copy(key_id, op->key_id, sizeof op->key_id);
-	journal_submit(store->journal, &op->op);
-}
-
-static void deliver_key(struct store_op *op)
-{
-	struct op_key_find *find = (struct op_key_find *)op;
-	bool found = find->found && !op->failed;
-	find->done(found ? &find->key : NULL, found ? &find->account : NULL, op_error(op), op->user);
-}
-
-void store_key_find(struct store *store, struct str hash_hex, store_key_fn done, void *user)
-{
-	struct op_key_find *op = new_op(sizeof *op, OP_KEY_FIND, deliver_key, user);
-	op->done = done;
-	str_copy(hash_hex, op->hash_hex, sizeof op->hash_hex);
 	journal_submit(store->journal, &op->op);
 }
 
@@ -182,7 +135,7 @@ void store_provider_token_create(struct store *store, struct str hash_hex, struc
                                  store_done_fn done, void *user)
 {
 	struct op_provider_token_create *op =
-	    new_op(sizeof *op, OP_PROVIDER_TOKEN_CREATE, done ? deliver_provider_token_create : NULL, user);
+	    store_new_op(sizeof *op, OP_PROVIDER_TOKEN_CREATE, done ? deliver_provider_token_create : NULL, user);
 	op->done = done;
 	str_copy(hash_hex, op->hash_hex, sizeof op->hash_hex);
 	str_copy(account_id, op->account_id, sizeof op->account_id);
@@ -200,7 +153,7 @@ static void deliver_transfer(struct store_op *op)
 
 void store_transfer(struct store *store, const struct store_transfer *transfer, store_transfer_fn done, void *user)
 {
-	struct op_transfer *op = new_op(sizeof *op, OP_TRANSFER, done ? deliver_transfer : NULL, user);
+	struct op_transfer *op = store_new_op(sizeof *op, OP_TRANSFER, done ? deliver_transfer : NULL, user);
 	op->done = done;
 	op->transfer = *transfer;
 	journal_submit(store->journal, &op->op);
@@ -208,14 +161,14 @@ void store_transfer(struct store *store, const struct store_transfer *transfer, 
 
 void store_hold_create(struct store *store, const struct store_hold *hold)
 {
-	struct op_hold_create *op = new_op(sizeof *op, OP_HOLD_CREATE, NULL, NULL);
+	struct op_hold_create *op = store_new_op(sizeof *op, OP_HOLD_CREATE, NULL, NULL);
 	op->hold = *hold;
 	journal_submit(store->journal, &op->op);
 }
 
 void store_hold_raise(struct store *store, struct str request_id, int64_t amount_uusd)
 {
-	struct op_hold_change *op = new_op(sizeof *op, OP_HOLD_RAISE, NULL, NULL);
+	struct op_hold_change *op = store_new_op(sizeof *op, OP_HOLD_RAISE, NULL, NULL);
 	str_copy(request_id, op->request_id, sizeof op->request_id);
 	op->amount_uusd = amount_uusd;
 	journal_submit(store->journal, &op->op);
@@ -223,7 +176,7 @@ void store_hold_raise(struct store *store, struct str request_id, int64_t amount
 
 void store_hold_release(struct store *store, struct str request_id, const char *reason)
 {
-	struct op_hold_change *op = new_op(sizeof *op, OP_HOLD_RELEASE, NULL, NULL);
+	struct op_hold_change *op = store_new_op(sizeof *op, OP_HOLD_RELEASE, NULL, NULL);
 	str_copy(request_id, op->request_id, sizeof op->request_id);
 	str_copy(str_sub(str_of(reason), 0, sizeof op->reason - 1), op->reason, sizeof op->reason);
 	op->at_us = clock_wall_us();
@@ -237,7 +190,7 @@ static void deliver_settle(struct store_op *op)
 
 void store_settle(struct store *store, const struct store_settlement *settlement, store_done_fn done, void *user)
 {
-	struct op_settle *op = new_op(sizeof *op, OP_SETTLE, done ? deliver_settle : NULL, user);
+	struct op_settle *op = store_new_op(sizeof *op, OP_SETTLE, done ? deliver_settle : NULL, user);
 	op->done = done;
 	op->s = *settlement;
 	journal_submit(store->journal, &op->op);
@@ -252,7 +205,7 @@ static void deliver_price_set(struct store_op *op)
 
 void store_price_set(struct store *store, const struct store_price *price, store_done_fn done, void *user)
 {
-	struct op_price_set *op = new_op(sizeof *op, OP_PRICE_SET, done ? deliver_price_set : NULL, user);
+	struct op_price_set *op = store_new_op(sizeof *op, OP_PRICE_SET, done ? deliver_price_set : NULL, user);
 	op->done = done;
 	op->price = *price;
 	journal_submit(store->journal, &op->op);
@@ -272,7 +225,7 @@ static void deliver_list(struct store_op *op)
 
 void store_prices_list(struct store *store, store_prices_fn done, void *user)
 {
-	struct op_list *op = new_op(sizeof *op, OP_PRICES_LIST, deliver_list, user);
+	struct op_list *op = store_new_op(sizeof *op, OP_PRICES_LIST, deliver_list, user);
 	op->done.prices = done;
 	journal_submit(store->journal, &op->op);
 }
@@ -280,7 +233,7 @@ void store_prices_list(struct store *store, store_prices_fn done, void *user)
 void store_usage_list(struct store *store, struct str account_id, int64_t before_us, uint32_t limit, store_usage_fn done,
                       void *user)
 {
-	struct op_list *op = new_op(sizeof *op, OP_USAGE_LIST, deliver_list, user);
+	struct op_list *op = store_new_op(sizeof *op, OP_USAGE_LIST, deliver_list, user);
 	op->done.usage = done;
 	str_copy(account_id, op->key, sizeof op->key);
 	op->before_us = before_us ? before_us : INT64_MAX;
@@ -290,7 +243,7 @@ void store_usage_list(struct store *store, struct str account_id, int64_t before
 
 void store_ledger_of_request(struct store *store, struct str request_id, store_ledger_fn done, void *user)
 {
-	struct op_list *op = new_op(sizeof *op, OP_LEDGER_OF_REQUEST, deliver_list, user);
+	struct op_list *op = store_new_op(sizeof *op, OP_LEDGER_OF_REQUEST, deliver_list, user);
 	op->done.ledger = done;
 	str_copy(request_id, op->key, sizeof op->key);
 	journal_submit(store->journal, &op->op);

@@ -14,6 +14,7 @@
 
 #define STORE_ID_SIZE          80 /* account ids, key ids, request ids, with NUL */
 #define STORE_MODEL_SIZE       160
+#define STORE_KEY_MODELS_SIZE  2048
 #define STORE_ACCOUNT_PLATFORM "platform" /* receives fees; has no user row */
 #define STORE_ACCOUNT_GRANTS   "grants"   /* where credit given by the operator comes from; its balance is negative */
 
@@ -61,6 +62,15 @@ struct store_account {
 	int64_t balance_uusd, withdrawable_uusd; /* settled; open holds are not subtracted */
 };
 
+/* Calendar windows (UTC) that a spend limit begins anew with (billing 3.1). */
+enum store_window { STORE_WINDOW_NEVER, STORE_WINDOW_DAY, STORE_WINDOW_WEEK, STORE_WINDOW_MONTH };
+
+/* Settled spend, micro-dollars, in the windows that `day` lies in. */
+struct store_spend {
+	int64_t day; /* since 1970 UTC */
+	int64_t today, week, month, total;
+};
+
 struct store_key {
 	char id[STORE_ID_SIZE]; /* "key_" + 24 hex */
 	char account_id[STORE_ID_SIZE];
@@ -70,6 +80,31 @@ struct store_key {
 	bool disabled;
 	int64_t expires_us; /* wall time, 0 = never */
 	int64_t created_us;
+	int64_t last_used_us;            /* 0 = never */
+	char limit_group[STORE_ID_SIZE]; /* what is spent is counted for this; stays over rotations. Empty when made = its id */
+	unsigned scopes;                 /* bits; 1 = inference */
+	bool limited;                    /* limit_uusd holds */
+	int64_t limit_uusd;              /* of each window; 0 = no paid use at all */
+	enum store_window limit_reset;
+	int64_t rpm, itpm, otpm;                    /* 0 = none but the account's */
+	char allowed_models[STORE_KEY_MODELS_SIZE]; /* one in each line; empty = all */
+	bool self_route_only;
+	struct store_spend spend; /* of its group, when it was read */
+};
+
+/* Which fields an update changes. */
+enum store_key_field {
+	STORE_KEY_NAME = 1 << 0,
+	STORE_KEY_DISABLED = 1 << 1,
+	STORE_KEY_LIMIT = 1 << 2, /* limited and limit_uusd */
+	STORE_KEY_RESET = 1 << 3,
+	STORE_KEY_RPM = 1 << 4,
+	STORE_KEY_ITPM = 1 << 5,
+	STORE_KEY_OTPM = 1 << 6,
+	STORE_KEY_MODELS = 1 << 7,
+	STORE_KEY_SELF_ROUTE = 1 << 8,
+	STORE_KEY_EXPIRES = 1 << 9,
+	STORE_KEY_SCOPES = 1 << 10,
 };
 
 /* account, key: NULL = not found, or the error says why. */
@@ -86,9 +121,22 @@ void store_owner_create(struct store *store, const struct store_account *owner, 
                         store_done_fn done, void *user);
 void store_owner_get(struct store *store, store_account_fn done, void *user); /* NULL when there is none yet */
 void store_key_create(struct store *store, const struct store_key *key, store_done_fn done, void *user);
-/* DB_E_NOT_FOUND when there is no such key. */
+/* These four: DB_E_NOT_FOUND when there is no such key. */
 void store_key_disable(struct store *store, struct str key_id, store_done_fn done, void *user);
+void store_key_update(struct store *store, const struct store_key *key, unsigned fields, store_done_fn done, void *user);
+/* A new secret and id in place of the old ones, nothing else changes. Of `fresh`: id, hash_hex, label, created_us. */
+void store_key_rotate(struct store *store, struct str key_id, const struct store_key *fresh, store_done_fn done, void *user);
+void store_key_delete(struct store *store, struct str key_id, store_done_fn done, void *user); /* what it spent stays */
 void store_key_find(struct store *store, struct str hash_hex, store_key_fn done, void *user);
+void store_key_get(struct store *store, struct str key_id, store_key_fn done, void *user);
+typedef void (*store_keys_fn)(const struct store_key *keys, size_t count, const struct error *error, void *user);
+void store_keys_list(struct store *store, struct str account_id, store_keys_fn done, void *user); /* newest first */
+struct store_key_use {
+	char key_id[STORE_ID_SIZE];
+	int64_t at_us;
+};
+/* When keys were used last; unknown ones are passed over. Nobody waits. */
+void store_keys_touch(struct store *store, const struct store_key_use *uses, size_t count);
 /* Provider tokens (protocol-and-trust 12): token hash -> account. */
 void store_provider_token_create(struct store *store, struct str hash_hex, struct str account_id, struct str label,
                                  store_done_fn done, void *user);
@@ -127,6 +175,7 @@ void store_hold_release(struct store *store, struct str request_id, const char *
 struct store_settlement {
 	char request_id[STORE_ID_SIZE]; /* settles the hold of this id; again with the same id changes nothing */
 	char account_id[STORE_ID_SIZE], key_id[STORE_ID_SIZE];
+	char key_group[STORE_ID_SIZE];        /* whose spend it counts for; empty = key_id */
 	char provider_account[STORE_ID_SIZE]; /* empty = unlinked: the payout goes to the platform as "platform_retained" */
 	char provider_id[STORE_ID_SIZE], provider_key[64];
 	char model[STORE_MODEL_SIZE], public_model[STORE_MODEL_SIZE]; /* build id, and the name the client used */
@@ -140,6 +189,19 @@ struct store_settlement {
 /* One transaction: hold -> settled, ledger entries (consumer -, provider +, platform +; they sum to zero), balances, usage row,
  * earning row, totals. done (may be NULL) when durable. A hold that was released stays so: nothing changes. */
 void store_settle(struct store *store, const struct store_settlement *settlement, store_done_fn done, void *user);
+
+/* --- rate limits --- */
+
+/* How full the token buckets of one owner (an account or a group of keys) were at at_us, wall time. */
+struct store_levels {
+	char owner[STORE_ID_SIZE + 8];
+	int64_t at_us;
+	double requests, input, output, financial;
+	bool full; /* forget the row */
+};
+void store_levels_save(struct store *store, const struct store_levels *levels, size_t count, store_done_fn done, void *user);
+typedef void (*store_levels_fn)(const struct store_levels *levels, size_t count, const struct error *error, void *user);
+void store_levels_list(struct store *store, store_levels_fn done, void *user);
 
 /* --- prices --- */
 
