@@ -42,6 +42,7 @@ static bool is_safe(struct str method)
 struct credential auth_credential(const struct http_request *http)
 {
 	struct credential credential = {.token = bearer(http), .changes_things = !is_safe(http_method(http))};
+	credential.is_operator = str_is(http_peer(http), "local"); /* only who may open the socket beside the database */
 	if (credential.token.len == 0)
 		credential.token = str_trim(http_header_get(http, "x-api-key"));
 	if (credential.token.len > 0)
@@ -51,6 +52,12 @@ struct credential auth_credential(const struct http_request *http)
 	credential.csrf = str_trim(http_header_get(http, "x-csrf-token"));
 	credential.origin = str_trim(http_header_get(http, "origin"));
 	return credential;
+}
+
+bool auth_is_given(const struct http_request *http)
+{
+	struct credential credential = auth_credential(http);
+	return credential.token.len > 0 || credential.is_operator;
 }
 
 /* --- refusals --- */

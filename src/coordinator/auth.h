@@ -10,6 +10,9 @@
  * Anthropic's clients send it), else the session's cookie. An empty token when there is none. */
 struct credential auth_credential(const struct http_request *http);
 
+/* Is there any? */
+bool auth_is_given(const struct http_request *http);
+
 /* Finds out who calls, then calls `then` with exchange->caller filled, at once or later; whoever may not use the route is
  * answered here. Owns exchange->owner and on_gone until then. */
 void auth_begin(struct server *server, struct exchange *exchange, const struct route *route, struct accounts *accounts,

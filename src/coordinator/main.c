@@ -1,5 +1,6 @@
 /* The coordinator's program: its commands, and the hardening of the process. */
 #include "coordinator/admin.h"
+#include "coordinator/operator.h"
 #include "coordinator/serve.h"
 #include "core/cli.h"
 #include "core/log.h"
@@ -84,7 +85,38 @@ static int run_serve(const struct cli_args *args)
 static int key_create_with(const struct cli_args *args, const struct coordinator_config *config)
 {
 	const char *account = cli_value(args, "account"), *name = cli_value(args, "name");
-	return admin_key_create(config, account ? account : "owner", name ? name : "", cli_value(args, "key-file"));
+	struct operator_key key = {.account = account ? account : "owner",
+	                           .name = name ? name : "",
+	                           .scopes = cli_value(args, "scopes"),
+	                           .limit_usd = cli_value(args, "limit-usd"),
+	                           .reset = cli_value(args, "reset"),
+	                           .key_file = cli_value(args, "key-file")};
+	return operator_key_create(config, &key);
+}
+
+static int keys_list_with(const struct cli_args *args, const struct coordinator_config *config)
+{
+	const char *account = cli_value(args, "account");
+	return operator_keys_list(config, account ? account : "owner", cli_flag(args, "json"));
+}
+
+static int run_keys_list(const struct cli_args *args)
+{
+	return with_config(args, keys_list_with);
+}
+
+static int key_revoke_with(const struct cli_args *args, const struct coordinator_config *config)
+{
+	if (cli_arg_count(args) != 1) {
+		fprintf(stderr, "darkbloom-coordinator: keys revoke needs the id of a key: see `darkbloom-coordinator keys list`.\n");
+		return CLI_USAGE;
+	}
+	return operator_key_revoke(config, cli_arg(args, 0));
+}
+
+static int run_key_revoke(const struct cli_args *args)
+{
+	return with_config(args, key_revoke_with);
 }
 
 static int run_key_create(const struct cli_args *args)
@@ -98,7 +130,7 @@ static int credit_with(const struct cli_args *args, const struct coordinator_con
 		fprintf(stderr, "darkbloom-coordinator: credit needs an account and an amount: credit owner 25\n");
 		return CLI_USAGE;
 	}
-	return admin_credit(config, cli_arg(args, 0), cli_arg(args, 1));
+	return operator_credit(config, cli_arg(args, 0), cli_arg(args, 1));
 }
 
 static int run_credit(const struct cli_args *args)
@@ -156,7 +188,16 @@ static const struct cli_option key_options[] = {
     CONFIG_OPTION,
     {"account", 'a', "ID", false, "account of the key; default: owner"},
     {"name", 'n', "NAME", false, "what the key is for"},
+    {"scopes", 0, "LIST", false, "what it may do: inference, keys, account, payouts; default: inference"},
+    {"limit-usd", 0, "USD", false, "what it may spend in each window; default: no limit"},
+    {"reset", 0, "WINDOW", false, "when the limit begins anew: none, daily, weekly or monthly (UTC); default: none"},
     KEY_FILE_OPTION,
+    END_OF_OPTIONS,
+};
+static const struct cli_option list_options[] = {
+    CONFIG_OPTION,
+    {"account", 'a', "ID", false, "account of the keys; default: owner"},
+    {"json", 0, NULL, false, "print JSON"},
     END_OF_OPTIONS,
 };
 static const struct cli_option config_options[] = {CONFIG_OPTION, END_OF_OPTIONS};
@@ -171,6 +212,11 @@ static const struct cli_option no_options[] = {END_OF_OPTIONS};
 	"Takes requests until SIGTERM, then lets running answers finish and writes the books.\n\nThe first start makes the "       \
 	"database, the owner's account with some credit, and an API key that is shown once."
 
+#define THROUGH_SOCKET                                                                                                         \
+	"Goes through the coordinator that runs on the database, over the socket beside it, or into the database when none "       \
+	"runs;\n"                                                                                                                  \
+	"standard error says which."
+
 static const struct cli_command commands[] = {
     {"", NULL, "run the coordinator", SERVE_DETAILS,
      "darkbloom-coordinator\n"
@@ -180,10 +226,17 @@ static const struct cli_command commands[] = {
      "darkbloom-coordinator serve\n"
      "darkbloom-coordinator serve --port 0 --port-file port --key-file key",
      serve_options, run_serve},
-    {"keys create", NULL, "make another API key", "No coordinator may run on the same database meanwhile.",
-     "darkbloom-coordinator keys create --name laptop", key_options, run_key_create},
-    {"credit", "ACCOUNT USD", "give an account credit", "No coordinator may run on the same database meanwhile.",
-     "darkbloom-coordinator credit owner 25", config_options, run_credit},
+    {"keys create", NULL, "make another API key", THROUGH_SOCKET,
+     "darkbloom-coordinator keys create --name laptop\n"
+     "darkbloom-coordinator keys create --name ci --limit-usd 5 --reset monthly\n"
+     "darkbloom-coordinator keys create --name admin --scopes inference,keys",
+     key_options, run_key_create},
+    {"keys list", NULL, "show the API keys of an account", THROUGH_SOCKET, "darkbloom-coordinator keys list", list_options,
+     run_keys_list},
+    {"keys revoke", "KEY_ID", "delete an API key: from then on it is refused", THROUGH_SOCKET,
+     "darkbloom-coordinator keys revoke key_0123456789abcdef01234567", config_options, run_key_revoke},
+    {"credit", "ACCOUNT USD", "give an account credit", THROUGH_SOCKET, "darkbloom-coordinator credit owner 25", config_options,
+     run_credit},
     {"ledger verify", NULL, "recompute the books from their rows",
      "Prints JSON; the status is 1 when anything does not add up. A coordinator may be running.",
      "darkbloom-coordinator ledger verify", config_options, run_ledger_verify},

@@ -94,6 +94,7 @@ static void on_drain_tick(struct net_timer *timer)
 	net_timer_stop(timer);
 	if (!idle)
 		log_warn("server.drain_cut", "inflight=%zu holds=%zu", server_inflight(s->server), ledger_open_holds(s->ledger));
+	accounts_flush_uses(s->accounts);
 	store_flush(s->store, on_flushed, s);
 }
 

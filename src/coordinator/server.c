@@ -4,15 +4,17 @@
 #include "coordinator/models.h"
 #include "coordinator/operate.h"
 #include "core/clock.h"
+#include "core/log.h"
 #include "net/tls.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 /* --- the route table --- */
 
-#define BLIND_OFFER_BODY 65536
-#define DRAIN_MAX_BODY   (64 << 10)
-#define NO_BODY          4096 /* a body that nobody reads is let pass up to here */
+#define SMALL_BODY (64 << 10)
+#define NO_BODY    4096 /* a body that nobody reads is let pass up to here */
 
 static void handle_infer(struct server *server, struct exchange *exchange);
 static void handle_provider(struct server *server, struct exchange *exchange);
@@ -26,7 +28,7 @@ static const struct route routes[] = {
     {"POST", "/v1/responses", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_infer, &dialect_responses},
     {"POST", "/v1/messages", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_infer, &dialect_anthropic},
     {"POST", "/v1/completions", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_infer, &dialect_completions},
-    {"POST", "/v1/blind/offer", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, BLIND_OFFER_BODY, handle_blind_offer, NULL},
+    {"POST", "/v1/blind/offer", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, SMALL_BODY, handle_blind_offer, NULL},
     {"POST", "/v1/blind/completions", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_blind_complete, NULL},
     {"GET", "/v1/models", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_models, NULL},
     {"GET", "/v1/models/openrouter", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_models_openrouter, NULL},
@@ -34,12 +36,27 @@ static const struct route routes[] = {
     {"GET", "/v1/models/*", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_model, NULL},
     {"GET", "/v1/payments/balance", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_balance, NULL},
     {"GET", "/v1/payments/usage", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_usage, NULL},
+    {"GET", "/v1/key", AUTH_KEY, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_own_key, NULL},
+    {"GET", "/v1/keys", AUTH_KEY, SCOPE_KEYS, WRAP_NONE, NO_BODY, handle_keys, NULL},
+    {"POST", "/v1/keys", AUTH_KEY, SCOPE_KEYS, WRAP_MONEY, SMALL_BODY, handle_key_create, NULL},
+    {"GET", "/v1/keys/*", AUTH_KEY, SCOPE_KEYS, WRAP_NONE, NO_BODY, handle_key, NULL},
+    {"PATCH", "/v1/keys/*", AUTH_KEY, SCOPE_KEYS, WRAP_MONEY, SMALL_BODY, handle_key_patch, NULL},
+    {"DELETE", "/v1/keys/*", AUTH_KEY, SCOPE_KEYS, WRAP_MONEY, NO_BODY, handle_key_delete, NULL},
+    {"POST", "/v1/keys/*/rotate", AUTH_KEY, SCOPE_KEYS, WRAP_MONEY, NO_BODY, handle_key_rotate, NULL},
+    {"POST", "/v1/auth/keys", AUTH_KEY, SCOPE_KEYS, WRAP_MONEY, NO_BODY, handle_legacy_key_create, NULL},
+    {"DELETE", "/v1/auth/keys", AUTH_KEY, SCOPE_KEYS, WRAP_NONE, SMALL_BODY, handle_legacy_key_revoke, NULL},
+    {"GET", "/v1/admin/keys", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_keys, NULL},
+    {"POST", "/v1/admin/keys", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_key_create, NULL},
+    {"PATCH", "/v1/admin/keys/*", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_key_patch, NULL},
+    {"DELETE", "/v1/admin/keys/*", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_key_delete, NULL},
+    {"POST", "/v1/admin/credit", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_admin_credit, NULL},
+    {"POST", "/v1/admin/reward", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_admin_reward, NULL},
     {"GET", "/v1/encryption-key", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_encryption_key, NULL},
     {"GET", "/v1/providers/attestation", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_attestation, NULL},
     {"GET", "/ws/provider", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_provider, NULL},
     {"GET", "/v1/stats", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_stats, NULL},
     {"GET", "/api/version", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_version, NULL},
-    {"POST", "/v1/admin/drain", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, DRAIN_MAX_BODY, handle_drain, NULL},
+    {"POST", "/v1/admin/drain", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_drain, NULL},
     {"GET", "/health", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_health, NULL},
     {"GET", "/readyz", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_readyz, NULL},
     {"GET", "/metrics", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_metrics, NULL},
@@ -50,6 +67,7 @@ static const struct route routes[] = {
 struct server {
 	struct server_rooms rooms;
 	struct http_server *http;
+	struct http_server *socket; /* the operator's, beside the database; NULL when it cannot be made */
 	struct tls_context *tls;
 	struct exchange_meter meters[ROUTE_COUNT], unmatched;
 	struct sealed *sealed;
@@ -198,7 +216,7 @@ static int64_t on_head(struct http_request *http, void *context)
 		refuse_unknown(exchange, http_path(http), path_known);
 	else if ((route->wrap & WRAP_DRAIN) && server->draining)
 		refuse(exchange, 429, "rate_limit_exceeded", "This coordinator is shutting down: try again in a moment.");
-	else if (route->auth != AUTH_NONE && auth_credential(http).token.len == 0)
+	else if (route->auth != AUTH_NONE && !auth_is_given(http))
 		auth_refuse_nobody(exchange);
 	else
 		return route->max_body;
@@ -266,6 +284,28 @@ static void refresh_gauges(void *arg)
 	metric_set(metrics_gauge(m, "darkbloom_store_commits", NULL, "Groups of writes made durable."), (double)stats.commits);
 }
 
+/* Whoever may write the database may tell the coordinator what the operator's key may: by a socket with the same owner. */
+static void open_socket(struct server *server, const struct http_server_options *options)
+{
+	struct http_server_options local = *options;
+	struct error error;
+	char path[4096];
+	if (!server_socket_path(server->rooms.config, path, sizeof path))
+		return;
+	local.tls = NULL;
+	local.unix_path = path;
+	local.max_connections = 16;
+	server->socket = http_server_new(server->rooms.loop, &local, &error);
+	if (!server->socket)
+		log_warn("server.no_operator_socket", "why=\"%s\"", error.text);
+}
+
+bool server_socket_path(const struct coordinator_config *config, char *out, size_t size)
+{
+	int len = snprintf(out, size, "%s.sock", config->database);
+	return len > 0 && (size_t)len < size;
+}
+
 struct server *server_new(const struct server_rooms *rooms, struct error *error)
 {
 	struct server *server = calloc(1, sizeof *server);
@@ -305,6 +345,7 @@ struct server *server_new(const struct server_rooms *rooms, struct error *error)
 	server->http = http_server_new(rooms->loop, &options, error);
 	if (!server->http)
 		goto failed;
+	open_socket(server, &options);
 	metrics_on_write(rooms->metrics, refresh_gauges, server);
 	return server;
 failed:
@@ -339,6 +380,12 @@ void server_free(struct server *server)
 		return;
 	if (server->http)
 		http_server_free(server->http);
+	if (server->socket) {
+		char path[4096];
+		http_server_free(server->socket);
+		if (server_socket_path(server->rooms.config, path, sizeof path))
+			unlink(path);
+	}
 	tls_free(server->tls);
 	sealed_free(server->sealed);
 	models_free(server->models);

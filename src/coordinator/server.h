@@ -10,6 +10,7 @@
 #include "coordinator/gateway/sealed.h"
 #include "coordinator/money/ledger.h"
 #include "coordinator/observe/metrics.h"
+#include "coordinator/route.h"
 #include "coordinator/store/store.h"
 
 struct server;
@@ -29,6 +30,8 @@ struct server_rooms {
 
 /* Binds and listens. */
 struct server *server_new(const struct server_rooms *rooms, struct error *error);
+/* Where the operator's commands reach a running coordinator: a Unix socket beside the database. False when it is too long. */
+bool server_socket_path(const struct coordinator_config *config, char *out, size_t size);
 uint16_t server_port(const struct server *server);
 bool server_is_tls(const struct server *server);
 /* From now on inference requests are refused and /readyz says 503; everything else goes on. */
@@ -61,5 +64,19 @@ void handle_models(struct server *server, struct exchange *exchange);
 void handle_model(struct server *server, struct exchange *exchange);
 void handle_balance(struct server *server, struct exchange *exchange);
 void handle_usage(struct server *server, struct exchange *exchange);
+
+/* keys: http-api 4.1 */
+void handle_keys(struct server *server, struct exchange *exchange);
+void handle_key(struct server *server, struct exchange *exchange);
+void handle_own_key(struct server *server, struct exchange *exchange);
+void handle_key_create(struct server *server, struct exchange *exchange);
+void handle_key_patch(struct server *server, struct exchange *exchange);
+void handle_key_delete(struct server *server, struct exchange *exchange);
+void handle_key_rotate(struct server *server, struct exchange *exchange);
+void handle_legacy_key_create(struct server *server, struct exchange *exchange);
+void handle_legacy_key_revoke(struct server *server, struct exchange *exchange);
+/* the operator: http-api 4.6 */
+void handle_admin_credit(struct server *server, struct exchange *exchange);
+void handle_admin_reward(struct server *server, struct exchange *exchange);
 
 #endif

@@ -10,6 +10,7 @@
 #include "core/version.h"
 #include "net/http_header.h"
 #include "net/loop_internal.h"
+#include "net/unix_name.h"
 
 #define DEFAULT_CONNECT_MS 10000
 #define DEFAULT_MAX_BODY   (16u << 20)
@@ -36,6 +37,7 @@ struct http_fetch {
 	struct buf body;
 	bool follows, told_headers, cancelled, waiting, ended;
 	struct error error; /* why we broke off the call ourselves */
+	struct net_unix_name unix_name;
 	char curl_error[CURL_ERROR_SIZE];
 };
 
@@ -58,6 +60,7 @@ static void free_fetch(struct http_fetch *fetch)
 		curl_multi_remove_handle(client->multi, fetch->easy);
 	}
 	curl_easy_cleanup(fetch->easy);
+	net_unix_name_done(&fetch->unix_name);
 	curl_slist_free_all(fetch->headers);
 	buf_free(&fetch->request_body);
 	buf_free(&fetch->body);
@@ -350,6 +353,10 @@ static void set_options(struct http_fetch *fetch, const struct http_fetch_option
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+	if (options->unix_path) {
+		curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, fetch->unix_name.address.sun_path);
+		curl_easy_setopt(easy, CURLOPT_PROXY, "");
+	}
 	if (options->ca_path)
 		curl_easy_setopt(easy, CURLOPT_CAINFO, options->ca_path);
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
@@ -388,6 +395,7 @@ struct http_fetch *http_fetch(struct http_client *client, const struct http_fetc
 		return NULL;
 	}
 	fetch->client = client;
+	fetch->unix_name.folder_fd = -1;
 	fetch->options = *options;
 	buf_init(&fetch->request_body, options->body.len);
 	buf_init(&fetch->body, options->max_body_bytes ? options->max_body_bytes : DEFAULT_MAX_BODY);
@@ -397,6 +405,8 @@ struct http_fetch *http_fetch(struct http_client *client, const struct http_fetc
 		error_set(error, DB_E_NOMEM, "No memory is left for another HTTP call.");
 	else
 		err = add_headers(fetch, options, error);
+	if (!err && options->unix_path)
+		err = net_unix_name(&fetch->unix_name, options->unix_path, error);
 	if (err) {
 		free_fetch(fetch);
 		return NULL;

@@ -21,6 +21,7 @@ struct http_fetch_options {
 	const struct http_header *headers;
 	size_t header_count;
 	struct str body;             /* copied; the copy is wiped */
+	const char *unix_path;       /* connect to this Unix socket, whatever host the url names; at most 4,000 bytes */
 	const char *ca_path;         /* NULL = system trust store */
 	uint32_t connect_timeout_ms; /* 0 = 10,000 */
 	uint32_t timeout_ms;         /* whole call, 0 = none */

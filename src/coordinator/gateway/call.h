@@ -128,6 +128,10 @@ void relay_keepalive(struct call *call);
 /* The consumer reads too slowly: ends the stream with an error event, to be settled for what was delivered. */
 void relay_abort_slow(struct call *call);
 
+/* --- admit.c --- */
+/* False: refused, and *error says why. */
+bool admit_call(struct call *call, struct api_error *error);
+
 /* --- settle.c --- */
 bool money_hold(struct call *call, struct api_error *error);
 /* The chosen provider's price: raises the hold when it is dearer. False when that is not covered. */

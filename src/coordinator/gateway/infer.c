@@ -242,7 +242,7 @@ void gateway_infer(struct gateway *gateway, struct exchange *exchange, const str
 	call_enter(call);
 	uint64_t parsed = clock_mono_us();
 	call->parse_us = parsed - began;
-	if (money_hold(call, &error)) {
+	if (admit_call(call, &error) && money_hold(call, &error)) {
 		call->reserve_us = clock_mono_us() - parsed;
 		dispatch_next(call);
 	} else {

@@ -38,9 +38,10 @@ bool money_hold(struct call *call, struct api_error *error)
 		                available);
 	}
 	case DB_E_LIMIT:
-		return api_fail(error, 402, "insufficient_quota", NULL, NULL,
-		                "The spend limit of this API key leaves less than the request may cost: raise the limit, wait for its next "
-		                "window, or lower max_tokens.");
+		return api_fail(
+		    error, 402, "insufficient_quota", NULL, NULL,
+		    "The spend limit of this API key leaves less than the request may cost: raise the limit, wait for its next "
+		    "window, or lower max_tokens.");
 	default:
 		api_fail(error, 503, "service_unavailable", NULL, NULL, "The ledger is not available: try again in a moment.");
 		error->retry_after_s = 2;

@@ -1,0 +1,21 @@
+/* Commands of the operator that change accounts and keys: through the running coordinator's socket, or in the database when
+ * none runs. Each says on standard error which way it went, and returns the program's status. Thread: the only one. */
+#ifndef COORDINATOR_OPERATOR_H
+#define COORDINATOR_OPERATOR_H
+
+#include "coordinator/config.h"
+
+struct operator_key {
+	const char *account; /* "owner" or an id */
+	const char *name;
+	const char *scopes;    /* "inference,keys"; NULL = inference */
+	const char *limit_usd; /* NULL = no limit */
+	const char *reset;     /* "none", "daily", "weekly", "monthly"; NULL = none */
+	const char *key_file;  /* NULL = print it */
+};
+int operator_key_create(const struct coordinator_config *config, const struct operator_key *key);
+int operator_keys_list(const struct coordinator_config *config, const char *account, bool as_json);
+int operator_key_revoke(const struct coordinator_config *config, const char *key_id);
+int operator_credit(const struct coordinator_config *config, const char *account, const char *usd);
+
+#endif
