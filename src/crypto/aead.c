@@ -72,4 +72,3 @@ enum db_err hkdf_expand(const uint8_t prk[HKDF_PRK_BYTES], struct str info, uint
 	secret_wipe(input, sizeof input);
 	return DB_OK;
 }
-

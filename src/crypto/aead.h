@@ -17,8 +17,8 @@
  * OpenSSL has no memory, DB_E_LIMIT above INT_MAX bytes. */
 enum db_err aead_seal(const uint8_t key[AEAD_KEY_BYTES], const uint8_t nonce[AEAD_NONCE_BYTES], struct str aad,
                       const void *plain, size_t len, uint8_t *out);
-/* Opens ciphertext | tag of sealed_len bytes into `out` (sealed_len - AEAD_TAG_BYTES; may be `sealed`). DB_E_CRYPTO when it does
- * not authenticate; then `out` is wiped. */
+/* Opens ciphertext | tag of sealed_len bytes into `out` (sealed_len - AEAD_TAG_BYTES; may be `sealed`). DB_E_CRYPTO when it
+ * does not authenticate; then `out` is wiped. */
 enum db_err aead_open(const uint8_t key[AEAD_KEY_BYTES], const uint8_t nonce[AEAD_NONCE_BYTES], struct str aad,
                       const uint8_t *sealed, size_t sealed_len, uint8_t *out);
 

@@ -15,6 +15,8 @@
 
 #include <stdatomic.h>
 
+struct kv_cache; /* provider/kvcache/kv_cache.h */
+
 struct engine;
 struct engine_call; /* one request inside an engine: a counted handle, see engine_call_release */
 
@@ -44,7 +46,8 @@ struct engine_callbacks {
 
 struct engine_request {
 	const struct chat_request *chat; /* copied as far as needed before engine_submit returns */
-	struct str tenant;               /* opaque; fairness and cache scope */
+	struct str tenant;               /* opaque; fairness */
+	struct str cache_scope;          /* opaque; whose prefixes it may find and leave. Empty: nobody's, nothing is kept */
 	uint64_t max_prompt_tokens;      /* a longer prompt is refused with 413; 0 = none */
 };
 
@@ -109,6 +112,9 @@ struct engine_llama_options {
 	uint32_t max_sequences;    /* 0 = 8 */
 	uint32_t context_tokens;   /* of all sequences together; 0 = min(model's, 8192) */
 	const char *chat_template; /* instead of the GGUF's own; may be NULL */
+	/* The prefix cache; NULL: none. It must outlive the engine. Without a weight hash nothing goes to disk. */
+	struct kv_cache *cache;
+	const char *model_id, *weight_hash;
 	/* Progress of the load, 0..1, on the calling thread; return false to give up. May be NULL. */
 	bool (*on_progress)(float fraction, void *user);
 	void *user;

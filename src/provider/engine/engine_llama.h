@@ -46,7 +46,7 @@ struct llama_call {
 
 	/* the request, in the arena */
 	struct arena *arena;
-	struct str tenant;
+	struct str tenant, cache_scope;
 	struct chat_conversation conversation;
 	struct llama_plain *plain; /* in place of the conversation; NULL as a rule */
 	struct chat_sampling sampling;
@@ -69,6 +69,7 @@ struct llama_call {
 	uint64_t serial;                 /* order of admission */
 	size_t in_cache;                 /* tokens whose KV is in the cache */
 	size_t restored;                 /* ... of the prompt, that the prefix cache brought when the call was admitted last */
+	size_t cached_tokens;            /* ... when it was admitted first: what its consumer is told */
 	struct llama_cache_call *cached; /* engine_llama_cache.c's */
 	size_t reserved;                 /* tokens of the budget */
 	bool started, said;              /* on_started was called; visible text was given out */

@@ -1,60 +1,338 @@
+/* The prefix cache of a llama.cpp engine (inference 10-12).
+ *
+ * A prompt is looked up when it is queued; what only the disk has is read while it waits. When it runs, the longest prefix is
+ * taken from, in this order: a sequence that runs and shares it (copied on write, where all sequences live in one cache), the
+ * RAM tier, the SSD tier. Only states of prompts are kept, never of answers: those were rounded one token at a time.
+ *
+ * A prompt is always computed up to its last boundary first and then the rest, whether or not there is a cache. So what is
+ * restored at any boundary and computed from there is, for a call that runs alone, what a cold run computes, to the last bit.
+ */
 #include "provider/engine/engine_llama_cache.h"
 
+#include "core/clock.h"
+#include "core/log.h"
 #include "provider/engine/engine_llama.h"
+#include "provider/engine/engine_llama_state.h"
+#include "provider/kvcache/kv_cache.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SHARE_MIN_TOKENS 256 /* a prefix that is worth waiting for while another sequence computes it */
+
+struct llama_cache {
+	struct kv_model *model;
+	bool cuttable;                  /* plain attention: the state of a prefix is part of every longer one */
+	bool shared;                    /* ... and all sequences live in one cache */
+	uint32_t ladder[KV_LADDER_MAX]; /* where states that cannot be cut are taken, besides the last boundary */
+	size_t rungs;
+};
+
+struct llama_cache_call {
+	struct kv_prompt prompt;
+	struct kv_fetch *fetch;
+	size_t parent;       /* the last boundary that was restored or captured */
+	uint64_t started_us; /* when the computing of the prompt began */
+	size_t started_at;   /* ... and from which token */
+};
+
+/* --- open and close --- */
+
+static int64_t head_dim(const struct llama_model *model)
+{
+	int32_t heads = llama_model_n_head(model);
+	return heads > 0 ? llama_model_n_embd(model) / heads : 0;
+}
+
+static void fill_shape(const struct llama_engine *engine, const char *weight_hash, struct kv_shape *shape)
+{
+	const struct llama_model *model = engine->model;
+	snprintf(shape->engine, sizeof shape->engine, "llama.cpp");
+	snprintf(shape->engine_version, sizeof shape->engine_version, "%.20s", DB_LLAMA_PIN);
+	snprintf(shape->kv_type, sizeof shape->kv_type, "f16");
+	snprintf(shape->context_flags, sizeof shape->context_flags, "streams=%u fa=auto swa=window grid=%d",
+	         llama_n_ctx_seq(engine->context) == llama_n_ctx(engine->context) ? 1 : engine->max_sequences, KV_GRID);
+	snprintf(shape->model_arch, sizeof shape->model_arch, "%s", engine->info.architecture);
+	snprintf(shape->model_dtype, sizeof shape->model_dtype, "%.31s", engine->info.quantization);
+	snprintf(shape->model_hash, sizeof shape->model_hash, "%.64s", weight_hash ? weight_hash : "");
+	shape->vocab_size = llama_vocab_n_tokens(engine->vocab);
+	shape->layers = llama_model_n_layer(model);
+	shape->kv_heads = llama_model_n_head_kv(model);
+	shape->head_dim = head_dim(model);
+}
+
+static struct kv_blob *export_state(struct llama_engine *engine, llama_seq_id seq)
+{
+	size_t size = llama_state_seq_get_size_ext(engine->context, seq, LLAMA_STATE_SEQ_FLAGS_NONE);
+	struct kv_blob *state = size ? kv_blob_new(size) : NULL;
+	if (state && llama_state_seq_get_data_ext(engine->context, state->bytes, size, seq, LLAMA_STATE_SEQ_FLAGS_NONE) == size)
+		return state;
+	kv_blob_release(state);
+	return NULL;
+}
+
+/* Asks the library itself: two tokens, their state, and does it look like plain attention? */
+static bool probe_cuttable(struct llama_engine *engine)
+{
+	if (llama_model_is_recurrent(engine->model) || llama_model_is_hybrid(engine->model) || llama_model_n_swa(engine->model) > 0)
+		return false;
+	llama_token tokens[2] = {0, 0};
+	struct llama_batch batch = llama_batch_get_one(tokens, 2);
+	bool cuttable = false;
+	if (chat_shim_decode(engine->context, &batch) == 0) {
+		struct kv_blob *state = export_state(engine, 0);
+		cuttable = state && llama_state_is_whole(state, 2);
+		kv_blob_release(state);
+	}
+	llama_memory_clear(llama_get_memory(engine->context), true);
+	return cuttable;
+}
 
 enum db_err llama_cache_open(struct llama_engine *engine, const struct engine_llama_options *options, struct error *error)
 {
-	(void)options;
-	(void)error;
 	engine->cache = NULL;
+	if (!options->cache)
+		return DB_OK;
+	struct llama_cache *cache = calloc(1, sizeof *cache);
+	if (!cache)
+		return error_set(error, DB_E_NOMEM, "model load failed: insufficient memory");
+	cache->cuttable = probe_cuttable(engine);
+	cache->shared = cache->cuttable && llama_n_ctx_seq(engine->context) == llama_n_ctx(engine->context);
+	int32_t window = llama_model_n_swa(engine->model);
+	if (!cache->cuttable)
+		cache->rungs = kv_ladder(window > 0 ? (uint32_t)window : 0, true, (uint32_t)engine->sequence_tokens, cache->ladder);
+	struct kv_model_options model = {.model_id = options->model_id ? options->model_id : "",
+	                                 .codec = cache->cuttable ? &llama_state_codec : NULL};
+	fill_shape(engine, options->weight_hash, &model.shape);
+	cache->model = kv_model_open(options->cache, &model, error);
+	if (!cache->model) {
+		free(cache);
+		return DB_E_NOMEM;
+	}
+	engine->cache = cache;
 	return DB_OK;
 }
 
 void llama_cache_close(struct llama_engine *engine)
 {
+	if (!engine->cache)
+		return;
+	kv_model_close(engine->cache->model);
+	free(engine->cache);
 	engine->cache = NULL;
+}
+
+/* --- waiting --- */
+
+static void fetched(void *user)
+{
+	llama_engine_poke(user);
 }
 
 void llama_cache_queued(struct llama_engine *engine, struct llama_call *call)
 {
-	(void)engine;
+	struct llama_cache *cache = engine->cache;
 	call->cached = NULL;
+	if (!cache || call->fail_status || !call->cache_scope.len)
+		return;
+	struct llama_cache_call *cached = calloc(1, sizeof *cached);
+	if (!cached)
+		return;
+	if (kv_prompt_make(cache->model, call->cache_scope, call_tokens(call), call->prompt_count, &cached->prompt)) {
+		free(cached);
+		return;
+	}
+	cached->fetch = kv_fetch_begin(cache->model, &cached->prompt, fetched, engine);
+	call->cached = cached;
+}
+
+/* How many tokens two prompts of one scope begin with alike, in whole grid steps. */
+static size_t common_tokens(const struct kv_prompt *a, const struct kv_prompt *b)
+{
+	size_t low = 0, high = a->count < b->count ? a->count : b->count;
+	while (low < high) { /* a digest is that of all tokens up to its point */
+		size_t middle = (low + high + 1) / 2;
+		if (memcmp(&a->points[middle - 1], &b->points[middle - 1], sizeof *a->points) == 0)
+			low = middle;
+		else
+			high = middle - 1;
+	}
+	return low * KV_GRID;
+}
+
+/* The running sequence that has most of the call's prompt, or will have it (`soon`). */
+static const struct llama_call *donor_of(const struct llama_engine *engine, const struct llama_call *call, bool soon,
+                                         size_t *tokens)
+{
+	const struct llama_call *best = NULL;
+	*tokens = 0;
+	for (size_t i = 0; engine->cache->shared && i < engine->running_count; i++) {
+		const struct llama_call *other = engine->running[i];
+		if (other == call || !other->cached || (soon && atomic_load(&other->paused)))
+			continue;
+		size_t common = common_tokens(&call->cached->prompt, &other->cached->prompt);
+		size_t there = other->in_cache / KV_GRID * KV_GRID;
+		if (!soon && there < common)
+			common = there;
+		if (common > *tokens) {
+			*tokens = common;
+			best = other;
+		}
+	}
+	return best;
 }
 
 bool llama_cache_ready(struct llama_engine *engine, const struct llama_call *call)
 {
-	(void)engine;
-	(void)call;
-	return true;
+	size_t there, soon;
+	if (!call->cached)
+		return true;
+	if (call->cached->fetch && !kv_fetch_done(call->cached->fetch))
+		return false;
+	donor_of(engine, call, false, &there);
+	donor_of(engine, call, true, &soon);
+	return soon < there + SHARE_MIN_TOKENS;
+}
+
+/* --- restoring --- */
+
+static size_t share_live(struct llama_engine *engine, struct llama_call *call, const struct llama_call *donor, size_t tokens)
+{
+	llama_memory_t memory = llama_get_memory(engine->context);
+	llama_memory_seq_cp(memory, donor->seq, call->seq, 0, (llama_pos)tokens);
+	if (llama_memory_seq_pos_max(memory, call->seq) == (llama_pos)tokens - 1)
+		return tokens;
+	llama_memory_seq_rm(memory, call->seq, -1, -1);
+	return 0;
+}
+
+/* Puts a state into the call's sequence. What does not fit exactly is no use at all. */
+static bool import_state(struct llama_engine *engine, struct llama_call *call, const struct kv_blob *state, size_t tokens)
+{
+	llama_memory_t memory = llama_get_memory(engine->context);
+	size_t read =
+	    llama_state_seq_set_data_ext(engine->context, state->bytes, state->len, call->seq, LLAMA_STATE_SEQ_FLAGS_NONE);
+	if (read == state->len && llama_memory_seq_pos_max(memory, call->seq) == (llama_pos)tokens - 1)
+		return true;
+	llama_memory_seq_rm(memory, call->seq, -1, -1);
+	return false;
+}
+
+static size_t restore_kept(struct llama_engine *engine, struct llama_call *call, size_t at_least)
+{
+	struct llama_cache *cache = engine->cache;
+	struct llama_cache_call *cached = call->cached;
+	struct kv_taken taken;
+	uint64_t start_us = clock_mono_us();
+	size_t tokens = 0;
+	kv_take(cache->model, &cached->prompt, cached->fetch, &taken);
+	if (!taken.state || taken.tokens <= at_least)
+		goto out;
+	if (taken.state_tokens != taken.tokens) {
+		struct kv_blob *prefix = llama_state_codec.cut(taken.state, 0, taken.tokens);
+		kv_blob_release(taken.state);
+		taken.state = prefix;
+	}
+	if (!taken.state || !import_state(engine, call, taken.state, taken.tokens)) {
+		log_warn("cache.restore_failed", "tokens=%zu", taken.tokens);
+		kv_reject(cache->model, &cached->prompt, &taken);
+		goto out;
+	}
+	uint64_t us = clock_mono_us() - start_us;
+	tokens = taken.tokens;
+	kv_model_uploaded(cache->model, taken.state->len, us);
+	kv_restored(cache->model, &taken, us);
+	/* A checkpoint on the way that is used again is worth a file; the last boundary's was written when it was made. */
+	if (!cache->cuttable && !taken.from_disk)
+		kv_store(cache->model, &cached->prompt, tokens, 0, taken.state, true);
+out:
+	kv_blob_release(taken.state);
+	return tokens;
 }
 
 void llama_cache_restore(struct llama_engine *engine, struct llama_call *call)
 {
-	(void)engine;
+	struct llama_cache_call *cached = call->cached;
+	size_t tokens = 0, live = 0;
 	call->restored = 0;
+	if (!cached)
+		return;
+	kv_model_busy(engine->cache->model, true);
+	const struct llama_call *donor = donor_of(engine, call, false, &live);
+	tokens = restore_kept(engine, call, live);
+	if (!tokens && donor)
+		tokens = share_live(engine, call, donor, live);
+	kv_fetch_end(cached->fetch);
+	cached->fetch = NULL;
+	call->in_cache = call->restored = tokens;
+	if (!call->started)
+		call->cached_tokens = tokens;
+	cached->parent = tokens;
+	cached->started_at = tokens;
+	cached->started_us = clock_mono_us();
 }
+
+/* --- capturing --- */
 
 size_t llama_cache_boundary(struct llama_engine *engine, const struct llama_call *call)
 {
-	(void)engine;
-	(void)call;
-	return SIZE_MAX;
+	size_t last = kv_last_boundary(call->prompt_count);
+	if (call->in_cache >= last)
+		return SIZE_MAX;
+	for (size_t i = 0; engine->cache && i < engine->cache->rungs; i++)
+		if (engine->cache->ladder[i] > call->in_cache && engine->cache->ladder[i] < last &&
+		    engine->cache->ladder[i] % KV_GRID == 0)
+			return engine->cache->ladder[i];
+	return last;
+}
+
+static void learn_speed(struct llama_engine *engine, const struct llama_call *call)
+{
+	const struct llama_cache_call *cached = call->cached;
+	if (engine->running_count == 1 && call->in_cache > cached->started_at)
+		kv_model_prefilled(engine->cache->model, call->in_cache - cached->started_at, clock_mono_us() - cached->started_us);
 }
 
 void llama_cache_captured(struct llama_engine *engine, struct llama_call *call)
 {
-	(void)engine;
-	(void)call;
+	struct llama_cache *cache = engine->cache;
+	struct llama_cache_call *cached = call->cached;
+	if (!cache || !cached)
+		return;
+	bool last = call->in_cache == kv_last_boundary(call->prompt_count);
+	if (last)
+		learn_speed(engine, call);
+	if (!kv_wants(cache->model, &cached->prompt, call->in_cache))
+		return;
+	struct kv_blob *state = export_state(engine, call->seq);
+	if (state && cache->cuttable && !llama_state_is_whole(state, call->in_cache)) {
+		struct kv_blob *ordered = llama_state_codec.cut(state, 0, call->in_cache);
+		kv_blob_release(state);
+		state = ordered;
+	}
+	if (!state)
+		return;
+	kv_store(cache->model, &cached->prompt, call->in_cache, cached->parent, state, last);
+	kv_blob_release(state);
+	cached->parent = call->in_cache;
 }
+
+/* --- the end --- */
 
 void llama_cache_leave(struct llama_engine *engine, struct llama_call *call)
 {
-	(void)engine;
 	(void)call;
+	if (engine->cache && engine->running_count == 0)
+		kv_model_busy(engine->cache->model, false);
 }
 
 void llama_cache_forget(struct llama_engine *engine, struct llama_call *call)
 {
 	(void)engine;
+	if (!call->cached)
+		return;
+	kv_fetch_end(call->cached->fetch);
+	kv_prompt_free(&call->cached->prompt);
+	free(call->cached);
 	call->cached = NULL;
 }

@@ -32,6 +32,7 @@ struct chat_usage llama_call_usage(const struct llama_call *call)
 	    .prompt_tokens = call->prompt_count,
 	    .completion_tokens = call->generated,
 	    .reasoning_tokens = call->reasoning_tokens,
+	    .cached_tokens = call->cached_tokens,
 	};
 }
 
@@ -137,7 +138,9 @@ struct llama_call *llama_call_new(struct llama_engine *engine, const struct engi
 	call->max_prompt_tokens = request->max_prompt_tokens;
 	call->max_tokens = request->chat->max_tokens;
 	call->tenant = arena_str(call->arena, request->tenant);
-	if ((request->tenant.len && !call->tenant.at) || !copy_conversation(call->arena, request->chat, &call->conversation) ||
+	call->cache_scope = arena_str(call->arena, request->cache_scope);
+	if ((request->tenant.len && !call->tenant.at) || (request->cache_scope.len && !call->cache_scope.at) ||
+	    !copy_conversation(call->arena, request->chat, &call->conversation) ||
 	    !copy_sampling(call->arena, &request->chat->sampling, &call->sampling) ||
 	    (request->chat->prompt && !llama_plain_copy(call, request->chat->prompt)))
 		goto out_of_memory;

@@ -399,8 +399,8 @@ size_t kv_disk_chain_length(struct kv_disk *disk, const struct disk_entry *entry
 	return length;
 }
 
-size_t kv_disk_find(struct kv_disk *disk, uint64_t model, const struct kv_tag *tag, const struct kv_digest *points, size_t count,
-                    uint64_t *bytes)
+size_t kv_disk_find(struct kv_disk *disk, uint64_t model, const struct kv_tag *tag, const struct kv_digest *points,
+                    size_t count, uint64_t *bytes)
 {
 	size_t found = 0, links = 0;
 	*bytes = 0;

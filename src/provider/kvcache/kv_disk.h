@@ -50,17 +50,17 @@ enum db_err kv_disk_model_open(struct kv_disk *disk, const struct kv_disk_model_
 void kv_disk_model_close(struct kv_disk *disk, uint64_t model);
 
 /* Points of the longest prefix on disk; *bytes is what has to be read for it. */
-size_t kv_disk_find(struct kv_disk *disk, uint64_t model, const struct kv_tag *tag, const struct kv_digest *points, size_t count,
-                    uint64_t *bytes);
+size_t kv_disk_find(struct kv_disk *disk, uint64_t model, const struct kv_tag *tag, const struct kv_digest *points,
+                    size_t count, uint64_t *bytes);
 /* Reads exactly that prefix. A file that cannot be used is removed with all that build on it, but for KV_OTHER_SCOPE. */
 enum kv_why kv_disk_read(struct kv_disk *disk, uint64_t model, const struct kv_tag *tag, const struct kv_digest *points,
                          size_t count, struct kv_blob **state);
 /* Writes a snapshot unless it is there: DB_E_EXISTS. DB_E_LIMIT: the quota has no room for it. */
 enum db_err kv_disk_write(struct kv_disk *disk, const struct kv_snapshot *snapshot, kv_file_pace pace, void *user);
 
-/* Expiry, quota, and what other processes asked for. Every 30 s, and often in tests. Returns how many tenants other processes
+/* What other processes asked for and, when `whole`, expiry and quota (every 30 s). Returns how many tenants other processes
  * asked to forget; their tags are in `erased` (at most max): whoever has them in memory must forget them too. */
-size_t kv_disk_tick(struct kv_disk *disk, struct kv_tag *erased, size_t max);
+size_t kv_disk_tick(struct kv_disk *disk, bool whole, struct kv_tag *erased, size_t max);
 void kv_disk_erase(struct kv_disk *disk, const struct kv_tag *tag); /* in this process's slot */
 
 struct kv_disk_stats {
@@ -77,8 +77,8 @@ struct kv_disk_usage {
 };
 /* One for each slot that exists; returns how many. */
 size_t kv_disk_usage(const char *root, struct kv_disk_usage out[KV_DISK_SLOTS]);
-/* Removes everything (tag NULL) or one tenant's files, also those that running processes have: they are told and forget what
- * they hold in memory. */
+/* Removes everything (KV_EVERYBODY) or one tenant's files, also those that running processes have: they are told and forget
+ * what they hold in memory. */
 void kv_disk_erase_root(const char *root, const struct kv_tag *tag);
 
 #endif

@@ -49,7 +49,7 @@ static uint32_t get_le(const uint8_t *at, unsigned bytes)
 static enum db_err make_aad(const struct kv_place *place, struct str metadata, struct buf *out)
 {
 	const struct kv_shape *shape = place->shape;
-	const char *texts[] = {shape->model_hash, shape->engine,     shape->engine_version, shape->kv_type,
+	const char *texts[] = {shape->model_hash,    shape->engine,     shape->engine_version, shape->kv_type,
 	                       shape->context_flags, shape->model_arch, shape->model_dtype};
 	buf_append_c(out, AAD_LABEL);
 	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
@@ -133,8 +133,8 @@ static enum db_err plan_chunks(const struct kv_file_facts *facts, size_t state_l
 	return DB_OK;
 }
 
-enum db_err kv_file_write(int fd, const struct kv_place *place, const struct kv_file_facts *facts, const struct kv_digest *points,
-                          struct str state, kv_file_pace pace, void *user, uint64_t *written)
+enum db_err kv_file_write(int fd, const struct kv_place *place, const struct kv_file_facts *facts,
+                          const struct kv_digest *points, struct str state, kv_file_pace pace, void *user, uint64_t *written)
 {
 	struct writer w = {.fd = fd};
 	struct kv_chunks chunks = {NULL, 0};
@@ -215,8 +215,8 @@ static enum kv_why unwrap(struct reader *r, const struct kv_place *place, const 
 	if (why)
 		return why;
 	kv_keys_tenant(place->keys, &place->tag, tenant);
-	why = why_of(aead_open(tenant, wrapped, buf_str(&r->aad), wrapped + KV_NONCE_BYTES, KV_FILE_WRAPPED - KV_NONCE_BYTES,
-	                       r->file_key));
+	why = why_of(
+	    aead_open(tenant, wrapped, buf_str(&r->aad), wrapped + KV_NONCE_BYTES, KV_FILE_WRAPPED - KV_NONCE_BYTES, r->file_key));
 	secret_wipe(tenant, sizeof tenant);
 	return why;
 }

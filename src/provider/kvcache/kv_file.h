@@ -69,8 +69,8 @@ bool kv_why_deletes(enum kv_why why);
 typedef bool (*kv_file_pace)(uint64_t bytes, void *user);
 
 /* Writes a whole file to the empty descriptor. `facts->state_bytes` is ignored. */
-enum db_err kv_file_write(int fd, const struct kv_place *place, const struct kv_file_facts *facts, const struct kv_digest *points,
-                          struct str state, kv_file_pace pace, void *user, uint64_t *written);
+enum db_err kv_file_write(int fd, const struct kv_place *place, const struct kv_file_facts *facts,
+                          const struct kv_digest *points, struct str state, kv_file_pace pace, void *user, uint64_t *written);
 
 /* Checks header and metadata and opens the points: what the index needs. *points (may be NULL) is one allocation, free() it. */
 enum kv_why kv_file_describe(int fd, const struct kv_place *place, struct kv_file_facts *facts, struct kv_digest **points);

@@ -7,6 +7,12 @@ struct kv_keys {
 	uint8_t tag[KV_KEY_BYTES], name[KV_KEY_BYTES], tenant[KV_KEY_BYTES];
 };
 
+bool kv_tag_is_everybody(const struct kv_tag *tag)
+{
+	static const struct kv_tag everybody;
+	return memcmp(tag, &everybody, sizeof everybody) == 0;
+}
+
 struct kv_keys *kv_keys_new(const uint8_t secret[KV_SECRET_BYTES])
 {
 	struct kv_keys *keys = secret_alloc(sizeof *keys);

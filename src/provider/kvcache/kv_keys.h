@@ -14,6 +14,10 @@ struct kv_tag {
 	uint8_t bytes[SHA256_BYTES];
 };
 
+/* Where everybody is meant: all zero, which is nobody's. */
+#define KV_EVERYBODY ((struct kv_tag){{0}})
+bool kv_tag_is_everybody(const struct kv_tag *tag);
+
 struct kv_keys; /* in locked memory */
 
 struct kv_keys *kv_keys_new(const uint8_t secret[KV_SECRET_BYTES]); /* NULL when out of memory */

@@ -141,11 +141,11 @@ enum kv_why kv_meta_read(struct str json, const struct kv_place *place, struct k
 	    !number_is(root, "formatVersion", KV_FILE_VERSION) || !hex_of(root, "tokenPrefixName", name) ||
 	    !hex_of(root, "scope", tag))
 		goto out;
-	why = !text_is(root, "modelHash", place->shape->model_hash)           ? KV_OTHER_MODEL
-	      : !same_shape(root, place->shape)                               ? KV_OTHER_SHAPE
-	      : memcmp(tag, place->tag.bytes, sizeof tag) != 0                ? KV_OTHER_SCOPE
-	      : memcmp(name, place->name.bytes, sizeof name) != 0             ? KV_OTHER_NAME
-	                                                                      : KV_GOOD;
+	why = !text_is(root, "modelHash", place->shape->model_hash) ? KV_OTHER_MODEL
+	      : !same_shape(root, place->shape)                     ? KV_OTHER_SHAPE
+	      : memcmp(tag, place->tag.bytes, sizeof tag) != 0      ? KV_OTHER_SCOPE
+	      : memcmp(name, place->name.bytes, sizeof name) != 0   ? KV_OTHER_NAME
+	                                                            : KV_GOOD;
 	if (why == KV_GOOD)
 		why = read_facts(root, facts);
 	if (why == KV_GOOD)

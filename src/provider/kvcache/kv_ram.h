@@ -30,7 +30,8 @@ void kv_ram_free(struct kv_ram *ram);
 enum db_err kv_ram_put(struct kv_ram *ram, const struct kv_snapshot *snapshot, int64_t now_us);
 /* Length in points of the longest prefix that is here, without touching recency. */
 size_t kv_ram_find(const struct kv_ram *ram, uint64_t model, const struct kv_digest *points, size_t count);
-/* The same, and counts as a hit. The blob is held for the caller; *blob_tokens is how many tokens its state has. NULL = none. */
+/* The same, and counts as a hit. The blob is held for the caller; *blob_tokens is how many tokens its state has. NULL = none.
+ */
 struct kv_blob *kv_ram_take(struct kv_ram *ram, uint64_t model, const struct kv_digest *points, size_t count, int64_t now_us,
                             size_t *found_points, size_t *blob_tokens);
 
