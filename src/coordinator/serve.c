@@ -1,6 +1,7 @@
 #include "coordinator/serve.h"
 
 #include "coordinator/server.h"
+#include "coordinator/tenant_key.h"
 #include "core/cli.h"
 #include "core/clock.h"
 #include "core/log.h"
@@ -225,6 +226,7 @@ static bool open_rooms(struct serving *s, struct error *error)
 	    .heartbeat_timeout_ms = (uint32_t)c->heartbeat_timeout_s * 1000,
 	    .max_providers = (uint32_t)c->max_providers,
 	};
+	tenant_key_load(c->dir, fleet.tenant_key);
 	s->metrics = metrics_new();
 	s->ledger = ledger_new(s->store);
 	if (s->ledger)

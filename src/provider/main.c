@@ -56,6 +56,20 @@ static const struct cli_command commands[] = {
      .example = "darkbloom models verify\ndarkbloom models verify smollm2-135m",
      .options = models_verify_options,
      .run = run_models_verify},
+    {.name = "cache status",
+     .summary = "Show what the prefix cache keeps on this machine.",
+     .details =
+         "The provider keeps the states of prompts' beginnings in memory and, encrypted, on disk, so that a conversation goes "
+         "on without being computed anew, also after a restart. What is on disk is sealed under a secret of this device.",
+     .example = "darkbloom cache status\ndarkbloom cache status --json",
+     .options = cache_status_options,
+     .run = run_cache_status},
+    {.name = "cache erase",
+     .summary = "Forget what the prefix cache keeps: everything, or one tenant's.",
+     .details = "Also for running providers: they remove their files, and forget what they hold in memory.",
+     .example = "darkbloom cache erase\ndarkbloom cache erase --tenant 5f3a...",
+     .options = cache_erase_options,
+     .run = run_cache_erase},
     {.run = NULL},
 };
 

@@ -19,6 +19,7 @@ struct wire_request {
 	bool has_credit;                 /* extension: chunks that may be sent before the provider must pause */
 	int64_t credit;                  /* >= 0 */
 	int64_t estimated_prompt_tokens; /* extension: 0 = not said */
+	struct str cache_tenant;         /* extension: opaque, whose prompts this one may share cached prefixes with; or empty */
 	bool has_blind;                  /* extension: a consumer sealed encrypted_body, within these limits */
 	struct wire_blind_limits blind;
 };

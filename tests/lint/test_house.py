@@ -33,6 +33,8 @@ COORDINATOR = {
     "fleet": {"accounts", "money", "store", "observe", "routing", "trust", "catalog"},
     "gateway": {"accounts", "money", "store", "observe", "routing", "trust", "catalog", "fleet"},
 }
+# The same for rooms of the provider that stand on their own.
+PROVIDER = {"kvcache": set()}
 # System headers that belong to one folder.
 OWNED = {"sodium": "crypto", "openssl": "crypto", "uv.h": "net", "nghttp2": "net", "llhttp": "net", "curl/": "net",
          "sqlite3": "coordinator/store", "yyjson": "core", "llama.h": "provider/engine", "libpq": "coordinator/store"}
@@ -65,6 +67,8 @@ def test_includes_point_down_the_house():
             if here[0] == parts[0] == "coordinator" and len(here) == 3 and len(parts) == 3 and here[1] != parts[1]:
                 if parts[1] not in COORDINATOR[here[1]]:
                     wrong.append(f"{path}:{number}: {here[1]}/ includes {name}")
+            if here[0] == parts[0] == "provider" and len(here) == 3 and here[1] in PROVIDER and parts[1] not in {here[1], *PROVIDER[here[1]]}:
+                wrong.append(f"{path}:{number}: {here[1]}/ includes {name}")
             if here[0] == "coordinator" and len(here) == 3 and parts[0] == "coordinator" and len(parts) == 2:
                 wrong.append(f"{path}:{number}: a room includes {name}, which stands above it")
     assert not wrong, "\n".join(wrong)

@@ -80,6 +80,9 @@ struct fleet *fleet_new(struct net_loop *loop, struct accounts *accounts, struct
 	fleet->loop = loop;
 	fleet->accounts = accounts;
 	fleet->options = *options;
+	static const uint8_t none[FLEET_TENANT_KEY_BYTES];
+	if (memcmp(options->tenant_key, none, sizeof none) == 0)
+		id_random(fleet->options.tenant_key, sizeof fleet->options.tenant_key);
 	fleet->options.challenge_interval_ms = or_default(options->challenge_interval_ms, 300000);
 	fleet->options.challenge_timeout_ms = or_default(options->challenge_timeout_ms, 30000);
 	fleet->options.heartbeat_timeout_ms = or_default(options->heartbeat_timeout_ms, 90000);

@@ -17,6 +17,8 @@
 struct fleet;
 struct fleet_job;
 
+#define FLEET_TENANT_KEY_BYTES 32
+
 struct fleet_options {
 	enum route_trust min_trust;
 	const char *const *backends; /* accepted `backend` values (protocol-and-trust 16) */
@@ -25,6 +27,8 @@ struct fleet_options {
 	uint32_t challenge_interval_ms, challenge_timeout_ms; /* 0 = 300,000 and 30,000 */
 	uint32_t heartbeat_timeout_ms;                        /* 0 = 90,000 */
 	uint32_t max_providers;                               /* 0 = 100,000 */
+	/* Makes tenants' names for providers' caches; all 0: one for this process. Keep it, and caches survive a restart. */
+	uint8_t tenant_key[FLEET_TENANT_KEY_BYTES];
 	uint32_t relay_buffer_bytes; /* unread answer kept for one request before an honest abort, 0 = 4 MiB */
 };
 struct fleet *fleet_new(struct net_loop *loop, struct accounts *accounts, struct metrics *metrics,
@@ -60,6 +64,7 @@ struct fleet_job_request {
 	struct route_request route;
 	struct str request_id; /* client request, for logs */
 	struct str job_id;     /* UUID for the wire, never used before; empty = a fresh one */
+	struct str account;    /* who asks; providers learn a keyed hash of it, each another one. Empty: nothing */
 	struct str body;       /* plain JSON to seal: chat_request_forward's output for the chosen provider */
 	bool stream;
 	const struct fleet_blind_request

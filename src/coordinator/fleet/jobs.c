@@ -5,7 +5,9 @@
 #include "coordinator/fleet/fleet_internal.h"
 #include "coordinator/fleet/job_error.h"
 #include "core/clock.h"
+#include "core/encode.h"
 #include "core/log.h"
+#include "crypto/hash.h"
 #include "crypto/secret.h"
 
 /* --- life --- */
@@ -91,6 +93,21 @@ static enum db_err seal_now(struct session *session, const struct request_key *k
 	return err ? err : ws_send(session->ws, WS_TEXT, buf_str(out));
 }
 
+/* A provider tells accounts apart, but not who they are, nor that another provider serves them too. The same provider gets the
+ * same name after a restart: its attested key is its identity. */
+static void name_tenant(const struct session *session, struct str account, char out[SHA256_HEX_SIZE])
+{
+	struct str identity = session->texts.se_public_key;
+	uint8_t key[SHA256_BYTES], name[SHA256_BYTES];
+	out[0] = '\0';
+	if (!session->attested || !identity.len || !account.len)
+		return;
+	hmac_sha256(session->fleet->options.tenant_key, FLEET_TENANT_KEY_BYTES, identity.at, identity.len, key);
+	hmac_sha256(key, sizeof key, account.at, account.len, name);
+	hex_encode(name, sizeof name, out);
+	secret_wipe(key, sizeof key);
+}
+
 static enum db_err seal_and_send(struct session *session, struct fleet_job *job, const struct fleet_job_request *request)
 {
 	struct fleet *fleet = session->fleet;
@@ -100,7 +117,10 @@ static enum db_err seal_and_send(struct session *session, struct fleet_job *job,
 	enum db_err err = keys_take(session, &key);
 	if (err)
 		return err;
+	char tenant[SHA256_HEX_SIZE];
+	name_tenant(session, request->account, tenant);
 	struct wire_request message = {
+	    .cache_tenant = str_of(tenant),
 	    .request_id = str_of(job->id),
 	    .has_credit = session->flow_credit,
 	    .credit = FLEET_CREDIT_FIRST,

@@ -4,12 +4,13 @@
 
 #include "coordinator/fleet/fleet_internal.h"
 #include "core/log.h"
+#include "crypto/hash.h"
 #include "crypto/secret.h"
 
 struct seal_task {
 	struct list_link link; /* in fleet->sealing */
 	struct fleet *fleet;   /* NULL: gone */
-	char job_id[ID_UUID_SIZE];
+	char job_id[ID_UUID_SIZE], tenant[SHA256_HEX_SIZE];
 	struct request_key key;
 	struct wire_request message;
 	struct buf body, out;
@@ -59,6 +60,8 @@ enum db_err seal_on_worker(struct fleet *fleet, const struct request_key *key, c
 	task->message = *message;
 	(void)str_copy(message->request_id, task->job_id, sizeof task->job_id);
 	task->message.request_id = str_of(task->job_id);
+	(void)str_copy(message->cache_tenant, task->tenant, sizeof task->tenant);
+	task->message.cache_tenant = str_of(task->tenant);
 	list_push_back(&fleet->sealing, &task->link);
 	net_work(fleet->loop, seal, sealed, task);
 	return DB_OK;

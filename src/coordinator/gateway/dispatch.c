@@ -262,6 +262,7 @@ static enum db_err start_job(struct call *call, struct attempt *attempt, struct 
 	struct gateway *gateway = call->gateway;
 	uint64_t expected = learn_expect(&gateway->learn, str_of(call->model));
 	struct fleet_job_request request = {
+	    .account = call->caller.account ? str_of(ledger_account_id(call->caller.account)) : STR_NONE,
 	    .route = {.model = str_of(call->model),
 	              .prompt_tokens = call->prompt_estimate,
 	              .max_tokens = (uint64_t)call->max_tokens,

@@ -64,7 +64,11 @@ static struct engine *load(const struct residency_model *model, void (*progress)
 	if (offer->options->script_path)
 		return engine_scripted_new(&offer->script, error);
 	struct report report = {progress, user};
-	struct engine_llama_options options = {.model_path = entry_of(offer, model->id)->weights,
+	const struct model_entry *entry = entry_of(offer, model->id);
+	struct engine_llama_options options = {.model_path = entry->weights,
+	                                       .cache = offer->options->cache,
+	                                       .model_id = entry->id,
+	                                       .weight_hash = entry->weight_hash,
 	                                       .threads = offer->options->threads,
 	                                       .max_sequences = offer->options->sequences,
 	                                       .context_tokens = offer->options->context,

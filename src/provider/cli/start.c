@@ -7,6 +7,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "crypto/secret.h"
+#include "provider/cli/cache_options.h"
 #include "provider/cli/offer.h"
 #include "provider/cli/state.h"
 #include "provider/models/models.h"
@@ -32,6 +33,7 @@ const struct cli_option start_options[] = {
     {.name = "idle-timeout", .value = "MIN", .help = "unload a model nobody asked for so long; 0 = never (default 60)"},
     {.name = "memory-reserve-gb", .value = "GB", .help = "memory kept for everything else on this machine (default: up to 4)"},
     {.name = "max-sequences", .value = "N", .help = "requests answered at once by each model (default 8)"},
+    {.name = "config", .value = "FILE", .help = "TOML file with a [cache] section"},
     {.name = "context", .value = "TOKENS", .help = "tokens kept for all sequences of a model (default 8192)"},
     {.name = "heartbeat-ms", .value = "MS", .help = "interval of reports to the coordinator (default 5000)"},
     {.name = "scripted-engine",
@@ -58,7 +60,10 @@ struct provider {
 	struct offer_options offering;
 	struct offer *offer;
 	struct platform_signer *signer;
-	char *auth_token; /* secret memory, or NULL */
+	struct arena *arena; /* of the settings */
+	struct cache_options cache_options;
+	struct kv_cache *cache; /* NULL: off */
+	char *auth_token;       /* secret memory, or NULL */
 	int64_t started_at_us;
 	struct net_timer state_timer;
 	bool stopping;
@@ -210,6 +215,7 @@ static int serve(struct provider *provider)
 	                               .auth_token = provider->auth_token,
 	                               .private_only = start->private_only,
 	                               .heartbeat_ms = (uint32_t)start->heartbeat_ms,
+	                               .cache_scope = provider->cache_options.scope,
 	                               .signer = provider->signer,
 	                               .residency = offer_residency(provider->offer)};
 	provider->node = node_new(provider->loop, &options, &error);
@@ -242,11 +248,26 @@ static bool machine_is_closed(void)
 	return false;
 }
 
+static bool open_cache(struct provider *provider, const char *config)
+{
+	struct error error = {.text = "out of memory"};
+	provider->arena = arena_new(0);
+	if (!provider->arena || cache_options_load(config, provider->arena, &provider->cache_options, &error)) {
+		fprintf(stderr, "darkbloom start: %s\n", error.text);
+		return false;
+	}
+	/* Without it everything works, only slower. */
+	if (!provider->start.script_path &&
+	    cache_options_open(&provider->cache_options, provider->start.state_dir, &provider->cache, &error))
+		log_warn("cache.off", "why=\"%s\"", error.text);
+	return true;
+}
+
 /* What the command line names is opened before the models are loaded, which can take minutes. */
-static bool prepare(struct provider *provider)
+static bool prepare(struct provider *provider, const char *config)
 {
 	struct error error;
-	if (!read_token(provider))
+	if (!read_token(provider) || !open_cache(provider, config))
 		return false;
 	provider->signer = platform_signer_open(provider->start.state_dir, &error); /* makes the folder too */
 	if (provider->signer && !state_lock(provider->start.state_dir, &error))
@@ -271,6 +292,7 @@ static bool load(struct provider *provider)
 	                                            .max_loaded = (uint32_t)start->max_loaded,
 	                                            .idle_unload_ms = (uint64_t)start->idle_minutes * 60000,
 	                                            .reserve_gb = (double)start->reserve_gb,
+	                                            .cache = provider->cache,
 	                                            .on_demand = start->on_demand};
 	provider->offer = offer_open(provider->loop, &provider->offering);
 	return provider->offer != NULL;
@@ -284,7 +306,7 @@ int run_start(const struct cli_args *args)
 		return CLI_USAGE;
 	if (!machine_is_closed()) {
 		exit_status = CLI_HARDWARE;
-	} else if (!prepare(&provider)) {
+	} else if (!prepare(&provider, cli_value(args, "config"))) {
 		exit_status = CLI_CONFIG;
 	} else if (load(&provider)) {
 		platform_prevent_sleep();
@@ -294,6 +316,8 @@ int run_start(const struct cli_args *args)
 	if (provider.loop)
 		net_loop_free(provider.loop);
 	offer_free(provider.offer);
+	kv_cache_close(provider.cache);
+	arena_free(provider.arena);
 	secret_free(provider.auth_token);
 	platform_signer_free(provider.signer);
 	return exit_status;

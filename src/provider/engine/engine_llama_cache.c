@@ -138,7 +138,7 @@ void llama_cache_queued(struct llama_engine *engine, struct llama_call *call)
 	struct llama_cache_call *cached = calloc(1, sizeof *cached);
 	if (!cached)
 		return;
-	if (kv_prompt_make(cache->model, call->cache_scope, call_tokens(call), call->prompt_count, &cached->prompt)) {
+	if (kv_prompt_make(cache->model, call->tenant, call->cache_scope, call_tokens(call), call->prompt_count, &cached->prompt)) {
 		free(cached);
 		return;
 	}

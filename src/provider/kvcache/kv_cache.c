@@ -132,8 +132,16 @@ void kv_model_close(struct kv_model *model)
 
 /* --- prompts --- */
 
-enum db_err kv_prompt_make(const struct kv_model *model, struct str scope, const int32_t *tokens, size_t count,
-                           struct kv_prompt *out)
+static void make_tag(const struct kv_cache *cache, struct str tenant, struct kv_tag *out)
+{
+	if (cache->disk)
+		kv_keys_tag(kv_disk_keys(cache->disk), tenant, out);
+	else
+		sha256(tenant.at ? tenant.at : "", tenant.len, out->bytes);
+}
+
+enum db_err kv_prompt_make(const struct kv_model *model, struct str tenant, struct str scope, const int32_t *tokens,
+                           size_t count, struct kv_prompt *out)
 {
 	size_t points = kv_last_boundary(count) / KV_GRID;
 	*out = (struct kv_prompt){.count = 0};
@@ -145,10 +153,7 @@ enum db_err kv_prompt_make(const struct kv_model *model, struct str scope, const
 	if (!out->points)
 		return DB_E_NOMEM;
 	out->count = kv_points(scope, tokens, points * KV_GRID, out->points);
-	if (model->cache->disk)
-		kv_keys_tag(kv_disk_keys(model->cache->disk), scope, &out->tag);
-	else
-		sha256(scope.at ? scope.at : "", scope.len, out->tag.bytes);
+	make_tag(model->cache, tenant.len ? tenant : scope, &out->tag);
 	return DB_OK;
 }
 
@@ -365,13 +370,10 @@ void kv_store(struct kv_model *model, const struct kv_prompt *prompt, size_t tok
 
 /* --- the whole --- */
 
-void kv_cache_erase(struct kv_cache *cache, struct str scope)
+void kv_cache_erase(struct kv_cache *cache, struct str tenant)
 {
 	struct kv_tag tag;
-	if (cache->disk)
-		kv_keys_tag(kv_disk_keys(cache->disk), scope, &tag);
-	else
-		sha256(scope.at ? scope.at : "", scope.len, tag.bytes);
+	make_tag(cache, tenant, &tag);
 	pthread_mutex_lock(&cache->lock);
 	LIST_EACH_SAFE (link, next, &cache->writes) {
 		struct kv_write *write = LIST_OF(link, struct kv_write, link);

@@ -47,9 +47,10 @@ struct kv_prompt {
 	struct kv_digest *points;
 	size_t count; /* grid points that leave at least one token to compute */
 };
-/* Looks a prompt of `tokens` up for no one else than `scope`. DB_E_NOT_FOUND: it is too short to be kept. */
-enum db_err kv_prompt_make(const struct kv_model *model, struct str scope, const int32_t *tokens, size_t count,
-                           struct kv_prompt *out);
+/* `scope` is in every digest: prompts of different scopes have nothing in common. `tenant` (empty: the scope) says whose key
+ * seals it and by whom it is erased; a tenant may have several scopes. DB_E_NOT_FOUND: it is too short to be kept. */
+enum db_err kv_prompt_make(const struct kv_model *model, struct str tenant, struct str scope, const int32_t *tokens,
+                           size_t count, struct kv_prompt *out);
 void kv_prompt_free(struct kv_prompt *prompt); /* wipes */
 
 /* What the engine has measured, for the choice between reading and computing. */
@@ -88,7 +89,7 @@ void kv_store(struct kv_model *model, const struct kv_prompt *prompt, size_t tok
 
 /* --- the whole --- */
 
-void kv_cache_erase(struct kv_cache *cache, struct str scope); /* everything of one tenant, in both tiers */
+void kv_cache_erase(struct kv_cache *cache, struct str tenant); /* everything of one tenant, in both tiers */
 /* Waits until nothing is left to write or read. */
 void kv_cache_settle(struct kv_cache *cache);
 

@@ -27,8 +27,9 @@ struct node_options {
 	const char *ca_path;         /* NULL = the system's trust store */
 	const char *auth_token;      /* account link, or NULL */
 	bool private_only;
-	uint32_t heartbeat_ms; /* 0 = 5,000 */
-	uint32_t ping_ms;      /* 0 = 10,000; three of them without a pong end the session */
+	const char *cache_scope; /* of the prefix cache for every request, instead of each tenant's own; or NULL */
+	uint32_t heartbeat_ms;   /* 0 = 5,000 */
+	uint32_t ping_ms;        /* 0 = 10,000; three of them without a pong end the session */
 	const struct platform_signer *signer;
 	struct residency *residency; /* the models; borrowed, must outlive the node's requests */
 	/* Something in the status changed (connected, trusted, lost ...); may be NULL. Must not call node_free. */

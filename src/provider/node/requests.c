@@ -15,6 +15,7 @@
 #define BEHIND_LOW      16 /* ... and goes on below */
 #define SIGNATURE_MAX   256
 #define CREDIT_MAX      INT32_MAX
+#define TENANT_MAX      128
 
 /* One request from its arrival to its terminal message. The engine tells its progress on its own thread; each step is posted to
  * the loop as a struct step. */
@@ -32,6 +33,7 @@ struct node_request {
 	struct arena *arena;
 	struct buf body;
 	struct chat_request chat;
+	char cache_tenant[TENANT_MAX + 1];
 	struct residency_use use; /* of the model, to the end */
 	struct engine_call *call;
 	struct step *last;  /* made ahead: the end of a call must not get lost for want of memory */
@@ -472,6 +474,7 @@ static struct node_request *request_new(struct node *node, const struct wire_req
 	response_hash_init(&request->hash, ANSWER_TEXT_MAX);
 	buf_init(&request->signature, SIGNATURE_MAX);
 	buf_init(&request->body, WIRE_MAX_TO_PROVIDER);
+	str_copy(message->cache_tenant, request->cache_tenant, sizeof request->cache_tenant);
 	list_push_back(&node->all, &request->link);
 	request->arena = arena_new(0);
 	request->last = calloc(1, sizeof *request->last);
@@ -494,9 +497,32 @@ static enum db_err accept(struct node_request *request)
 	return err;
 }
 
+/* Who may share cached prefixes (inference 10.4): those of one account, as the coordinator names it, with the same
+ * prompt_cache_key or user. Without that name the key alone has to do, and without either nothing is kept. */
+struct sharing {
+	struct str tenant, scope;
+	char text[TENANT_MAX + SHA256_HEX_SIZE + 16];
+};
+
+static void find_sharing(const struct node_request *request, struct sharing *out)
+{
+	char key_hex[SHA256_HEX_SIZE] = "";
+	struct str tenant = str_of(request->cache_tenant), key = request->chat.cache_scope;
+	const char *fixed = request->node->options.cache_scope;
+	*out = (struct sharing){.tenant = fixed ? str_of(fixed) : tenant.len ? tenant : key, .scope = str_of(fixed)};
+	if (fixed || (!tenant.len && !key.len))
+		return;
+	if (key.len)
+		sha256_hex(key.at, key.len, key_hex);
+	int n = snprintf(out->text, sizeof out->text, "%s:%.*s:%s", tenant.len ? "account" : "key", STR_ARG(tenant), key_hex);
+	out->scope = (struct str){out->text, n > 0 ? (size_t)n : 0};
+}
+
 static int submit(struct node_request *request, struct engine *engine, struct error *error)
 {
-	struct engine_request what = {.chat = &request->chat, .tenant = request->chat.cache_scope};
+	struct sharing sharing;
+	find_sharing(request, &sharing);
+	struct engine_request what = {.chat = &request->chat, .tenant = sharing.tenant, .cache_scope = sharing.scope};
 	if (request->blind)
 		what.max_prompt_tokens = (uint64_t)request->blind->max_prompt_tokens;
 	int status = engine_submit(engine, &what, &callbacks, request, &request->call, error);

@@ -69,6 +69,15 @@ bool platform_signer_is_hardware(const struct platform_signer *signer);
 /* DER signature over SHA-256(message), appended as base64. Any thread. */
 enum db_err platform_sign(const struct platform_signer *signer, struct str message, struct buf *out_base64);
 
+/* --- secrets of this device --- */
+
+#define PLATFORM_SECRET_BYTES 32
+/* The secret kept under `state_dir` by this name (a file name), made when there is none; of processes that make it at the same
+ * time one wins, and all get that one. *sealed: the hardware guards it; false: it lies in a file of mode 0600, and who can read
+ * this user's files can read it. The caller wipes it. Blocks. */
+enum db_err platform_secret_open(const char *state_dir, const char *name, uint8_t out[PLATFORM_SECRET_BYTES], bool *sealed,
+                                 struct error *error);
+
 /* --- files (provider-node 4) --- */
 
 /* Writes a file of mode 0600 by temporary file and rename. Parent folders are made with mode 0700. */
