@@ -22,10 +22,15 @@ struct anthropic_lowering {
 
 /* The dialect's parse: checks the body and gives its lowered form to chat_request_parse. */
 bool anthropic_parse(struct str body, struct arena *arena, struct chat_request *out, struct api_error *error);
+bool anthropic_parse_count(struct str body, struct arena *arena, struct chat_request *out, struct api_error *error);
 
 /* Writes the value of `messages`: system first, then each message in the shape of the chat API. False with *error. */
 bool anthropic_lower_messages(struct anthropic_lowering *to, const json_val *root);
 /* Writes the members tools, tool_choice and parallel_tool_calls, those that the request gives. */
 bool anthropic_lower_tools(struct anthropic_lowering *to, const json_val *root);
+
+/* {"type":"error",...}, and its members behind `type` for events of a stream. */
+void anthropic_error_write(const struct api_error *error, struct buf *out);
+void anthropic_put_error(struct json_writer *w, const struct api_error *error);
 
 #endif

@@ -503,66 +503,13 @@ static enum db_err finish(struct dialect_answer *answer, const struct chat_answe
 	return out->failed ? DB_E_LIMIT : DB_OK;
 }
 
-/* --- errors --- */
-
-static const char *error_type(const struct api_error *error)
-{
-	switch (error->status) {
-	case 401:
-		return "authentication_error";
-	case 402:
-		return "billing_error";
-	case 403:
-		return "permission_error";
-	case 404:
-		return "not_found_error";
-	case 409:
-		return "conflict_error";
-	case 413:
-		return "request_too_large";
-	case 429:
-		return "rate_limit_error";
-	case 503:
-	case 529:
-		return "overloaded_error";
-	case 408:
-	case 504:
-		return "timeout_error";
-	default:
-		if (strcmp(error->type, "timeout") == 0)
-			return "timeout_error";
-		return error->status >= 400 && error->status < 500 ? "invalid_request_error" : "api_error";
-	}
-}
-
-static void put_error(struct json_writer *w, const struct api_error *error)
-{
-	json_key(w, "error");
-	json_begin_object(w);
-	json_put_cstr(w, "type", error_type(error));
-	json_put_cstr(w, "message", error->message);
-	json_end_object(w);
-	json_put_cstr(w, "request_id", error->request_id);
-}
-
-static void error_write(const struct api_error *error, struct buf *out)
-{
-	struct json_writer w;
-	json_writer_init(&w, out);
-	json_begin_object(&w);
-	json_put_str(&w, "type", STR("error"));
-	put_error(&w, error);
-	json_end_object(&w);
-	buf_append_byte(out, '\n');
-}
-
 static void fail(struct dialect_answer *answer, const struct api_error *error, bool after_content, struct buf *out)
 {
 	struct json_writer w;
 	(void)answer;
 	(void)after_content;
 	begin_event(&w, out, "error");
-	put_error(&w, error);
+	anthropic_put_error(&w, error);
 	end_event(&w, out);
 }
 
@@ -574,7 +521,7 @@ const struct dialect dialect_anthropic = {
     .frame = take_frame,
     .finish = finish,
     .fail = fail,
-    .error_write = error_write,
+    .error_write = anthropic_error_write,
     .request_id_header = "request-id",
     .keepalive = "event: ping\ndata: {\"type\":\"ping\"}\n\n",
 };

@@ -198,23 +198,33 @@ static void copy_unknown(struct anthropic_lowering *to, const json_val *root)
 	}
 }
 
-static bool lower(struct anthropic_lowering *to, const json_val *root, struct anthropic_state *state)
+/* Counting makes no output, so that it does not ask how much is allowed. */
+static bool lower_task(struct anthropic_lowering *to, const json_val *root, enum chat_task task)
+{
+	if (task != CHAT_TASK_COUNT)
+		return put_int(to, root, "max_tokens", 1, MAX_OUTPUT_TOKENS, true);
+	json_put_str(&to->w, "endpoint", STR(CHAT_ENDPOINT_COUNT));
+	json_put_i64(&to->w, "max_tokens", 1);
+	return true;
+}
+
+static bool lower(struct anthropic_lowering *to, const json_val *root, enum chat_task task, struct anthropic_state *state)
 {
 	if (json_type(root) != JSON_OBJECT)
 		return chat_refuse(to->error, NULL, "The request body must be a JSON object.");
 	json_begin_object(&to->w);
-	if (!lower_model(to, root) || !put_int(to, root, "max_tokens", 1, MAX_OUTPUT_TOKENS, true) ||
-	    !anthropic_lower_messages(to, root) || !refuse_unsupported(to, root) || !anthropic_lower_tools(to, root) ||
-	    !lower_stops(to, root) || !put_share(to, root, "temperature") || !put_share(to, root, "top_p") ||
-	    !put_int(to, root, "top_k", 0, INT32_MAX, false) || !lower_stream(to, root) || !lower_thinking(to, root, state) ||
-	    !lower_output(to, root) || !lower_metadata(to, root))
+	if (!lower_model(to, root) || !lower_task(to, root, task) || !anthropic_lower_messages(to, root) ||
+	    !refuse_unsupported(to, root) || !anthropic_lower_tools(to, root) || !lower_stops(to, root) ||
+	    !put_share(to, root, "temperature") || !put_share(to, root, "top_p") ||
+	    !put_int(to, root, "top_k", 0, INT32_MAX, false) || (task == CHAT_TASK_ANSWER && !lower_stream(to, root)) ||
+	    !lower_thinking(to, root, state) || !lower_output(to, root) || !lower_metadata(to, root))
 		return false;
 	copy_unknown(to, root);
 	json_end_object(&to->w);
 	return !to->body.failed || chat_refuse(to->error, NULL, "The request body is too large.");
 }
 
-bool anthropic_parse(struct str body, struct arena *arena, struct chat_request *out, struct api_error *error)
+static bool parse(struct str body, enum chat_task task, struct arena *arena, struct chat_request *out, struct api_error *error)
 {
 	struct error why;
 	struct anthropic_lowering to = {.arena = arena, .error = error};
@@ -228,7 +238,7 @@ bool anthropic_parse(struct str body, struct arena *arena, struct chat_request *
 		chat_refuse(error, NULL, "The request body cannot be read. %s", why.text);
 		goto out;
 	}
-	if (doc && state && !lower(&to, json_root(doc), state))
+	if (doc && state && !lower(&to, json_root(doc), task, state))
 		goto out;
 	struct str lowered = doc && state ? arena_str(arena, buf_str(&to.body)) : STR_NONE;
 	if (!lowered.at) {
@@ -241,4 +251,14 @@ out:
 	json_free(doc);
 	buf_free(&to.body);
 	return ok;
+}
+
+bool anthropic_parse(struct str body, struct arena *arena, struct chat_request *out, struct api_error *error)
+{
+	return parse(body, CHAT_TASK_ANSWER, arena, out, error);
+}
+
+bool anthropic_parse_count(struct str body, struct arena *arena, struct chat_request *out, struct api_error *error)
+{
+	return parse(body, CHAT_TASK_COUNT, arena, out, error);
 }

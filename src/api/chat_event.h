@@ -29,6 +29,8 @@ void chat_frame_delta(const struct chat_frame_head *head, uint32_t choice, struc
 /* `stop` is the stop string that ended the answer, as the member stop_reason; empty when none did. */
 void chat_frame_finish(const struct chat_frame_head *head, uint32_t choice, const char *finish_reason, struct str stop,
                        struct buf *out);
+/* One vector of CHAT_TASK_EMBED: 32-bit little-endian floats in base64, the frame {"object":"embedding","index":...}. */
+void chat_frame_embedding(const struct chat_frame_head *head, uint32_t index, struct str vector_base64, struct buf *out);
 void chat_frame_usage(const struct chat_frame_head *head, const struct chat_usage *usage, struct buf *out);
 void chat_frame_done(struct buf *out); /* data: [DONE] */
 

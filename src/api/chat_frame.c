@@ -135,6 +135,19 @@ void chat_usage_write(struct json_writer *w, const struct chat_usage *usage, con
 	json_end_object(w);
 }
 
+void chat_frame_embedding(const struct chat_frame_head *head, uint32_t index, struct str vector_base64, struct buf *out)
+{
+	struct json_writer w;
+	buf_append_str(out, STR("data: "));
+	json_writer_init(&w, out);
+	json_begin_object(&w);
+	json_put_str(&w, "object", STR("embedding"));
+	json_put_cstr(&w, "model", head->model);
+	json_put_i64(&w, "index", index);
+	json_put_str(&w, "embedding", vector_base64);
+	end_frame(&w, out);
+}
+
 void chat_frame_usage(const struct chat_frame_head *head, const struct chat_usage *usage, struct buf *out)
 {
 	struct json_writer w;

@@ -102,6 +102,11 @@ static bool parse_strings(struct chat_request *request, struct api_error *error)
 {
 	const json_val *key = json_get_some(request->root, "prompt_cache_key"), *user = json_get_some(request->root, "user");
 	struct str name = STR_NONE;
+	if (json_as_str(json_get(request->root, "endpoint"), &name))
+		request->task = str_is(name, CHAT_ENDPOINT_EMBED)   ? CHAT_TASK_EMBED
+		                : str_is(name, CHAT_ENDPOINT_COUNT) ? CHAT_TASK_COUNT
+		                                                    : CHAT_TASK_ANSWER;
+	name = STR_NONE;
 	if (user && !json_as_str(user, &name))
 		return chat_refuse(error, "user", "user must be a string.");
 	request->cache_scope = name;

@@ -10,6 +10,8 @@
 
 #define CHAT_MAX_STOPS          16
 #define CHAT_MAX_BIASES         1024
+#define CHAT_ENDPOINT_EMBED     "/v1/embeddings"
+#define CHAT_ENDPOINT_COUNT     "/v1/messages/count_tokens"
 #define CHAT_DEFAULT_MAX_TOKENS 8192 /* http-api 2.1: when neither the request nor the model says */
 
 struct chat_logit_bias {
@@ -41,12 +43,21 @@ struct chat_sampling {
 
 enum chat_format { CHAT_FORMAT_TEXT, CHAT_FORMAT_JSON_OBJECT, CHAT_FORMAT_JSON_SCHEMA };
 
+/* What the engine is to do with it. Said by the member `endpoint` of the body that a coordinator sends: dialects write it, and
+ * what consumers write there is refused. */
+enum chat_task {
+	CHAT_TASK_ANSWER,
+	CHAT_TASK_EMBED, /* each message is an input: "/v1/embeddings" */
+	CHAT_TASK_COUNT, /* only count the prompt's tokens: "/v1/messages/count_tokens" */
+};
+
 struct chat_edit; /* members of the body that forwarding replaces or drops */
 
 struct chat_request {
 	struct str body; /* as given; borrowed from the caller, who keeps it as long as the request */
 	json_val *root;  /* the whole body; owned by the arena */
 	struct str model;
+	enum chat_task task;
 	bool stream;        /* only a literal true */
 	bool include_usage; /* stream_options.include_usage */
 	int64_t max_tokens; /* first positive of max_tokens, max_completion_tokens, max_output_tokens; 0 = none given */

@@ -20,7 +20,8 @@
 #include "api/chat_response.h"
 
 struct dialect {
-	const char *name; /* for logs and metrics, e.g. "chat" */
+	enum chat_task task; /* of every request it parses */
+	const char *name;    /* for logs and metrics, e.g. "chat" */
 	/* False with *error (status 400 as a rule) when the body is refused. */
 	bool (*parse)(struct str body, struct arena *arena, struct chat_request *out, struct api_error *error);
 	/* An answer begins with a struct dialect_answer. NULL when out of memory. Texts of the options are borrowed until it
@@ -55,9 +56,11 @@ static inline void dialect_answer_free(struct dialect_answer *answer)
 		answer->dialect->answer_free(answer);
 }
 
-extern const struct dialect dialect_chat;        /* /v1/chat/completions */
-extern const struct dialect dialect_responses;   /* /v1/responses */
-extern const struct dialect dialect_anthropic;   /* /v1/messages */
-extern const struct dialect dialect_completions; /* /v1/completions */
+extern const struct dialect dialect_chat;            /* /v1/chat/completions */
+extern const struct dialect dialect_responses;       /* /v1/responses */
+extern const struct dialect dialect_completions;     /* /v1/completions */
+extern const struct dialect dialect_anthropic;       /* /v1/messages */
+extern const struct dialect dialect_anthropic_count; /* /v1/messages/count_tokens */
+extern const struct dialect dialect_embeddings;      /* /v1/embeddings */
 
 #endif

@@ -30,6 +30,8 @@ static const struct route routes[] = {
     {"POST", "/v1/completions", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_infer, &dialect_completions},
     {"POST", "/v1/blind/offer", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, SMALL_BODY, handle_blind_offer, NULL},
     {"POST", "/v1/blind/completions", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_blind_complete, NULL},
+    {"POST", "/v1/messages/count_tokens", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_infer, &dialect_anthropic_count},
+    {"POST", "/v1/embeddings", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_infer, &dialect_embeddings},
     {"GET", "/v1/models", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_models, NULL},
     {"GET", "/v1/models/openrouter", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_models_openrouter, NULL},
     {"GET", "/v1/models/capacity", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_capacity, NULL},

@@ -4,6 +4,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "wire/register.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -169,6 +170,11 @@ static void fail_unroutable(struct call *call, const struct route_decision *deci
 	if (serving == 0 && !learn_knows(&call->gateway->learn, str_of(call->model)))
 		api_fail(&error, 404, "model_not_found", NULL, "model",
 		         "No provider offers this model: GET /v1/models lists those that can be used.");
+	else if (gate[ROUTE_CAPABILITY] > 0)
+		api_fail(&error, 404, "model_not_found", NULL, "model", "No provider of this model %s.",
+		         call->dialect->task == CHAT_TASK_EMBED   ? "makes embeddings with it"
+		         : call->dialect->task == CHAT_TASK_COUNT ? "counts tokens"
+		                                                  : "answers conversations with it: it makes embeddings");
 	else if (gate[ROUTE_VISION] > 0)
 		api_fail(&error, 503, "model_unavailable", NULL, "model", "No provider of this model can read images.");
 	else if (call->request->has_tools && (gate[ROUTE_TEMPLATE] > 0 || gate[ROUTE_VERSION_FLOOR] > 0))
@@ -256,6 +262,19 @@ static void start_clocks(struct call *call, struct attempt *attempt)
 		net_timer_start(options->loop, &call->keepalive_timer, options->keepalive_ms, options->keepalive_ms, on_keepalive);
 }
 
+static uint32_t need_of(enum chat_task task)
+{
+	switch (task) {
+	case CHAT_TASK_EMBED:
+		return WIRE_CAN_EMBED;
+	case CHAT_TASK_COUNT:
+		return WIRE_CAN_COUNT;
+	case CHAT_TASK_ANSWER:
+		break;
+	}
+	return WIRE_CAN_CHAT;
+}
+
 /* Seals and sends the request to the provider that routing chooses. */
 static enum db_err start_job(struct call *call, struct attempt *attempt, struct route_decision *decision)
 {
@@ -270,6 +289,7 @@ static enum db_err start_job(struct call *call, struct attempt *attempt, struct 
 	              .tools = call->request->has_tools,
 	              .vision = call->request->has_media,
 	              .plain_prompt = call->request->prompt != NULL,
+	              .needs = need_of(call->dialect->task),
 	              .caller_account = str_of(ledger_account_id(call->caller.account)),
 	              .excluded = call->excluded,
 	              .excluded_count = call->excluded_count,

@@ -228,6 +228,11 @@ void gateway_infer(struct gateway *gateway, struct exchange *exchange, const str
 		exchange_error(exchange, &error);
 		return;
 	}
+	if (request->task != dialect->task) {
+		api_fail(&error, 400, "invalid_request_error", NULL, "endpoint", "endpoint is no parameter of this API.");
+		exchange_error(exchange, &error);
+		return;
+	}
 	if (request->model.len >= ROUTE_MODEL_SIZE) {
 		api_fail(&error, 404, "model_not_found", NULL, "model", "No model has so long a name.");
 		exchange_error(exchange, &error);

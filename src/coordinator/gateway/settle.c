@@ -13,9 +13,17 @@ static int64_t cost_of(const struct call *call, struct price price, int64_t outp
 	return price_cost(price, call->prompt_bound, (uint64_t)output_tokens, call->service);
 }
 
+/* Counting tokens generates none: nobody pays for it. */
+static bool is_free(const struct call *call)
+{
+	return call->dialect->task == CHAT_TASK_COUNT;
+}
+
 bool money_hold(struct call *call, struct api_error *error)
 {
 	struct gateway *gateway = call->gateway;
+	if (is_free(call))
+		return true;
 	int64_t expected = 2 * (int64_t)learn_expect(&gateway->learn, str_of(call->model));
 	if (expected < LEARN_DEFAULT_TOKENS)
 		expected = LEARN_DEFAULT_TOKENS;
@@ -52,6 +60,8 @@ bool money_hold(struct call *call, struct api_error *error)
 bool money_cover(struct call *call, struct price price)
 {
 	int64_t needed = cost_of(call, price, call->held_tokens);
+	if (is_free(call))
+		return true;
 	enum db_err err = ledger_hold_raise(call->hold, needed);
 	call->refused_by_limit |= err == DB_E_LIMIT;
 	if (err)
@@ -62,7 +72,7 @@ bool money_cover(struct call *call, struct price price)
 
 bool money_grow(struct call *call, uint64_t tokens)
 {
-	if (call->held_tokens >= call->max_tokens || tokens < (uint64_t)call->held_tokens)
+	if (is_free(call) || call->held_tokens >= call->max_tokens || tokens < (uint64_t)call->held_tokens)
 		return true;
 	int64_t next = call->held_tokens > call->max_tokens / 2 ? call->max_tokens : 2 * call->held_tokens;
 	if (ledger_hold_raise(call->hold, cost_of(call, call->held_price, next)) != DB_OK)
@@ -113,6 +123,8 @@ void money_settle(struct call *call, const struct attempt *attempt, const struct
 	struct fleet_provider_view provider;
 	fleet_job_provider(attempt->job, &provider);
 	*billed = bounded(call, end);
+	if (is_free(call))
+		return;
 	struct ledger_usage usage = {
 	    .provider_account = provider.account,
 	    .provider_id = provider.id,
@@ -127,7 +139,8 @@ void money_settle(struct call *call, const struct attempt *attempt, const struct
 	};
 	int64_t charged = ledger_settle(call->hold, &usage);
 	call->hold = NULL;
-	learn_output(&gateway->learn, str_of(call->model), billed->completion_tokens);
+	if (call->dialect->task == CHAT_TASK_ANSWER)
+		learn_output(&gateway->learn, str_of(call->model), billed->completion_tokens);
 	gateway->settled++;
 	metric_add(gateway->prompt_tokens, billed->prompt_tokens);
 	metric_add(gateway->completion_tokens, billed->completion_tokens);

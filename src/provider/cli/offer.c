@@ -6,6 +6,7 @@
 #include "core/arena.h"
 #include "core/buf.h"
 #include "provider/cli/cli.h"
+#include "provider/engine/engine_embed.h"
 #include "provider/models/models.h"
 #include "provider/platform/platform.h"
 
@@ -72,9 +73,10 @@ static struct engine *load(const struct residency_model *model, void (*progress)
 	                                       .threads = offer->options->threads,
 	                                       .max_sequences = offer->options->sequences,
 	                                       .context_tokens = offer->options->context,
+	                                       .embeddings = offer->options->embeddings,
 	                                       .on_progress = pass_progress,
 	                                       .user = &report};
-	return engine_llama_new(&options, error);
+	return model->only_embeds ? engine_embed_load(&options, error) : engine_llama_new(&options, error);
 }
 
 /* --- at start --- */
@@ -133,7 +135,9 @@ static bool add_model(struct offer *offer, struct residency_model *model)
 
 static bool add_entry(struct offer *offer, const struct model_entry *entry)
 {
-	struct residency_model model = {.size_bytes = entry->size_bytes};
+	bool only_embeds = engine_embed_only(entry->weights);
+	struct residency_model model = {
+	    .size_bytes = entry->size_bytes, .only_embeds = only_embeds, .embeds = only_embeds || offer->options->embeddings};
 	str_copy(str_of(entry->id), model.id, sizeof model.id);
 	str_copy(str_of(entry->weight_hash), model.weight_hash, sizeof model.weight_hash);
 	str_copy(str_of(entry->quantization), model.quantization, sizeof model.quantization);

@@ -16,6 +16,7 @@ struct offer_options {
 	uint64_t idle_unload_ms; /* 0 = never */
 	double reserve_gb;       /* < 0 = the machine's default */
 	struct kv_cache *cache;  /* outlives the offer; NULL = none */
+	bool embeddings;         /* of every model, not only of those made for them */
 	bool on_demand;          /* load nothing but pinned models at start */
 };
 

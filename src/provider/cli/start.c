@@ -35,6 +35,7 @@ const struct cli_option start_options[] = {
     {.name = "max-sequences", .value = "N", .help = "requests answered at once by each model (default 8)"},
     {.name = "config", .value = "FILE", .help = "TOML file with a [cache] section"},
     {.name = "context", .value = "TOKENS", .help = "tokens kept for all sequences of a model (default 8192)"},
+    {.name = "embeddings", .help = "offer embeddings with every model too, not only with models made for them"},
     {.name = "heartbeat-ms", .value = "MS", .help = "interval of reports to the coordinator (default 5000)"},
     {.name = "scripted-engine",
      .value = "FILE",
@@ -49,7 +50,7 @@ struct start {
 	const char *names[RESIDENCY_MAX_MODELS], *pins[RESIDENCY_MAX_MODELS]; /* of --model, of --pin */
 	size_t name_count, pin_count;
 	int64_t threads, sequences, context, heartbeat_ms, max_loaded, idle_minutes, reserve_gb;
-	bool private_only, on_demand;
+	bool private_only, on_demand, embeddings;
 	char models_dir[MODEL_PATH_SIZE], state_dir[1024];
 };
 
@@ -128,6 +129,7 @@ static bool read_start(struct start *start, const struct cli_args *args)
 	start->script_path = cli_value(args, "scripted-engine");
 	start->private_only = cli_flag(args, "private-only");
 	start->on_demand = cli_flag(args, "on-demand");
+	start->embeddings = cli_flag(args, "embeddings");
 	provider_models_dir(args, start->models_dir, sizeof start->models_dir);
 	provider_state_dir(args, start->state_dir, sizeof start->state_dir);
 	if (!start->models_dir[0] || !start->state_dir[0]) {
@@ -293,6 +295,7 @@ static bool load(struct provider *provider)
 	                                            .idle_unload_ms = (uint64_t)start->idle_minutes * 60000,
 	                                            .reserve_gb = (double)start->reserve_gb,
 	                                            .cache = provider->cache,
+	                                            .embeddings = start->embeddings,
 	                                            .on_demand = start->on_demand};
 	provider->offer = offer_open(provider->loop, &provider->offering);
 	return provider->offer != NULL;

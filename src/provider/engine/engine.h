@@ -75,6 +75,8 @@ struct engine_info {
 	bool template_render_ok; /* the chat template rendered a probe conversation */
 	bool can_constrain;      /* JSON mode, schemas and logprobs */
 	bool can_reason;         /* the chat template has a place for thinking */
+	bool can_embed;          /* requests of CHAT_TASK_EMBED are taken ... */
+	bool only_embeds;        /* ... and no others */
 	double kv_bytes_per_token;
 	uint64_t load_time_ms;
 };
@@ -115,6 +117,7 @@ struct engine_llama_options {
 	/* The prefix cache; NULL: none. It must outlive the engine. Without a weight hash nothing goes to disk. */
 	struct kv_cache *cache;
 	const char *model_id, *weight_hash;
+	bool embeddings; /* make embeddings too (engine_embed.h) */
 	/* Progress of the load, 0..1, on the calling thread; return false to give up. May be NULL. */
 	bool (*on_progress)(float fraction, void *user);
 	void *user;

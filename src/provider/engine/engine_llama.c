@@ -1,6 +1,8 @@
 /* The llama.cpp engine as engine.h shows it: what other threads may call. */
 #include "provider/engine/engine_llama.h"
 
+#include "provider/engine/engine_embed.h"
+
 #include <stdlib.h>
 
 static int submit(struct engine *base, const struct engine_request *request, const struct engine_callbacks *callbacks,
@@ -8,6 +10,12 @@ static int submit(struct engine *base, const struct engine_request *request, con
 {
 	struct llama_engine *engine = (struct llama_engine *)base;
 	int status = 0;
+	if (request->chat->task == CHAT_TASK_EMBED) {
+		if (engine->embedder)
+			return engine_submit(engine->embedder, request, callbacks, user, out, error);
+		error_set(error, DB_E_UNSUPPORTED, "this provider makes no embeddings with this model");
+		return 400;
+	}
 	struct llama_call *call = llama_call_new(engine, request, callbacks, user, &status, error);
 	if (!call)
 		return status;
@@ -64,6 +72,7 @@ static void destroy(struct engine *base)
 {
 	struct llama_engine *engine = (struct llama_engine *)base;
 	llama_engine_stop(engine);
+	engine_free(engine->embedder);
 	llama_cache_close(engine);
 	engine_llama_unload(engine);
 	pthread_cond_destroy(&engine->prepare_wake);
@@ -92,6 +101,11 @@ struct engine *engine_llama_new(const struct engine_llama_options *options, stru
 	enum db_err err = engine_llama_load(engine, options, error);
 	if (!err)
 		err = llama_cache_open(engine, options, error);
+	if (!err && options->embeddings) {
+		engine->embedder = engine_embed_new(engine->model, options->threads, 0, error);
+		engine->info.can_embed = engine->embedder != NULL;
+		err = engine->embedder ? DB_OK : error->code;
+	}
 	if (!err) {
 		engine->published.max_concurrency = engine->max_sequences;
 		engine->published.budget_max_tokens = engine->budget_tokens;

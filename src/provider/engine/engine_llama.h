@@ -50,6 +50,7 @@ struct llama_call {
 	struct chat_conversation conversation;
 	struct llama_plain *plain; /* in place of the conversation; NULL as a rule */
 	struct chat_sampling sampling;
+	bool count_only;            /* CHAT_TASK_COUNT: it ends when it is prepared */
 	uint64_t max_prompt_tokens; /* 0 = no such limit */
 	int64_t max_tokens;         /* asked for, 0 = not said; after preparing: what the context allows at most */
 
@@ -82,6 +83,7 @@ struct llama_call {
 
 struct llama_engine {
 	struct engine base;
+	struct engine *embedder; /* NULL: this model makes no embeddings */
 
 	/* constant after the load */
 	struct llama_model *model;

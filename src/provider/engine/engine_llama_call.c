@@ -137,6 +137,7 @@ struct llama_call *llama_call_new(struct llama_engine *engine, const struct engi
 		goto out_of_memory;
 	call->max_prompt_tokens = request->max_prompt_tokens;
 	call->max_tokens = request->chat->max_tokens;
+	call->count_only = request->chat->task == CHAT_TASK_COUNT;
 	call->tenant = arena_str(call->arena, request->tenant);
 	call->cache_scope = arena_str(call->arena, request->cache_scope);
 	if ((request->tenant.len && !call->tenant.at) || (request->cache_scope.len && !call->cache_scope.at) ||
@@ -257,7 +258,7 @@ void llama_call_prepare(struct llama_engine *engine, struct llama_call *call)
 		fail_memory(call);
 		return;
 	}
-	if (!fits(engine, call))
+	if (call->count_only || !fits(engine, call))
 		return;
 	int64_t room = (int64_t)(engine->sequence_tokens - call->prompt_count);
 	if (call->max_tokens <= 0)

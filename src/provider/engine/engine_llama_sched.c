@@ -193,6 +193,8 @@ static void end_waiting(struct llama_engine *engine)
 			end_cancelled(engine, call);
 		else if (call->fail_status)
 			llama_engine_fail_call(engine, call, call->fail_status, call->fail_reason, call->fail.text);
+		else if (call->count_only)
+			llama_engine_finish_call(engine, call, ENGINE_FINISH_STOP);
 		else if (!call->started && now - call->submitted_us > UINT64_C(1000) * ENGINE_WAITING_TIMEOUT_MS)
 			llama_engine_fail_call(engine, call, 503, "capacity_timeout", "request timed out waiting for capacity");
 	}

@@ -96,6 +96,8 @@ static bool fill(struct script_engine *engine, struct script_call *call, const s
 		call->text = &call->own;
 	}
 	call->pieces = engine->script.tokens ? engine->script.tokens : call->text->count;
+	if (chat->task == CHAT_TASK_COUNT)
+		call->pieces = 0;
 	call->limit = chat->max_tokens > 0 ? (uint64_t)chat->max_tokens : UINT64_MAX;
 	return true;
 }
@@ -355,8 +357,12 @@ static int submit(struct engine *base, const struct engine_request *request, con
                   void *user, struct engine_call **out, struct error *error)
 {
 	struct script_engine *engine = (struct script_engine *)base;
-	struct script_call *call = calloc(1, sizeof *call);
 	int status = 0;
+	if (request->chat->task == CHAT_TASK_EMBED) {
+		error_set(error, DB_E_UNSUPPORTED, "the scripted engine makes no embeddings");
+		return 400;
+	}
+	struct script_call *call = calloc(1, sizeof *call);
 	if (!call) {
 		error_set(error, DB_E_NOMEM, "insufficient memory for the request");
 		return 503;

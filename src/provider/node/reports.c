@@ -43,7 +43,10 @@ enum db_err node_make_attestation(struct node *node, struct error *error)
 
 static uint32_t capabilities_of(const struct engine_info *info)
 {
-	uint32_t bits = WIRE_CAN_CHAT | WIRE_CAN_TOOLS;
+	uint32_t bits = info->can_embed ? WIRE_CAN_EMBED : 0;
+	if (info->only_embeds)
+		return bits;
+	bits |= WIRE_CAN_CHAT | WIRE_CAN_TOOLS | WIRE_CAN_COUNT;
 	if (info->can_constrain)
 		bits |= WIRE_CAN_JSON | WIRE_CAN_SCHEMA | WIRE_CAN_LOGPROBS;
 	if (info->can_reason)
@@ -54,6 +57,8 @@ static uint32_t capabilities_of(const struct engine_info *info)
 static void describe_model(const struct residency_view *view, struct wire_model *out)
 {
 	const struct residency_model *model = view->model;
+	const struct engine_info cold = {.can_embed = model->embeds, .only_embeds = model->only_embeds};
+	const struct engine_info known = view->ever_loaded ? view->info : cold;
 	*out = (struct wire_model){
 	    .id = str_of(model->id),
 	    .size_bytes = (int64_t)model->size_bytes,
@@ -62,7 +67,7 @@ static void describe_model(const struct residency_view *view, struct wire_model 
 	    .weight_hash = str_of(model->weight_hash),
 	    .template_render_ok = view->ever_loaded ? wire_tri_of(view->info.template_render_ok) : WIRE_UNKNOWN,
 	    .context_length = view->info.context_tokens,
-	    .capabilities = view->ever_loaded ? capabilities_of(&view->info) : 0,
+	    .capabilities = capabilities_of(&known),
 	};
 }
 

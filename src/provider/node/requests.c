@@ -41,6 +41,7 @@ struct node_request {
 	bool paused;        /* the engine was asked to pause */
 	atomic_uint behind; /* deltas that were posted and not yet handled */
 	bool spoke;         /* the role frame was made */
+	enum chat_task task;
 
 	bool paced; /* flow credit was agreed */
 	int64_t credit;
@@ -245,6 +246,14 @@ static void on_delta(struct node_request *request, const struct step *step)
 		return;
 	struct buf frame;
 	buf_init(&frame, FRAME_MAX);
+	if (request->task == CHAT_TASK_EMBED) {
+		struct str vector = {step->text, step->content_len};
+		response_hash_add(&request->hash, vector, STR_NONE);
+		chat_frame_embedding(&request->head, step->choice, vector, &frame);
+		queue_made(request, &frame);
+		buf_free(&frame);
+		return;
+	}
 	if (!request->spoke) {
 		chat_frame_role(&request->head, &frame);
 		queue_made(request, &frame);
@@ -318,8 +327,10 @@ static void queue_last_frames(struct node_request *request, enum engine_finish f
 {
 	struct buf frame;
 	buf_init(&frame, FRAME_MAX);
-	chat_frame_finish(&request->head, 0, engine_finish_name(finish), str_of(request->stop), &frame);
-	queue_made(request, &frame);
+	if (request->task == CHAT_TASK_ANSWER) {
+		chat_frame_finish(&request->head, 0, engine_finish_name(finish), str_of(request->stop), &frame);
+		queue_made(request, &frame);
+	}
 	chat_frame_usage(&request->head, &request->usage, &frame);
 	queue_made(request, &frame);
 	chat_frame_done(&frame);
@@ -525,6 +536,7 @@ static int submit(struct node_request *request, struct engine *engine, struct er
 	struct engine_request what = {.chat = &request->chat, .tenant = sharing.tenant, .cache_scope = sharing.scope};
 	if (request->blind)
 		what.max_prompt_tokens = (uint64_t)request->blind->max_prompt_tokens;
+	request->task = what.chat->task;
 	int status = engine_submit(engine, &what, &callbacks, request, &request->call, error);
 	forget_body(request);
 	return status;

@@ -28,7 +28,8 @@ struct residency_model {
 	char model_type[64], quantization[32]; /* "" = not known before it was loaded */
 	char weight_hash[65];                  /* hex SHA-256, or empty */
 	uint64_t size_bytes;
-	bool pinned; /* never unloaded */
+	bool pinned;              /* never unloaded */
+	bool embeds, only_embeds; /* as in struct engine_info, known before it is loaded */
 };
 
 struct residency_options {
