@@ -522,6 +522,7 @@ const struct dialect dialect_anthropic = {
     .finish = finish,
     .fail = fail,
     .error_write = anthropic_error_write,
+    .key_header = "x-api-key",
     .request_id_header = "request-id",
     .keepalive = "event: ping\ndata: {\"type\":\"ping\"}\n\n",
 };

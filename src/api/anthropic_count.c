@@ -122,6 +122,7 @@ const struct dialect dialect_anthropic_count = {
     .finish = finish,
     .fail = fail,
     .error_write = anthropic_error_write,
+    .key_header = "x-api-key",
     .request_id_header = "request-id",
     .keepalive = "",
 };

@@ -37,6 +37,7 @@ struct dialect {
 	void (*fail)(struct dialect_answer *answer, const struct api_error *error, bool after_content, struct buf *out);
 	/* The body of an answer with an error status. */
 	void (*error_write)(const struct api_error *error, struct buf *out);
+	const char *key_header;        /* in which a key may come instead of Authorization: Bearer; NULL = none */
 	const char *request_id_header; /* in which answers name the request besides X-Request-ID; NULL = none */
 	const char *keepalive;         /* one event or comment, blank line included, that may stand before everything else */
 };

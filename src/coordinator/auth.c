@@ -39,12 +39,14 @@ static bool is_safe(struct str method)
 	return str_is(method, "GET") || str_is(method, "HEAD") || str_is(method, "OPTIONS");
 }
 
-struct credential auth_credential(const struct http_request *http)
+struct credential auth_credential(const struct exchange *exchange)
 {
+	const struct http_request *http = exchange->http;
+	const char *key_header = exchange->dialect->key_header;
 	struct credential credential = {.token = bearer(http), .changes_things = !is_safe(http_method(http))};
 	credential.is_operator = str_is(http_peer(http), "local"); /* only who may open the socket beside the database */
-	if (credential.token.len == 0)
-		credential.token = str_trim(http_header_get(http, "x-api-key"));
+	if (credential.token.len == 0 && key_header)
+		credential.token = str_trim(http_header_get(http, key_header));
 	if (credential.token.len > 0)
 		return credential;
 	credential.token = cookie(http, SESSION_COOKIE);
@@ -54,9 +56,9 @@ struct credential auth_credential(const struct http_request *http)
 	return credential;
 }
 
-bool auth_is_given(const struct http_request *http)
+bool auth_is_given(const struct exchange *exchange)
 {
-	struct credential credential = auth_credential(http);
+	struct credential credential = auth_credential(exchange);
 	return credential.token.len > 0 || credential.is_operator;
 }
 
@@ -149,7 +151,7 @@ void auth_begin(struct server *server, struct exchange *exchange, const struct r
 	*login = (struct login){.wait.done = on_resolved, .server = server, .exchange = exchange, .route = route, .then = then};
 	exchange->owner = login;
 	exchange->on_gone = on_login_gone;
-	enum db_err result = accounts_resolve(accounts, auth_credential(exchange->http), &login->wait);
+	enum db_err result = accounts_resolve(accounts, auth_credential(exchange), &login->wait);
 	if (result != DB_E_AGAIN)
 		logged_in(login, result);
 }

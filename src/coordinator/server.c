@@ -218,7 +218,7 @@ static int64_t on_head(struct http_request *http, void *context)
 		refuse_unknown(exchange, http_path(http), path_known);
 	else if ((route->wrap & WRAP_DRAIN) && server->draining)
 		refuse(exchange, 429, "rate_limit_exceeded", "This coordinator is shutting down: try again in a moment.");
-	else if (route->auth != AUTH_NONE && !auth_is_given(http))
+	else if (route->auth != AUTH_NONE && !auth_is_given(exchange))
 		auth_refuse_nobody(exchange);
 	else
 		return route->max_body;
