@@ -32,6 +32,7 @@ static const struct cli_command commands[] = {
          "lists the commands. With a prompt, or with text on standard input, it prints one answer. The API key comes from "
          "--key-file or the environment variable DARKBLOOM_API_KEY.",
      .example = "darkbloom chat --url http://127.0.0.1:8080 --model smollm2-135m\n"
+                "darkbloom chat --url http://127.0.0.1:8080 --blind \"A question that only the provider may read\"\n"
                 "darkbloom chat --url http://127.0.0.1:8080 --stats \"Please tell me the capital of France.\"",
      .options = chat_options,
      .run = run_chat},

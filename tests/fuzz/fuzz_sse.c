@@ -1,7 +1,7 @@
 /* Event streams: the first byte says into which pieces the rest is cut; the events must not depend on it. */
 #include <stdlib.h>
 
-#include "provider/cli/sse.h"
+#include "client/sse.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

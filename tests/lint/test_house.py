@@ -17,8 +17,9 @@ LAYERS = {
     "net": {"core", "crypto"},
     "wire": {"core", "crypto"},
     "api": {"core", "crypto", "wire"},
+    "client": {"core", "crypto", "net", "wire", "api"},
     "coordinator": {"core", "crypto", "net", "wire", "api"},
-    "provider": {"core", "crypto", "net", "wire", "api"},
+    "provider": {"core", "crypto", "net", "wire", "api", "client"},
     "swarm": {"core", "crypto", "net", "wire", "api"},
 }
 # Rooms of the coordinator that may not look up: each lists the rooms it may include.

@@ -18,6 +18,9 @@ const struct cli_option chat_options[] = {
     {.name = "system", .letter = 's', .value = "TEXT", .help = "a system prompt"},
     {.name = "max-tokens", .value = "N", .help = "longest answer, in tokens"},
     {.name = "temperature", .value = "T", .help = "0 for the likeliest words, up to 2"},
+    {.name = "sealed", .help = "encrypt each request to the coordinator's own key"},
+    {.name = "blind", .help = "encrypt each request to an attested provider: the coordinator cannot read it"},
+    {.name = "provider-key", .value = "KEY", .help = "with --blind: only the provider with this signing key (base64)"},
     {.name = "ca", .value = "FILE", .help = "trust this certificate authority"},
     {.name = "stats", .help = "show who answered, how fast and how much, after each answer"},
     {.name = "json-stats", .help = "the same as one JSON line on standard error"},
@@ -178,6 +181,12 @@ static bool read_options(struct chat *chat, const struct cli_args *args)
 	chat->stats = cli_flag(args, "stats");
 	chat->json_stats = cli_flag(args, "json-stats");
 	chat->temperature = -1;
+	chat->trusted_key = str_of(cli_value(args, "provider-key"));
+	chat->cover = cli_flag(args, "blind") ? CLIENT_BLIND : cli_flag(args, "sealed") ? CLIENT_SEALED : CLIENT_CLEAR;
+	if ((cli_flag(args, "sealed") && cli_flag(args, "blind")) || (chat->trusted_key.len && chat->cover != CLIENT_BLIND)) {
+		fprintf(stderr, "darkbloom chat: --sealed and --blind exclude each other, and --provider-key needs --blind\n");
+		return false;
+	}
 	if (model && (!model[0] || !str_copy(str_of(model), chat->model, sizeof chat->model))) {
 		fprintf(stderr, "darkbloom chat: \"%s\" is not a model id\n", model);
 		return false;
@@ -211,12 +220,28 @@ int run_chat(const struct cli_args *args)
 		fprintf(stderr, "darkbloom chat: %s\n", error.text);
 		goto out;
 	}
+	struct client_options options = {.loop = chat.loop,
+	                                 .http = chat.client,
+	                                 .url = chat.url,
+	                                 .ca_path = chat.ca_path,
+	                                 .cover = chat.cover,
+	                                 .policy = {.trusted_keys = chat.trusted_key.len ? &chat.trusted_key : NULL,
+	                                            .trusted_count = chat.trusted_key.len ? 1 : 0}};
+	buf_append_byte(&chat.key, '\0'); /* ends the text that the client borrows */
+	chat.key.len--;
+	options.authorization = chat.key.at;
+	chat.consumer = client_new(&options);
+	if (!chat.consumer) {
+		fprintf(stderr, "darkbloom chat: there is not enough memory\n");
+		goto out;
+	}
 	if (!chat_catch_interrupts()) {
 		fprintf(stderr, "darkbloom chat: there are too many open files\n");
 		goto out;
 	}
 	exit_status = talk(&chat, args);
 out:
+	client_free(chat.consumer);
 	if (chat.client)
 		http_client_free(chat.client);
 	if (chat.loop)

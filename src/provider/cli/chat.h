@@ -2,17 +2,20 @@
 #ifndef PROVIDER_CHAT_H
 #define PROVIDER_CHAT_H
 
+#include "client/client.h"
 #include "core/buf.h"
 #include "core/json.h"
 #include "net/http_client.h"
-#include "provider/cli/sse.h"
 
 #define CHAT_CONVERSATION_MAX (8u << 20)
 
 struct chat {
 	struct net_loop *loop;
 	struct http_client *client;
-	char url[512]; /* the coordinator's, without a '/' at the end */
+	enum client_cover cover;
+	struct client *consumer;
+	struct str trusted_key; /* of the one provider to talk to in blind mode */
+	char url[512];          /* the coordinator's, without a '/' at the end */
 	const char *ca_path;
 	int64_t max_tokens; /* 0 = not said */
 	double temperature; /* below 0 = not said */
@@ -23,15 +26,15 @@ struct chat {
 
 	/* the answer that is coming in */
 	struct http_fetch *fetch;
+	struct client_call *asking;
 	struct net_timer poll;
-	struct sse_reader events;
 	struct buf answer, failure;
 	uint64_t asked_us, first_us, last_us;
 	int64_t prompt_tokens, completion_tokens;
 	char trust[16], chip[96], job[64];
-	int status;           /* of the last call, 0 = no answer came */
-	bool interrupted;     /* by Ctrl-C */
-	bool failed, is_done; /* the stream ended with [DONE] */
+	int status;       /* of the last call, 0 = no answer came */
+	bool interrupted; /* by Ctrl-C */
+	bool failed;
 };
 
 /* From here on Ctrl-C interrupts a running answer, and waiting for a line, but not the program. False when there are no

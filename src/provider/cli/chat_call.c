@@ -127,8 +127,6 @@ static void keep_failure(struct chat *chat, const json_val *error)
 static void on_event(struct str data, void *user)
 {
 	struct chat *chat = user;
-	if (str_is(data, "[DONE]"))
-		chat->is_done = true;
 	struct json_doc *doc = json_parse(data, NULL, NULL);
 	if (!doc)
 		return;
@@ -153,24 +151,26 @@ static void on_event(struct str data, void *user)
 	json_free(doc);
 }
 
-static void copy_header(const struct http_fetch *fetch, const char *name, char *out, size_t size)
+static void on_answer(const struct client_answer *answer, void *user)
 {
-	str_copy(str_sub(http_fetch_header(fetch, name), 0, size - 1), out, size);
+	struct chat *chat = user;
+	str_copy(str_sub(answer->trust, 0, sizeof chat->trust - 1), chat->trust, sizeof chat->trust);
+	str_copy(str_sub(answer->chip, 0, sizeof chat->chip - 1), chat->chip, sizeof chat->chip);
+	str_copy(str_sub(answer->job, 0, sizeof chat->job - 1), chat->job, sizeof chat->job);
 }
 
 static void on_headers(struct http_fetch *fetch, int status, void *user)
 {
 	struct chat *chat = user;
+	(void)fetch;
 	chat->status = status;
-	copy_header(fetch, "x-provider-trust-level", chat->trust, sizeof chat->trust);
-	copy_header(fetch, "x-provider-chip", chat->chip, sizeof chat->chip);
-	copy_header(fetch, "x-inference-job-id", chat->job, sizeof chat->job);
 }
 
 /* The call is over, by whatever way. */
 static void end_call(struct chat *chat)
 {
 	chat->fetch = NULL;
+	chat->asking = NULL;
 	net_timer_stop(&chat->poll);
 	net_loop_stop(chat->loop);
 }
@@ -185,14 +185,6 @@ static bool take_or_end(struct chat *chat, enum db_err err)
 	buf_append_c(&chat->failure, "the answer is too long for this program");
 	end_call(chat);
 	return false;
-}
-
-static bool on_stream(struct http_fetch *fetch, struct str bytes, void *user)
-{
-	struct chat *chat = user;
-	(void)fetch;
-	return take_or_end(chat,
-	                   chat->status == 200 ? sse_reader_feed(&chat->events, bytes) : buf_append_str(&chat->failure, bytes));
 }
 
 static bool on_whole(struct http_fetch *fetch, struct str bytes, void *user)
@@ -225,15 +217,32 @@ static void on_done(struct http_fetch *fetch, int status, struct str body, const
 static void on_poll(struct net_timer *timer)
 {
 	struct chat *chat = LIST_OF(timer, struct chat, poll);
-	if (!interrupt_seen || !chat->fetch)
+	if (!interrupt_seen || (!chat->fetch && !chat->asking))
 		return;
 	interrupt_seen = 0;
 	chat->interrupted = true;
-	http_fetch_cancel(chat->fetch);
+	if (chat->fetch)
+		http_fetch_cancel(chat->fetch);
+	if (chat->asking)
+		client_call_cancel(chat->asking);
 	end_call(chat);
 }
 
-/* One call, run until it ended or was interrupted. */
+/* Runs what was begun until it ended or was interrupted. */
+static bool run(struct chat *chat)
+{
+	net_timer_start(chat->loop, &chat->poll, INTERRUPT_POLL_MS, INTERRUPT_POLL_MS, on_poll);
+	net_loop_run(chat->loop);
+	return !chat->failed && !chat->interrupted;
+}
+
+static void begin_call(struct chat *chat)
+{
+	chat->status = 0;
+	chat->interrupted = chat->failed = false;
+	buf_clear(&chat->failure);
+}
+
 static bool call(struct chat *chat, const char *method, const char *path, struct str body,
                  bool (*on_data)(struct http_fetch *fetch, struct str bytes, void *user))
 {
@@ -252,18 +261,14 @@ static bool call(struct chat *chat, const char *method, const char *path, struct
 	                                     .on_headers = on_headers,
 	                                     .on_data = on_data,
 	                                     .on_done = on_done};
-	chat->status = 0;
-	chat->interrupted = chat->failed = false;
-	buf_clear(&chat->failure);
+	begin_call(chat);
 	chat->fetch = http_fetch(chat->client, &options, &error);
 	if (!chat->fetch) {
 		buf_append_c(&chat->failure, error.text);
 		chat->failed = true;
 		return false;
 	}
-	net_timer_start(chat->loop, &chat->poll, INTERRUPT_POLL_MS, INTERRUPT_POLL_MS, on_poll);
-	net_loop_run(chat->loop);
-	return !chat->failed && !chat->interrupted;
+	return run(chat);
 }
 
 int chat_exit_status(const struct chat *chat, bool ok)
@@ -304,23 +309,40 @@ static void print_stats(const struct chat *chat)
 	buf_free(&text);
 }
 
+static void on_asked(const struct client_end *end, void *user)
+{
+	struct chat *chat = user;
+	chat->status = end->status;
+	chat->failed = end->failure != NULL;
+	if (chat->failed) {
+		buf_clear(&chat->failure);
+		buf_append_c(&chat->failure, end->failure);
+	} else if (chat->cover == CLIENT_BLIND) { /* what the provider signed goes above what a frame says */
+		chat->prompt_tokens = (int64_t)end->signed_usage.prompt_tokens;
+		chat->completion_tokens = (int64_t)end->signed_usage.completion_tokens;
+	}
+	end_call(chat);
+}
+
 static bool stream_answer(struct chat *chat)
 {
 	struct buf body;
+	struct error error;
 	buf_init(&body, CHAT_CONVERSATION_MAX + 4096);
 	buf_clear(&chat->answer);
-	sse_reader_init(&chat->events, on_event, chat);
-	chat->is_done = false;
 	chat->first_us = chat->last_us = 0;
 	chat->prompt_tokens = chat->completion_tokens = 0;
 	write_request(chat, &body);
 	chat->asked_us = clock_mono_us();
-	bool ok = call(chat, "POST", "/v1/chat/completions", buf_str(&body), on_stream);
-	if (ok && !chat->is_done) {
-		ok = false;
-		buf_append_c(&chat->failure, "the answer ended before it was complete");
+	begin_call(chat);
+	struct client_call_options options = {
+	    .body = buf_str(&body), .user = chat, .on_answer = on_answer, .on_event = on_event, .on_done = on_asked};
+	chat->asking = client_chat(chat->consumer, &options, &error);
+	if (!chat->asking) {
+		buf_append_c(&chat->failure, error.text);
+		chat->failed = true;
 	}
-	sse_reader_free(&chat->events);
+	bool ok = chat->asking && run(chat);
 	buf_free(&body);
 	return ok;
 }

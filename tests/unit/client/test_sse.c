@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "provider/cli/sse.h"
+#include "client/sse.h"
 
 struct events {
 	struct buf joined; /* each event's data between brackets */

@@ -1,6 +1,6 @@
 /* Reads a text/event-stream as it arrives, in any pieces: one callback for each event's data. Pure; thread: one at a time. */
-#ifndef PROVIDER_SSE_H
-#define PROVIDER_SSE_H
+#ifndef CLIENT_SSE_H
+#define CLIENT_SSE_H
 
 #include "core/buf.h"
 
@@ -8,6 +8,7 @@
 
 struct sse_reader {
 	struct buf line, data;
+	struct buf name;                               /* the event's, empty when it has none; for on_event */
 	bool has_data;                                 /* an event may be empty */
 	bool after_cr;                                 /* a line feed that follows belongs to the line end before */
 	void (*on_event)(struct str data, void *user); /* data lines joined by line feeds; borrowed */

@@ -1,0 +1,52 @@
+"""`darkbloom chat --sealed | --blind`, the C library, and the examples, against real programs."""
+
+import json
+import subprocess
+
+import pytest
+
+from harness import BIN, PATIENCE, environment
+from sealing import MNEMONIC
+
+SCRIPT = {"text": "a scripted answer of several words"}
+
+
+@pytest.fixture
+def house(coordinator, provider):
+    made = coordinator(MNEMONIC=MNEMONIC)
+    provider(made, script=SCRIPT)
+    return made
+
+
+def chat(house, *words):
+    return subprocess.run([BIN / "darkbloom", "chat", "--url", house.url, "--json-stats", *words, "hello there"], capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL, env=environment(house.folder, DARKBLOOM_API_KEY=house.key), timeout=60 * PATIENCE)
+
+
+@pytest.mark.parametrize("mode", [[], ["--sealed"], ["--blind"]])
+def test_chat_answers_in_every_mode(house, mode):
+    result = chat(house, *mode)
+    assert (result.returncode, result.stdout) == (0, "a scripted answer of several words\n"), result.stderr
+    stats = json.loads(result.stderr)
+    assert stats["prompt_tokens"] == 2 and stats["completion_tokens"] == 6 and stats["trust_level"] == "self_signed"
+    counts = house.metrics()
+    assert counts.get('darkbloom_sealed_total{outcome="opened"}', 0) == (mode == ["--sealed"])
+    house.check_books()
+
+
+def test_chat_talks_blind_to_the_provider_with_a_known_key_only(house):
+    key = house.providers()[0]["se_public_key"]
+    assert chat(house, "--blind", "--provider-key", key).returncode == 0
+    refused = chat(house, "--blind", "--provider-key", "A" * 86 + "==")
+    assert refused.returncode == 1 and "not among the trusted ones" in refused.stderr
+    assert chat(house, "--provider-key", key).returncode == 2
+    assert chat(house, "--sealed", "--blind").returncode == 2
+
+
+def test_chat_says_what_went_wrong_under_seal(coordinator, house):
+    for mode in ("--sealed", "--blind"):
+        result = chat(house, mode, "--model", "no-such-model")
+        assert result.returncode == 1 and "model" in result.stderr.lower(), result.stderr
+    unsealed = coordinator()
+    result = chat(unsealed, "--sealed", "--model", "scripted")
+    assert result.returncode == 1 and "no key for the sealed transport" in result.stderr
