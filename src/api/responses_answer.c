@@ -348,6 +348,7 @@ static struct dialect_answer *answer_new(struct arena *arena, const struct chat_
 	answer->options.requested_model = arena_str(arena, options->requested_model);
 	answer->request = options->request ? options->request->dialect_state : NULL;
 	buf_init(&answer->logprobs, CHAT_ANSWER_MAX_BYTES);
+	buf_init(&answer->echo, LOWER_MAX_BYTES);
 	size_t used = 0;
 	for (const char *at = options->job_id; *at && used < sizeof answer->hex - 1; at++)
 		if (*at != '-')
@@ -364,6 +365,7 @@ static void answer_free(struct dialect_answer *base)
 	answer->items = NULL;
 	answer->item_count = 0;
 	buf_free(&answer->logprobs);
+	buf_free(&answer->echo);
 }
 
 static void begin(struct responses_answer *answer)
@@ -385,7 +387,7 @@ static enum db_err take_frame(struct dialect_answer *base, const struct chat_fra
 	answer_steps_head(&answer->steps, frame);
 	begin(answer);
 	enum db_err err = answer_steps_read(&answer->steps, answer->arena, frame, &answer->base, take_step, answer);
-	return err ? err : out->failed ? DB_E_LIMIT : DB_OK;
+	return err ? err : out->failed || answer->echo.failed ? DB_E_LIMIT : DB_OK;
 }
 
 static struct responses_outcome outcome_of(const struct responses_answer *answer, const struct chat_answer_end *end)
@@ -428,7 +430,7 @@ static enum db_err finish(struct dialect_answer *base, const struct chat_answer_
 		json_writer_init(&w, out);
 		responses_put_object(&w, answer, &outcome);
 	}
-	return out->failed ? DB_E_LIMIT : DB_OK;
+	return out->failed || answer->echo.failed ? DB_E_LIMIT : DB_OK;
 }
 
 /* What went wrong stands both as the public API has it and as the chapter has it. */

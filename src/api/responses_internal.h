@@ -48,6 +48,7 @@ struct responses_answer {
 	struct responses_item **items;
 	uint32_t item_count, item_room;
 	struct buf logprobs; /* of the text that comes next */
+	struct buf echo;     /* the members that every snapshot repeats, made once */
 };
 
 enum responses_status { RESPONSES_IN_PROGRESS, RESPONSES_COMPLETED, RESPONSES_INCOMPLETE, RESPONSES_FAILED };
@@ -59,8 +60,7 @@ struct responses_outcome {
 	const struct chat_answer_end *end; /* NULL while in progress and when it failed */
 };
 /* The response object. */
-void responses_put_object(struct json_writer *w, const struct responses_answer *answer,
-                          const struct responses_outcome *outcome);
+void responses_put_object(struct json_writer *w, struct responses_answer *answer, const struct responses_outcome *outcome);
 /* An output item; an open one that was just added has no content yet. */
 void responses_put_item(struct json_writer *w, const struct responses_answer *answer, const struct responses_item *item);
 /* A part of a message. */

@@ -152,7 +152,7 @@ static void put_text(struct json_writer *w, const json_val *root)
 	json_end_object(w);
 }
 
-static void put_echoes(struct json_writer *w, const struct responses_request *request)
+static void write_echo(struct json_writer *w, const struct responses_request *request)
 {
 	const json_val *root = request ? request->root : NULL;
 	static const struct {
@@ -183,6 +183,18 @@ static void put_echoes(struct json_writer *w, const struct responses_request *re
 	put_tools(w, root);
 	json_put_bool(w, "background", false);
 	json_put_str(w, "service_tier", STR("default"));
+}
+
+static void put_echo_members(struct json_writer *w, struct responses_answer *answer)
+{
+	struct json_writer own;
+	if (answer->echo.len == 0) {
+		json_writer_init(&own, &answer->echo);
+		json_begin_object(&own);
+		write_echo(&own, answer->request);
+		json_end_object(&own);
+	}
+	json_raw(w, str_sub(buf_str(&answer->echo), 1, answer->echo.len - 2)); /* without its braces */
 }
 
 /* --- the object --- */
@@ -236,7 +248,7 @@ static void put_details(struct json_writer *w, const struct responses_outcome *o
 	json_end_object(w);
 }
 
-void responses_put_object(struct json_writer *w, const struct responses_answer *answer, const struct responses_outcome *outcome)
+void responses_put_object(struct json_writer *w, struct responses_answer *answer, const struct responses_outcome *outcome)
 {
 	static const char *const statuses[] = {"in_progress", "completed", "incomplete", "failed"};
 	char id[RESPONSES_ID_SIZE];
@@ -259,7 +271,7 @@ void responses_put_object(struct json_writer *w, const struct responses_answer *
 	for (uint32_t i = 0; i < answer->item_count && outcome->status != RESPONSES_IN_PROGRESS; i++)
 		responses_put_item(w, answer, answer->items[i]);
 	json_end_array(w);
-	put_echoes(w, answer->request);
+	put_echo_members(w, answer);
 	put_usage(w, answer, outcome->end);
 	if (outcome->end && outcome->end->se_signature.len > 0)
 		json_put_str(w, "se_signature", outcome->end->se_signature);
