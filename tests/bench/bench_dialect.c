@@ -7,9 +7,8 @@
 
 #define SECONDS 0.2
 
-#define FRAME(choices)                                                                                                         \
-	"data: {\"id\":\"chatcmpl-3f\",\"object\":\"chat.completion.chunk\",\"created\":1767323045,\"model\":\"b\"," choices "}\n" \
-	                                                                                                                     "\n"
+#define HEAD           "data: {\"id\":\"chatcmpl-3f\",\"object\":\"chat.completion.chunk\",\"created\":1767323045,\"model\":\"b\","
+#define FRAME(choices) HEAD choices "}\n\n"
 
 static const char *const frames[] = {
     FRAME("\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]"),
