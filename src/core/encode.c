@@ -122,6 +122,46 @@ enum db_err base64_decode_exact(struct str text, uint8_t *out, size_t len)
 	return base64_decode(text, out, &out_len);
 }
 
+static uint32_t url_value(char c)
+{
+	if (c == '+' || c == '/')
+		return BAD;
+	return c == '-' ? 62 : c == '_' ? 63 : base64_values[(uint8_t)c];
+}
+
+enum db_err base64url_decode(struct str text, uint8_t *out, size_t *out_len)
+{
+	uint32_t group = 0, seen = 0;
+	size_t len = 0;
+	*out_len = 0;
+	if (text.len % 4 == 1)
+		return DB_E_INVALID;
+	for (size_t i = 0; i < text.len; i++) {
+		uint32_t value = url_value(text.at[i]);
+		seen |= value;
+		group = group << 6 | (value & 63);
+		if (i % 4 == 3) {
+			out[len++] = (uint8_t)(group >> 16);
+			out[len++] = (uint8_t)(group >> 8);
+			out[len++] = (uint8_t)group;
+			group = 0;
+		}
+	}
+	size_t rest = text.len % 4;
+	if (rest == 2) {
+		out[len++] = (uint8_t)(group >> 4);
+		seen |= group & 0x0f ? BAD : 0;
+	} else if (rest == 3) {
+		out[len++] = (uint8_t)(group >> 10);
+		out[len++] = (uint8_t)(group >> 2);
+		seen |= group & 0x03 ? BAD : 0;
+	}
+	if (seen & BAD)
+		return DB_E_INVALID;
+	*out_len = len;
+	return DB_OK;
+}
+
 void hex_encode(const void *bytes, size_t len, char *out)
 {
 	static const char digits[] = "0123456789abcdef";
