@@ -1,5 +1,8 @@
 #include "coordinator/store/op.h"
 
+#include "coordinator/store/op_login.h"
+#include "crypto/secret.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +49,12 @@ void op_free(struct store_op *op)
 		free(((struct op_list *)op)->rows);
 	if (op->kind == OP_KEYS_TOUCH || op->kind == OP_LEVELS_SAVE)
 		free(((struct op_batch *)op)->rows);
+	if (op->kind == OP_LOGIN_WRITE || op->kind == OP_LOGIN_READ) {
+		struct op_login *login = (struct op_login *)op;
+		free(login->rows);
+		op_clear_error(op);
+		secret_wipe(login, sizeof *login);
+	}
 	op_clear_error(op);
 	free(op);
 }
@@ -71,6 +80,7 @@ const char *op_name(enum op_kind kind)
 	    [OP_HOLD_RELEASE] = "hold_release",
 	    [OP_SETTLE] = "settle",
 	    [OP_PRICE_SET] = "price_set",
+	    [OP_LOGIN_WRITE] = "login_write",
 	    [OP_OWNER_GET] = "owner_get",
 	    [OP_KEY_FIND] = "key_find",
 	    [OP_KEY_GET] = "key_get",
@@ -80,6 +90,7 @@ const char *op_name(enum op_kind kind)
 	    [OP_PRICES_LIST] = "prices_list",
 	    [OP_USAGE_LIST] = "usage_list",
 	    [OP_LEDGER_OF_REQUEST] = "ledger_of_request",
+	    [OP_LOGIN_READ] = "login_read",
 	};
 	return names[kind];
 }

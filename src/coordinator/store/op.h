@@ -26,6 +26,7 @@ enum op_kind {
 	OP_HOLD_RELEASE,
 	OP_SETTLE,
 	OP_PRICE_SET,
+	OP_LOGIN_WRITE,
 	/* carried out by the reader */
 	OP_FIRST_READ,
 	OP_OWNER_GET = OP_FIRST_READ,
@@ -37,6 +38,7 @@ enum op_kind {
 	OP_PRICES_LIST,
 	OP_USAGE_LIST,
 	OP_LEDGER_OF_REQUEST,
+	OP_LOGIN_READ,
 	OP_KINDS,
 };
 

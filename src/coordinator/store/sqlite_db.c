@@ -3,6 +3,12 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+struct sqlite_other {
+	struct sqlite_other *next;
+	const char *sql;
+	sqlite3_stmt *stmt;
+};
+
 enum db_err sqlite_error(sqlite3 *db, struct error *error)
 {
 	int code = db ? sqlite3_errcode(db) & 0xff : SQLITE_NOMEM;
@@ -82,6 +88,12 @@ void sqlite_db_close(struct sqlite_db *db)
 {
 	for (int i = 0; i < db->count; i++)
 		sqlite3_finalize(db->kept[i]);
+	while (db->others) {
+		struct sqlite_other *other = db->others;
+		db->others = other->next;
+		sqlite3_finalize(other->stmt);
+		free(other);
+	}
 	free(db->kept);
 	sqlite3_close(db->handle);
 	db->handle = NULL;
@@ -114,6 +126,30 @@ sqlite3_stmt *sqlite_use(struct sqlite_db *db, int statement)
 		return NULL;
 	}
 	return *kept;
+}
+
+sqlite3_stmt *sqlite_say(struct sqlite_db *db, const char *sql)
+{
+	struct sqlite_other *other = db->others;
+	if (db->failed)
+		return NULL;
+	while (other && other->sql != sql)
+		other = other->next;
+	if (other)
+		return other->stmt;
+	other = calloc(1, sizeof *other);
+	if (!other) {
+		db->failed = error_set(&db->why, DB_E_IO, "The database ran out of memory.");
+		return NULL;
+	}
+	if (sqlite3_prepare_v3(db->handle, sql, -1, SQLITE_PREPARE_PERSISTENT, &other->stmt, NULL) != SQLITE_OK) {
+		fail(db);
+		free(other);
+		return NULL;
+	}
+	*other = (struct sqlite_other){.next = db->others, .sql = sql, .stmt = other->stmt};
+	db->others = other;
+	return other->stmt;
 }
 
 void sqlite_i64(sqlite3_stmt *stmt, int at, int64_t value)

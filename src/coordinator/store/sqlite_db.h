@@ -18,7 +18,8 @@ struct sqlite_db {
 	const char *const *sql; /* text of each statement */
 	sqlite3_stmt **kept;    /* prepared on first use */
 	int count;
-	enum db_err failed; /* sticky until sqlite_db_clear: what the first failing step returned */
+	struct sqlite_other *others; /* statements that have no number, linked */
+	enum db_err failed;          /* sticky until sqlite_db_clear: what the first failing step returned */
 	struct error why;
 };
 
@@ -31,6 +32,8 @@ void sqlite_db_clear(struct sqlite_db *db);
 
 /* The statement, ready for binding; NULL after a failure. Binding and stepping NULL is harmless: check db->failed once. */
 sqlite3_stmt *sqlite_use(struct sqlite_db *db, int statement);
+/* The same for a statement that is not in the table: prepared when its text (borrowed for good) is seen for the first time. */
+sqlite3_stmt *sqlite_say(struct sqlite_db *db, const char *sql);
 void sqlite_i64(sqlite3_stmt *stmt, int at, int64_t value);
 void sqlite_double(sqlite3_stmt *stmt, int at, double value);
 void sqlite_null(sqlite3_stmt *stmt, int at);

@@ -1,5 +1,7 @@
 #include "coordinator/store/sqlite_reader.h"
 
+#include "coordinator/store/op_login.h"
+
 #include <stdlib.h>
 
 #include "coordinator/store/sqlite_db.h"
@@ -296,6 +298,9 @@ void sqlite_reader_query(struct sqlite_reader *reader, struct store_op *op)
 		stmt = sqlite_use(db, R_LEDGER);
 		sqlite_text(stmt, 1, list->key);
 		read_list(db, stmt, list, read_entry);
+		break;
+	case OP_LOGIN_READ:
+		((struct op_login *)op)->run(db, (struct op_login *)op);
 		break;
 	default:
 		op_fail(op, DB_E_UNSUPPORTED, "The reader does not know the operation %s.", op_name(op->kind));

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "coordinator/store/migrate.h"
+#include "coordinator/store/op_login.h"
 #include "coordinator/store/sqlite_book.h"
 #include "core/clock.h"
 #include "core/log.h"
@@ -260,6 +261,9 @@ enum writer_result sqlite_writer_apply(struct sqlite_writer *writer, struct stor
 		break;
 	case OP_PRICE_SET:
 		apply_price_set(writer, (struct op_price_set *)op);
+		break;
+	case OP_LOGIN_WRITE:
+		((struct op_login *)op)->run(&writer->db, (struct op_login *)op);
 		break;
 	default:
 		op_fail(op, DB_E_UNSUPPORTED, "The writer does not know the operation %s.", op_name(op->kind));
