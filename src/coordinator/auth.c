@@ -1,8 +1,7 @@
 #include "coordinator/auth.h"
 
+#include "coordinator/browser.h"
 #include "core/arena.h"
-
-#define SESSION_COOKIE "db_session"
 
 struct login {
 	struct accounts_wait wait;
@@ -21,25 +20,12 @@ static struct str bearer(const struct http_request *http)
 	return str_eq_nocase(scheme, STR("bearer")) ? str_trim(token) : STR_NONE;
 }
 
-/* The value of one cookie (RFC 6265 4.2); empty when it is missing. */
-static struct str cookie(const struct http_request *http, const char *wanted)
-{
-	struct str rest = http_header_get(http, "cookie"), pair, name;
-	while (rest.len > 0) {
-		rest = str_cut(rest, ';', &pair);
-		struct str value = str_cut(str_trim(pair), '=', &name);
-		if (str_is(name, wanted))
-			return value;
-	}
-	return STR_NONE;
-}
-
 static bool is_safe(struct str method)
 {
 	return str_is(method, "GET") || str_is(method, "HEAD") || str_is(method, "OPTIONS");
 }
 
-struct credential auth_credential(const struct exchange *exchange)
+struct credential auth_credential(const struct server *server, const struct exchange *exchange)
 {
 	const struct http_request *http = exchange->http;
 	const char *key_header = exchange->dialect->key_header;
@@ -49,16 +35,16 @@ struct credential auth_credential(const struct exchange *exchange)
 		credential.token = str_trim(http_header_get(http, key_header));
 	if (credential.token.len > 0)
 		return credential;
-	credential.token = cookie(http, SESSION_COOKIE);
+	credential.token = browser_session(server, http);
 	credential.from_cookie = credential.token.len > 0;
 	credential.csrf = str_trim(http_header_get(http, "x-csrf-token"));
-	credential.origin = str_trim(http_header_get(http, "origin"));
+	credential.is_cross_site = browser_is_cross_site(server, http);
 	return credential;
 }
 
-bool auth_is_given(const struct exchange *exchange)
+bool auth_is_given(const struct server *server, const struct exchange *exchange)
 {
-	struct credential credential = auth_credential(exchange);
+	struct credential credential = auth_credential(server, exchange);
 	return credential.token.len > 0 || credential.is_operator;
 }
 
@@ -151,7 +137,7 @@ void auth_begin(struct server *server, struct exchange *exchange, const struct r
 	*login = (struct login){.wait.done = on_resolved, .server = server, .exchange = exchange, .route = route, .then = then};
 	exchange->owner = login;
 	exchange->on_gone = on_login_gone;
-	enum db_err result = accounts_resolve(accounts, auth_credential(exchange), &login->wait);
+	enum db_err result = accounts_resolve(accounts, auth_credential(server, exchange), &login->wait);
 	if (result != DB_E_AGAIN)
 		logged_in(login, result);
 }

@@ -8,10 +8,10 @@
 
 /* What the request brings along to show who it comes from, borrowed from it: `Authorization: Bearer`, else the header
  * of the route's dialect (x-api-key of Anthropic's), else the session's cookie. An empty token when there is none. */
-struct credential auth_credential(const struct exchange *exchange);
+struct credential auth_credential(const struct server *server, const struct exchange *exchange);
 
 /* Is there any? */
-bool auth_is_given(const struct exchange *exchange);
+bool auth_is_given(const struct server *server, const struct exchange *exchange);
 
 /* Finds out who calls, then calls `then` with exchange->caller filled, at once or later; whoever may not use the route is
  * answered here. Owns exchange->owner and on_gone until then. */

@@ -1,5 +1,6 @@
 #include "coordinator/config.h"
 
+#include "coordinator/accounts/login.h"
 #include "coordinator/money/pricing.h"
 #include "coordinator/routing/routing.h"
 #include "core/clock.h"
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 
 static const char *const trust_names[] = {"none", "self_signed", "hardware", NULL};
+static const char *const signup_names[] = {"closed", "invite", "open", NULL};
 static const char *const level_names[] = {"debug", "info", "warn", "error", "off", NULL};
 
 #define ADMIN_KEY_MIN 24
@@ -46,6 +48,20 @@ static const struct config_field fields[] = {
      .offset = AT(cors_origin),
      .fallback = "https://console.darkbloom.dev",
      .help = "The one web origin that browsers may call the API from."},
+    {.name = "server.public_url",
+     .env = "DARKBLOOM_PUBLIC_URL",
+     .type = CONFIG_STRING,
+     .offset = AT(public_url),
+     .fallback = "",
+     .help =
+         "The address that people and providers use, such as `https://darkbloom.example`; empty takes it from each request. "
+         "With `https://` cookies are for TLS only, also behind a proxy."},
+    {.name = "server.behind_proxy",
+     .env = "DARKBLOOM_BEHIND_PROXY",
+     .type = CONFIG_BOOL,
+     .offset = AT(behind_proxy),
+     .fallback = "false",
+     .help = "Believe the last entry of `X-Forwarded-For`; only with a proxy in front that sets it."},
     {.name = "server.max_connections",
      .env = "DARKBLOOM_MAX_CONNECTIONS",
      .type = CONFIG_INT,
@@ -228,6 +244,36 @@ static const struct config_field fields[] = {
      .fallback = "false",
      .help = "Refuse envelopes whose nonce does not tell the time; older clients seal such ones."},
 
+    {.name = "accounts.signup",
+     .env = "DARKBLOOM_SIGNUP",
+     .type = CONFIG_ENUM,
+     .offset = AT(signup),
+     .fallback = "invite",
+     .choices = signup_names,
+     .help = "Who may make an account: `open` is everybody, `invite` asks for an operator's invitation, `closed` nobody. The "
+             "operator signs up with the setup code in any case."},
+    {.name = "accounts.session_idle_s",
+     .env = "DARKBLOOM_SESSION_IDLE",
+     .type = CONFIG_INT,
+     .offset = AT(session_idle_s),
+     .fallback = "1209600",
+     .min = 60,
+     .max = 31536000,
+     .help = "Seconds after which a session that is not used ends."},
+    {.name = "accounts.session_absolute_s",
+     .env = "DARKBLOOM_SESSION_ABSOLUTE",
+     .type = CONFIG_INT,
+     .offset = AT(session_absolute_s),
+     .fallback = "7776000",
+     .min = 60,
+     .max = 31536000,
+     .help = "Seconds after which every session ends."},
+    {.name = "accounts.operators",
+     .env = "DARKBLOOM_OPERATORS",
+     .type = CONFIG_STRINGS,
+     .offset = AT(operators),
+     .fallback = "",
+     .help = "E-mail addresses of further operators; they count only where an identity provider has verified them."},
     {.name = "accounts.first_grant_usd",
      .env = "DARKBLOOM_FIRST_GRANT_USD",
      .type = CONFIG_STRING,
@@ -265,6 +311,17 @@ static enum db_err default_dir(struct coordinator_config *config, struct arena *
 	return config->dir ? DB_OK : error_set(error, DB_E_NOMEM, "There is not enough memory for the configuration.");
 }
 
+static enum db_err check_public_url(const char *url, struct error *error)
+{
+	struct str text = str_of(url);
+	bool has_scheme = str_starts(text, STR("https://")) || str_starts(text, STR("http://"));
+	if (!text.len ||
+	    (has_scheme && !str_ends(text, STR("/")) && !memchr(text.at, '?', text.len) && !memchr(text.at, '#', text.len)))
+		return DB_OK;
+	return error_set(error, DB_E_INVALID,
+	                 "server.public_url must begin with https:// or http:// and must not end with a slash.");
+}
+
 enum db_err coordinator_config_load(struct coordinator_config *config, const char *path, struct arena *arena,
                                     struct error *error)
 {
@@ -280,6 +337,8 @@ enum db_err coordinator_config_load(struct coordinator_config *config, const cha
 	if (!err && config->sealed_previous_until[0] && clock_parse_rfc3339(str_of(config->sealed_previous_until), &until_us))
 		err = error_set(error, DB_E_INVALID, "sealed.previous_until must be a time such as 2026-12-31T00:00:00Z.");
 	config->sealed_previous_until_s = until_us / 1000000;
+	if (!err)
+		err = check_public_url(config->public_url, error);
 	if (!err && config->backends.count == 0)
 		err = error_set(error, DB_E_INVALID, "trust.backends must name at least one backend.");
 	if (!err && config->dir[0] == '\0')
@@ -308,4 +367,5 @@ void coordinator_config_document(struct buf *out)
 
 _Static_assert(ROUTE_TRUST_NONE == 0 && ROUTE_TRUST_SELF_SIGNED == 1 && ROUTE_TRUST_HARDWARE == 2,
                "trust_names follow enum route_trust");
+_Static_assert(LOGIN_SIGNUP_CLOSED == 0 && LOGIN_SIGNUP_OPEN == 2, "signup_names follow enum login_signup_mode");
 _Static_assert(LOG_DEBUG == 0 && LOG_OFF == 4, "level_names follow enum log_level");

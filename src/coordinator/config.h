@@ -11,6 +11,8 @@ struct coordinator_config {
 	int64_t port;
 	const char *tls_cert, *tls_key; /* both or neither */
 	const char *cors_origin;
+	const char *public_url; /* without a slash at the end; may be empty */
+	bool behind_proxy;
 	int64_t max_connections;
 	int64_t drain_grace_s;
 
@@ -43,6 +45,9 @@ struct coordinator_config {
 	/* [accounts] */
 	int64_t first_grant_uusd;
 	const char *first_grant_usd;
+	int signup; /* enum login_signup_mode */
+	int64_t session_idle_s, session_absolute_s;
+	struct config_strings operators;
 	const char *admin_key; /* empty = none */
 
 	/* [log] */

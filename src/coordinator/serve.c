@@ -1,5 +1,6 @@
 #include "coordinator/serve.h"
 
+#include "coordinator/portal.h"
 #include "coordinator/server.h"
 #include "coordinator/tenant_key.h"
 #include "core/cli.h"
@@ -27,6 +28,7 @@ struct serving {
 	struct accounts *accounts;
 	struct fleet *fleet;
 	struct gateway *gateway;
+	struct portal *portal;
 	struct server *server;
 	struct net_timer drain_timer;
 	uint64_t drain_until_us;
@@ -145,6 +147,8 @@ static void announce(const struct serving *s)
 	       DARKBLOOM_VERSION, server_is_tls(s->server) ? "https" : "http", v6 ? "[" : "", s->config->host, v6 ? "]" : "",
 	       (unsigned)port, trust[s->config->min_trust], s->config->database,
 	       (unsigned long long)((clock_mono_us() - s->began_us) / 1000));
+	if (s->portal->setup_path[0])
+		printf("Sign up as the operator at /signup with the code in %s.\n", s->portal->setup_path);
 	fflush(stdout);
 	tell_port(s, port);
 }
@@ -177,12 +181,22 @@ static void listen_now(struct serving *s)
 	                             .accounts = s->accounts,
 	                             .fleet = s->fleet,
 	                             .gateway = s->gateway,
-	                             .metrics = s->metrics};
+	                             .metrics = s->metrics,
+	                             .portal = s->portal};
 	s->server = server_new(&rooms, &error);
 	if (s->server)
 		announce(s);
 	else
 		fail(s, CLI_NETWORK, &error);
+}
+
+static void on_setup_offered(const struct error *error, void *user)
+{
+	struct serving *s = user;
+	if (error)
+		fail(s, CLI_FAILED, error);
+	else
+		listen_now(s);
 }
 
 static void on_first_start(const char *new_key, const struct error *error, void *user)
@@ -194,7 +208,7 @@ static void on_first_start(const char *new_key, const struct error *error, void 
 		s->status = CLI_FAILED;
 		net_loop_stop(s->loop);
 	} else
-		listen_now(s);
+		portal_offer_setup(s->portal, s->store, on_setup_offered, s);
 }
 
 static void on_prices(const struct error *error, void *user)
@@ -235,6 +249,9 @@ static bool open_rooms(struct serving *s, struct error *error)
 	if (s->accounts)
 		accounts_set_admin_key(s->accounts, str_of(c->admin_key));
 	s->fleet = s->metrics && s->accounts ? fleet_new(s->loop, s->accounts, s->metrics, &fleet) : NULL;
+	struct portal_options portal = {
+	    .config = c, .loop = s->loop, .store = s->store, .ledger = s->ledger, .accounts = s->accounts};
+	s->portal = s->fleet ? portal_new(&portal, error) : NULL;
 	struct gateway_options gateway = {
 	    .loop = s->loop,
 	    .fleet = s->fleet,
@@ -247,7 +264,7 @@ static bool open_rooms(struct serving *s, struct error *error)
 	    .keepalive_ms = (uint32_t)c->keepalive_s * 1000,
 	    .relay_buffer_bytes = (uint32_t)c->relay_buffer_kib * 1024,
 	};
-	s->gateway = s->fleet ? gateway_new(&gateway) : NULL;
+	s->gateway = s->portal ? gateway_new(&gateway) : NULL;
 	if (!s->gateway)
 		error_set(error, DB_E_NOMEM, "There is not enough memory to start.");
 	return s->gateway != NULL;
@@ -262,6 +279,7 @@ static void close_rooms(struct serving *s)
 		fleet_free(s->fleet);
 	if (s->store)
 		store_close(s->store);
+	portal_free(s->portal);
 	if (s->accounts)
 		accounts_free(s->accounts);
 	if (s->ledger)

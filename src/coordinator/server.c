@@ -3,6 +3,7 @@
 #include "coordinator/auth.h"
 #include "coordinator/models.h"
 #include "coordinator/operate.h"
+#include "coordinator/portal_routes.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "net/tls.h"
@@ -55,6 +56,30 @@ static const struct route routes[] = {
     {"POST", "/v1/admin/reward", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_admin_reward, NULL},
     {"GET", "/v1/encryption-key", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_encryption_key, NULL},
     {"GET", "/v1/providers/attestation", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_attestation, NULL},
+    {"GET", "/v1/me", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_me, NULL},
+    {"GET", "/v1/me/summary", AUTH_SESSION, SCOPE_ACCOUNT, WRAP_NONE, NO_BODY, handle_me_summary, NULL},
+    {"GET", "/v1/me/providers", AUTH_SESSION, SCOPE_ACCOUNT, WRAP_NONE, NO_BODY, handle_me_providers, NULL},
+    {"GET", "/v1/auth/config", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_auth_config, NULL},
+    {"GET", "/v1/session", AUTH_SESSION, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_session_get, NULL},
+    {"POST", "/v1/session/register", AUTH_NONE, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_session_register, NULL},
+    {"POST", "/v1/session/login", AUTH_NONE, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_session_login, NULL},
+    {"POST", "/v1/session/logout", AUTH_SESSION, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_session_logout, NULL},
+    {"POST", "/v1/session/reauth", AUTH_SESSION, SCOPE_ACCOUNT, WRAP_NONE, SMALL_BODY, handle_session_reauth, NULL},
+    {"POST", "/v1/session/password/change", AUTH_SESSION, SCOPE_ACCOUNT, WRAP_NONE, SMALL_BODY, handle_password_change, NULL},
+    {"GET", "/v1/sessions", AUTH_SESSION, SCOPE_ACCOUNT, WRAP_NONE, NO_BODY, handle_sessions_list, NULL},
+    {"DELETE", "/v1/sessions/*", AUTH_SESSION, SCOPE_ACCOUNT, WRAP_NONE, NO_BODY, handle_session_revoke, NULL},
+    {"POST", "/v1/admin/invitations", AUTH_ADMIN, SCOPE_ACCOUNT, WRAP_NONE, NO_BODY, handle_invitation_create, NULL},
+    {"POST", "/v1/device/code", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_device_code, NULL},
+    {"POST", "/v1/device/token", AUTH_NONE, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_device_token, NULL},
+    {"POST", "/v1/device/approve", AUTH_SESSION, SCOPE_ACCOUNT, WRAP_NONE, SMALL_BODY, handle_device_approve, NULL},
+    {"POST", "/v1/device/revoke", AUTH_NONE, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_device_revoke, NULL},
+    {"GET", "/login", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_login_page, NULL},
+    {"POST", "/login", AUTH_NONE, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_login_form, NULL},
+    {"GET", "/signup", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_signup_page, NULL},
+    {"POST", "/signup", AUTH_NONE, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_signup_form, NULL},
+    {"POST", "/logout", AUTH_NONE, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_logout_form, NULL},
+    {"GET", "/link", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_link_page, NULL},
+    {"POST", "/link", AUTH_NONE, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_link_form, NULL},
     {"GET", "/ws/provider", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_provider, NULL},
     {"GET", "/v1/stats", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_stats, NULL},
     {"GET", "/api/version", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_version, NULL},
@@ -218,7 +243,7 @@ static int64_t on_head(struct http_request *http, void *context)
 		refuse_unknown(exchange, http_path(http), path_known);
 	else if ((route->wrap & WRAP_DRAIN) && server->draining)
 		refuse(exchange, 429, "rate_limit_exceeded", "This coordinator is shutting down: try again in a moment.");
-	else if (route->auth != AUTH_NONE && !auth_is_given(exchange))
+	else if (route->auth != AUTH_NONE && !auth_is_given(server, exchange))
 		auth_refuse_nobody(exchange);
 	else
 		return route->max_body;
@@ -363,6 +388,11 @@ uint16_t server_port(const struct server *server)
 bool server_is_tls(const struct server *server)
 {
 	return server->tls != NULL;
+}
+
+bool server_is_secure(const struct server *server)
+{
+	return server->tls || str_starts(str_of(server->rooms.config->public_url), STR("https://"));
 }
 
 void server_drain(struct server *server)

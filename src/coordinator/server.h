@@ -15,6 +15,7 @@
 
 struct server;
 struct models;
+struct portal;
 
 /* The rooms that handlers use; borrowed for the server's life. */
 struct server_rooms {
@@ -26,6 +27,7 @@ struct server_rooms {
 	struct fleet *fleet;
 	struct gateway *gateway;
 	struct metrics *metrics;
+	struct portal *portal;
 };
 
 /* Binds and listens. */
@@ -34,6 +36,8 @@ struct server *server_new(const struct server_rooms *rooms, struct error *error)
 bool server_socket_path(const struct coordinator_config *config, char *out, size_t size);
 uint16_t server_port(const struct server *server);
 bool server_is_tls(const struct server *server);
+/* Browsers reach it over TLS, here or at a proxy in front. */
+bool server_is_secure(const struct server *server);
 /* From now on inference requests are refused and /readyz says 503; everything else goes on. */
 void server_drain(struct server *server);
 /* The gate alone, which an operator may open again; it stays shut once server_drain was called. */

@@ -54,7 +54,7 @@ struct credential {
 	bool is_operator;    /* came over the operator's socket: no token is needed */
 	bool changes_things; /* the method is not GET, HEAD or OPTIONS */
 	struct str csrf;     /* X-CSRF-Token */
-	struct str origin;   /* Origin */
+	bool is_cross_site;  /* a page of another site sent it */
 };
 
 /* A look-up in flight, embedded in the request that waits for it. */

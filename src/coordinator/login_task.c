@@ -1,0 +1,105 @@
+#include "coordinator/login_task.h"
+
+#include <stdio.h>
+
+#include "coordinator/browser.h"
+#include "coordinator/portal.h"
+#include "coordinator/server.h"
+
+void login_refuse(struct exchange *exchange, const struct login_result *result)
+{
+	static const struct {
+		enum db_err code;
+		int status;
+		const char *type;
+	} answers[] = {{DB_E_DENIED, 401, "authentication_error"},
+	               {DB_E_INVALID, 400, "invalid_request_error"},
+	               {DB_E_EXISTS, 409, "conflict"},
+	               {DB_E_NOT_FOUND, 404, "not_found"},
+	               {DB_E_LIMIT, 429, "rate_limit_exceeded"}};
+	int retry_s = result->retry_ms ? (int)((result->retry_ms + 999) / 1000) : 0;
+	for (size_t i = 0; i < sizeof answers / sizeof *answers; i++)
+		if (result->code == answers[i].code) {
+			task_refuse(exchange, answers[i].status, answers[i].type, result->text, retry_s);
+			return;
+		}
+	task_refuse(exchange, 503, "service_unavailable", result->text, retry_s ? retry_s : 2);
+}
+
+void login_task_refuse(const struct login_task *task, struct exchange *exchange)
+{
+	login_refuse(exchange, &task->result);
+}
+
+static void end(struct login_task *task, const char *token)
+{
+	struct exchange *exchange = task_end(task);
+	if (exchange)
+		task->then(task, exchange, token);
+	task_free(task);
+}
+
+static void on_started(const char *token, const struct error *error, void *user)
+{
+	struct login_task *task = user;
+	if (error)
+		task->result = (struct login_result){.code = DB_E_IO, .text = "The session cannot be begun at the moment: try again."};
+	end(task, token);
+}
+
+void login_task_start_session(struct login_task *task)
+{
+	struct session_start start = {.account_id = str_of(task->person.account_id),
+	                              .agent = str_of(task->agent),
+	                              .address = str_of(task->address),
+	                              .method = task->method,
+	                              .replaces = str_of(task->replaces)};
+	session_start(server_rooms(task->task.server)->portal->sessions, &start, on_started, task);
+}
+
+static void on_checked(const struct login_result *result, void *user)
+{
+	struct login_task *task = user;
+	struct portal *portal = server_rooms(task->task.server)->portal;
+	task->result = *result;
+	task->result.person = NULL;
+	if (result->code != DB_OK) {
+		end(task, NULL);
+		return;
+	}
+	task->person = *result->person;
+	if (task->person.is_owner && portal->setup_path[0] && !login_has_setup_code(portal->login))
+		portal_close_setup(portal);
+	login_task_start_session(task);
+}
+
+struct login_task *login_task_new(struct server *server, struct exchange *exchange, const char *method,
+                                  void (*then)(struct login_task *task, struct exchange *exchange, const char *token))
+{
+	struct login_task *task = task_new(server, exchange, sizeof *task);
+	const struct http_request *http = exchange->http;
+	if (!task)
+		return NULL;
+	task->then = then;
+	task->method = method;
+	str_copy(str_sub(http_header_get(http, "user-agent"), 0, sizeof task->agent - 1), task->agent, sizeof task->agent);
+	str_copy(browser_address(server, http), task->address, sizeof task->address);
+	str_copy(browser_session(server, http), task->replaces, sizeof task->replaces);
+	return task;
+}
+
+void login_task_begin(struct server *server, struct exchange *exchange, const struct login_attempt *attempt, struct str next,
+                      bool sign_up, void (*then)(struct login_task *task, struct exchange *exchange, const char *token))
+{
+	struct login *login = server_rooms(server)->portal->login;
+	struct login_task *task = login_task_new(server, exchange, "password", then);
+	struct login_attempt full = *attempt;
+	if (!task)
+		return;
+	str_copy(next, task->next, sizeof task->next);
+	full.address = browser_address(server, exchange->http);
+	if (sign_up)
+		login_sign_up(login, &full, on_checked, task);
+	else
+		login_check(login, &full, on_checked, task);
+}

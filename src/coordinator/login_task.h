@@ -1,0 +1,32 @@
+/* A login on its way, from a form or from JSON: the password is checked, a session begins, then the caller answers.
+ * Thread: the loop's. */
+#ifndef COORDINATOR_LOGIN_TASK_H
+#define COORDINATOR_LOGIN_TASK_H
+
+#include "coordinator/accounts/login.h"
+#include "coordinator/task.h"
+
+struct login_task {
+	struct task task;
+	void (*then)(struct login_task *task, struct exchange *exchange, const char *token);
+	char agent[160], address[64], replaces[65];
+	char next[512]; /* for pages: where to go afterwards */
+	const char *method;
+	struct store_person person;
+	struct login_result result; /* person is not set here */
+};
+
+/* `then` answers the exchange: token is the new session's, or NULL with task->result saying why. It is not called when the
+ * client left. The attempt's address and what the browser had before are taken from the request. */
+void login_task_begin(struct server *server, struct exchange *exchange, const struct login_attempt *attempt, struct str next,
+                      bool sign_up, void (*then)(struct login_task *task, struct exchange *exchange, const char *token));
+/* The same for somebody who has proven who they are already; `task` comes from login_task_new. */
+struct login_task *login_task_new(struct server *server, struct exchange *exchange, const char *method,
+                                  void (*then)(struct login_task *task, struct exchange *exchange, const char *token));
+void login_task_start_session(struct login_task *task);
+
+/* Answers with the error of a result. */
+void login_refuse(struct exchange *exchange, const struct login_result *result);
+void login_task_refuse(const struct login_task *task, struct exchange *exchange);
+
+#endif

@@ -1,0 +1,51 @@
+#include "coordinator/task.h"
+
+#include <stdlib.h>
+
+#include "crypto/secret.h"
+
+static void on_gone(struct exchange *exchange)
+{
+	((struct task *)exchange->owner)->exchange = NULL;
+}
+
+void *task_new(struct server *server, struct exchange *exchange, size_t size)
+{
+	struct task *task = calloc(1, size);
+	if (!task) {
+		task_refuse(exchange, 503, "service_unavailable", "The request needs more memory than there is: try again.", 2);
+		return NULL;
+	}
+	task->server = server;
+	task->exchange = exchange;
+	task->size = size;
+	exchange->owner = task;
+	exchange->on_gone = on_gone;
+	return task;
+}
+
+struct exchange *task_end(void *at)
+{
+	struct task *task = at;
+	struct exchange *exchange = task->exchange;
+	if (exchange) {
+		exchange->owner = NULL;
+		exchange->on_gone = NULL;
+	}
+	return exchange;
+}
+
+void task_free(void *at)
+{
+	struct task *task = at;
+	secret_wipe(task, task->size);
+	free(task);
+}
+
+void task_refuse(struct exchange *exchange, int status, const char *type, const char *message, int retry_after_s)
+{
+	struct api_error error;
+	api_fail(&error, status, type, NULL, NULL, "%s", message);
+	error.retry_after_s = retry_after_s;
+	exchange_error(exchange, &error);
+}

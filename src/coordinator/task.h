@@ -1,0 +1,25 @@
+/* A request whose answer waits for somebody else, while the client may leave. A handler's state begins with a struct task.
+ * Thread: the loop's. */
+#ifndef COORDINATOR_TASK_H
+#define COORDINATOR_TASK_H
+
+#include "coordinator/gateway/exchange.h"
+
+struct server;
+
+struct task {
+	struct server *server;
+	struct exchange *exchange; /* NULL: the client left */
+	size_t size;
+};
+
+/* `size` zeroed bytes that begin with a struct task. NULL when there is no memory: then the request is answered. */
+void *task_new(struct server *server, struct exchange *exchange, size_t size);
+/* The waiting is over: the exchange, to be answered, or NULL when the client left. The state stays until task_free. */
+struct exchange *task_end(void *task);
+void task_free(void *task); /* wipes */
+
+/* What is common to refusals outside of the inference routes. retry_after_s 0: no Retry-After. */
+void task_refuse(struct exchange *exchange, int status, const char *type, const char *message, int retry_after_s);
+
+#endif
