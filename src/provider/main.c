@@ -36,6 +36,29 @@ static const struct cli_command commands[] = {
                 "darkbloom chat --url http://127.0.0.1:8080 --stats \"Please tell me the capital of France.\"",
      .options = chat_options,
      .run = run_chat},
+    {.name = "login",
+     .summary = "Log this machine in to an account.",
+     .details =
+         "Shows a code and the address of a page. Whoever is logged in there types the code and confirms; then this machine "
+         "has "
+         "a token of that account, in a file that only you can read. A provider started here earns for the account from then "
+         "on.",
+     .example = "darkbloom login --coordinator-url https://coordinator.example",
+     .options = login_options,
+     .run = run_login},
+    {.name = "logout",
+     .summary = "Give the token back and forget it.",
+     .details =
+         "The coordinator accepts the token no longer, and the file is removed. A provider that is running stays linked until "
+         "it connects anew.",
+     .example = "darkbloom logout",
+     .options = logout_options,
+     .run = run_logout},
+    {.name = "whoami",
+     .summary = "Show the account that this machine is logged in to.",
+     .example = "darkbloom whoami\ndarkbloom whoami --json",
+     .options = whoami_options,
+     .run = run_whoami},
     {.name = "models list",
      .summary = "List the models on this machine.",
      .example = "darkbloom models list\ndarkbloom models list --json",
