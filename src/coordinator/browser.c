@@ -27,7 +27,6 @@ void browser_set_session(const struct server *server, struct exchange *exchange,
 	                                 .secure = server_is_secure(server)};
 	cookie_write(&cookie, &options);
 	exchange_header(exchange, "Set-Cookie", buf_str(&cookie));
-	exchange_header(exchange, "Cache-Control", STR("no-store"));
 	buf_free(&cookie);
 }
 

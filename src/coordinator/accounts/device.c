@@ -193,8 +193,8 @@ enum device_state device_poll(struct devices *devices, struct str device_code, u
 	struct device *device = find(devices, device_code);
 	if (!device)
 		return DEVICE_UNKNOWN;
-	if (device->state == DEVICE_TAKEN)
-		return DEVICE_TAKEN;
+	if (device->state == DEVICE_TAKEN || device->state == DEVICE_DENIED)
+		return device->state;
 	if (now_us - device->made_us >= LIFE_US)
 		return DEVICE_EXPIRED;
 	uint64_t since_us = now_us - device->polled_us;
