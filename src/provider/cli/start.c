@@ -147,6 +147,28 @@ static bool read_start(struct start *start, const struct cli_args *args)
 	       read_coordinator(start, args);
 }
 
+/* The token of `darkbloom login`, when it is from this coordinator: no other must see it. */
+static bool read_login(struct provider *provider, const struct cli_args *args)
+{
+	char path[ACCOUNT_PATH_SIZE], home[ACCOUNT_URL_SIZE], here[ACCOUNT_URL_SIZE];
+	struct error error;
+	account_token_path(args, path, sizeof path);
+	enum db_err err = account_token_read(path, &provider->auth_token, &error);
+	if (err == DB_E_NOT_FOUND)
+		return true;
+	if (err) {
+		fprintf(stderr, "darkbloom start: %s\n", error.text);
+		return false;
+	}
+	if (account_base_url(provider->start.coordinator_url, here, NULL) || !account_token_home(path, home) ||
+	    strcmp(home, here) != 0) {
+		fprintf(stderr, "darkbloom start: you are logged in to another coordinator: this provider earns for no account\n");
+		secret_free(provider->auth_token);
+		provider->auth_token = NULL;
+	}
+	return true;
+}
+
 /* The account token, without the line end of its file. */
 static bool read_token(struct provider *provider)
 {
