@@ -7,6 +7,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "crypto/secret.h"
+#include "provider/cli/account.h"
 #include "provider/cli/cache_options.h"
 #include "provider/cli/offer.h"
 #include "provider/cli/state.h"
@@ -24,7 +25,7 @@ const struct cli_option start_options[] = {
     {.name = "models-dir", .value = "DIR", .help = "where the models are (or DARKBLOOM_MODELS_DIR)"},
     {.name = "state-dir", .value = "DIR", .help = "where the signing key and the state are kept (default ~/.darkbloom)"},
     {.name = "ca", .value = "FILE", .help = "trust this certificate authority for wss://"},
-    {.name = "token-file", .value = "FILE", .help = "account token that links this provider to its owner"},
+    {.name = "token-file", .value = "FILE", .help = "account token of the owner (default: the one of darkbloom login)"},
     {.name = "private-only", .help = "serve only requests of the owner's account"},
     {.name = "threads", .value = "N", .help = "threads for each model (default: all cores)"},
     {.name = "max-loaded", .value = "N", .help = "models in memory at once; others are loaded when asked for (default 3)"},
@@ -170,13 +171,13 @@ static bool read_login(struct provider *provider, const struct cli_args *args)
 }
 
 /* The account token, without the line end of its file. */
-static bool read_token(struct provider *provider)
+static bool read_token(struct provider *provider, const struct cli_args *args)
 {
 	struct error error;
 	struct buf text;
 	bool ok = true;
 	if (!provider->start.token_file)
-		return true;
+		return read_login(provider, args);
 	buf_init(&text, 64 << 10);
 	enum db_err err = platform_read_file(provider->start.token_file, 4096, &text, &error);
 	struct str token = str_trim(buf_str(&text));
@@ -288,10 +289,10 @@ static bool open_cache(struct provider *provider, const char *config)
 }
 
 /* What the command line names is opened before the models are loaded, which can take minutes. */
-static bool prepare(struct provider *provider, const char *config)
+static bool prepare(struct provider *provider, const struct cli_args *args)
 {
 	struct error error;
-	if (!read_token(provider) || !open_cache(provider, config))
+	if (!read_token(provider, args) || !open_cache(provider, cli_value(args, "config")))
 		return false;
 	provider->signer = platform_signer_open(provider->start.state_dir, &error); /* makes the folder too */
 	if (provider->signer && !state_lock(provider->start.state_dir, &error))
@@ -331,7 +332,7 @@ int run_start(const struct cli_args *args)
 		return CLI_USAGE;
 	if (!machine_is_closed()) {
 		exit_status = CLI_HARDWARE;
-	} else if (!prepare(&provider, cli_value(args, "config"))) {
+	} else if (!prepare(&provider, args)) {
 		exit_status = CLI_CONFIG;
 	} else if (load(&provider)) {
 		platform_prevent_sleep();
