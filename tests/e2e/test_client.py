@@ -2,10 +2,11 @@
 
 import json
 import subprocess
+import sys
 
 import pytest
 
-from harness import BIN, PATIENCE, environment
+from harness import BIN, NODE, PATIENCE, TOP, environment
 from sealing import MNEMONIC
 
 SCRIPT = {"text": "a scripted answer of several words"}
@@ -50,3 +51,41 @@ def test_chat_says_what_went_wrong_under_seal(coordinator, house):
     unsealed = coordinator()
     result = chat(unsealed, "--sealed", "--model", "scripted")
     assert result.returncode == 1 and "no key for the sealed transport" in result.stderr
+
+
+# --- the examples, as a reader runs them ---
+
+EXAMPLES = ["sealed.py", "blind.py", "sealed.mjs", "blind.mjs"]
+
+
+def example(house, tmp_path, name, *words):
+    """Runs a copy of the example, beside the packages that its first lines say to install."""
+    folder = tmp_path / "examples"
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text((TOP / "examples" / name).read_text())
+    packages = folder / "node_modules"
+    if not packages.exists():
+        packages.symlink_to(TOP / "tests/node/node_modules")
+    program = [NODE] if name.endswith(".mjs") else [sys.executable]
+    return subprocess.run([*program, folder / name, *words], capture_output=True, text=True, timeout=120 * PATIENCE,
+                          env=environment(tmp_path, DARKBLOOM_URL=house.url, DARKBLOOM_API_KEY=house.key))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_short_and_works(house, tmp_path, name):
+    assert len((TOP / "examples" / name).read_text().splitlines()) < 100
+    result = example(house, tmp_path, name, "scripted", "What is the capital of France?")
+    assert (result.returncode, result.stdout) == (0, "a scripted answer of several words\n"), result.stderr
+    opened = house.metrics().get('darkbloom_sealed_total{outcome="opened"}', 0)
+    assert opened == name.startswith("sealed")
+    refused = example(house, tmp_path, name, "no-such-model", "hello")
+    assert refused.returncode == 1 and "model" in refused.stderr.lower(), refused.stderr
+    house.check_books()
+
+
+@pytest.mark.parametrize("name", ["blind.py", "blind.mjs"])
+def test_an_example_of_blind_mode_keeps_to_a_known_provider(house, tmp_path, name):
+    key = house.providers()[0]["se_public_key"]
+    assert example(house, tmp_path, name, "scripted", "hello", key).returncode == 0
+    refused = example(house, tmp_path, name, "scripted", "hello", "A" * 86 + "==")
+    assert refused.returncode == 1 and "no provider with this key" in refused.stderr
