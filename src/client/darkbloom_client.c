@@ -165,9 +165,9 @@ int darkbloom_client_chat(struct darkbloom_client *client, const char *json, siz
 	}
 	net_loop_run(client->loop);
 	net_timer_stop(&client->stop);
-	if (!client->ended) {
+	if (!client->ended)
 		client_call_cancel(call);
+	if (client->stopped)
 		snprintf(result->error, sizeof result->error, "stopped");
-	}
 	return result->error[0] ? -1 : 0;
 }

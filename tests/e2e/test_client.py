@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from harness import BIN, NODE, PATIENCE, TOP, environment
+from harness import BIN, BUILD, NODE, PATIENCE, TOP, environment
 from sealing import MNEMONIC
 
 SCRIPT = {"text": "a scripted answer of several words"}
@@ -89,3 +89,32 @@ def test_an_example_of_blind_mode_keeps_to_a_known_provider(house, tmp_path, nam
     assert example(house, tmp_path, name, "scripted", "hello", key).returncode == 0
     refused = example(house, tmp_path, name, "scripted", "hello", "A" * 86 + "==")
     assert refused.returncode == 1 and "no provider with this key" in refused.stderr
+
+
+# --- the C library, from outside ---
+
+
+def library(house, mode, model="scripted", *more):
+    result = subprocess.run([BUILD / "testbin/client_chat", house.url + "/", house.key, mode, model, "hello there", *more], capture_output=True, text=True,
+                            env=environment(house.folder), timeout=60 * PATIENCE)
+    assert result.returncode == 0, result.stdout + result.stderr
+    lines = result.stdout.splitlines()
+    said = [json.loads(line[6:]) for line in lines if line.startswith("event {")]
+    return "".join(choice["delta"].get("content") or "" for one in said for choice in one["choices"]), [line for line in lines if line.startswith("result ")]
+
+
+@pytest.mark.parametrize("mode", ["clear", "sealed", "blind"])
+def test_the_library_answers_in_every_mode(house, mode):
+    text, results = library(house, mode)
+    assert text.startswith("a scripted answer of several words")
+    assert results[0] == f"result 0 status 200 tokens {'2+6' if mode == 'blind' else '0+0'} error "
+    assert results[1].startswith("result -1") and results[1].endswith("error stopped")
+    house.check_books()
+
+
+def test_the_library_says_what_went_wrong(house):
+    for mode in ("clear", "sealed", "blind"):
+        text, results = library(house, mode, "no-such-model")
+        assert text == "" and results[0].startswith("result -1 status 404"), results
+    text, results = library(house, "blind", "scripted", "A" * 86 + "==")
+    assert text == "" and "not among the trusted ones" in results[0]

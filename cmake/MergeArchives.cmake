@@ -1,0 +1,18 @@
+# Packs the objects of several archives into one. PARTS is separated by '|'.
+string(REPLACE "|" ";" parts "${PARTS}")
+get_filename_component(folder ${OUT} DIRECTORY)
+set(work ${OUT}.parts)
+file(REMOVE_RECURSE ${work})
+file(MAKE_DIRECTORY ${folder} ${work})
+file(REMOVE ${OUT})
+set(number 0)
+foreach(part ${parts})
+  math(EXPR number "${number} + 1")
+  file(MAKE_DIRECTORY ${work}/${number})
+  execute_process(COMMAND ${AR} x ${part} WORKING_DIRECTORY ${work}/${number} COMMAND_ERROR_IS_FATAL ANY)
+  file(GLOB objects ${work}/${number}/*)
+  # A folder for each archive: two of them may have objects of one name.
+  execute_process(COMMAND ${AR} qc ${OUT} ${objects} COMMAND_ERROR_IS_FATAL ANY)
+endforeach()
+execute_process(COMMAND ${RANLIB} ${OUT} COMMAND_ERROR_IS_FATAL ANY)
+file(REMOVE_RECURSE ${work})
