@@ -34,6 +34,14 @@ struct coordinator_config {
 	/* [limits] */
 	int64_t max_providers;
 	int64_t relay_buffer_kib;
+	int64_t requests_per_minute, request_burst, input_tokens_per_minute, input_token_burst;
+	int64_t output_tokens_per_minute, output_token_burst, concurrent_requests;
+	int64_t service_requests_per_minute, service_request_burst, service_input_tokens_per_minute, service_input_token_burst;
+	int64_t service_output_tokens_per_minute, service_output_token_burst, service_concurrent_requests;
+	bool service_expected_output;
+	int64_t service_expected_percent, service_expected_floor, service_expected_ceiling;
+	int64_t financial_per_minute, financial_burst;
+	int64_t max_inflight, shed_loop_lag_ms, shed_store_queue;
 	int64_t first_content_ms, accepted_wait_s, queue_wait_s, keepalive_s, idle_timeout_s;
 
 	/* [sealed] */

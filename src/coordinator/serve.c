@@ -1,5 +1,6 @@
 #include "coordinator/serve.h"
 
+#include "coordinator/limit_keeper.h"
 #include "coordinator/portal.h"
 #include "coordinator/server.h"
 #include "coordinator/tenant_key.h"
@@ -26,6 +27,8 @@ struct serving {
 	struct metrics *metrics;
 	struct ledger *ledger;
 	struct accounts *accounts;
+	struct limit_keeper keeper;
+	struct shed shed;
 	struct fleet *fleet;
 	struct gateway *gateway;
 	struct portal *portal;
@@ -98,6 +101,7 @@ static void on_drain_tick(struct net_timer *timer)
 	if (!idle)
 		log_warn("server.drain_cut", "inflight=%zu holds=%zu", server_inflight(s->server), ledger_open_holds(s->ledger));
 	accounts_flush_uses(s->accounts);
+	limit_keeper_save(&s->keeper);
 	store_flush(s->store, on_flushed, s);
 }
 
@@ -182,7 +186,9 @@ static void listen_now(struct serving *s)
 	                             .fleet = s->fleet,
 	                             .gateway = s->gateway,
 	                             .metrics = s->metrics,
-	                             .portal = s->portal};
+	                             .portal = s->portal,
+	                             .limits = s->keeper.limits,
+	                             .shed = &s->shed};
 	s->server = server_new(&rooms, &error);
 	if (s->server)
 		announce(s);
@@ -211,13 +217,56 @@ static void on_first_start(const char *new_key, const struct error *error, void 
 		portal_offer_setup(s->portal, s->store, on_setup_offered, s);
 }
 
-static void on_prices(const struct error *error, void *user)
+static void on_levels(const struct error *error, void *user)
 {
 	struct serving *s = user;
 	if (error)
 		fail(s, CLI_FAILED, error);
 	else
 		accounts_first_start(s->accounts, s->config->first_grant_uusd, on_first_start, s);
+}
+
+static void on_prices(const struct error *error, void *user)
+{
+	struct serving *s = user;
+	if (error)
+		fail(s, CLI_FAILED, error);
+	else
+		limit_keeper_start(&s->keeper, on_levels, s);
+}
+
+static struct limit_rate rate(int64_t per_minute, int64_t burst)
+{
+	return (struct limit_rate){(double)per_minute, (double)burst};
+}
+
+static bool open_limits(struct serving *s)
+{
+	const struct coordinator_config *c = s->config;
+	struct limits_options options = {
+	    .rates = {[LIMIT_CONSUMER] = {rate(c->requests_per_minute, c->request_burst),
+	                                  rate(c->input_tokens_per_minute, c->input_token_burst),
+	                                  rate(c->output_tokens_per_minute, c->output_token_burst)},
+	              [LIMIT_SERVICE] = {rate(c->service_requests_per_minute, c->service_request_burst),
+	                                 rate(c->service_input_tokens_per_minute, c->service_input_token_burst),
+	                                 rate(c->service_output_tokens_per_minute, c->service_output_token_burst)}},
+	    .financial = rate(c->financial_per_minute, c->financial_burst),
+	    .concurrent = {(uint32_t)c->concurrent_requests, (uint32_t)c->service_concurrent_requests},
+	    .expects_output = c->service_expected_output,
+	    .expected_fraction = (double)c->service_expected_percent / 100,
+	    .expected_floor = c->service_expected_floor,
+	    .expected_ceiling = c->service_expected_ceiling,
+	};
+	s->keeper.limits = limits_new(&options);
+	s->keeper.store = s->store;
+	s->keeper.loop = s->loop;
+	s->shed.options = (struct shed_options){.max_lag_ms = (uint32_t)c->shed_loop_lag_ms,
+	                                        .max_queued = (uint64_t)c->shed_store_queue,
+	                                        .max_inflight = (uint64_t)c->max_inflight};
+	s->shed.loop = s->loop;
+	s->shed.store = s->store;
+	shed_start(&s->shed);
+	return s->keeper.limits != NULL;
 }
 
 /* The rooms that need no answer from the store. */
@@ -252,11 +301,14 @@ static bool open_rooms(struct serving *s, struct error *error)
 	struct portal_options portal = {
 	    .config = c, .loop = s->loop, .store = s->store, .ledger = s->ledger, .accounts = s->accounts};
 	s->portal = s->fleet ? portal_new(&portal, error) : NULL;
+	if (!open_limits(s))
+		return error_set(error, DB_E_NOMEM, "There is not enough memory to start.") == DB_OK;
 	struct gateway_options gateway = {
 	    .loop = s->loop,
 	    .fleet = s->fleet,
 	    .ledger = s->ledger,
 	    .metrics = s->metrics,
+	    .limits = s->keeper.limits,
 	    .first_content_ms = (uint32_t)c->first_content_ms,
 	    .accepted_ms = (uint32_t)c->accepted_wait_s * 1000,
 	    .idle_ms = (uint32_t)c->idle_timeout_s * 1000,
@@ -273,6 +325,8 @@ static bool open_rooms(struct serving *s, struct error *error)
 static void close_rooms(struct serving *s)
 {
 	net_timer_stop(&s->drain_timer);
+	shed_stop(&s->shed);
+	limit_keeper_stop(&s->keeper);
 	server_free(s->server);
 	gateway_free(s->gateway);
 	if (s->fleet)
@@ -280,6 +334,7 @@ static void close_rooms(struct serving *s)
 	if (s->store)
 		store_close(s->store);
 	portal_free(s->portal);
+	limits_free(s->keeper.limits);
 	if (s->accounts)
 		accounts_free(s->accounts);
 	if (s->ledger)

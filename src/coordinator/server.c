@@ -1,6 +1,7 @@
 #include "coordinator/server.h"
 
 #include "coordinator/auth.h"
+#include "coordinator/gateway/limit.h"
 #include "coordinator/models.h"
 #include "coordinator/operate.h"
 #include "coordinator/portal_routes.h"
@@ -226,6 +227,7 @@ static const struct dialect *dialect_of(const struct route *route, const struct 
 static int64_t on_head(struct http_request *http, void *context)
 {
 	struct server *server = context;
+	const char *overload;
 	bool path_known;
 	const struct route *route = route_find(routes, ROUTE_COUNT, http_method(http), http_path(http), &path_known);
 	struct exchange_meter *meter = route ? &server->meters[route - routes] : &server->unmatched;
@@ -243,6 +245,9 @@ static int64_t on_head(struct http_request *http, void *context)
 		refuse_unknown(exchange, http_path(http), path_known);
 	else if ((route->wrap & WRAP_DRAIN) && server->draining)
 		refuse(exchange, 429, "rate_limit_exceeded", "This coordinator is shutting down: try again in a moment.");
+	else if ((route->wrap & WRAP_DRAIN) &&
+	         (overload = shed_reason(server->rooms.shed, gateway_inflight(server->rooms.gateway))))
+		refuse(exchange, 503, "overloaded", overload);
 	else if (route->auth != AUTH_NONE && !auth_is_given(server, exchange))
 		auth_refuse_nobody(exchange);
 	else
@@ -265,6 +270,10 @@ static void handle_opened(struct exchange *exchange, void *user)
 static void dispatch(struct server *server, struct exchange *exchange, const struct route *route)
 {
 	exchange->route = route;
+	if ((route->wrap & WRAP_RATE) && !limit_pass_request(server->rooms.limits, exchange))
+		return;
+	if ((route->wrap & WRAP_MONEY) && !limit_pass_financial(server->rooms.limits, exchange))
+		return;
 	if ((route->wrap & WRAP_SEALED) && sealed_is_envelope(exchange->http))
 		sealed_open(server->sealed, exchange, handle_opened, server);
 	else

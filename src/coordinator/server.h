@@ -11,6 +11,7 @@
 #include "coordinator/money/ledger.h"
 #include "coordinator/observe/metrics.h"
 #include "coordinator/route.h"
+#include "coordinator/shed.h"
 #include "coordinator/store/store.h"
 
 struct server;
@@ -28,6 +29,8 @@ struct server_rooms {
 	struct gateway *gateway;
 	struct metrics *metrics;
 	struct portal *portal;
+	struct limits *limits;
+	const struct shed *shed;
 };
 
 /* Binds and listens. */

@@ -42,7 +42,8 @@ class Coordinator:
             tls_lines = f'tls_cert = "{self.ca}"\ntls_key = "{self.folder / "key.pem"}"\n'
         (self.folder / "config.toml").write_text(
             f'[server]\nport = {self.port}\n{tls_lines}[data]\ndir = "{self.folder / "data"}"\n[trust]\nmin_trust = "self_signed"\n'
-            '[accounts]\nfirst_grant_usd = "1000000"\n')
+            '[accounts]\nfirst_grant_usd = "1000000"\n'
+            '[limits]\nrequests_per_minute = 0\ninput_tokens_per_minute = 0\noutput_tokens_per_minute = 0\nconcurrent_requests = 0\n')
         self.start()
 
     def start(self):

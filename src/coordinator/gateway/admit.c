@@ -1,10 +1,55 @@
-/* Whether a request may go on before any money is held: what its key may use, and how much its account may use at a time. */
-#include "coordinator/gateway/call.h"
+#include "coordinator/gateway/admit.h"
 
-bool admit_call(struct call *call, struct api_error *error)
+static bool enter(struct admission *admission, const struct caller *caller, struct api_error *error)
 {
-	if (!accounts_allows_model(&call->caller, str_of(call->public_model)))
+	admission->entered = limits_enter(admission->limits, caller, limit_now_us());
+	if (admission->entered)
+		return true;
+	api_fail(error, 429, "rate_limit_exceeded", NULL, NULL,
+	         "This account runs as many requests at a time as it may: try again when one has ended.");
+	error->retry_after_s = 1;
+	return false;
+}
+
+static bool take_tokens(struct admission *admission, struct exchange *exchange, const struct admit_request *request,
+                        struct api_error *error)
+{
+	struct limit_verdict verdict;
+	limits_tokens(admission->limits, &exchange->caller, request->prompt_tokens, request->max_output, limit_now_us(), &verdict,
+	              &admission->charged_output);
+	return limit_tell_tokens(exchange, &verdict, error);
+}
+
+bool admit(struct admission *admission, struct limits *limits, struct exchange *exchange, const struct admit_request *request,
+           struct api_error *error)
+{
+	const struct caller *caller = &exchange->caller;
+	admission->limits = limits;
+	if (!accounts_allows_model(caller, request->model))
 		return api_fail(error, 403, "model_not_allowed", NULL, "model",
 		                "This API key may not use this model: GET /v1/key lists the models it may use.");
-	return true;
+	if (!limits || (enter(admission, caller, error) && take_tokens(admission, exchange, request, error)))
+		return true;
+	limits_request_back(limits, caller, limit_now_us()); /* who is refused by one limit has lost nothing of another */
+	return false;
+}
+
+void admit_leave(struct admission *admission, const struct caller *caller)
+{
+	if (admission->entered)
+		limits_leave(admission->limits, caller);
+	admission->entered = false;
+}
+
+void admit_note_output(const struct admission *admission, const struct caller *caller, uint64_t tokens)
+{
+	if (admission->limits)
+		limits_output_taken(admission->limits, caller, admission->charged_output, tokens, limit_now_us());
+}
+
+bool admit_fail_spend(struct api_error *error)
+{
+	return api_fail(error, 402, "insufficient_quota", NULL, NULL,
+	                "The spend limit of this API key leaves less than the request may cost: raise the limit, wait for its next "
+	                "window, or lower max_tokens.");
 }

@@ -1,4 +1,5 @@
 /* POST /v1/blind/completions: one sealed request to one provider (docs/reference/blind-mode.md). */
+#include "coordinator/gateway/admit.h"
 #include "coordinator/gateway/blind.h"
 #include "coordinator/gateway/call.h"
 
@@ -22,6 +23,7 @@ struct blind_call {
 	char model[ROUTE_MODEL_SIZE];
 	char provider_id[ID_UUID_SIZE];
 	struct caller caller;
+	struct admission admission;
 	bool service;
 	struct blind_completion_request request; /* in the exchange's arena */
 
@@ -82,6 +84,7 @@ static void over(struct blind_call *call)
 	if (call->over)
 		return;
 	call->over = true;
+	admit_leave(&call->admission, &call->caller);
 	stop_waiting(call);
 	net_timer_stop(&call->deadline);
 	net_timer_stop(&call->keepalive);
@@ -196,6 +199,7 @@ static bool hold(struct blind_call *call, struct api_error *error)
 	struct ledger_hold_options options = {
 	    .request_id = str_of(call->id),
 	    .key_id = str_of(call->caller.key_id),
+	    .group = call->caller.group,
 	    .amount_uusd = price_cost(call->price, (uint64_t)ask->max_prompt_tokens, (uint64_t)ask->max_tokens, call->service),
 	    .price = call->price};
 	switch (ledger_hold(call->gateway->options.ledger, call->caller.account, &options, &call->hold)) {
@@ -209,6 +213,8 @@ static bool hold(struct blind_call *call, struct api_error *error)
 		                "The declared limits need $%s on hold and $%s is available: add credit, or declare lower ones.", needed,
 		                available);
 	}
+	case DB_E_LIMIT:
+		return admit_fail_spend(error);
 	default:
 		api_fail(error, 503, "service_unavailable", NULL, NULL, "The ledger is not available: try again in a moment.");
 		error->retry_after_s = 2;
@@ -252,6 +258,7 @@ static int64_t settle(struct blind_call *call, const struct fleet_provider_view 
 	    .fee_percent = call->caller.fee_percent,
 	    .outcome = call->exchange ? "success" : "partial_success",
 	};
+	admit_note_output(&call->admission, &call->caller, billed.completion_tokens);
 	int64_t charged = ledger_settle(call->hold, &usage);
 	call->hold = NULL;
 	learn_output(&gateway->learn, str_of(call->model), billed.completion_tokens);
@@ -646,7 +653,10 @@ void gateway_blind_complete(struct gateway *gateway, struct exchange *exchange)
 		return;
 	}
 	enter(call);
-	if (hold(call, &error))
+	struct admit_request asked = {.model = request.ask.model,
+	                              .prompt_tokens = (uint64_t)request.ask.max_prompt_tokens,
+	                              .max_output = (uint64_t)request.ask.max_tokens};
+	if (admit(&call->admission, gateway->options.limits, exchange, &asked, &error) && hold(call, &error))
 		start(call);
 	else
 		fail(call, "reservation_refund", &error);

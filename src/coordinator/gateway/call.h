@@ -6,6 +6,7 @@
 #define COORDINATOR_GATEWAY_CALL_H
 
 #include "api/dialect.h"
+#include "coordinator/gateway/admit.h"
 #include "coordinator/gateway/blind.h"
 #include "coordinator/gateway/gateway.h"
 #include "coordinator/gateway/learn.h"
@@ -62,7 +63,8 @@ struct call {
 
 	char id[ID_UUID_SIZE]; /* the job id that the consumer sees, and the id of the hold */
 	char model[ROUTE_MODEL_SIZE], public_model[ROUTE_MODEL_SIZE];
-	struct caller caller;
+	struct caller caller; /* its allowed_models live as long as the exchange */
+	struct admission admission;
 	bool service, stream;
 	const struct chat_request *request; /* in the exchange's arena */
 	uint64_t prompt_estimate, prompt_bound;
@@ -127,10 +129,6 @@ void relay_complete(struct attempt *attempt, const struct fleet_job_end *end);
 void relay_keepalive(struct call *call);
 /* The consumer reads too slowly: ends the stream with an error event, to be settled for what was delivered. */
 void relay_abort_slow(struct call *call);
-
-/* --- admit.c --- */
-/* False: refused, and *error says why. */
-bool admit_call(struct call *call, struct api_error *error);
 
 /* --- settle.c --- */
 bool money_hold(struct call *call, struct api_error *error);

@@ -6,6 +6,7 @@
 #define COORDINATOR_GATEWAY_H
 
 #include "api/dialect.h"
+#include "coordinator/accounts/limits.h"
 #include "coordinator/fleet/fleet.h"
 #include "coordinator/gateway/exchange.h"
 #include "coordinator/money/ledger.h"
@@ -21,6 +22,7 @@ struct gateway_options {
 	struct fleet *fleet;
 	struct ledger *ledger;
 	struct metrics *metrics;
+	struct limits *limits; /* NULL = none */
 	/* 0 = the constants of http-api 2.1 */
 	uint32_t first_content_ms;   /* 5,000, and 1 ms more for each prompt token */
 	uint32_t accepted_ms;        /* 600,000: from acceptance to the first content */

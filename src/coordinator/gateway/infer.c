@@ -118,6 +118,7 @@ void call_over(struct call *call)
 	if (call->over)
 		return;
 	call->over = true;
+	admit_leave(&call->admission, &call->caller);
 	net_timer_stop(&call->queue_timer);
 	net_timer_stop(&call->keepalive_timer);
 	if (call->waiting)
@@ -247,7 +248,9 @@ void gateway_infer(struct gateway *gateway, struct exchange *exchange, const str
 	call_enter(call);
 	uint64_t parsed = clock_mono_us();
 	call->parse_us = parsed - began;
-	if (admit_call(call, &error) && money_hold(call, &error)) {
+	struct admit_request asked = {
+	    .model = request->model, .prompt_tokens = call->prompt_estimate, .max_output = (uint64_t)call->max_tokens};
+	if (admit(&call->admission, gateway->options.limits, exchange, &asked, &error) && money_hold(call, &error)) {
 		call->reserve_us = clock_mono_us() - parsed;
 		dispatch_next(call);
 	} else {

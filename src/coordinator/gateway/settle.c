@@ -46,10 +46,7 @@ bool money_hold(struct call *call, struct api_error *error)
 		                available);
 	}
 	case DB_E_LIMIT:
-		return api_fail(
-		    error, 402, "insufficient_quota", NULL, NULL,
-		    "The spend limit of this API key leaves less than the request may cost: raise the limit, wait for its next "
-		    "window, or lower max_tokens.");
+		return admit_fail_spend(error);
 	default:
 		api_fail(error, 503, "service_unavailable", NULL, NULL, "The ledger is not available: try again in a moment.");
 		error->retry_after_s = 2;
@@ -141,6 +138,7 @@ void money_settle(struct call *call, const struct attempt *attempt, const struct
 	call->hold = NULL;
 	if (call->dialect->task == CHAT_TASK_ANSWER)
 		learn_output(&gateway->learn, str_of(call->model), billed->completion_tokens);
+	admit_note_output(&call->admission, &call->caller, billed->completion_tokens);
 	gateway->settled++;
 	metric_add(gateway->prompt_tokens, billed->prompt_tokens);
 	metric_add(gateway->completion_tokens, billed->completion_tokens);

@@ -26,7 +26,7 @@ CREATE TABLE key_spend (
 INSERT INTO key_spend (limit_group, day, spent)
 	SELECT key_id, created_us / 86400000000, sum(cost) FROM usage WHERE key_id <> '' GROUP BY 1, 2;
 
--- Levels of token buckets as they were at_us; full ones have no row.
+-- What was missing from the token buckets at at_us; full ones have no row.
 CREATE TABLE rate_levels (
 	owner     TEXT    PRIMARY KEY,
 	at_us     INTEGER NOT NULL,
