@@ -3,7 +3,8 @@
  *     bench_cache                                     time to first token, writing; SmolLM2
  *     bench_cache identical TIER CONVERSATIONS MODEL  greedy answers with and without the cache; TIER is ram or ssd
  *
- * The SSD tier lies in a folder of its own under $TMPDIR, which is removed. */
+ * BENCH_THREADS: of the engine, 0 = all cores; one is best beside other work. The SSD tier lies in a folder of its own under
+ * $TMPDIR, which is removed. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -125,7 +126,9 @@ static struct house house_open(const char *model, const char *root, uint64_t ram
 	}
 	char hash[SHA256_HEX_SIZE];
 	sha256_hex(model, strlen(model), hash);
+	const char *threads = getenv("BENCH_THREADS");
 	struct engine_llama_options options = {.model_path = model,
+	                                       .threads = threads ? (uint32_t)strtoul(threads, NULL, 10) : 0,
 	                                       .max_sequences = 2,
 	                                       .context_tokens = 8192,
 	                                       .cache = house.cache,

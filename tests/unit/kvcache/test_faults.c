@@ -1,0 +1,213 @@
+/* Every allocation and every call to the disk fails once, the first, the second, and so on: each time the cache goes on, and
+ * nothing wrong is ever given out. The calls are wrapped by the linker, so that the code under test knows nothing of it. */
+#include "kv_fixture.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+static long countdown; /* the call that fails; 0 = none */
+static long seen;      /* calls so far */
+static bool counting;
+
+static bool fails(void)
+{
+	if (!counting)
+		return false;
+	seen++;
+	return countdown && seen == countdown;
+}
+
+#define WRAP(type, name, parameters, arguments, failure)                                                                       \
+	type __real_##name parameters;                                                                                             \
+	type __wrap_##name parameters;                                                                                             \
+	type __wrap_##name parameters                                                                                              \
+	{                                                                                                                          \
+		if (fails()) {                                                                                                         \
+			errno = EIO;                                                                                                       \
+			return failure;                                                                                                    \
+		}                                                                                                                      \
+		return __real_##name arguments;                                                                                        \
+	}
+
+WRAP(void *, malloc, (size_t size), (size), NULL)
+WRAP(void *, calloc, (size_t count, size_t size), (count, size), NULL)
+WRAP(void *, realloc, (void *at, size_t size), (at, size), NULL)
+WRAP(ssize_t, write, (int fd, const void *at, size_t len), (fd, at, len), -1)
+WRAP(ssize_t, pread, (int fd, void *at, size_t len, off_t offset), (fd, at, len, offset), -1)
+WRAP(ssize_t, pwrite, (int fd, const void *at, size_t len, off_t offset), (fd, at, len, offset), -1)
+WRAP(int, fsync, (int fd), (fd), -1)
+WRAP(int, rename, (const char *from, const char *to), (from, to), -1)
+WRAP(int, mkdir, (const char *path, mode_t mode), (path, mode), -1)
+WRAP(int, unlink, (const char *path), (path), -1)
+WRAP(off_t, lseek, (int fd, off_t offset, int whence), (fd, offset, whence), -1)
+
+/* open has a variable part */
+int __real_open(const char *path, int flags, ...);
+int __wrap_open(const char *path, int flags, mode_t mode);
+int __wrap_open(const char *path, int flags, mode_t mode)
+{
+	if (fails()) {
+		errno = EIO;
+		return -1;
+	}
+	return __real_open(path, flags, mode);
+}
+
+static struct kv_disk *try_open(const char *root)
+{
+	struct error error;
+	struct kv_disk_options options = {.root = root, .secret = device_secret, .max_bytes = 1 << 20};
+	struct kv_disk *disk = kv_disk_open(&options, &error);
+	struct kv_shape shape = shape_of("weights-1");
+	struct kv_disk_model_options model = {1, "fake/model", &shape, &fake_codec};
+	if (disk && kv_disk_model_open(disk, &model, &error)) {
+		kv_disk_close(disk);
+		return NULL;
+	}
+	return disk;
+}
+
+static enum db_err store(struct kv_disk *disk, int32_t seed, size_t count)
+{
+	int32_t tokens[1024];
+	struct kv_digest points[16];
+	prompt_tokens(seed, tokens, count);
+	struct kv_snapshot snapshot = {.model = 1, .cuttable = true, .points = points};
+	kv_keys_tag(kv_disk_keys(disk), STR("a"), &snapshot.tag);
+	snapshot.point_count = kv_points(STR("a"), tokens, count, points);
+	snapshot.blob = state_of(tokens, 0, snapshot.point_count * KV_GRID);
+	if (!snapshot.blob)
+		return DB_E_NOMEM;
+	enum db_err err = kv_disk_write(disk, &snapshot, NULL, NULL);
+	kv_blob_release(snapshot.blob);
+	return err;
+}
+
+/* What is found is right; finding nothing is always allowed. Returns how many tokens were. */
+static size_t load(struct kv_disk *disk, int32_t seed, size_t count)
+{
+	int32_t tokens[1024];
+	struct kv_digest points[16];
+	struct kv_tag tag;
+	struct kv_blob *blob = NULL;
+	uint64_t bytes;
+	prompt_tokens(seed, tokens, count);
+	kv_keys_tag(kv_disk_keys(disk), STR("a"), &tag);
+	size_t found = kv_disk_find(disk, 1, &tag, points, kv_points(STR("a"), tokens, count, points), &bytes);
+	if (!found || kv_disk_read(disk, 1, &tag, points, found, &blob) != KV_GOOD) {
+		assert_null(blob);
+		return 0;
+	}
+	counting = false;
+	assert_true(state_is(blob, tokens, found * KV_GRID));
+	kv_blob_release(blob);
+	counting = true;
+	return found * KV_GRID;
+}
+
+/* A life on disk: opened, two turns of a conversation, read, erased, opened again. */
+static void live(const char *root)
+{
+	struct kv_disk *disk = try_open(root);
+	if (disk) {
+		store(disk, 1, 512);
+		store(disk, 1, 1024);
+		load(disk, 1, 1024);
+		load(disk, 1, 300);
+		store(disk, 2, 512);
+		struct kv_tag erased[2];
+		kv_disk_tick(disk, true, erased, 2);
+		kv_disk_close(disk);
+	}
+	disk = try_open(root);
+	if (disk) {
+		load(disk, 1, 1024);
+		load(disk, 2, 512);
+		kv_disk_close(disk);
+	}
+}
+
+static void any_failing_call_of_the_disk_tier_is_survived(void **state)
+{
+	(void)state;
+	char root[KV_PATH_SIZE];
+	long calls = 1;
+	for (long nth = 0; nth <= calls; nth++) {
+		make_root(root);
+		countdown = nth; /* 0 counts them */
+		seen = 0;
+		counting = true;
+		live(root);
+		counting = false;
+		if (nth == 0)
+			calls = seen;
+		/* Whatever happened, the next start works and what it finds is right. */
+		struct kv_disk *disk = try_open(root);
+		assert_non_null(disk);
+		counting = true; /* load turns it off and on */
+		countdown = 0;
+		load(disk, 1, 1024);
+		load(disk, 2, 512);
+		counting = false;
+		assert_int_not_equal(store(disk, 3, 512), DB_E_NOMEM);
+		kv_disk_close(disk);
+		disk = try_open(root);
+		struct file_list files;
+		list_files(root, &files);
+		assert_int_equal(files.temporary, 0);
+		kv_disk_close(disk);
+		kv_folder_remove(root);
+	}
+	assert_true(calls > 100);
+}
+
+static void fill_memory(void)
+{
+	int32_t tokens[1024];
+	struct kv_digest points[16];
+	struct kv_ram *ram = kv_ram_new(20000, 3);
+	for (int32_t seed = 0; ram && seed < 6; seed++) {
+		prompt_tokens(seed % 4, tokens, 1024);
+		size_t count = 4 + (size_t)seed * 2, found, held;
+		kv_points(STR("a"), tokens, count * KV_GRID, points);
+		struct kv_blob *blob = state_of(tokens, 0, count * KV_GRID);
+		struct kv_snapshot snapshot = {.model = 1, .cuttable = seed % 2, .points = points, .point_count = count, .blob = blob};
+		if (blob)
+			kv_ram_put(ram, &snapshot, seed);
+		kv_blob_release(blob);
+		blob = kv_ram_take(ram, 1, points, count, seed, &found, &held);
+		if (blob) {
+			bool counted = counting;
+			counting = false;
+			assert_true(state_is(blob, tokens, held) || held > count * KV_GRID);
+			counting = counted;
+		}
+		kv_blob_release(blob);
+	}
+	kv_ram_free(ram);
+}
+
+static void any_failing_allocation_of_the_memory_tier_is_survived(void **state)
+{
+	(void)state;
+	long calls = 1;
+	for (long nth = 0; nth <= calls; nth++) {
+		countdown = nth;
+		seen = 0;
+		counting = true;
+		fill_memory();
+		counting = false;
+		if (nth == 0)
+			calls = seen;
+	}
+	assert_true(calls > 10);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(any_failing_call_of_the_disk_tier_is_survived),
+	    cmocka_unit_test(any_failing_allocation_of_the_memory_tier_is_survived),
+	};
+	return cmocka_run_group_tests(tests, kv_setup, NULL);
+}
