@@ -26,8 +26,7 @@ void api_error_write(const struct api_error *error, struct buf *out)
 	json_put_cstr(&w, "type", error->type);
 	json_put_cstr(&w, "code", error->code ? error->code : error->type);
 	json_put_cstr(&w, "message", error->message);
-	if (error->param)
-		json_put_cstr(&w, "param", error->param);
+	json_put_cstr(&w, "param", error->param);
 	json_end_object(&w);
 	json_end_object(&w);
 	buf_append_byte(out, '\n');

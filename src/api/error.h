@@ -18,7 +18,8 @@ struct api_error {
 /* Fills *error and returns false, so that parsers can `return api_fail(...)`. */
 bool api_fail(struct api_error *error, int status, const char *type, const char *code, const char *param, const char *format,
               ...) __attribute__((format(printf, 6, 7)));
-/* Appends {"error":{"type":...,"code":...,"message":...,"param":...}} and a line feed. */
+/* Appends {"error":{"type":...,"code":...,"message":...,"param":...}} and a line feed; param is null when there is none, as the
+ * published schema asks. */
 void api_error_write(const struct api_error *error, struct buf *out);
 
 #endif

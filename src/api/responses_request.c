@@ -2,6 +2,7 @@
  * is carried over or refused, never ignored. */
 #include "api/responses_internal.h"
 
+#define ALLOWED_MAX      128 /* each is looked for among all tools */
 #define METADATA_MAX     16
 #define TOP_LOGPROBS_MAX 20
 
@@ -103,8 +104,8 @@ bool responses_put_tools(struct json_writer *w, const json_val *root, struct api
 	struct str type;
 	if (json_as_str(json_get(choice, "type"), &type) && str_is(type, "allowed_tools")) {
 		allowed = json_get(choice, "tools");
-		if (json_len(allowed) == 0)
-			return chat_refuse(error, "tool_choice", "tool_choice.tools must name at least one function.");
+		if (json_len(allowed) == 0 || json_len(allowed) > ALLOWED_MAX)
+			return chat_refuse(error, "tool_choice", "tool_choice.tools must name between 1 and %d functions.", ALLOWED_MAX);
 	}
 	return (!tools || put_tool_list(w, tools, allowed, error)) && (!choice || put_tool_choice(w, choice, error));
 }

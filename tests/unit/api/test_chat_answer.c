@@ -354,7 +354,7 @@ static void failures_have_two_shapes(void **state)
 	chat_stream_fail(&error, false, &out);
 	buf_append_byte(&out, '\0');
 	assert_string_equal(out.at, "data: {\"error\":{\"type\":\"provider_error\",\"code\":\"provider_error\",\"message\":"
-	                            "\"It \\\"broke\\\".\"}}\n\ndata: [DONE]\n\n");
+	                            "\"It \\\"broke\\\".\",\"param\":null}}\n\ndata: [DONE]\n\n");
 	buf_clear(&out);
 	chat_stream_fail(&error, true, &out);
 	buf_append_byte(&out, '\0');
