@@ -36,6 +36,11 @@ void engine_resume(struct engine_call *call)
 	call->engine->ops->set_paused(call, false);
 }
 
+uint32_t engine_queue_position(struct engine_call *call)
+{
+	return call->engine->ops->position ? call->engine->ops->position(call) : 0;
+}
+
 void engine_info(const struct engine *engine, struct engine_info *out)
 {
 	*out = (struct engine_info){0};

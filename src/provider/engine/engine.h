@@ -20,7 +20,8 @@ struct kv_cache; /* provider/kvcache/kv_cache.h */
 struct engine;
 struct engine_call; /* one request inside an engine: a counted handle, see engine_call_release */
 
-#define ENGINE_MAX_WAITING        128    /* accepted, but not yet running (inference 2.3) */
+#define ENGINE_MAX_WAITING        128 /* accepted, but not yet running (inference 2.3) */
+#define ENGINE_MAX_CHOICES        8
 #define ENGINE_WAITING_TIMEOUT_MS 120000 /* from submit to the first step (inference 2.3) */
 
 enum engine_finish { ENGINE_FINISH_STOP, ENGINE_FINISH_LENGTH, ENGINE_FINISH_TOOL_CALLS, ENGINE_FINISH_CANCELLED };
@@ -28,7 +29,10 @@ const char *engine_finish_name(enum engine_finish finish); /* the API's finish_r
 
 /* A step of output. Text is whole UTF-8 characters, free of stop strings, borrowed until the callback returns. */
 struct engine_delta {
-	uint32_t choice;
+	uint32_t choice; /* counted from 0 */
+	/* The last of this choice, and how it ended. Only where several were asked for: one choice ends with on_finish. */
+	bool ended;
+	enum engine_finish finish;
 	struct str content, reasoning;
 	struct str tool_calls; /* JSON array of OpenAI tool-call deltas, or empty */
 	struct str logprobs;   /* JSON object of OpenAI logprobs, or empty */
@@ -62,6 +66,9 @@ void engine_cancel(struct engine_call *call);
 /* A paused call keeps its place and memory but is not decoded; others are unaffected. */
 void engine_pause(struct engine_call *call);
 void engine_resume(struct engine_call *call);
+/* The call's place among those that wait, 1 = the next to run; 0 when it does not wait (any more). Not before it was prepared.
+ */
+uint32_t engine_queue_position(struct engine_call *call);
 /* Gives the caller's handle back. Exactly once for every accepted call, and only after the callback that ended it began (it
  * may be called inside it, or much later on another thread; even after engine_free). Until then cancel, pause and resume are
  * safe at any moment. */
@@ -90,6 +97,7 @@ struct engine_capacity {
 	uint64_t budget_used_tokens, budget_max_tokens, budget_queued_tokens;
 	double decode_tps, prefill_tps; /* observed, 0 = not yet */
 	uint64_t requests_done, tokens_done;
+	uint64_t progress; /* rises with every step and every request that ends: an engine with work that does not rise hangs */
 };
 void engine_capacity(struct engine *engine, struct engine_capacity *out);
 
@@ -105,14 +113,17 @@ void engine_free(struct engine *engine);
  *   llama-server counts.
  * - The same seed gives the same text when a call runs alone. On the CPU, attention rounds differently for batches of 64 tokens
  *   and more and for a lone sequence above 512 tokens, so text may differ when other calls run beside it.
- * - Refused with a sentence: n > 1, logprobs with tools, tools where the template has no place for them, content parts that are
- *   not text, schemas that no grammar can express. */
+ * - n answers share one run of the prompt; answer i draws with seed + i. Usage counts the prompt once.
+ * - Refused with a sentence: n above ENGINE_MAX_CHOICES, logprobs with tools, tools where the template has no place for them,
+ * content parts that are not text, schemas that no grammar can express. */
 
 struct engine_llama_options {
 	const char *model_path;    /* a GGUF file */
 	uint32_t threads;          /* 0 = all cores */
 	uint32_t max_sequences;    /* 0 = 8 */
 	uint32_t context_tokens;   /* of all sequences together; 0 = min(model's, 8192) */
+	struct kv_budget *budget;  /* shared with other models; NULL: as much as the context holds */
+	double target_tps;         /* fewer run at once where one answer would get less than this; 0 = no matter */
 	const char *chat_template; /* instead of the GGUF's own; may be NULL */
 	/* The prefix cache; NULL: none. It must outlive the engine. Without a weight hash nothing goes to disk. */
 	struct kv_cache *cache;
@@ -145,6 +156,7 @@ struct engine_ops {
 	              void *user, struct engine_call **call, struct error *error);
 	void (*cancel)(struct engine_call *call);
 	void (*set_paused)(struct engine_call *call, bool paused);
+	uint32_t (*position)(struct engine_call *call); /* NULL: nothing waits here */
 	void (*info)(const struct engine *engine, struct engine_info *out);
 	void (*capacity)(struct engine *engine, struct engine_capacity *out);
 	void (*free)(struct engine *engine);

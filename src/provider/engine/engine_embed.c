@@ -372,7 +372,8 @@ static void destroy(struct engine *base)
 	free(engine);
 }
 
-static const struct engine_ops embed_ops = {submit, cancel, set_paused, info, capacity, destroy};
+static const struct engine_ops embed_ops = {
+    .submit = submit, .cancel = cancel, .set_paused = set_paused, .info = info, .capacity = capacity, .free = destroy};
 
 /* --- loading --- */
 

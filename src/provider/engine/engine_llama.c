@@ -74,6 +74,10 @@ static void destroy(struct engine *base)
 	llama_engine_stop(engine);
 	engine_free(engine->embedder);
 	llama_cache_close(engine);
+	if (engine->budget)
+		kv_budget_unwatch(engine->budget, &engine->watcher);
+	if (engine->owns_budget)
+		kv_budget_free(engine->budget);
 	engine_llama_unload(engine);
 	pthread_cond_destroy(&engine->prepare_wake);
 	pthread_cond_destroy(&engine->engine_wake);
@@ -81,7 +85,40 @@ static void destroy(struct engine *base)
 	free(engine);
 }
 
-static const struct engine_ops llama_ops = {submit, cancel, set_paused, info, capacity, destroy};
+static uint32_t position(struct engine_call *base)
+{
+	return atomic_load(&((struct llama_call *)base)->position);
+}
+
+static const struct engine_ops llama_ops = {.submit = submit,
+                                            .cancel = cancel,
+                                            .set_paused = set_paused,
+                                            .position = position,
+                                            .info = info,
+                                            .capacity = capacity,
+                                            .free = destroy};
+
+static void on_room(void *user)
+{
+	llama_engine_poke(user);
+}
+
+/* Without a shared budget: what the context holds, so that the cells alone decide. */
+static enum db_err open_budget(struct llama_engine *engine, const struct engine_llama_options *options, struct error *error)
+{
+	const struct kv_cost *cost = &engine->cost;
+	engine->budget = options->budget;
+	if (!engine->budget) {
+		uint64_t all = kv_cost_bytes(cost, engine->budget_tokens) + engine->max_sequences * kv_cost_bytes(cost, cost->window);
+		engine->budget = kv_budget_new(all);
+		engine->owns_budget = true;
+	}
+	if (!engine->budget)
+		return error_set(error, DB_E_NOMEM, "model load failed: insufficient memory");
+	engine->watcher = (struct kv_budget_watcher){.on_room = on_room, .user = engine};
+	kv_budget_watch(engine->budget, &engine->watcher);
+	return DB_OK;
+}
 
 struct engine *engine_llama_new(const struct engine_llama_options *options, struct error *error)
 {
@@ -95,10 +132,13 @@ struct engine *engine_llama_new(const struct engine_llama_options *options, stru
 	list_init(&engine->to_prepare);
 	list_init(&engine->prepared);
 	list_init(&engine->waiting);
+	list_init(&engine->tenants);
 	pthread_mutex_init(&engine->lock, NULL);
 	engine_cond_init(&engine->prepare_wake);
 	engine_cond_init(&engine->engine_wake);
 	enum db_err err = engine_llama_load(engine, options, error);
+	if (!err)
+		err = open_budget(engine, options, error);
 	if (!err)
 		err = llama_cache_open(engine, options, error);
 	if (!err && options->embeddings) {

@@ -6,8 +6,12 @@
  *
  *   submit -> to_prepare -> [prepare thread] -> prepared -> [engine thread] waiting -> running -> ended
  *
- * KV memory is a budget of tokens shared by all sequences. A running call holds a reservation that grows ahead of it; when the
- * budget is used up the youngest call gives its place back and is run again later from its tokens, unseen by its consumer. */
+ * KV memory is counted twice: in cells of this context, and in bytes against a budget that all models of the process share. A
+ * running call holds a reservation of both that grows ahead of it; when either is used up the youngest call gives its place
+ * back and is run again later from its tokens, unseen by its consumer.
+ *
+ * A request for several answers is one call for each: the first is the root, whose handle the consumer has and whose callbacks
+ * tell of all. The others wait until the root's prompt has been run, and then take a copy of its sequence. */
 #ifndef PROVIDER_ENGINE_LLAMA_H
 #define PROVIDER_ENGINE_LLAMA_H
 
@@ -17,8 +21,11 @@
 #include "provider/engine/engine.h"
 #include "provider/engine/engine_llama_cache.h"
 #include "provider/engine/engine_output.h"
+#include "provider/engine/engine_pace.h"
 #include "provider/engine/engine_sampler.h"
 #include "provider/engine/engine_sync.h"
+#include "provider/engine/kv_budget.h"
+#include "provider/engine/kv_cost.h"
 
 #include <llama.h>
 #include <pthread.h>
@@ -36,12 +43,37 @@ struct llama_plain {
 	size_t count;
 };
 
+/* Who shares the machine: the waiting and running calls of one tenant, and the tokens they were given. */
+struct llama_tenant {
+	struct list_link link;
+	struct str name; /* owned */
+	uint32_t calls, running, rank;
+	double served;
+};
+
+/* What the answers of one request have in common; the root's counts. */
+struct llama_group {
+	uint32_t open; /* answers that have not ended */
+	bool forked;   /* the prompt was run: the other answers need not wait for it any more */
+	bool said, cancelled;
+	int fail_status; /* of the first that failed: the others are ended too */
+	const char *fail_reason;
+	char fail_text[256];
+	enum engine_finish finish;
+	struct chat_usage usage;
+};
+
 struct llama_call {
 	struct engine_call base;
 	struct list_link link;
+	struct llama_call *root;                             /* itself, but for the second and later answers of a request */
+	struct llama_call *siblings[ENGINE_MAX_CHOICES - 1]; /* the root's, while they go from thread to thread */
+	uint32_t choice, choices;
+	struct llama_group group;
 	struct engine_callbacks callbacks;
 	void *user;
-	atomic_bool cancelled, paused;
+	atomic_bool cancelled, paused; /* the root's count */
+	atomic_uint position;          /* in the queue, 1 = next; 0 = not in it */
 	uint64_t submitted_us;
 
 	/* the request, in the arena */
@@ -66,6 +98,8 @@ struct llama_call {
 	size_t prompt_count;
 
 	/* the engine thread's */
+	struct llama_tenant *turn; /* of the tenant; NULL: in nobody's */
+	struct kv_reservation kv;
 	llama_seq_id seq;                /* -1 while not running */
 	uint64_t serial;                 /* order of admission */
 	size_t in_cache;                 /* tokens whose KV is in the cache */
@@ -98,6 +132,10 @@ struct llama_engine {
 	size_t sequence_tokens; /* the longest sequence */
 	size_t step_tokens;     /* tokens of one step, prompts included; at most ENGINE_STEP_TOKENS */
 	size_t reserve_ahead;   /* tokens that a reservation grows by */
+	struct kv_cost cost;
+	struct kv_budget *budget;
+	bool owns_budget;
+	struct kv_budget_watcher watcher; /* wakes the engine when another model gave memory back */
 	/* chat_shim_decode; tests put faults here */
 	int32_t (*decode)(struct llama_context *context, const struct llama_batch *batch);
 
@@ -113,7 +151,9 @@ struct llama_engine {
 	struct engine_capacity published;
 
 	/* the engine thread's */
-	struct list waiting;
+	struct list waiting, tenants;
+	struct engine_pace pace;
+	struct engine_concurrency concurrency;
 	struct llama_call *running[ENGINE_LLAMA_MAX_SEQUENCES]; /* by age, the oldest first */
 	size_t running_count;
 	bool sequence_used[ENGINE_LLAMA_MAX_SEQUENCES];
@@ -121,7 +161,7 @@ struct llama_engine {
 	uint64_t next_serial;
 	struct llama_batch batch;
 	double decode_tps, prefill_tps;
-	uint64_t requests_done, tokens_done, steps;
+	uint64_t requests_done, tokens_done, steps, progress;
 	unsigned failures;         /* calls in a row that could not be run */
 	struct llama_cache *cache; /* engine_llama_cache.c's; NULL: no prefix cache */
 };
@@ -144,14 +184,22 @@ void engine_llama_unload(struct llama_engine *engine);
 struct llama_call *llama_call_new(struct llama_engine *engine, const struct engine_request *request,
                                   const struct engine_callbacks *callbacks, void *user, int *status, struct error *error);
 void llama_call_prepare(struct llama_engine *engine, struct llama_call *call);
-void llama_call_clear(struct llama_call *call); /* wipes everything of the request and the answer */
+void llama_call_clear(struct llama_call *call); /* wipes everything of the answer and the prompt */
 struct chat_usage llama_call_usage(const struct llama_call *call);
+void llama_call_clear_request(struct llama_call *root); /* ... and of the request, when its last answer has ended */
 
 /* engine_llama_text.c: from sampled tokens to deltas */
 enum call_state { CALL_GOES_ON, CALL_STOPPED, CALL_AT_LENGTH, CALL_FAILED };
 /* Takes a sampled token in and gives out what it makes visible. */
 enum call_state llama_call_token(struct llama_engine *engine, struct llama_call *call, int32_t token,
                                  const struct engine_logprobs *logprobs);
+
+/* engine_llama_fair.c: who is next. Tenants take turns: whoever has the least running goes first, and among those whoever was
+ * given the least since it came. */
+void llama_fair_join(struct llama_engine *engine, struct llama_call *call);  /* begins to wait */
+void llama_fair_leave(struct llama_engine *engine, struct llama_call *call); /* has ended */
+struct llama_call *llama_fair_next(struct llama_engine *engine);             /* of those that may run now; NULL: none */
+void llama_fair_number(struct llama_engine *engine);                         /* tells every waiting call its place */
 
 /* engine_llama_step.c: one decode step over the running calls */
 void llama_engine_step(struct llama_engine *engine);
@@ -164,6 +212,10 @@ void llama_engine_finish_call(struct llama_engine *engine, struct llama_call *ca
 void llama_engine_fail_call(struct llama_engine *engine, struct llama_call *call, int status, const char *reason,
                             const char *text);
 void llama_engine_preempt_youngest(struct llama_engine *engine);
+/* The root's prompt was run: as many of the other answers as there is room for join the batch with a copy of its sequence and
+ * are written to `joined`. Returns how many. */
+size_t llama_engine_fork(struct llama_engine *engine, struct llama_call *root,
+                         struct llama_call *joined[ENGINE_MAX_CHOICES - 1]);
 
 /* --- engine_llama_plain.c --- */
 bool llama_plain_copy(struct llama_call *call, const json_val *prompt);

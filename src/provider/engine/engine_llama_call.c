@@ -10,7 +10,11 @@
 static void destroy(struct engine_call *base)
 {
 	struct llama_call *call = (struct llama_call *)base;
+	for (uint32_t i = 0; i + 1 < ENGINE_MAX_CHOICES; i++)
+		if (call->siblings[i])
+			engine_call_release(&call->siblings[i]->base);
 	llama_call_clear(call);
+	llama_call_clear_request(call);
 	free(call);
 }
 
@@ -22,8 +26,12 @@ void llama_call_clear(struct llama_call *call)
 	engine_output_free(&call->output);
 	buf_free(&call->tokens);
 	buf_free(&call->logprobs);
-	arena_free(call->arena);
-	call->arena = NULL;
+}
+
+void llama_call_clear_request(struct llama_call *root)
+{
+	arena_free(root->arena);
+	root->arena = NULL;
 }
 
 struct chat_usage llama_call_usage(const struct llama_call *call)
@@ -102,8 +110,8 @@ static bool copy_sampling(struct arena *arena, const struct chat_sampling *from,
 /* What this engine cannot do is refused in words, never ignored. */
 static int refuse(const struct chat_request *chat, struct error *error)
 {
-	if (chat->n > 1) {
-		error_set(error, DB_E_UNSUPPORTED, "n greater than 1 is not supported by this provider: send one request per answer");
+	if (chat->n > ENGINE_MAX_CHOICES) {
+		error_set(error, DB_E_UNSUPPORTED, "n must be at most %d: send the request several times instead", ENGINE_MAX_CHOICES);
 		return 400;
 	}
 	if (chat->sampling.logprobs && chat->has_tools) {
@@ -113,25 +121,37 @@ static int refuse(const struct chat_request *chat, struct error *error)
 	return 0;
 }
 
+static struct llama_call *new_call(struct llama_engine *engine, const struct engine_callbacks *callbacks, void *user)
+{
+	struct llama_call *call = calloc(1, sizeof *call);
+	if (!call)
+		return NULL;
+	engine_call_init(&call->base, &engine->base, destroy);
+	atomic_init(&call->cancelled, false);
+	atomic_init(&call->paused, false);
+	atomic_init(&call->position, 0);
+	call->callbacks = *callbacks;
+	call->user = user;
+	call->submitted_us = clock_mono_us();
+	call->seq = -1;
+	call->root = call;
+	buf_init(&call->tokens, 0);
+	buf_init(&call->logprobs, 0);
+	engine_output_init(&call->output, NULL, 0);
+	return call;
+}
+
 struct llama_call *llama_call_new(struct llama_engine *engine, const struct engine_request *request,
                                   const struct engine_callbacks *callbacks, void *user, int *status, struct error *error)
 {
 	*status = refuse(request->chat, error);
 	if (*status)
 		return NULL;
-	struct llama_call *call = calloc(1, sizeof *call);
+	struct llama_call *call = new_call(engine, callbacks, user);
 	if (!call)
 		goto out_of_memory;
-	engine_call_init(&call->base, &engine->base, destroy);
-	atomic_init(&call->cancelled, false);
-	atomic_init(&call->paused, false);
-	call->callbacks = *callbacks;
-	call->user = user;
-	call->submitted_us = clock_mono_us();
-	call->seq = -1;
-	buf_init(&call->tokens, 0);
-	buf_init(&call->logprobs, 0);
-	engine_output_init(&call->output, NULL, 0);
+	call->choices = request->chat->n > 1 ? (uint32_t)request->chat->n : 1;
+	call->group.open = call->choices;
 	call->arena = arena_new(REQUEST_TEXT_MAX);
 	if (!call->arena)
 		goto out_of_memory;
@@ -224,9 +244,18 @@ static bool tokenize(struct llama_engine *engine, struct llama_call *call)
 	return true;
 }
 
+/* The longest sequence that could ever run here, were it alone. */
+static size_t longest(const struct llama_engine *engine)
+{
+	struct kv_budget_stats all;
+	kv_budget_stats(engine->budget, &all);
+	return (size_t)kv_cost_tokens(&engine->cost, all.limit_bytes, engine->sequence_tokens);
+}
+
 static bool fits(const struct llama_engine *engine, struct llama_call *call)
 {
 	struct error error;
+	size_t room = longest(engine);
 	size_t trained = (size_t)llama_model_n_ctx_train(engine->model);
 	if (call->prompt_count == 0) {
 		error_set(&error, DB_E_INVALID, "the prompt is empty");
@@ -243,15 +272,62 @@ static bool fits(const struct llama_engine *engine, struct llama_call *call)
 		error_set(&error, DB_E_LIMIT, "token_budget_exhausted: the prompt has %zu tokens, but this provider holds at most %zu",
 		          call->prompt_count, engine->sequence_tokens);
 		fail(call, 503, "token_budget_exhausted", error);
+	} else if (call->prompt_count >= room) {
+		error_set(&error, DB_E_LIMIT,
+		          "insufficient global kv cache headroom: the prompt has %zu tokens, and the models of this provider may keep "
+		          "%zu together",
+		          call->prompt_count, room);
+		fail(call, 503, "token_budget_exhausted", error);
 	} else {
 		return true;
 	}
 	return false;
 }
 
-void llama_call_prepare(struct llama_engine *engine, struct llama_call *call)
+static bool make_sampler(struct llama_engine *engine, struct llama_call *call)
 {
 	struct error error;
+	enum db_err err = engine_sampler_new(&engine->sampling, &call->sampling, call->prompt.grammar, &call->sampler, &error);
+	if (err) {
+		fail(call->root, err == DB_E_NOMEM ? 503 : 400, NULL, error);
+		return false;
+	}
+	engine_sampler_prompt(call->sampler, call_tokens(call), call->prompt_count);
+	buf_init(&call->logprobs, (size_t)64 << 20);
+	return true;
+}
+
+/* Another answer to the same prompt: its own reader, grammar, sampler and seed. */
+static bool add_sibling(struct llama_engine *engine, struct llama_call *root, uint32_t choice)
+{
+	struct llama_call *call = new_call(engine, &root->callbacks, root->user);
+	if (!call)
+		return false;
+	root->siblings[choice - 1] = call;
+	call->root = root;
+	call->choice = choice;
+	call->choices = root->choices;
+	call->submitted_us = root->submitted_us;
+	call->sampling = root->sampling;
+	call->sampling.seed += choice;
+	call->max_tokens = root->max_tokens;
+	call->prompt_count = root->prompt_count;
+	call->stops = root->stops;
+	call->stop_count = root->stop_count;
+	engine_output_init(&call->output, call->stops, call->stop_count);
+	buf_init(&call->tokens, root->tokens.max);
+	if (buf_append(&call->tokens, root->tokens.at, root->tokens.len))
+		return false;
+	if (!root->plain) {
+		char text[sizeof root->fail.text];
+		if (chat_prompt_render(engine->templates, &root->conversation, &call->prompt, text, sizeof text))
+			return false;
+	}
+	return make_sampler(engine, call);
+}
+
+void llama_call_prepare(struct llama_engine *engine, struct llama_call *call)
+{
 	if (!render(engine, call))
 		return;
 	if (!collect_stops(call) || !tokenize(engine, call)) {
@@ -260,16 +336,15 @@ void llama_call_prepare(struct llama_engine *engine, struct llama_call *call)
 	}
 	if (call->count_only || !fits(engine, call))
 		return;
-	int64_t room = (int64_t)(engine->sequence_tokens - call->prompt_count);
+	size_t most = longest(engine);
+	int64_t room = most > call->prompt_count ? (int64_t)(most - call->prompt_count) : 1;
 	if (call->max_tokens <= 0)
 		call->max_tokens = CHAT_DEFAULT_MAX_TOKENS;
 	if (call->max_tokens > room)
 		call->max_tokens = room;
-	enum db_err err = engine_sampler_new(&engine->sampling, &call->sampling, call->prompt.grammar, &call->sampler, &error);
-	if (err) {
-		fail(call, err == DB_E_NOMEM ? 503 : 400, NULL, error);
+	if (!make_sampler(engine, call))
 		return;
-	}
-	engine_sampler_prompt(call->sampler, call_tokens(call), call->prompt_count);
-	buf_init(&call->logprobs, (size_t)64 << 20);
+	for (uint32_t choice = 1; choice < call->choices; choice++)
+		if (!add_sibling(engine, call, choice) && !call->fail_status)
+			fail_memory(call);
 }

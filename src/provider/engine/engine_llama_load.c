@@ -92,6 +92,7 @@ static enum db_err make_context(struct llama_engine *engine, const struct engine
 	engine->sequence_tokens = longest < trained ? longest : trained;
 	engine->step_tokens = ENGINE_STEP_TOKENS;
 	engine->reserve_ahead = ENGINE_RESERVE_AHEAD;
+	engine_concurrency_init(&engine->concurrency, engine->max_sequences, options->target_tps);
 	engine->batch = llama_batch_init(ENGINE_STEP_TOKENS, 0, 1);
 	return DB_OK;
 }
@@ -105,30 +106,6 @@ static void warm_up(struct llama_engine *engine)
 	struct llama_batch batch = llama_batch_get_one(&token, 1);
 	chat_shim_decode(engine->context, &batch);
 	llama_memory_clear(llama_get_memory(engine->context), true);
-}
-
-static int64_t meta_int(const struct llama_model *model, const char *architecture, const char *key)
-{
-	char name[128], value[32];
-	int64_t number = 0;
-	snprintf(name, sizeof name, "%s.%s", architecture, key);
-	if (llama_model_meta_val_str(model, name, value, sizeof value) > 0 && str_to_i64(str_of(value), &number))
-		return number;
-	return -1;
-}
-
-/* K and V of one token in every layer that keeps them, 16 bits each (inference 5.1). Models with windows or recurrent layers
- * use less: the figure is an upper bound for them. */
-static double kv_bytes_per_token(const struct llama_model *model, const char *architecture)
-{
-	if (llama_model_is_recurrent(model))
-		return 0;
-	int32_t heads = llama_model_n_head(model);
-	int64_t width = heads > 0 ? llama_model_n_embd(model) / heads : 0;
-	int64_t key = meta_int(model, architecture, "attention.key_length");
-	int64_t value = meta_int(model, architecture, "attention.value_length");
-	double both = (double)((key > 0 ? key : width) + (value > 0 ? value : width));
-	return (double)llama_model_n_layer(model) * (double)llama_model_n_head_kv(model) * both * 2;
 }
 
 /* The template must render a conversation and keep its words (inference 3.5). */
@@ -150,7 +127,7 @@ static bool template_renders(const struct chat_templates *templates)
 	return ok;
 }
 
-static void describe(struct llama_engine *engine)
+static void describe(struct llama_engine *engine, const char *path)
 {
 	struct engine_info *info = &engine->info;
 	if (llama_model_meta_val_str(engine->model, "general.architecture", info->architecture, sizeof info->architecture) < 0)
@@ -160,7 +137,8 @@ static void describe(struct llama_engine *engine)
 	info->weight_bytes = llama_model_size(engine->model);
 	info->context_tokens = (uint32_t)engine->sequence_tokens;
 	info->layers = (uint32_t)llama_model_n_layer(engine->model);
-	info->kv_bytes_per_token = kv_bytes_per_token(engine->model, info->architecture);
+	kv_cost_read_file(path, info->weight_bytes, &engine->cost);
+	info->kv_bytes_per_token = (double)engine->cost.bytes_per_token;
 	info->template_render_ok = template_renders(engine->templates);
 	info->can_constrain = true;
 }
@@ -186,7 +164,7 @@ enum db_err engine_llama_load(struct llama_engine *engine, const struct engine_l
 	if (engine_sampler_model_init(&engine->sampling, engine->vocab))
 		return error_set(error, DB_E_NOMEM, "model load failed: insufficient memory");
 	warm_up(engine);
-	describe(engine);
+	describe(engine, options->model_path);
 	engine->info.load_time_ms = (clock_mono_us() - start_us) / 1000;
 	log_info("engine.loaded", "architecture=%s quantization=%s parameters=%llu context=%zu sequences=%u ms=%llu",
 	         engine->info.architecture, engine->info.quantization, (unsigned long long)engine->info.parameters,

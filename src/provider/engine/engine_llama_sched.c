@@ -19,9 +19,13 @@ static size_t wanted_reservation(const struct llama_engine *engine, const struct
 	return smaller(most, call_token_count(call) + engine->reserve_ahead);
 }
 
+/* Cells of this context and bytes of the budget: both or neither. */
 static bool reserve(struct llama_engine *engine, struct llama_call *call, size_t tokens)
 {
 	if (engine->reserved_tokens - call->reserved + tokens > engine->budget_tokens)
+		return false;
+	uint64_t bytes = kv_cost_bytes(&engine->cost, tokens);
+	if (!(call->kv.bytes ? kv_reservation_extend(&call->kv, bytes) : kv_budget_reserve(engine->budget, bytes, &call->kv)))
 		return false;
 	engine->reserved_tokens += tokens - call->reserved;
 	call->reserved = tokens;
@@ -44,6 +48,9 @@ static void leave_batch(struct llama_engine *engine, struct llama_call *call)
 		llama_memory_clear(llama_get_memory(engine->context), false);
 	engine->sequence_used[call->seq] = false;
 	engine->reserved_tokens -= call->reserved;
+	kv_reservation_release(&call->kv);
+	if (call->turn)
+		call->turn->running--;
 	call->seq = -1;
 	call->reserved = 0;
 	call->in_cache = 0;
@@ -63,41 +70,93 @@ static void leave(struct llama_engine *engine, struct llama_call *call)
 	} else {
 		list_remove(&engine->waiting, &call->link);
 		count_not_running(engine, false);
+		atomic_store(&call->position, 0);
 	}
-	engine->requests_done++;
+	llama_fair_leave(engine, call);
+	engine_concurrency_adapt(&engine->concurrency);
+	engine->progress++;
 }
 
-static void forget(struct llama_engine *engine, struct llama_call *call)
+/* Tells the consumer how it ended. */
+static void close_group(struct llama_engine *engine, struct llama_call *root)
 {
+	struct llama_group *group = &root->group;
+	engine->requests_done++;
+	if (group->fail_status)
+		root->callbacks.on_error(&root->base, group->fail_status, group->fail_reason, group->fail_text, &group->usage,
+		                         root->user);
+	else if (group->cancelled && !group->said)
+		root->callbacks.on_error(&root->base, 499, "cancelled", "request cancelled", &group->usage, root->user);
+	else
+		root->callbacks.on_finish(&root->base, group->cancelled ? ENGINE_FINISH_CANCELLED : group->finish, &group->usage,
+		                          root->user);
+}
+
+static void tell_choice(struct llama_call *call, enum engine_finish finish)
+{
+	if (call->choices == 1 || finish == ENGINE_FINISH_CANCELLED)
+		return;
+	struct engine_delta delta = {.choice = call->choice, .ended = true, .finish = finish};
+	call->callbacks.on_delta(&call->root->base, &delta, call->user);
+}
+
+/* One answer is over; with the last the request is. */
+static void end_answer(struct llama_engine *engine, struct llama_call *call)
+{
+	struct llama_call *root = call->root;
+	struct llama_group *group = &root->group;
+	struct chat_usage usage = llama_call_usage(call);
+	group->usage.prompt_tokens = usage.prompt_tokens;
+	group->usage.completion_tokens += usage.completion_tokens;
+	group->usage.reasoning_tokens += usage.reasoning_tokens;
+	if (call == root)
+		group->usage.cached_tokens = usage.cached_tokens;
+	group->said = group->said || call->said;
+	root->base.stop = call->output.stop;
+	leave(engine, call);
 	llama_cache_forget(engine, call);
+	bool over = --group->open == 0;
+	if (over)
+		close_group(engine, root);
 	llama_call_clear(call);
-	engine_call_release(&call->base);
+	if (call != root)
+		engine_call_release(&call->base);
+	if (over) {
+		llama_call_clear_request(root);
+		engine_call_release(&root->base);
+	}
 }
 
 void llama_engine_finish_call(struct llama_engine *engine, struct llama_call *call, enum engine_finish finish)
 {
-	struct chat_usage usage = llama_call_usage(call);
-	leave(engine, call);
-	call->base.stop = call->output.stop;
-	call->callbacks.on_finish(&call->base, finish, &usage, call->user);
-	forget(engine, call);
+	call->root->group.finish = finish;
+	if (finish == ENGINE_FINISH_CANCELLED)
+		call->root->group.cancelled = true;
+	tell_choice(call, finish);
+	end_answer(engine, call);
 }
 
 void llama_engine_fail_call(struct llama_engine *engine, struct llama_call *call, int status, const char *reason,
                             const char *text)
 {
-	struct chat_usage usage = llama_call_usage(call);
-	leave(engine, call);
-	call->callbacks.on_error(&call->base, status, reason, text, &usage, call->user);
-	forget(engine, call);
+	struct llama_group *group = &call->root->group;
+	if (!group->fail_status) {
+		group->fail_status = status;
+		group->fail_reason = reason;
+		str_copy(str_sub(str_of(text), 0, sizeof group->fail_text - 1), group->fail_text, sizeof group->fail_text);
+	}
+	end_answer(engine, call);
 }
 
-static void end_cancelled(struct llama_engine *engine, struct llama_call *call)
+/* Its consumer does not want it any more, or another answer to the same request has failed. */
+static bool is_doomed(const struct llama_call *call)
 {
-	if (call->said)
-		llama_engine_finish_call(engine, call, ENGINE_FINISH_CANCELLED);
-	else
-		llama_engine_fail_call(engine, call, 499, "cancelled", "request cancelled");
+	return atomic_load(&call->root->cancelled) || call->root->group.fail_status;
+}
+
+static void end_doomed(struct llama_engine *engine, struct llama_call *call)
+{
+	llama_engine_finish_call(engine, call, ENGINE_FINISH_CANCELLED);
 }
 
 void llama_engine_preempt_youngest(struct llama_engine *engine)
@@ -110,34 +169,6 @@ void llama_engine_preempt_youngest(struct llama_engine *engine)
 
 /* --- joining --- */
 
-static size_t running_of(const struct llama_engine *engine, struct str tenant)
-{
-	size_t count = 0;
-	for (size_t i = 0; i < engine->running_count; i++)
-		count += str_eq(engine->running[i]->tenant, tenant) ? 1 : 0;
-	return count;
-}
-
-/* A preempted call first; otherwise the tenant that has the least running, the earliest of its calls. */
-static struct llama_call *next_waiting(struct llama_engine *engine)
-{
-	struct llama_call *best = NULL;
-	size_t best_running = 0;
-	LIST_EACH (link, &engine->waiting) {
-		struct llama_call *call = LIST_OF(link, struct llama_call, link);
-		if (call->started)
-			return call;
-		if (atomic_load(&call->paused) || !llama_cache_ready(engine, call))
-			continue;
-		size_t running = running_of(engine, call->tenant);
-		if (!best || running < best_running) {
-			best = call;
-			best_running = running;
-		}
-	}
-	return best;
-}
-
 static llama_seq_id free_sequence(const struct llama_engine *engine)
 {
 	for (uint32_t i = 0; i < engine->max_sequences; i++)
@@ -146,20 +177,48 @@ static llama_seq_id free_sequence(const struct llama_engine *engine)
 	return -1;
 }
 
+/* Puts a waiting call into the batch, with an empty sequence; false when there is no room for it now. */
+static bool join_batch(struct llama_engine *engine, struct llama_call *call)
+{
+	if (engine->running_count >= engine->concurrency.cap || !reserve(engine, call, wanted_reservation(engine, call)))
+		return false;
+	list_remove(&engine->waiting, &call->link);
+	count_not_running(engine, false);
+	atomic_store(&call->position, 0);
+	call->seq = free_sequence(engine);
+	call->serial = engine->next_serial++;
+	engine->sequence_used[call->seq] = true;
+	engine->running[engine->running_count++] = call;
+	if (call->turn)
+		call->turn->running++;
+	return true;
+}
+
 static void admit(struct llama_engine *engine)
 {
-	while (engine->running_count < engine->max_sequences) {
-		struct llama_call *call = next_waiting(engine);
-		if (!call || !reserve(engine, call, wanted_reservation(engine, call)))
-			return;
-		list_remove(&engine->waiting, &call->link);
-		count_not_running(engine, false);
-		call->seq = free_sequence(engine);
-		call->serial = engine->next_serial++;
-		engine->sequence_used[call->seq] = true;
-		engine->running[engine->running_count++] = call;
+	struct llama_call *call;
+	while (engine->running_count < engine->concurrency.cap && (call = llama_fair_next(engine)) && join_batch(engine, call))
 		llama_cache_restore(engine, call);
+	if (engine->waiting.count)
+		llama_fair_number(engine);
+}
+
+size_t llama_engine_fork(struct llama_engine *engine, struct llama_call *root,
+                         struct llama_call *joined[ENGINE_MAX_CHOICES - 1])
+{
+	size_t count = 0;
+	root->group.forked = true;
+	LIST_EACH_SAFE (link, next, &engine->waiting) {
+		struct llama_call *call = LIST_OF(link, struct llama_call, link);
+		if (call->root != root || !join_batch(engine, call))
+			continue;
+		llama_memory_seq_cp(llama_get_memory(engine->context), root->seq, call->seq, -1, -1);
+		call->in_cache = root->in_cache;
+		call->started = true;
+		call->started_us = root->started_us;
+		joined[count++] = call;
 	}
+	return count;
 }
 
 /* Every running call that reached the end of its reservation gets a longer one; the youngest make room. */
@@ -189,30 +248,39 @@ static void end_waiting(struct llama_engine *engine)
 	uint64_t now = clock_mono_us();
 	LIST_EACH_SAFE (link, next, &engine->waiting) {
 		struct llama_call *call = LIST_OF(link, struct llama_call, link);
-		if (atomic_load(&call->cancelled))
-			end_cancelled(engine, call);
+		if (is_doomed(call))
+			end_doomed(engine, call);
 		else if (call->fail_status)
 			llama_engine_fail_call(engine, call, call->fail_status, call->fail_reason, call->fail.text);
 		else if (call->count_only)
 			llama_engine_finish_call(engine, call, ENGINE_FINISH_STOP);
-		else if (!call->started && now - call->submitted_us > UINT64_C(1000) * ENGINE_WAITING_TIMEOUT_MS)
+		else if (call == call->root && !call->started && now - call->submitted_us > UINT64_C(1000) * ENGINE_WAITING_TIMEOUT_MS)
 			llama_engine_fail_call(engine, call, 503, "capacity_timeout", "request timed out waiting for capacity");
 	}
 }
 
-static void end_cancelled_running(struct llama_engine *engine)
+static void end_doomed_running(struct llama_engine *engine)
 {
 	for (size_t i = engine->running_count; i-- > 0;)
-		if (atomic_load(&engine->running[i]->cancelled))
-			end_cancelled(engine, engine->running[i]);
+		if (is_doomed(engine->running[i]))
+			end_doomed(engine, engine->running[i]);
 }
 
 static bool all_paused(const struct llama_engine *engine)
 {
 	for (size_t i = 0; i < engine->running_count; i++)
-		if (!atomic_load(&engine->running[i]->paused))
+		if (!atomic_load(&engine->running[i]->root->paused))
 			return false;
 	return true;
+}
+
+/* Tokens of this model that admission could grant in all: the same sum that it decides by. */
+static uint64_t budget_max(const struct llama_engine *engine)
+{
+	uint64_t per_token = engine->cost.bytes_per_token + engine->cost.window_bytes_per_token;
+	uint64_t more = per_token ? kv_budget_free_bytes(engine->budget) / per_token : engine->budget_tokens;
+	uint64_t all = engine->reserved_tokens + more;
+	return all < engine->budget_tokens ? all : engine->budget_tokens;
 }
 
 static void publish(struct llama_engine *engine)
@@ -220,13 +288,14 @@ static void publish(struct llama_engine *engine)
 	struct engine_capacity now = {
 	    .crashed = engine->failures >= ENGINE_CRASHED_FAILURES,
 	    .running = (uint32_t)engine->running_count,
-	    .max_concurrency = engine->max_sequences,
+	    .max_concurrency = engine->concurrency.cap,
 	    .budget_used_tokens = engine->reserved_tokens,
-	    .budget_max_tokens = engine->budget_tokens,
+	    .budget_max_tokens = budget_max(engine),
 	    .decode_tps = engine->decode_tps,
 	    .prefill_tps = engine->prefill_tps,
 	    .requests_done = engine->requests_done,
 	    .tokens_done = engine->tokens_done,
+	    .progress = engine->progress,
 	};
 	for (size_t i = 0; i < engine->running_count; i++) {
 		const struct llama_call *call = engine->running[i];
@@ -240,6 +309,25 @@ static void publish(struct llama_engine *engine)
 	pthread_mutex_lock(&engine->lock);
 	engine->published = now;
 	pthread_mutex_unlock(&engine->lock);
+}
+
+/* A request comes from the prepare thread as its first answer, which brings the others along. */
+static void arrive(struct llama_engine *engine, struct llama_call *root)
+{
+	bool alone = root->choices == 1 || root->fail_status || atomic_load(&root->cancelled);
+	if (alone)
+		root->group.open = 1;
+	llama_fair_join(engine, root);
+	llama_cache_queued(engine, root);
+	list_push_back(&engine->waiting, &root->link);
+	for (uint32_t i = 0; !alone && i + 1 < root->choices; i++) {
+		struct llama_call *call = root->siblings[i];
+		root->siblings[i] = NULL;
+		llama_fair_join(engine, call);
+		llama_cache_queued(engine, call);
+		list_push_back(&engine->waiting, &call->link);
+		count_not_running(engine, true);
+	}
 }
 
 /* Sleeps until there is something to do; false when the engine stops. */
@@ -256,10 +344,8 @@ static bool await_work(struct llama_engine *engine)
 		list_push_back(&arrived, link);
 	bool ended = engine->prepare_ended;
 	pthread_mutex_unlock(&engine->lock);
-	for (struct list_link *link; (link = list_pop_front(&arrived));) {
-		llama_cache_queued(engine, LIST_OF(link, struct llama_call, link));
-		list_push_back(&engine->waiting, link);
-	}
+	for (struct list_link *link; (link = list_pop_front(&arrived));)
+		arrive(engine, LIST_OF(link, struct llama_call, link));
 	return !ended;
 }
 
@@ -268,7 +354,7 @@ static void *engine_main(void *user)
 	struct llama_engine *engine = user;
 	while (await_work(engine)) {
 		end_waiting(engine);
-		end_cancelled_running(engine);
+		end_doomed_running(engine);
 		extend_reservations(engine);
 		admit(engine);
 		publish(engine);

@@ -5,6 +5,12 @@
 #include "core/clock.h"
 #include "core/log.h"
 
+#include <stdlib.h>
+
+#define PREFILL_LEAST_US       1000 /* inference 2.6: a shorter window, or a faster rate, is not believed */
+#define PREFILL_MOST_TPS       8000.0
+#define PROMPT_TOKENS_LIKE_ONE 4 /* in a tenant's share: prompts are run many tokens at a time */
+
 /* A call's part of the batch. */
 struct part {
 	struct llama_call *call;
@@ -16,6 +22,7 @@ struct part {
 struct step {
 	struct part parts[ENGINE_LLAMA_MAX_SEQUENCES];
 	size_t part_count;
+	size_t answers, prompt_tokens; /* one token each, and tokens of prompts */
 };
 
 static size_t unrun_tokens(const struct llama_call *call)
@@ -29,8 +36,8 @@ static void start_call(struct llama_call *call)
 		return;
 	call->started = true;
 	call->started_us = clock_mono_us();
-	if (call->callbacks.on_started)
-		call->callbacks.on_started(&call->base, call->user);
+	if (call == call->root && call->callbacks.on_started)
+		call->callbacks.on_started(&call->root->base, call->user);
 }
 
 /* Adds at most `count` of the call's tokens: a chunk ends early where the prefix cache wants to look at the sequence. */
@@ -55,41 +62,53 @@ static void add_part(struct llama_engine *engine, struct step *step, struct llam
 	step->parts[step->part_count++] = (struct part){call, count, last ? batch->n_tokens - 1 : -1, captured};
 }
 
-/* Calls that decode come first, so that a long prompt never holds them up; then prompts share the chunk, the oldest first. */
+/* Calls that decode come first, so that a long prompt never holds them up; then prompts share a chunk, the oldest first, that
+ * is small enough for the step not to keep the others waiting. */
 static void fill_batch(struct llama_engine *engine, struct step *step)
 {
 	engine->batch.n_tokens = 0;
 	for (size_t i = 0; i < engine->running_count; i++) {
 		struct llama_call *call = engine->running[i];
-		if (!atomic_load(&call->paused) && unrun_tokens(call) == 1)
+		if (!atomic_load(&call->root->paused) && unrun_tokens(call) == 1)
 			add_part(engine, step, call, 1);
 	}
+	step->answers = step->part_count;
+	size_t chunk = engine_pace_chunk(&engine->pace, step->answers, engine->step_tokens);
+	size_t end = step->answers + chunk < engine->step_tokens ? step->answers + chunk : engine->step_tokens;
 	for (size_t i = 0; i < engine->running_count; i++) {
 		struct llama_call *call = engine->running[i];
 		size_t taken = (size_t)engine->batch.n_tokens, wanted = unrun_tokens(call);
-		size_t room = engine->step_tokens > taken ? engine->step_tokens - taken : 0;
-		if (atomic_load(&call->paused) || wanted <= 1 || room == 0)
+		size_t room = end > taken ? end - taken : 0;
+		if (atomic_load(&call->root->paused) || wanted <= 1 || room == 0)
 			continue;
 		add_part(engine, step, call, wanted < room ? wanted : room);
 	}
+	step->prompt_tokens = (size_t)engine->batch.n_tokens - step->answers;
 }
 
 /* --- what came out --- */
+
+static double smaller(double a, double b)
+{
+	return a < b ? a : b;
+}
 
 static void observe(double *average, double value)
 {
 	*average = *average > 0 ? 0.7 * *average + 0.3 * value : value; /* inference 2.6 */
 }
 
-/* Rates are learnt from whole answers, as one consumer saw them. */
+/* Rates are learnt from whole answers, as one consumer saw them. A prompt that was in part restored, or that another answer
+ * ran, says nothing about prefill. */
 static void observe_call(struct llama_engine *engine, const struct llama_call *call)
 {
 	uint64_t now = clock_mono_us();
 	if (call->generated > 1 && now > call->first_token_us)
 		observe(&engine->decode_tps, (double)(call->generated - 1) * 1e6 / (double)(now - call->first_token_us));
-	if (call->first_token_us > call->started_us + 1000)
-		observe(&engine->prefill_tps,
-		        (double)(call->prompt_count - call->restored) * 1e6 / (double)(call->first_token_us - call->started_us));
+	bool cold = call == call->root && !call->restored && call->first_token_us > call->started_us + PREFILL_LEAST_US;
+	if (cold)
+		observe(&engine->prefill_tps, smaller(PREFILL_MOST_TPS, (double)call->prompt_count * 1e6 /
+		                                                            (double)(call->first_token_us - call->started_us)));
 }
 
 static void finish(struct llama_engine *engine, struct llama_call *call, enum call_state state)
@@ -106,33 +125,63 @@ static void finish(struct llama_engine *engine, struct llama_call *call, enum ca
 	                                                 : ENGINE_FINISH_STOP);
 }
 
-static void sample(struct llama_engine *engine, struct llama_call *call, int32_t at)
+static void sample(struct llama_engine *engine, struct llama_call *call, float *logits)
 {
 	struct engine_logprobs values;
 	struct engine_logprobs *logprobs = call->sampling.logprobs ? &values : NULL;
-	float *logits = llama_get_logits_ith(engine->context, at);
 	int32_t token = logits ? engine_sampler_next(call->sampler, logits, logprobs) : -1;
 	if (token < 0) {
 		llama_engine_fail_call(engine, call, 500, "provider_error", "generation failed: the model gave no usable token");
 		return;
 	}
 	engine->tokens_done++;
+	if (call->turn)
+		call->turn->served++;
 	enum call_state state = llama_call_token(engine, call, token, logprobs);
 	if (state != CALL_GOES_ON)
 		finish(engine, call, state);
+}
+
+/* The first answer's prompt was run: the others go on from a copy of it. Each changes the logits it draws from. */
+static void sample_all(struct llama_engine *engine, struct llama_call *root, float *logits)
+{
+	struct llama_call *joined[ENGINE_MAX_CHOICES - 1];
+	size_t count = llama_engine_fork(engine, root, joined), bytes = (size_t)engine->sampling.tokens * sizeof *logits;
+	float *copy = count && logits ? malloc(bytes) : NULL;
+	if (copy)
+		memcpy(copy, logits, bytes);
+	sample(engine, root, logits);
+	for (size_t i = 0; i < count; i++) {
+		if (copy)
+			memcpy(logits, copy, bytes);
+		sample(engine, joined[i], copy ? logits : NULL);
+	}
+	free(copy);
+}
+
+static void sample_next(struct llama_engine *engine, struct llama_call *call, int32_t at)
+{
+	float *logits = llama_get_logits_ith(engine->context, at);
+	if (call->choices > 1 && call == call->root && !call->group.forked)
+		sample_all(engine, call, logits);
+	else
+		sample(engine, call, logits);
 }
 
 static void take_results(struct llama_engine *engine, const struct step *step)
 {
 	engine->failures = 0;
 	for (size_t i = 0; i < step->part_count; i++) {
-		step->parts[i].call->in_cache += step->parts[i].count;
+		struct llama_call *call = step->parts[i].call;
+		call->in_cache += step->parts[i].count;
+		if (call->turn && step->parts[i].count > 1)
+			call->turn->served += (double)step->parts[i].count / PROMPT_TOKENS_LIKE_ONE;
 		if (step->parts[i].captured)
-			llama_cache_captured(engine, step->parts[i].call);
+			llama_cache_captured(engine, call);
 	}
 	for (size_t i = 0; i < step->part_count; i++)
 		if (step->parts[i].logits_at >= 0)
-			sample(engine, step->parts[i].call, step->parts[i].logits_at);
+			sample_next(engine, step->parts[i].call, step->parts[i].logits_at);
 }
 
 /* --- when decoding fails --- */
@@ -176,9 +225,15 @@ void llama_engine_step(struct llama_engine *engine)
 	fill_batch(engine, &step);
 	if (!step.part_count)
 		return;
+	uint64_t start_us = clock_mono_us();
 	int32_t result = engine->decode(engine->context, &engine->batch);
+	uint64_t took_us = clock_mono_us() - start_us;
 	engine->steps++;
+	engine->progress++;
 	if (result == 0) {
+		engine_pace_observe(&engine->pace, step.answers, step.prompt_tokens, took_us);
+		if (!step.prompt_tokens)
+			engine_concurrency_observe(&engine->concurrency, (uint32_t)step.answers, took_us);
 		take_results(engine, &step);
 		return;
 	}

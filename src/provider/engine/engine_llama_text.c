@@ -112,7 +112,7 @@ static bool read_answer(struct llama_call *call, struct str text, bool final, st
 
 static bool give_out(struct llama_engine *engine, struct llama_call *call, bool final)
 {
-	struct engine_delta delta = {0};
+	struct engine_delta delta = {.choice = call->choice};
 	struct buf logprobs;
 	buf_init(&logprobs, (size_t)16 << 20);
 	struct str text = engine_output_take(&call->output, final);
@@ -125,7 +125,7 @@ static bool give_out(struct llama_engine *engine, struct llama_call *call, bool 
 		call->reasoning_tokens++;
 	if (ok && (delta.content.len || delta.reasoning.len || delta.tool_calls.len || delta.logprobs.len)) {
 		call->said = true;
-		call->callbacks.on_delta(&call->base, &delta, call->user);
+		call->callbacks.on_delta(&call->root->base, &delta, call->user);
 	}
 	buf_free(&logprobs);
 	return ok;

@@ -448,6 +448,7 @@ static void capacity(struct engine *base, struct engine_capacity *out)
 	    .decode_tps = engine->script.token_delay_ms ? 1000.0 / engine->script.token_delay_ms : 0,
 	    .requests_done = engine->requests_done,
 	    .tokens_done = engine->tokens_done,
+	    .progress = engine->requests_done + engine->tokens_done,
 	};
 	pthread_mutex_unlock(&engine->lock);
 }
@@ -469,7 +470,8 @@ static void destroy(struct engine *base)
 	free(engine);
 }
 
-static const struct engine_ops script_ops = {submit, cancel, set_paused, info, capacity, destroy};
+static const struct engine_ops script_ops = {
+    .submit = submit, .cancel = cancel, .set_paused = set_paused, .info = info, .capacity = capacity, .free = destroy};
 
 static void sleep_ms(uint32_t ms)
 {

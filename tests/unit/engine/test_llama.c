@@ -553,9 +553,9 @@ static void what_cannot_be_honoured_is_refused(void **state)
 	struct collector c;
 	collector_init(&c);
 	struct request request = ask_for(question, 4);
-	request.chat.n = 2;
+	request.chat.n = ENGINE_MAX_CHOICES + 1;
 	assert_int_equal(submit_as(shared, &request, "", &c), 400);
-	assert_non_null(strstr(c.text, "n greater than 1"));
+	assert_non_null(strstr(c.text, "n must be at most"));
 	collector_free(&c);
 	request_free(&request);
 
@@ -710,7 +710,211 @@ static void a_long_prompt_does_not_stop_a_running_stream(void **state)
 	free(text);
 }
 
+/* --- several answers to one request --- */
+
+struct choices {
+	struct collector c;
+	struct buf text[ENGINE_MAX_CHOICES];
+	enum engine_finish finish[ENGINE_MAX_CHOICES];
+	int ended[ENGINE_MAX_CHOICES];
+};
+
+static void on_choice_delta(struct engine_call *call, const struct engine_delta *delta, void *user)
+{
+	struct choices *all = user;
+	assert_true(delta->choice < ENGINE_MAX_CHOICES);
+	buf_append_str(&all->text[delta->choice], delta->content);
+	all->ended[delta->choice] += delta->ended;
+	if (delta->ended)
+		all->finish[delta->choice] = delta->finish;
+	on_delta(call, delta, &all->c);
+}
+
+static void run_choices(struct engine *engine, const struct request *request, struct choices *all)
+{
+	static const struct engine_callbacks callbacks = {on_started, on_choice_delta, on_finish, on_error};
+	*all = (struct choices){.ended = {0}};
+	collector_init(&all->c);
+	for (int i = 0; i < ENGINE_MAX_CHOICES; i++)
+		buf_init(&all->text[i], 1 << 20);
+	struct error error;
+	const struct engine_request submitted = {.chat = &request->chat};
+	assert_int_equal(engine_submit(engine, &submitted, &callbacks, all, &all->c.call, &error), 0);
+	wait_end(&all->c);
+}
+
+static void choices_free(struct choices *all)
+{
+	for (int i = 0; i < ENGINE_MAX_CHOICES; i++)
+		buf_free(&all->text[i]);
+	collector_free(&all->c);
+}
+
+static void several_answers_share_one_run_of_the_prompt(void **state)
+{
+	(void)state;
+	enum { N = 3 };
+	struct request request = ask_for(question, 12);
+	struct collector one;
+	run(shared, &request, &one);
+	request.chat.n = N;
+	struct choices all;
+	uint64_t before = inside(shared)->steps;
+	run_choices(shared, &request, &all);
+	assert_int_equal(all.c.status, 0);
+	assert_int_equal(all.c.started, 1);
+	assert_int_equal(all.c.usage.prompt_tokens, one.usage.prompt_tokens);
+	assert_int_equal(all.c.usage.completion_tokens, N * 12);
+	assert_true(inside(shared)->steps - before <= 16); /* the prompt's, and eleven more for all three together */
+	for (int i = 0; i < N; i++) {
+		assert_int_equal(all.ended[i], 1);
+		assert_int_equal(all.finish[i], ENGINE_FINISH_LENGTH);
+		assert_true(all.text[i].len >= 8 && one.content.len >= 8);
+		assert_memory_equal(all.text[i].at, one.content.at, 8); /* greedy: all the same but for rounding */
+	}
+	choices_free(&all);
+	collector_free(&one);
+	request_free(&request);
+}
+
+static void several_answers_differ_by_their_seeds_and_come_again(void **state)
+{
+	(void)state;
+	struct request request = ask_for(question, 12);
+	struct chat_sampling *s = &request.chat.sampling;
+	s->has_temperature = s->has_seed = true;
+	s->temperature = 1.5;
+	s->seed = 11;
+	request.chat.n = 2;
+	struct choices first, second;
+	run_choices(shared, &request, &first);
+	run_choices(shared, &request, &second);
+	assert_int_equal(first.c.status, 0);
+	assert_true(first.text[0].len != first.text[1].len || memcmp(first.text[0].at, first.text[1].at, first.text[0].len) != 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(first.text[i].len, second.text[i].len);
+		assert_memory_equal(first.text[i].at, second.text[i].at, first.text[i].len);
+	}
+	choices_free(&first);
+	choices_free(&second);
+	request_free(&request);
+}
+
+static void more_answers_than_places_come_one_after_the_other(void **state)
+{
+	(void)state;
+	struct engine *engine = load(2, 1024);
+	struct request request = ask_for(question, 5);
+	request.chat.n = 5;
+	struct choices all;
+	run_choices(engine, &request, &all);
+	assert_int_equal(all.c.status, 0);
+	assert_int_equal(all.c.usage.completion_tokens, 25);
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(all.ended[i], 1);
+	choices_free(&all);
+	struct collector c; /* cancelling ends them all, those that wait too */
+	collector_init(&c);
+	c.cancel_after_deltas = 3;
+	request.chat.max_tokens = 400;
+	request.chat.sampling.ignore_eos = true;
+	submit(engine, &request, &c);
+	wait_end(&c);
+	assert_int_equal(c.finish, ENGINE_FINISH_CANCELLED);
+	assert_true(c.usage.completion_tokens < 12);
+	collector_free(&c);
+	struct engine_capacity capacity;
+	wait_idle(engine, &capacity);
+	assert_int_equal(capacity.budget_used_tokens, 0);
+	request_free(&request);
+	engine_free(engine);
+}
+
+/* --- turns --- */
+
+static void tenants_take_turns_and_know_their_place(void **state)
+{
+	(void)state;
+	struct engine *engine = load(1, 1024);
+	struct request request = ask_for(question, 3), long_one = ask_for(question, 900);
+	long_one.chat.sampling.ignore_eos = true;
+	struct collector running, a[4], b;
+	collector_init(&running);
+	assert_int_equal(submit_as(engine, &long_one, "first", &running), 0);
+	wait_deltas(&running, 1);
+	for (int i = 0; i < 4; i++) {
+		collector_init(&a[i]);
+		assert_int_equal(submit_as(engine, &request, "many", &a[i]), 0);
+	}
+	collector_init(&b);
+	assert_int_equal(submit_as(engine, &request, "few", &b), 0);
+	while (engine_queue_position(b.call) != 2 || engine_queue_position(a[3].call) != 5)
+		sched_yield();
+	assert_int_equal(engine_queue_position(a[0].call), 1);
+	assert_int_equal(engine_queue_position(running.call), 0);
+	engine_cancel(running.call);
+	wait_end(&b);
+	for (int i = 0; i < 4; i++) {
+		wait_end(&a[i]);
+		collector_free(&a[i]);
+	}
+	wait_end(&running);
+	collector_free(&running);
+	collector_free(&b);
+	request_free(&request);
+	request_free(&long_one);
+	engine_free(engine);
+}
+
 /* --- a tight budget, and faults --- */
+
+static void models_share_one_budget_of_bytes(void **state)
+{
+	(void)state;
+	uint64_t per_token = inside(shared)->cost.bytes_per_token;
+	struct kv_budget *budget = kv_budget_new(100 * per_token);
+	struct error error;
+	struct engine_llama_options options = {
+	    .model_path = MODEL, .threads = 1, .max_sequences = 4, .context_tokens = 1024, .budget = budget};
+	struct engine *one = engine_llama_new(&options, &error), *two = engine_llama_new(&options, &error);
+	assert_non_null(one);
+	assert_non_null(two);
+	char *text = long_text(120);
+	struct request too_long = ask_for(text, 4), request = ask_for(question, 40);
+	struct collector c, a[3], b[3];
+	run(one, &too_long, &c); /* could never run, though the context has room */
+	assert_int_equal(c.status, 503);
+	assert_non_null(strstr(c.text, "insufficient global kv cache headroom"));
+	assert_string_equal(c.reason, "token_budget_exhausted");
+	collector_free(&c);
+	request.chat.sampling.ignore_eos = true;
+	for (int i = 0; i < 3; i++) { /* six that need about 77 tokens each take turns within 100 */
+		collector_init(&a[i]);
+		collector_init(&b[i]);
+		submit(one, &request, &a[i]);
+		submit(two, &request, &b[i]);
+	}
+	for (int i = 0; i < 3; i++) {
+		wait_end(&a[i]);
+		wait_end(&b[i]);
+		assert_int_equal(a[i].status, 0);
+		assert_int_equal(a[i].usage.completion_tokens, 40);
+		assert_int_equal(b[i].status, 0);
+		assert_int_equal(b[i].usage.completion_tokens, 40);
+		collector_free(&a[i]);
+		collector_free(&b[i]);
+	}
+	engine_free(one);
+	engine_free(two);
+	struct kv_budget_stats now;
+	kv_budget_stats(budget, &now);
+	assert_int_equal(now.reserved_bytes, 0);
+	assert_true(now.peak_bytes <= now.limit_bytes);
+	kv_budget_free(budget);
+	request_free(&request);
+	request_free(&too_long);
+	free(text);
+}
 
 static int32_t (*real_decode)(struct llama_context *context, const struct llama_batch *batch) = chat_shim_decode;
 static atomic_int fail_after, fail_result; /* batches until every batch with a certain sequence fails */
@@ -932,6 +1136,11 @@ int main(void)
 	    cmocka_unit_test(a_cancelled_prompt_never_answers),
 	    cmocka_unit_test(a_paused_call_keeps_its_place_and_goes_on_with_the_same_text),
 	    cmocka_unit_test(a_long_prompt_does_not_stop_a_running_stream),
+	    cmocka_unit_test(several_answers_share_one_run_of_the_prompt),
+	    cmocka_unit_test(several_answers_differ_by_their_seeds_and_come_again),
+	    cmocka_unit_test(more_answers_than_places_come_one_after_the_other),
+	    cmocka_unit_test(tenants_take_turns_and_know_their_place),
+	    cmocka_unit_test(models_share_one_budget_of_bytes),
 	    cmocka_unit_test(calls_that_outgrow_the_budget_give_way_and_lose_nothing),
 	    cmocka_unit_test(a_call_that_cannot_be_run_fails_alone),
 	    cmocka_unit_test(an_engine_that_fails_every_call_reports_a_crash_until_one_runs),

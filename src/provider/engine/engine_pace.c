@@ -1,0 +1,106 @@
+#include "provider/engine/engine_pace.h"
+
+#define PACE_WEIGHT        0.2  /* of a new observation */
+#define OUTLIER            4.0  /* an observation counts as at most so many times what is known */
+#define UNKNOWN_CHUNK      32   /* until both times are known */
+#define CONCURRENCY_WEIGHT 0.25 /* inference 2.4, also the next three */
+#define SAMPLES_TO_SPEAK   8
+#define MARGIN             1.15
+
+static void learn(double *known, double seen, double weight)
+{
+	if (*known <= 0) {
+		*known = seen;
+		return;
+	}
+	double most = *known * OUTLIER, least = *known / OUTLIER;
+	seen = seen > most ? most : seen < least ? least : seen;
+	*known += weight * (seen - *known);
+}
+
+/* A step with so many answers alone; where that was not seen, the nearest that was. */
+static double answers_us(const struct engine_pace *pace, size_t answers)
+{
+	if (answers > ENGINE_PACE_ROWS)
+		answers = ENGINE_PACE_ROWS;
+	for (size_t away = 0; away <= ENGINE_PACE_ROWS; away++) {
+		if (answers >= away && pace->answers_us[answers - away] > 0)
+			return pace->answers_us[answers - away];
+		if (answers + away <= ENGINE_PACE_ROWS && pace->answers_us[answers + away] > 0)
+			return pace->answers_us[answers + away];
+	}
+	return 0;
+}
+
+void engine_pace_observe(struct engine_pace *pace, size_t answers, size_t prompt_tokens, uint64_t step_us)
+{
+	if (answers > ENGINE_PACE_ROWS || (!answers && !prompt_tokens))
+		return;
+	if (!prompt_tokens) {
+		learn(&pace->answers_us[answers], (double)step_us, PACE_WEIGHT);
+		return;
+	}
+	double alone = answers ? answers_us(pace, answers) : 0;
+	if (answers && alone <= 0)
+		return;
+	double rest = (double)step_us > alone ? (double)step_us - alone : 1;
+	learn(&pace->prompt_token_us, rest / (double)prompt_tokens, PACE_WEIGHT);
+}
+
+size_t engine_pace_chunk(const struct engine_pace *pace, size_t answers, size_t most)
+{
+	if (!answers)
+		return most;
+	double alone = answers_us(pace, answers), chunk = UNKNOWN_CHUNK;
+	if (alone > 0 && pace->prompt_token_us > 0)
+		chunk = (ENGINE_PACE_STRETCH - 1) * alone / pace->prompt_token_us;
+	if (chunk < ENGINE_PACE_LEAST)
+		chunk = ENGINE_PACE_LEAST;
+	return chunk < (double)most ? (size_t)chunk : most;
+}
+
+void engine_concurrency_init(struct engine_concurrency *concurrency, uint32_t most, double target_tps)
+{
+	if (most > ENGINE_PACE_ROWS)
+		most = ENGINE_PACE_ROWS;
+	*concurrency = (struct engine_concurrency){.most = most, .cap = most, .target_tps = target_tps};
+}
+
+void engine_concurrency_observe(struct engine_concurrency *concurrency, uint32_t answers, uint64_t step_us)
+{
+	if (!answers || answers > ENGINE_PACE_ROWS || !step_us)
+		return;
+	double seen = 1e6 / (double)step_us, *known = &concurrency->tps[answers];
+	*known = concurrency->samples[answers] ? *known + CONCURRENCY_WEIGHT * (seen - *known) : seen;
+	if (concurrency->samples[answers] < SAMPLES_TO_SPEAK)
+		concurrency->samples[answers]++;
+}
+
+/* What a batch size is known to give: -1 too little, 1 enough, 0 not known. */
+static int verdict(const struct engine_concurrency *c, uint32_t answers)
+{
+	if (c->samples[answers] < SAMPLES_TO_SPEAK)
+		return 0;
+	return c->tps[answers] >= c->target_tps ? 1 : -1;
+}
+
+/* The largest smaller size that is known to be fast enough, else one less. */
+static uint32_t next_below(const struct engine_concurrency *c)
+{
+	for (uint32_t size = c->cap - 1; size >= 1; size--)
+		if (verdict(c, size) > 0)
+			return size;
+	return c->cap - 1;
+}
+
+uint32_t engine_concurrency_adapt(struct engine_concurrency *c)
+{
+	if (c->target_tps <= 0)
+		return c->cap;
+	int now = verdict(c, c->cap);
+	if (now < 0 && c->cap > 1)
+		c->cap = next_below(c);
+	else if (now > 0 && c->cap < c->most && c->tps[c->cap] >= c->target_tps * MARGIN && verdict(c, c->cap + 1) >= 0)
+		c->cap++;
+	return c->cap;
+}

@@ -1,0 +1,116 @@
+/* How much of a prompt a step takes in, and how many answers run at once. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "provider/engine/engine_pace.h"
+
+static void a_prompt_alone_is_run_in_whole_steps(void **state)
+{
+	(void)state;
+	struct engine_pace pace = {0};
+	assert_int_equal(engine_pace_chunk(&pace, 0, 512), 512);
+}
+
+static void chunks_stretch_a_step_no_further_than_promised(void **state)
+{
+	(void)state;
+	struct engine_pace pace = {0};
+	assert_true(engine_pace_chunk(&pace, 7, 512) < 64); /* nothing is known: careful */
+	for (int i = 0; i < 30; i++)
+		engine_pace_observe(&pace, 7, 0, 60000);
+	for (int i = 0; i < 60; i++) { /* a machine where a token of a prompt adds 4 ms */
+		size_t chunk = engine_pace_chunk(&pace, 7, 512);
+		engine_pace_observe(&pace, 7, chunk, 60000 + 4000 * chunk);
+	}
+	assert_int_equal(engine_pace_chunk(&pace, 7, 512), 15);
+	for (int i = 0; i < 60; i++) { /* deeper in the prompt a token costs more */
+		size_t chunk = engine_pace_chunk(&pace, 7, 512);
+		engine_pace_observe(&pace, 7, chunk, 60000 + 6000 * chunk);
+	}
+	size_t deep = engine_pace_chunk(&pace, 7, 512);
+	assert_true(deep >= 9 && deep <= 10);
+	for (int i = 0; i < 100; i++)
+		engine_pace_observe(&pace, 7, 8, 60000 + 100000 * 8);
+	assert_int_equal(engine_pace_chunk(&pace, 7, 512), ENGINE_PACE_LEAST); /* it always gets on */
+	assert_true(engine_pace_chunk(&pace, 12, 4) <= 4);
+}
+
+static void one_slow_step_does_not_upset_what_is_known(void **state)
+{
+	(void)state;
+	struct engine_pace pace = {0};
+	for (int i = 0; i < 30; i++)
+		engine_pace_observe(&pace, 4, 0, 40000);
+	engine_pace_observe(&pace, 4, 0, 40000000); /* the machine slept */
+	assert_true(pace.answers_us[4] < 70000);
+}
+
+/* A machine that gives 100 tokens a second to one answer, and 200 to all together. */
+static uint64_t step_us(uint32_t answers)
+{
+	double each = answers == 1 ? 100 : 200.0 / answers;
+	return (uint64_t)(1e6 / each);
+}
+
+static void the_cap_settles_where_every_answer_is_fast_enough(void **state)
+{
+	(void)state;
+	struct engine_concurrency c;
+	engine_concurrency_init(&c, 24, 15);
+	assert_int_equal(c.cap, 24); /* a fresh model starts at the most */
+	for (int round = 0; round < 60; round++) {
+		for (int i = 0; i < 8; i++)
+			engine_concurrency_observe(&c, c.cap, step_us(c.cap));
+		engine_concurrency_adapt(&c);
+	}
+	assert_int_equal(c.cap, 13); /* 200 / 13 = 15.4; 14 would give 14.3 */
+}
+
+static void few_samples_say_nothing_and_no_target_changes_nothing(void **state)
+{
+	(void)state;
+	struct engine_concurrency c;
+	engine_concurrency_init(&c, 8, 15);
+	for (int i = 0; i < 7; i++)
+		engine_concurrency_observe(&c, 8, 1000000);
+	assert_int_equal(engine_concurrency_adapt(&c), 8);
+	engine_concurrency_observe(&c, 8, 1000000);
+	assert_int_equal(engine_concurrency_adapt(&c), 7);
+	for (int round = 0; round < 20; round++) {
+		for (int i = 0; i < 8; i++)
+			engine_concurrency_observe(&c, c.cap, 1000000);
+		engine_concurrency_adapt(&c);
+	}
+	assert_int_equal(c.cap, 1); /* never none */
+	engine_concurrency_init(&c, 8, 0);
+	for (int i = 0; i < 20; i++)
+		engine_concurrency_observe(&c, 8, 1000000);
+	assert_int_equal(engine_concurrency_adapt(&c), 8);
+}
+
+static void a_cap_that_was_lowered_grows_again_when_there_is_room(void **state)
+{
+	(void)state;
+	struct engine_concurrency c;
+	engine_concurrency_init(&c, 8, 15);
+	c.cap = 4;
+	for (int i = 0; i < 8; i++)
+		engine_concurrency_observe(&c, 4, 10000); /* 100 tokens a second each */
+	assert_int_equal(engine_concurrency_adapt(&c), 5);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_prompt_alone_is_run_in_whole_steps),
+	    cmocka_unit_test(chunks_stretch_a_step_no_further_than_promised),
+	    cmocka_unit_test(one_slow_step_does_not_upset_what_is_known),
+	    cmocka_unit_test(the_cap_settles_where_every_answer_is_fast_enough),
+	    cmocka_unit_test(few_samples_say_nothing_and_no_target_changes_nothing),
+	    cmocka_unit_test(a_cap_that_was_lowered_grows_again_when_there_is_room),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
