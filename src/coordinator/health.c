@@ -1,6 +1,8 @@
 /* Whether the coordinator lives, whether it takes requests, what it counts, and how providers prove themselves. */
 #include "coordinator/server.h"
 
+#include "coordinator/openapi.h"
+
 #include "core/json.h"
 #include "core/version.h"
 
@@ -51,6 +53,13 @@ void handle_readyz(struct server *server, struct exchange *exchange)
 	json_put_bool(&w, "ready", ready);
 	json_end_object(&w);
 	answer(exchange, ready ? 200 : 503, &body);
+}
+
+void handle_openapi(struct server *server, struct exchange *exchange)
+{
+	(void)server;
+	exchange_header(exchange, "Cache-Control", STR("public, max-age=300"));
+	exchange_json(exchange, 200, str_of(openapi_document));
 }
 
 void handle_metrics(struct server *server, struct exchange *exchange)

@@ -85,6 +85,7 @@ static const struct route routes[] = {
     {"GET", "/v1/stats", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_stats, NULL},
     {"GET", "/api/version", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_version, NULL},
     {"POST", "/v1/admin/drain", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_drain, NULL},
+    {"GET", "/openapi.json", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_openapi, NULL},
     {"GET", "/health", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_health, NULL},
     {"GET", "/readyz", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_readyz, NULL},
     {"GET", "/metrics", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_metrics, NULL},

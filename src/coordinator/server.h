@@ -61,6 +61,7 @@ void handle_capacity(struct server *server, struct exchange *exchange);
 void handle_stats(struct server *server, struct exchange *exchange);
 void handle_version(struct server *server, struct exchange *exchange);
 void handle_drain(struct server *server, struct exchange *exchange);
+void handle_openapi(struct server *server, struct exchange *exchange);
 void handle_health(struct server *server, struct exchange *exchange);
 void handle_readyz(struct server *server, struct exchange *exchange);
 void handle_metrics(struct server *server, struct exchange *exchange);

@@ -46,8 +46,8 @@ class House:
         self.folder, self.models_dir, self.started = folder, models_dir, started
         self.node = None
 
-    def coordinator(self, config=None):
-        self.node = Coordinator(self.folder, config)
+    def coordinator(self, config=None, **environment_more):
+        self.node = Coordinator(self.folder, config, **environment_more)
         self.started.append(self.node)
         return self.node.start()
 

@@ -76,6 +76,13 @@ def test_token_limit_ends_the_answer_with_length(coordinator, provider):
     assert newer.usage.completion_tokens == 2
 
 
+def test_a_limit_above_the_context_is_the_context(coordinator, provider):
+    node = coordinator()
+    provider(node, {"text": "a b c"})
+    answer = sdk(node).chat.completions.create(model="scripted", messages=ask(), max_tokens=1_000_000_000)
+    assert answer.choices[0].message.content == "a b c"
+
+
 def test_stop_string_ends_the_answer_before_it(coordinator, provider):
     node = coordinator()
     provider(node, {"text": "red green blue yellow"})

@@ -125,7 +125,8 @@ size_t fleet_waiting(const struct fleet *fleet, struct str model);
 /* --- views --- */
 /* O(providers): for a cache. */
 size_t fleet_capacities(const struct fleet *fleet, struct route_capacity *out, size_t max);
-uint64_t fleet_models_version(const struct fleet *fleet); /* of what route_models_version says */
+uint64_t fleet_models_version(const struct fleet *fleet);                  /* of what route_models_version says */
+uint64_t fleet_model_context(const struct fleet *fleet, struct str model); /* as route_model_context */
 size_t fleet_models(const struct fleet *fleet, struct route_model_view *out, size_t max);
 /* Calls fn for each provider. */
 void fleet_each(const struct fleet *fleet, void (*fn)(const struct fleet_provider_view *view, void *user), void *user);

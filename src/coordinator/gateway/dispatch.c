@@ -182,7 +182,7 @@ static void fail_unroutable(struct call *call, const struct route_decision *deci
 	else if (call->request->prompt && gate[ROUTE_VERSION_FLOOR] > 0)
 		api_fail(&error, 503, "model_unavailable", NULL, "model",
 		         "No provider of this model takes plain prompts: use /v1/chat/completions.");
-	else if (gate[ROUTE_TOO_LARGE] > 0)
+	else if (gate[ROUTE_TOO_LARGE] > 0 || gate[ROUTE_BUDGET] > 0 || gate[ROUTE_MEMORY] > 0)
 		api_fail(&error, 503, "model_unavailable", "model_too_large", "model", "The request is too large for every provider.");
 	else if (call->request->serial_count > 0)
 		api_fail(&error, 503, "model_unavailable", NULL, "model", "None of the providers that were asked for can answer.");
@@ -275,6 +275,17 @@ static uint32_t need_of(enum chat_task task)
 	return WIRE_CAN_CHAT;
 }
 
+/* Output tokens that the provider has to have room for: it ends an answer where the model's context ends, however many more
+ * were allowed. */
+static uint64_t room_needed(const struct call *call)
+{
+	uint64_t context = fleet_model_context(call->gateway->options.fleet, str_of(call->model));
+	uint64_t wanted = (uint64_t)call->max_tokens;
+	if (context == 0 || call->prompt_estimate + wanted <= context)
+		return wanted;
+	return call->prompt_estimate < context ? context - call->prompt_estimate : 1;
+}
+
 /* Seals and sends the request to the provider that routing chooses. */
 static enum db_err start_job(struct call *call, struct attempt *attempt, struct route_decision *decision)
 {
@@ -284,7 +295,7 @@ static enum db_err start_job(struct call *call, struct attempt *attempt, struct 
 	    .account = call->caller.account ? str_of(ledger_account_id(call->caller.account)) : STR_NONE,
 	    .route = {.model = str_of(call->model),
 	              .prompt_tokens = call->prompt_estimate,
-	              .max_tokens = (uint64_t)call->max_tokens,
+	              .max_tokens = room_needed(call),
 	              .expected_tokens = expected < (uint64_t)call->max_tokens ? expected : (uint64_t)call->max_tokens,
 	              .tools = call->request->has_tools,
 	              .vision = call->request->has_media,

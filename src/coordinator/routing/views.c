@@ -41,6 +41,12 @@ uint64_t route_models_version(struct route_fleet *fleet, uint64_t now_us)
 	return fleet->views_version;
 }
 
+uint64_t route_model_context(const struct route_fleet *fleet, struct str id)
+{
+	const struct route_model *model = route_model_find(fleet, id);
+	return model ? model->context_tokens : 0;
+}
+
 size_t route_node_count(const struct route_fleet *fleet)
 {
 	return fleet->all_nodes.count;
