@@ -23,6 +23,11 @@ def test_the_configuration_reference_is_what_the_program_prints():
         "run: build/release/bin/darkbloom-coordinator config docs > docs/operator/configuration.md"
 
 
+def test_the_reference_of_the_prefix_cache_is_what_the_program_prints():
+    written = (TOP / "docs/operator/prefix-cache.md").read_text()
+    assert written.endswith(output("darkbloom", "cache", "settings")), "end the page with what `darkbloom cache settings` prints"
+
+
 @pytest.mark.parametrize("program", ["darkbloom", "darkbloom-coordinator", "darkbloom-swarm"])
 def test_every_command_has_help_with_an_example(program):
     top = output(program, "--help")

@@ -24,6 +24,19 @@ const struct cli_option cache_erase_options[] = {
     {.name = NULL},
 };
 
+const struct cli_option cache_settings_options[] = {{.name = NULL}};
+
+int run_cache_settings(const struct cli_args *args)
+{
+	struct buf text;
+	(void)args;
+	buf_init(&text, 1 << 16);
+	cache_options_document(&text);
+	printf("%.*s", STR_ARG(buf_str(&text)));
+	buf_free(&text);
+	return CLI_OK;
+}
+
 static bool load(const struct cli_args *args, const char *command, struct arena *arena, struct cache_options *out)
 {
 	struct error error = {.text = "out of memory"};

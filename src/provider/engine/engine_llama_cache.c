@@ -286,6 +286,12 @@ size_t llama_cache_boundary(struct llama_engine *engine, const struct llama_call
 	return last;
 }
 
+size_t llama_cache_chunk(const struct llama_call *call, size_t count)
+{
+	size_t over = (call->in_cache + count) % KV_GRID;
+	return over < count ? count - over : count;
+}
+
 static void learn_speed(struct llama_engine *engine, const struct llama_call *call)
 {
 	const struct llama_cache_call *cached = call->cached;

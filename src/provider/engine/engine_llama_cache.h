@@ -31,6 +31,9 @@ bool llama_cache_ready(struct llama_engine *engine, const struct llama_call *cal
 void llama_cache_restore(struct llama_engine *engine, struct llama_call *call);
 /* The count of tokens, above call->in_cache, at which a chunk of this prompt has to end; SIZE_MAX: none. */
 size_t llama_cache_boundary(struct llama_engine *engine, const struct llama_call *call);
+/* A chunk of at most `count` tokens that ends before the prompt does: it ends on the cache's grid where it can, so that
+ * attention is rounded the same wherever the computing began. */
+size_t llama_cache_chunk(const struct llama_call *call, size_t count);
 /* The sequence holds exactly the tokens up to the boundary that was asked for, and nothing was sampled from it since. */
 void llama_cache_captured(struct llama_engine *engine, struct llama_call *call);
 /* call->seq holds call->in_cache tokens and is emptied right after this. */

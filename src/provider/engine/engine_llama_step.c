@@ -49,6 +49,8 @@ static void add_part(struct llama_engine *engine, struct step *step, struct llam
 	bool captured = boundary > call->in_cache && boundary <= call->in_cache + count;
 	if (captured)
 		count = boundary - call->in_cache;
+	else if (count < unrun_tokens(call))
+		count = llama_cache_chunk(call, count);
 	bool last = count == unrun_tokens(call);
 	start_call(call);
 	for (size_t i = 0; i < count; i++) {
