@@ -100,10 +100,12 @@ static void write_next(struct kv_cache *cache)
 	enum db_err err = late ? DB_E_CLOSED : kv_disk_write(cache->disk, &write->snapshot, pace, &pacing);
 	if (err && err != DB_E_EXISTS && err != DB_E_CLOSED)
 		log_warn("cache.write_failed", "error=%s", error_name(err));
+	pthread_mutex_lock(&cache->lock);
+	cache->writing = NULL; /* from here on nobody looks at it */
+	pthread_cond_broadcast(&cache->settled);
+	pthread_mutex_unlock(&cache->lock);
 	kv_write_free(write);
 	pthread_mutex_lock(&cache->lock);
-	cache->writing = NULL;
-	pthread_cond_broadcast(&cache->settled);
 }
 
 /* --- keeping house --- */
