@@ -95,7 +95,7 @@ static bool lower_thinking(struct anthropic_lowering *to, const json_val *root, 
 			                   MIN_THINKING);
 		if (json_as_i64(json_get(root, "max_tokens"), &max_tokens) && budget >= max_tokens)
 			return chat_refuse(to->error, "thinking", "thinking.budget_tokens must be less than max_tokens.");
-		json_put_i64(&to->w, "reasoning_budget_tokens", budget);
+		json_put_i64(&to->w, "max_reasoning_tokens", budget);
 	}
 	json_as_str(json_get(thinking, "display"), &display);
 	if (display.len > 0 && !str_is(display, "omitted") && !str_is(display, "summarized"))

@@ -86,7 +86,7 @@ static void parameters_get_their_names_in_the_chat_api(void **state)
 	    "{\"model\":\"m\",\"max_tokens\":2000,\"messages\":[{\"role\":\"user\",\"content\":\"q\"}],\"tools\":[{\"type\":"
 	    "\"function\",\"function\":{\"name\":\"f\",\"description\":\"d\",\"parameters\":{\"type\":\"object\"}}}],"
 	    "\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"f\"}},\"parallel_tool_calls\":false,\"stop\":[\"x\"],"
-	    "\"temperature\":0.5,\"top_p\":1,\"top_k\":3,\"stream\":true,\"reasoning_budget_tokens\":1024,"
+	    "\"temperature\":0.5,\"top_p\":1,\"top_k\":3,\"stream\":true,\"max_reasoning_tokens\":1024,"
 	    "\"chat_template_kwargs\":{\"enable_thinking\":true},\"reasoning_effort\":\"low\",\"response_format\":{\"type\":"
 	    "\"json_schema\",\"json_schema\":{\"name\":\"output\",\"schema\":{\"type\":\"object\"},\"strict\":true}},\"user\":"
 	    "\"u\",\"unknown\":[1]}");
