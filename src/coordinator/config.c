@@ -1,6 +1,7 @@
 #include "coordinator/config.h"
 
 #include "coordinator/accounts/login.h"
+#include "coordinator/accounts/oidc.h"
 #include "coordinator/money/pricing.h"
 #include "coordinator/routing/routing.h"
 #include "core/clock.h"
@@ -444,6 +445,77 @@ static const struct config_field fields[] = {
      .offset = AT(operators),
      .fallback = "",
      .help = "E-mail addresses of further operators; they count only where an identity provider has verified them."},
+    {.name = "oidc.issuer",
+     .env = "DARKBLOOM_OIDC_ISSUER",
+     .type = CONFIG_STRING,
+     .offset = AT(oidc_issuer),
+     .fallback = "",
+     .help = "Identity provider to log in with (OpenID Connect), such as `https://accounts.example`; empty: none."},
+    {.name = "oidc.client_id",
+     .env = "DARKBLOOM_OIDC_CLIENT_ID",
+     .type = CONFIG_STRING,
+     .offset = AT(oidc_client_id),
+     .fallback = "",
+     .help = "The name under which the coordinator is registered there, with the redirect address "
+             "`<public_url>/auth/oidc/callback`."},
+    {.name = "oidc.client_secret",
+     .env = "DARKBLOOM_OIDC_CLIENT_SECRET",
+     .type = CONFIG_STRING,
+     .offset = AT(oidc_client_secret),
+     .fallback = "",
+     .secret = true,
+     .help = "Its secret; empty for a public client, which PKCE protects."},
+    {.name = "oidc.name",
+     .env = "DARKBLOOM_OIDC_NAME",
+     .type = CONFIG_STRING,
+     .offset = AT(oidc_name),
+     .fallback = "single sign-on",
+     .help = "What the login page calls it."},
+    {.name = "oidc.scopes",
+     .env = "DARKBLOOM_OIDC_SCOPES",
+     .type = CONFIG_STRING,
+     .offset = AT(oidc_scopes),
+     .fallback = "openid email profile",
+     .help = "What is asked of it; `openid` must be among them."},
+    {.name = "oidc.signup",
+     .env = "DARKBLOOM_OIDC_SIGNUP",
+     .type = CONFIG_BOOL,
+     .offset = AT(oidc_signup),
+     .fallback = "true",
+     .help =
+         "Make an account for everybody whom the identity provider lets in; otherwise only accounts linked before can use it."},
+    {.name = "oidc.ca",
+     .env = "DARKBLOOM_OIDC_CA",
+     .type = CONFIG_STRING,
+     .offset = AT(oidc_ca),
+     .fallback = "",
+     .help = "PEM file with the authority of its certificate; empty trusts those of the system."},
+
+    {.name = "jwt.issuer",
+     .env = "DARKBLOOM_JWT_ISSUER",
+     .type = CONFIG_STRING,
+     .offset = AT(jwt_issuer),
+     .fallback = "privy.io",
+     .help = "Who signs the tokens that are accepted as `Authorization: Bearer eyJ...`."},
+    {.name = "jwt.audience",
+     .env = "EIGENINFERENCE_PRIVY_APP_ID",
+     .type = CONFIG_STRING,
+     .offset = AT(jwt_audience),
+     .fallback = "",
+     .help = "Whom they must be for; empty accepts no such token."},
+    {.name = "jwt.key",
+     .env = "EIGENINFERENCE_PRIVY_VERIFICATION_KEY",
+     .type = CONFIG_STRING,
+     .offset = AT(jwt_key),
+     .fallback = "",
+     .help = "The issuer's public key in PEM, P-256 or RSA; `\\n` counts as a line feed."},
+    {.name = "jwt.key_file",
+     .env = "EIGENINFERENCE_PRIVY_VERIFICATION_KEY_FILE",
+     .type = CONFIG_STRING,
+     .offset = AT(jwt_key_file),
+     .fallback = "",
+     .help = "A file that holds it, instead."},
+
     {.name = "accounts.first_grant_usd",
      .env = "DARKBLOOM_FIRST_GRANT_USD",
      .type = CONFIG_STRING,
@@ -509,6 +581,11 @@ enum db_err coordinator_config_load(struct coordinator_config *config, const cha
 	config->sealed_previous_until_s = until_us / 1000000;
 	if (!err)
 		err = check_public_url(config->public_url, error);
+	if (!err && config->oidc_issuer[0] &&
+	    (!oidc_issuer_is_acceptable(str_of(config->oidc_issuer)) || config->oidc_client_id[0] == '\0'))
+		err = error_set(error, DB_E_INVALID, "oidc.issuer must be an https address, and oidc.client_id must be given with it.");
+	if (!err && config->jwt_audience[0] && (config->jwt_key[0] == '\0') == (config->jwt_key_file[0] == '\0'))
+		err = error_set(error, DB_E_INVALID, "With jwt.audience one of jwt.key and jwt.key_file must be given.");
 	if (!err && config->backends.count == 0)
 		err = error_set(error, DB_E_INVALID, "trust.backends must name at least one backend.");
 	if (!err && config->dir[0] == '\0')

@@ -56,6 +56,11 @@ struct coordinator_config {
 	int signup; /* enum login_signup_mode */
 	int64_t session_idle_s, session_absolute_s;
 	struct config_strings operators;
+
+	/* [oidc], [jwt]: off while the issuer, or the audience, is empty */
+	const char *oidc_issuer, *oidc_client_id, *oidc_client_secret, *oidc_name, *oidc_scopes, *oidc_ca;
+	bool oidc_signup;
+	const char *jwt_issuer, *jwt_audience, *jwt_key, *jwt_key_file;
 	const char *admin_key; /* empty = none */
 
 	/* [log] */

@@ -61,6 +61,7 @@ void handle_device_code(struct server *server, struct exchange *exchange)
 
 struct minting {
 	struct task task;
+	struct devices *devices;
 	char token[TOKEN_SIZE], device_code[DEVICE_CODE_SIZE];
 	struct device_grant grant;
 };
@@ -68,12 +69,11 @@ struct minting {
 static void on_minted(const struct error *error, void *user)
 {
 	struct minting *minting = user;
-	struct portal *portal = server_rooms(minting->task.server)->portal;
 	struct exchange *exchange = task_end(minting);
 	struct buf body;
 	struct json_writer w;
 	if (error)
-		device_give_back(portal->devices, str_of(minting->device_code));
+		device_give_back(minting->devices, str_of(minting->device_code));
 	if (exchange && error) {
 		task_refuse(exchange, 503, "service_unavailable", "The token cannot be made at the moment: ask again.", 2);
 	} else if (exchange) {
@@ -99,6 +99,7 @@ static void mint(struct server *server, struct exchange *exchange, struct str de
 		return;
 	}
 	minting->grant = *grant;
+	minting->devices = server_rooms(server)->portal->devices;
 	str_copy(device_code, minting->device_code, sizeof minting->device_code);
 	memcpy(minting->token, ACCOUNTS_PROVIDER_PREFIX, sizeof ACCOUNTS_PROVIDER_PREFIX);
 	id_hex(minting->token + sizeof ACCOUNTS_PROVIDER_PREFIX - 1, 32);

@@ -28,6 +28,13 @@ static void show_login(struct server *server, struct exchange *exchange, int sta
 	page_input(&out, "E-mail address", "email", "email", STR_NONE, "required autofocus autocomplete=\"username\"");
 	page_input(&out, "Password", "password", "password", STR_NONE, "required autocomplete=\"current-password\"");
 	buf_append_c(&out, "<button>Log in</button></form>");
+	if (portal->oidc) {
+		buf_append_c(&out, "<p><a href=\"/auth/oidc/start?next=");
+		form_encode(&out, browser_next(next));
+		buf_append_c(&out, "\">Log in with ");
+		page_text(&out, str_of(portal->config->oidc_name));
+		buf_append_c(&out, "</a></p>");
+	}
 	if (login_signup_mode(portal->login) != LOGIN_SIGNUP_CLOSED || login_has_setup_code(portal->login)) {
 		buf_append_c(&out, "<p>No account yet? <a href=\"/signup?next=");
 		form_encode(&out, browser_next(next));

@@ -54,13 +54,13 @@ void login_task_start_session(struct login_task *task)
 	                              .address = str_of(task->address),
 	                              .method = task->method,
 	                              .replaces = str_of(task->replaces)};
-	session_start(server_rooms(task->task.server)->portal->sessions, &start, on_started, task);
+	session_start(task->portal->sessions, &start, on_started, task);
 }
 
 static void on_checked(const struct login_result *result, void *user)
 {
 	struct login_task *task = user;
-	struct portal *portal = server_rooms(task->task.server)->portal;
+	struct portal *portal = task->portal;
 	task->result = *result;
 	task->result.person = NULL;
 	if (result->code != DB_OK) {
@@ -70,32 +70,33 @@ static void on_checked(const struct login_result *result, void *user)
 	task->person = *result->person;
 	if (task->person.is_owner && portal->setup_path[0] && !login_has_setup_code(portal->login))
 		portal_close_setup(portal);
-	login_task_start_session(task);
+	if (task->task.exchange)
+		login_task_start_session(task);
+	else
+		end(task, NULL);
 }
 
-struct login_task *login_task_new(struct server *server, struct exchange *exchange, const char *method,
-                                  void (*then)(struct login_task *task, struct exchange *exchange, const char *token))
+void login_task_fill(struct login_task *task, struct server *server, struct exchange *exchange, const char *method,
+                     void (*then)(struct login_task *task, struct exchange *exchange, const char *token))
 {
-	struct login_task *task = task_new(server, exchange, sizeof *task);
 	const struct http_request *http = exchange->http;
-	if (!task)
-		return NULL;
 	task->then = then;
 	task->method = method;
+	task->portal = server_rooms(server)->portal;
 	str_copy(str_sub(http_header_get(http, "user-agent"), 0, sizeof task->agent - 1), task->agent, sizeof task->agent);
 	str_copy(browser_address(server, http), task->address, sizeof task->address);
 	str_copy(browser_session(server, http), task->replaces, sizeof task->replaces);
-	return task;
 }
 
 void login_task_begin(struct server *server, struct exchange *exchange, const struct login_attempt *attempt, struct str next,
                       bool sign_up, void (*then)(struct login_task *task, struct exchange *exchange, const char *token))
 {
 	struct login *login = server_rooms(server)->portal->login;
-	struct login_task *task = login_task_new(server, exchange, "password", then);
+	struct login_task *task = task_new(server, exchange, sizeof *task);
 	struct login_attempt full = *attempt;
 	if (!task)
 		return;
+	login_task_fill(task, server, exchange, "password", then);
 	str_copy(next, task->next, sizeof task->next);
 	full.address = browser_address(server, exchange->http);
 	if (sign_up)

@@ -3,11 +3,12 @@
 #ifndef COORDINATOR_LOGIN_TASK_H
 #define COORDINATOR_LOGIN_TASK_H
 
-#include "coordinator/accounts/login.h"
+#include "coordinator/portal.h"
 #include "coordinator/task.h"
 
 struct login_task {
 	struct task task;
+	struct portal *portal;
 	void (*then)(struct login_task *task, struct exchange *exchange, const char *token);
 	char agent[160], address[64], replaces[65];
 	char next[512]; /* for pages: where to go afterwards */
@@ -20,9 +21,10 @@ struct login_task {
  * client left. The attempt's address and what the browser had before are taken from the request. */
 void login_task_begin(struct server *server, struct exchange *exchange, const struct login_attempt *attempt, struct str next,
                       bool sign_up, void (*then)(struct login_task *task, struct exchange *exchange, const char *token));
-/* The same for somebody who has proven who they are already; `task` comes from login_task_new. */
-struct login_task *login_task_new(struct server *server, struct exchange *exchange, const char *method,
-                                  void (*then)(struct login_task *task, struct exchange *exchange, const char *token));
+/* For whoever finds out otherwise who somebody is: fills a task of task_new that begins with a login_task; then sets its person
+ * and starts the session, which ends with `then` and frees the task. */
+void login_task_fill(struct login_task *task, struct server *server, struct exchange *exchange, const char *method,
+                     void (*then)(struct login_task *task, struct exchange *exchange, const char *token));
 void login_task_start_session(struct login_task *task);
 
 /* Answers with the error of a result. */

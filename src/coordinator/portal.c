@@ -12,13 +12,51 @@
 #define DEVICES_MAX       4096
 #define GUESSES_MAX       65536
 #define SETUP_CODE_RANDOM 16
+#define KEY_FILE_MAX      65536
+
+static enum db_err read_key_file(const char *path, char text[KEY_FILE_MAX], struct str *out, struct error *error)
+{
+	FILE *file = fopen(path, "rb");
+	size_t len = file ? fread(text, 1, KEY_FILE_MAX, file) : 0;
+	if (file)
+		fclose(file);
+	*out = (struct str){text, len};
+	return len > 0 && len < KEY_FILE_MAX ? DB_OK : error_set(error, DB_E_IO, "jwt.key_file %s cannot be read.", path);
+}
 
 static enum db_err resolve(void *user, struct credential credential, struct accounts_wait *wait)
 {
 	struct portal *portal = user;
 	if (credential.from_cookie)
 		return sessions_resolve(portal->sessions, credential, wait);
-	return DB_E_DENIED;
+	return portal->foreign ? foreign_resolve(portal->foreign, credential.token, wait) : DB_E_DENIED;
+}
+
+/* The other issuers, where they are configured. */
+static enum db_err open_issuers(struct portal *portal, const struct portal_options *options, struct error *error)
+{
+	const struct coordinator_config *c = options->config;
+	struct oidc_options oidc = {.loop = options->loop,
+	                            .issuer = c->oidc_issuer,
+	                            .client_id = c->oidc_client_id,
+	                            .client_secret = c->oidc_client_secret,
+	                            .scopes = c->oidc_scopes,
+	                            .ca_path = c->oidc_ca[0] ? c->oidc_ca : NULL};
+	struct foreign_options foreign = {.loop = options->loop,
+	                                  .store = options->store,
+	                                  .sessions = portal->sessions,
+	                                  .issuer = c->jwt_issuer,
+	                                  .audience = c->jwt_audience,
+	                                  .key_pem = str_of(c->jwt_key)};
+	enum db_err err = DB_OK;
+	char pem[KEY_FILE_MAX];
+	if (c->oidc_issuer[0] && !(portal->oidc = oidc_new(&oidc, error)))
+		return DB_E_NOMEM;
+	if (c->jwt_audience[0] && c->jwt_key_file[0])
+		err = read_key_file(c->jwt_key_file, pem, &foreign.key_pem, error);
+	if (!err && c->jwt_audience[0])
+		err = foreign_new(&foreign, &portal->foreign, error);
+	return err;
 }
 
 struct portal *portal_new(const struct portal_options *options, struct error *error)
@@ -45,14 +83,26 @@ struct portal *portal_new(const struct portal_options *options, struct error *er
 		portal_free(portal);
 		return NULL;
 	}
+	if (open_issuers(portal, options, error)) {
+		portal_free(portal);
+		return NULL;
+	}
 	accounts_set_sessions(options->accounts, resolve, portal);
 	return portal;
+}
+
+void portal_stop(struct portal *portal)
+{
+	if (portal)
+		sessions_stop(portal->sessions);
 }
 
 void portal_free(struct portal *portal)
 {
 	if (!portal)
 		return;
+	oidc_free(portal->oidc);
+	foreign_free(portal->foreign);
 	login_free(portal->login);
 	sessions_free(portal->sessions);
 	devices_free(portal->devices);

@@ -4,7 +4,9 @@
 #define COORDINATOR_PORTAL_H
 
 #include "coordinator/accounts/device.h"
+#include "coordinator/accounts/foreign.h"
 #include "coordinator/accounts/login.h"
+#include "coordinator/accounts/oidc.h"
 #include "coordinator/accounts/session.h"
 #include "coordinator/config.h"
 
@@ -14,6 +16,8 @@ struct portal {
 	struct sessions *sessions;
 	struct devices *devices;
 	struct throttle *guesses; /* of user codes */
+	struct oidc *oidc;        /* NULL: none is set up */
+	struct foreign *foreign;  /* NULL: no other issuer's tokens are accepted */
 	char setup_path[4096];    /* where the setup code is; empty when there is none */
 };
 
@@ -25,6 +29,7 @@ struct portal_options {
 	struct accounts *accounts;
 };
 struct portal *portal_new(const struct portal_options *options, struct error *error);
+void portal_stop(struct portal *portal); /* before store_close: from now on the store is asked nothing */
 void portal_free(struct portal *portal); /* after store_close */
 
 /* While the operator has no login: makes the code to sign up with, in a file next to the database that only its owner can read,

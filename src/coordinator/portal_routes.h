@@ -32,6 +32,10 @@ void handle_logout_form(struct server *server, struct exchange *exchange);
 void handle_link_page(struct server *server, struct exchange *exchange);
 void handle_link_form(struct server *server, struct exchange *exchange);
 
+/* oidc_routes.c */
+void handle_oidc_start(struct server *server, struct exchange *exchange);
+void handle_oidc_callback(struct server *server, struct exchange *exchange);
+
 /* me.c */
 void handle_me(struct server *server, struct exchange *exchange);
 void handle_me_summary(struct server *server, struct exchange *exchange);

@@ -331,6 +331,7 @@ static void close_rooms(struct serving *s)
 	gateway_free(s->gateway);
 	if (s->fleet)
 		fleet_free(s->fleet);
+	portal_stop(s->portal);
 	if (s->store)
 		store_close(s->store);
 	portal_free(s->portal);

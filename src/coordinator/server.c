@@ -79,6 +79,8 @@ static const struct route routes[] = {
     {"GET", "/signup", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_signup_page, NULL},
     {"POST", "/signup", AUTH_NONE, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_signup_form, NULL},
     {"POST", "/logout", AUTH_NONE, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_logout_form, NULL},
+    {"GET", "/auth/oidc/start", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_oidc_start, NULL},
+    {"GET", "/auth/oidc/callback", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_oidc_callback, NULL},
     {"GET", "/link", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_link_page, NULL},
     {"POST", "/link", AUTH_NONE, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_link_form, NULL},
     {"GET", "/ws/provider", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_provider, NULL},

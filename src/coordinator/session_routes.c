@@ -55,6 +55,13 @@ void handle_auth_config(struct server *server, struct exchange *exchange)
 	json_end_array(&w);
 	json_key(&w, "oidc");
 	json_begin_array(&w);
+	if (portal->oidc) {
+		json_begin_object(&w);
+		json_put_cstr(&w, "id", "oidc");
+		json_put_cstr(&w, "name", portal->config->oidc_name);
+		json_put_cstr(&w, "start", "/auth/oidc/start");
+		json_end_object(&w);
+	}
 	json_end_array(&w);
 	json_put_bool(&w, "smtp", false);
 	json_end_object(&w);
@@ -313,7 +320,7 @@ static void on_checked(const struct login_result *result, void *user)
 {
 	struct checking *checking = user;
 	struct exchange *exchange = task_end(checking);
-	if (result->code == DB_OK)
+	if (exchange && result->code == DB_OK)
 		session_confirm(portal_of(checking->task.server)->sessions, str_of(checking->token));
 	if (exchange && result->code != DB_OK)
 		login_refuse(exchange, result);

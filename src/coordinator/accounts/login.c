@@ -22,7 +22,7 @@ struct login {
 	struct login_options options;
 	struct throttle *throttle;
 	struct list waiting; /* of struct job, for a worker */
-	unsigned hashing;
+	struct list hashing; /* which workers have */
 	bool has_setup_code;
 	char setup_code[SHA256_HEX_SIZE]; /* hash */
 };
@@ -31,7 +31,7 @@ enum job_kind { JOB_SIGN_UP, JOB_CHECK, JOB_CHANGE };
 
 /* One attempt, from the first question to its answer. */
 struct job {
-	struct login *login;
+	struct login *login; /* NULL: it is gone, and a worker has still to come back */
 	enum job_kind kind;
 	login_fn done;
 	void *user;
@@ -60,6 +60,7 @@ struct login *login_new(const struct login_options *options)
 		return NULL;
 	login->options = *options;
 	list_init(&login->waiting);
+	list_init(&login->hashing);
 	login->throttle = throttle_new(THROTTLE_SLOTS);
 	if (!login->throttle) {
 		free(login);
@@ -72,17 +73,6 @@ static void free_job(struct job *job)
 {
 	net_timer_stop(&job->soon);
 	secret_free(job);
-}
-
-void login_free(struct login *login)
-{
-	struct list_link *link;
-	if (!login)
-		return;
-	while ((link = list_pop_front(&login->waiting)))
-		free_job(LIST_OF(link, struct job, link));
-	throttle_free(login->throttle);
-	free(login);
 }
 
 enum login_signup_mode login_signup_mode(const struct login *login)
@@ -120,6 +110,19 @@ static void finish(struct job *job, enum db_err code, const char *text)
 	job->result.person = code == DB_OK ? &job->person : NULL;
 	snprintf(job->result.text, sizeof job->result.text, "%s", text ? text : "");
 	answer(job);
+}
+
+void login_free(struct login *login)
+{
+	struct list_link *link;
+	if (!login)
+		return;
+	while ((link = list_pop_front(&login->waiting)))
+		finish(LIST_OF(link, struct job, link), DB_E_CLOSED, NULL);
+	while ((link = list_pop_front(&login->hashing)))
+		LIST_OF(link, struct job, link)->login = NULL;
+	throttle_free(login->throttle);
+	free(login);
 }
 
 /* The same, but not from inside the caller's call. */
@@ -193,11 +196,11 @@ static void hash_now(void *arg)
 
 static void start_hashing(struct login *login)
 {
-	while (login->hashing < AT_ONCE) {
+	while (login->hashing.count < AT_ONCE) {
 		struct list_link *link = list_pop_front(&login->waiting);
 		if (!link)
 			return;
-		login->hashing++;
+		list_push_back(&login->hashing, link);
 		net_work(login->options.loop, hash_now, on_hashed, LIST_OF(link, struct job, link));
 	}
 }
@@ -244,7 +247,11 @@ static void on_hashed(void *arg)
 {
 	struct job *job = arg;
 	struct login *login = job->login;
-	login->hashing--;
+	if (!login) {
+		finish(job, DB_E_CLOSED, NULL);
+		return;
+	}
+	list_remove(&login->hashing, &job->link);
 	start_hashing(login);
 	if (job->hashed == DB_E_DENIED) {
 		finish(job, DB_E_DENIED, job->email[0] ? "The e-mail address or the password is wrong." : "The password is wrong.");

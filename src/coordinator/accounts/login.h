@@ -17,7 +17,7 @@ struct login_options {
 	enum login_signup_mode signup;
 };
 struct login *login_new(const struct login_options *options);
-/* After store_close and after the loop has run what is out. */
+/* After store_close. What is under way ends with DB_E_CLOSED, at the latest when the loop is freed. */
 void login_free(struct login *login);
 enum login_signup_mode login_signup_mode(const struct login *login);
 

@@ -14,6 +14,7 @@
 
 struct sessions {
 	struct sessions_options options;
+	bool is_stopped;
 };
 
 struct sessions *sessions_new(const struct sessions_options *options)
@@ -22,6 +23,11 @@ struct sessions *sessions_new(const struct sessions_options *options)
 	if (sessions)
 		sessions->options = *options;
 	return sessions;
+}
+
+void sessions_stop(struct sessions *sessions)
+{
+	sessions->is_stopped = true;
 }
 
 void sessions_free(struct sessions *sessions)
@@ -145,7 +151,7 @@ static void on_found(const struct store_session *session, const struct store_per
 {
 	struct finding *finding = user;
 	int64_t now_us = clock_wall_us();
-	if (session && now_us - session->seen_us > SEEN_EVERY_US)
+	if (session && !finding->sessions->is_stopped && now_us - session->seen_us > SEEN_EVERY_US)
 		store_session_touch(finding->sessions->options.store, str_of(session->hash_hex), now_us, 0);
 	finding->done(session, person, error, finding->user);
 	free(finding);
@@ -221,7 +227,7 @@ static void on_account(struct ledger_account *account, const struct error *error
 
 void session_lookup_finish(struct session_lookup *lookup, const struct store_person *person, enum db_err otherwise)
 {
-	if (!person) {
+	if (!person || !lookup->wait) {
 		end_lookup(lookup, NULL, otherwise);
 		return;
 	}

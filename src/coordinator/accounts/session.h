@@ -8,7 +8,6 @@
 #include "coordinator/store/store_login.h"
 
 struct sessions;
-struct config_strings;
 
 struct sessions_options {
 	struct store *store;
@@ -18,6 +17,7 @@ struct sessions_options {
 	size_t operator_count;
 };
 struct sessions *sessions_new(const struct sessions_options *options);
+void sessions_stop(struct sessions *sessions); /* before store_close: from now on the store is asked nothing */
 void sessions_free(struct sessions *sessions); /* after store_close */
 
 #define SESSION_TOKEN_SIZE 65 /* hex with NUL */
