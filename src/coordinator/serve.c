@@ -301,6 +301,8 @@ static bool open_rooms(struct serving *s, struct error *error)
 	struct portal_options portal = {
 	    .config = c, .loop = s->loop, .store = s->store, .ledger = s->ledger, .accounts = s->accounts};
 	s->portal = s->fleet ? portal_new(&portal, error) : NULL;
+	if (s->fleet && !s->portal)
+		return false;
 	if (!open_limits(s))
 		return error_set(error, DB_E_NOMEM, "There is not enough memory to start.") == DB_OK;
 	struct gateway_options gateway = {
