@@ -7,6 +7,7 @@
 #include "core/buf.h"
 #include "provider/cli/cli.h"
 #include "provider/engine/engine_embed.h"
+#include "provider/engine/engine_guard.h"
 #include "provider/models/models.h"
 #include "provider/platform/platform.h"
 
@@ -58,14 +59,22 @@ static bool pass_progress(float fraction, void *user)
 	return true;
 }
 
-static struct engine *load(const struct residency_model *model, void (*progress)(float fraction, void *user), void *user,
-                           void *context, struct error *error)
+/* What a model is loaded from, at first and when its engine hung. */
+struct source {
+	const struct offer *offer;
+	struct residency_model model;
+	void (*progress)(float fraction, void *user); /* of the first load; NULL afterwards */
+	void *user;
+};
+
+static struct engine *load_source(void *user, struct error *error)
 {
-	const struct offer *offer = context;
+	struct source *source = user;
+	const struct offer *offer = source->offer;
 	if (offer->options->script_path)
 		return engine_scripted_new(&offer->script, error);
-	struct report report = {progress, user};
-	const struct model_entry *entry = entry_of(offer, model->id);
+	struct report report = {source->progress, source->user};
+	const struct model_entry *entry = entry_of(offer, source->model.id);
 	struct engine_llama_options options = {.model_path = entry->weights,
 	                                       .cache = offer->options->cache,
 	                                       .model_id = entry->id,
@@ -74,9 +83,23 @@ static struct engine *load(const struct residency_model *model, void (*progress)
 	                                       .max_sequences = offer->options->sequences,
 	                                       .context_tokens = offer->options->context,
 	                                       .embeddings = offer->options->embeddings,
-	                                       .on_progress = pass_progress,
+	                                       .on_progress = source->progress ? pass_progress : NULL,
 	                                       .user = &report};
-	return model->only_embeds ? engine_embed_load(&options, error) : engine_llama_new(&options, error);
+	source->progress = NULL;
+	return source->model.only_embeds ? engine_embed_load(&options, error) : engine_llama_new(&options, error);
+}
+
+static struct engine *load(const struct residency_model *model, void (*progress)(float fraction, void *user), void *user,
+                           void *context, struct error *error)
+{
+	struct source *source = malloc(sizeof *source);
+	if (!source) {
+		error_set(error, DB_E_NOMEM, "model load failed: insufficient memory");
+		return NULL;
+	}
+	*source = (struct source){context, *model, progress, user};
+	struct engine_guard_options options = {.make = load_source, .free_user = free, .user = source};
+	return engine_guard_new(&options, error);
 }
 
 /* --- at start --- */

@@ -91,7 +91,8 @@ void engine_info(const struct engine *engine, struct engine_info *out);
 
 /* The heartbeat slot (protocol-and-trust 3.2), true at this moment. Rates are those one answer sees. */
 struct engine_capacity {
-	bool crashed; /* calls fail one after the other; cleared by the first that runs again */
+	bool crashed;   /* calls fail one after the other (cleared by the first that runs again), or it hangs */
+	bool reloading; /* it hung, and its model is loaded anew */
 	uint32_t running, waiting, max_concurrency;
 	uint64_t active_tokens, max_tokens_potential;
 	uint64_t budget_used_tokens, budget_max_tokens, budget_queued_tokens;

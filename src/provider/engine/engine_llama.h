@@ -147,6 +147,7 @@ struct llama_engine {
 	uint32_t not_running; /* accepted calls that are not admitted yet */
 	bool stopping;        /* nothing is accepted, the prepare thread ends */
 	bool prepare_ended;   /* ... and so does the engine thread */
+	atomic_bool aborting; /* a step that runs is given up */
 	bool poked;           /* a call was cancelled, paused or resumed */
 	struct engine_capacity published;
 

@@ -53,6 +53,11 @@ static enum db_err load_weights(struct llama_engine *engine, const struct engine
 	return DB_OK;
 }
 
+static bool is_aborting(void *user)
+{
+	return atomic_load(&((struct llama_engine *)user)->aborting);
+}
+
 static enum db_err make_context(struct llama_engine *engine, const struct engine_llama_options *options, struct error *error)
 {
 	uint32_t trained = (uint32_t)llama_model_n_ctx_train(engine->model);
@@ -86,6 +91,7 @@ static enum db_err make_context(struct llama_engine *engine, const struct engine
 	if (!engine->pool)
 		return error_set(error, DB_E_NOMEM, "model load failed: no threads");
 	llama_attach_threadpool(engine->context, engine->pool, NULL);
+	llama_set_abort_callback(engine->context, is_aborting, engine);
 
 	uint32_t longest = llama_n_ctx_seq(engine->context);
 	engine->budget_tokens = llama_n_ctx(engine->context);

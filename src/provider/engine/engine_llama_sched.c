@@ -419,6 +419,7 @@ void llama_engine_stop(struct llama_engine *engine)
 {
 	if (!engine->threads_run)
 		return;
+	atomic_store(&engine->aborting, true);
 	pthread_mutex_lock(&engine->lock);
 	engine->stopping = true;
 	pthread_cond_signal(&engine->prepare_wake);

@@ -239,6 +239,8 @@ void llama_engine_step(struct llama_engine *engine)
 		take_results(engine, &step);
 		return;
 	}
+	if (atomic_load(&engine->aborting))
+		return;
 	log_warn("engine.decode_failed", "result=%d calls=%zu tokens=%d", result, step.part_count, engine->batch.n_tokens);
 	roll_back(engine, &step);
 	if (result == 1 && engine->running_count > 1)

@@ -142,7 +142,8 @@ static void describe_slot(const struct residency_view *view, struct wire_slot *o
 	engine_capacity(view->engine, &capacity);
 	*out = (struct wire_slot){
 	    .model = str_of(view->model->id),
-	    .state = capacity.crashed   ? WIRE_SLOT_CRASHED
+	    .state = capacity.reloading ? WIRE_SLOT_RELOADING
+	             : capacity.crashed ? WIRE_SLOT_CRASHED
 	             : capacity.running ? WIRE_SLOT_RUNNING
 	                                : WIRE_SLOT_IDLE,
 	    .num_running = capacity.running,

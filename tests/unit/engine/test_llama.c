@@ -5,6 +5,7 @@
 #include "collect.h"
 
 #include "core/log.h"
+#include "provider/engine/engine_guard.h"
 #include "provider/engine/engine_llama.h"
 
 #define MODEL TEST_SOURCE_DIR "/build/deps/models/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -998,6 +999,55 @@ static void a_call_that_cannot_be_run_fails_alone(void **state)
 	request_free(&request);
 }
 
+static atomic_bool hang_released;
+
+static int32_t hanging_decode(struct llama_context *context, const struct llama_batch *batch)
+{
+	while (!atomic_load(&hang_released))
+		sched_yield();
+	return chat_shim_decode(context, batch);
+}
+
+static struct engine *load_that_hangs_once(void *user, struct error *error)
+{
+	struct engine_llama_options options = {.model_path = MODEL, .threads = 1, .max_sequences = 2, .context_tokens = 512};
+	struct engine *engine = engine_llama_new(&options, error);
+	if (engine && atomic_fetch_add((atomic_int *)user, 1) == 0)
+		inside(engine)->decode = hanging_decode;
+	return engine;
+}
+
+static void a_step_that_hangs_is_noticed_and_the_model_is_loaded_anew(void **state)
+{
+	(void)state;
+	atomic_int loads = 0;
+	struct error error;
+	struct engine_guard_options options = {
+	    .make = load_that_hangs_once, .user = &loads, .poll_ms = 20, .wedged_ms = 500, .cooldown_ms = 600000};
+	struct engine *engine = engine_guard_new(&options, &error);
+	assert_non_null(engine);
+	struct request request = ask_for(question, 3);
+	struct collector c[2];
+	for (int i = 0; i < 2; i++) {
+		collector_init(&c[i]);
+		submit(engine, &request, &c[i]);
+	}
+	for (int i = 0; i < 2; i++) {
+		wait_end(&c[i]);
+		assert_int_equal(c[i].status, 503);
+		collector_free(&c[i]);
+	}
+	while (!engine_guard_restarts(engine))
+		sched_yield();
+	char *text = answer(engine, &request); /* the cooldown keeps this one from being taken for hung on a busy machine */
+	assert_true(strlen(text) > 0);
+	free(text);
+	atomic_store(&hang_released, true); /* the old engine can go now */
+	engine_free(engine);
+	assert_int_equal(loads, 2);
+	request_free(&request);
+}
+
 /* --- secrets --- */
 
 #ifdef __linux__
@@ -1144,6 +1194,7 @@ int main(void)
 	    cmocka_unit_test(calls_that_outgrow_the_budget_give_way_and_lose_nothing),
 	    cmocka_unit_test(a_call_that_cannot_be_run_fails_alone),
 	    cmocka_unit_test(an_engine_that_fails_every_call_reports_a_crash_until_one_runs),
+	    cmocka_unit_test(a_step_that_hangs_is_noticed_and_the_model_is_loaded_anew),
 	    cmocka_unit_test(stopping_ends_every_call),
 #ifdef __linux__
 	    cmocka_unit_test(nothing_of_a_request_stays_in_memory),
