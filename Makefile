@@ -6,6 +6,7 @@ BUILD ?= build/release
 PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 300
+SOAK_SECONDS ?= 1800
 export ASK ?= What is the capital of France?
 
 export CCACHE_BASEDIR := $(CURDIR)
@@ -13,7 +14,7 @@ export CCACHE_NOHASHDIR := 1
 
 CONFIGURE = cmake -S . -B $(1) -G Ninja $(2) >$(1).log 2>&1 || { cat $(1).log >&2; exit 1; }
 
-.PHONY: all setup deps demo test bench bench-engine check-asan check-tsan check-clang check-macos fuzz format lint install clean help
+.PHONY: all setup deps demo test bench bench-engine check-asan check-tsan check-clang check-macos fuzz format lint install clean help soak
 
 all: deps ## build both programs into build/release/bin
 	@mkdir -p build
@@ -43,6 +44,9 @@ bench-engine: all ## compare the engine with llama-server of the same source
 	@deps/build.sh server
 	@deps/build.sh extra
 	@tests/bench/run $(BUILD) engine
+
+soak: deps ## hold the engine under random load for SOAK_SECONDS (1800)
+	@SOAK_SECONDS=$(SOAK_SECONDS) tests/run soak
 
 check-asan: deps ## unit and end-to-end tests under AddressSanitizer and UBSan
 	@scripts/test-setup.sh
