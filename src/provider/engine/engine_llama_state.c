@@ -140,10 +140,10 @@ static bool read_keys(struct layout *layout, struct cursor *c, uint32_t layers)
 	return true;
 }
 
-/* As many layers as are left, each with its values by token or, transposed, by element. */
+/* Every layer has its values, by token or, transposed, by element; or none has (then they are made of the keys). */
 static bool read_values(struct layout *layout, struct cursor *c, bool transposed, uint32_t layers, size_t end)
 {
-	for (uint32_t i = 0; i < layers && c->at < end; i++) {
+	for (uint32_t i = 0; i < layers && (i > 0 || c->at < end); i++) {
 		take_u32(c);
 		if (!transposed) {
 			uint64_t row;

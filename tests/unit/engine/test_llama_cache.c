@@ -1,0 +1,221 @@
+/* The prefix cache inside the llama.cpp engine with a real model: what is shared between sequences, tenants and restarts. */
+#include "collect.h"
+
+#include "core/log.h"
+#include "crypto/secret.h"
+#include "provider/engine/engine_llama.h"
+#include "provider/engine/engine_llama_state.h"
+#include "provider/kvcache/kv_cache.h"
+
+#define MODEL TEST_SOURCE_DIR "/build/deps/models/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+static struct kv_cache *cache;
+static struct engine *engine;
+
+static void open_engine(uint64_t ram_bytes)
+{
+	struct error error = {.text = ""};
+	struct kv_cache_options options = {.ram_bytes = ram_bytes};
+	cache = kv_cache_open(&options, &error);
+	assert_non_null(cache);
+	struct engine_llama_options engine_options = {.model_path = MODEL,
+	                                              .threads = 1,
+	                                              .max_sequences = 4,
+	                                              .context_tokens = 2048,
+	                                              .cache = cache,
+	                                              .model_id = "smol",
+	                                              .weight_hash = "weights"};
+	engine = engine_llama_new(&engine_options, &error);
+	if (!engine)
+		fail_msg("%s", error.text);
+}
+
+static void close_engine(void)
+{
+	engine_free(engine);
+	kv_cache_close(cache);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	log_set_level(LOG_WARN);
+	return crypto_init() ? -1 : 0;
+}
+
+static struct request long_question(const char *end, int64_t max_tokens)
+{
+	char text[2048] = "";
+	for (int i = 0; i < 9; i++)
+		strncat(text, "The ship carried letters from a town where people light lamps every winter night. ",
+		        sizeof text - strlen(text) - 1);
+	strncat(text, end, sizeof text - strlen(text) - 1);
+	struct request request = ask(text);
+	request.chat.max_tokens = max_tokens;
+	request.chat.sampling.ignore_eos = true;
+	return request;
+}
+
+static void submit_scoped(const struct request *request, const char *scope, struct collector *c)
+{
+	struct error error;
+	struct engine_request submitted = {.chat = &request->chat, .tenant = str_of(scope), .cache_scope = str_of(scope)};
+	collector_init(c);
+	assert_int_equal(engine_submit(engine, &submitted, &collecting, c, &c->call, &error), 0);
+}
+
+static struct chat_usage ask_scoped(const char *end, const char *scope)
+{
+	struct collector c;
+	struct request request = long_question(end, 2);
+	submit_scoped(&request, scope, &c);
+	wait_end(&c);
+	assert_int_equal(c.status, 0);
+	struct chat_usage usage = c.usage;
+	collector_free(&c);
+	request_free(&request);
+	return usage;
+}
+
+static void a_tenants_prompt_is_found_by_that_tenant_only(void **state)
+{
+	(void)state;
+	open_engine(UINT64_C(256) << 20);
+	struct chat_usage cold = ask_scoped("What then?", "a");
+	assert_int_equal(cold.cached_tokens, 0);
+	assert_true(cold.prompt_tokens > 128);
+	struct chat_usage warm = ask_scoped("Where to?", "a");
+	assert_true(warm.cached_tokens >= 128 && warm.cached_tokens < warm.prompt_tokens);
+	assert_int_equal(warm.cached_tokens % KV_GRID, 0);
+	/* The other tenant's prompt is computed from its first token: nothing to be timed. */
+	assert_int_equal(ask_scoped("What then?", "b").cached_tokens, 0);
+	assert_int_equal(ask_scoped("What then?", "").cached_tokens, 0);
+	assert_int_equal(ask_scoped("What then?", "").cached_tokens, 0);
+	close_engine();
+}
+
+/* Without memory for states a prefix can only come from a sequence that runs. */
+static void a_running_sequence_shares_its_prefix_with_its_own_tenant(void **state)
+{
+	(void)state;
+	struct collector running;
+	open_engine(0);
+	struct request request = long_question("Tell all of it.", 1500);
+	submit_scoped(&request, "a", &running);
+	wait_deltas(&running, 1);
+	struct chat_usage shared = ask_scoped("And the end?", "a"), apart = ask_scoped("And the end?", "b");
+	assert_int_equal(running.ends, 0);
+	engine_cancel(running.call);
+	wait_end(&running);
+	assert_true(shared.cached_tokens >= 128);
+	assert_int_equal(apart.cached_tokens, 0);
+	assert_int_equal(ask_scoped("And the end?", "a").cached_tokens, 0); /* it has gone */
+	collector_free(&running);
+	request_free(&request);
+	close_engine();
+}
+
+static void a_cancelled_request_leaves_no_reservation(void **state)
+{
+	(void)state;
+	struct collector c[3];
+	struct engine_capacity capacity;
+	open_engine(UINT64_C(256) << 20);
+	struct request request = long_question("What then?", 50);
+	ask_scoped("What then?", "a");
+	for (int i = 0; i < 3; i++) {
+		submit_scoped(&request, "a", &c[i]);
+		if (i)
+			wait_deltas(&c[i], i);
+		engine_cancel(c[i].call);
+	}
+	for (int i = 0; i < 3; i++) {
+		wait_end(&c[i]);
+		collector_free(&c[i]);
+	}
+	do /* the end is told before the books are */
+		engine_capacity(engine, &capacity);
+	while (capacity.budget_used_tokens || capacity.running || capacity.waiting);
+	assert_true(ask_scoped("What then?", "a").cached_tokens >= 128);
+	request_free(&request);
+	close_engine();
+}
+
+/* --- cutting and joining --- */
+
+/* Two layers, keys of 4 bytes and values of 6 for each token; what a byte says is its token's place. */
+static struct kv_blob *made_state(size_t count, bool backwards)
+{
+	struct kv_blob *state = kv_blob_new(12 + 4 + 12 * count + 8 + 2 * (12 + 4 * count) + 2 * (12 + 6 * count));
+	uint8_t *at = state->bytes;
+	const uint32_t head[] = {0xabcd, 3, 1, (uint32_t)count}, data[] = {0, 2}, one[] = {1, 3};
+	memcpy(at, head, sizeof head);
+	at += sizeof head;
+	for (size_t i = 0; i < count; i++, at += 12) {
+		int32_t place = (int32_t)(backwards ? count - 1 - i : i);
+		memcpy(at, &place, 4);
+		memcpy(at + 4, one, sizeof one);
+	}
+	memcpy(at, data, sizeof data);
+	at += sizeof data;
+	for (size_t section = 0; section < 4; section++) {
+		uint64_t row = section < 2 ? 4 : 6;
+		const int32_t type = 1;
+		memcpy(at, &type, 4);
+		memcpy(at + 4, &row, 8);
+		at += 12;
+		for (size_t i = 0; i < count; i++, at += row)
+			memset(at, (int)((backwards ? count - 1 - i : i) + section * 50), row);
+	}
+	assert_int_equal(at - state->bytes, state->len);
+	return state;
+}
+
+static void a_state_cut_and_joined_is_the_state(void **state)
+{
+	(void)state;
+	struct kv_blob *whole = made_state(40, false), *backwards = made_state(40, true);
+	assert_true(llama_state_is_whole(whole, 40));
+	assert_false(llama_state_is_whole(whole, 39));
+	assert_false(llama_state_is_whole(backwards, 40));
+	for (size_t at = 1; at < 40; at++) {
+		struct kv_blob *parts[3] = {llama_state_codec.cut(at % 2 ? whole : backwards, 0, at),
+		                            llama_state_codec.cut(whole, at, at + (40 - at) / 2 + (at == 39)),
+		                            llama_state_codec.cut(backwards, at + (40 - at) / 2 + (at == 39), 40)};
+		size_t count = at == 39 ? 2 : 3;
+		assert_true(llama_state_is_whole(parts[0], at));
+		struct kv_blob *joined = llama_state_codec.join(parts, count);
+		assert_non_null(joined);
+		assert_int_equal(joined->len, whole->len);
+		assert_memory_equal(joined->bytes, whole->bytes, whole->len);
+		kv_blob_release(joined);
+		struct kv_blob *swapped[2] = {parts[1], parts[0]};
+		assert_null(llama_state_codec.join(swapped, 2));
+		for (size_t i = 0; i < 3; i++)
+			kv_blob_release(parts[i]);
+	}
+	assert_null(llama_state_codec.cut(whole, 0, 41));
+	assert_null(llama_state_codec.cut(whole, 5, 5));
+	size_t keys_only = 16 + 12 * 40 + 8 + 2 * (12 + 4 * 40); /* a model without values of its own */
+	for (size_t len = 0; len < whole->len; len++) {
+		if (len == keys_only)
+			continue;
+		struct kv_blob *part = kv_blob_new(len);
+		memcpy(part->bytes, whole->bytes, len);
+		assert_null(llama_state_codec.cut(part, 0, 10));
+		kv_blob_release(part);
+	}
+	kv_blob_release(whole);
+	kv_blob_release(backwards);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_tenants_prompt_is_found_by_that_tenant_only),
+	    cmocka_unit_test(a_running_sequence_shares_its_prefix_with_its_own_tenant),
+	    cmocka_unit_test(a_cancelled_request_leaves_no_reservation),
+	    cmocka_unit_test(a_state_cut_and_joined_is_the_state),
+	};
+	return cmocka_run_group_tests(tests, setup, NULL);
+}
