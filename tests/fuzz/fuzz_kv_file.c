@@ -20,6 +20,7 @@ static struct kv_place place_of(void)
 	return place;
 }
 
+int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	static const uint8_t secret[KV_SECRET_BYTES] = {1};

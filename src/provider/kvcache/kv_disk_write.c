@@ -61,6 +61,16 @@ static enum db_err make_plan(struct kv_disk *disk, const struct kv_snapshot *sna
 	return kv_disk_make_room(disk, share + OVERHEAD_BYTES) ? DB_OK : DB_E_LIMIT;
 }
 
+/* Apple's fsync does not wait for the disk. */
+static int sync_file(int fd)
+{
+#ifdef F_FULLFSYNC
+	if (fcntl(fd, F_FULLFSYNC) == 0)
+		return 0;
+#endif
+	return fsync(fd);
+}
+
 static enum db_err write_temporary(const struct plan *plan, const struct kv_snapshot *snapshot, struct str state,
                                    kv_file_pace pace, void *user, uint64_t *bytes)
 {
@@ -69,7 +79,7 @@ static enum db_err write_temporary(const struct plan *plan, const struct kv_snap
 	if (fd < 0)
 		return DB_E_IO;
 	err = kv_file_write(fd, &plan->place, &plan->facts, snapshot->points, state, pace, user, bytes);
-	if (!err && fsync(fd) != 0)
+	if (!err && sync_file(fd) != 0)
 		err = DB_E_IO;
 	if (close(fd) != 0 && !err)
 		err = DB_E_IO;

@@ -125,7 +125,7 @@ struct peer {
 	int64_t granted, credit;
 	enum wire_trust trust;
 	char status[32], order[64]; /* first letters of the types, in order */
-	char request_id[64], cancelled_id[64];
+	char request_id[64], cancelled_id[64], cache_tenant[80];
 	struct box_shared shared; /* of the last request */
 	char body[512];           /* empty when it is longer */
 	size_t body_len;
@@ -212,6 +212,7 @@ static inline void peer_message(struct ws *ws, enum ws_kind kind, char *data, si
 		p->desired++;
 		break;
 	case WIRE_REQUEST:
+		assert_true(str_copy(message.as.request.cache_tenant, p->cache_tenant, sizeof p->cache_tenant));
 		peer_take_request(p, &message.as.request);
 		break;
 	case WIRE_CANCEL:
@@ -401,6 +402,7 @@ struct consumer {
 	struct route_node *node;
 	struct route_decision decision;
 	struct str body; /* empty = a short one */
+	const char *account;
 };
 
 static inline void consumer_accepted(struct fleet_job *job, void *user)
@@ -444,6 +446,7 @@ static inline enum db_err consumer_start(struct consumer *c, struct scene *s)
 	struct fleet_job_request request = {
 	    .route = {.model = STR(MODEL), .prompt_tokens = 10, .max_tokens = 100, .expected_tokens = 50},
 	    .request_id = STR("req-1"),
+	    .account = str_of(c->account),
 	    .body = c->body.len ? c->body : STR("{\"model\":\"" MODEL "\",\"messages\":[]}"),
 	    .stream = true,
 	};

@@ -47,6 +47,52 @@ static void a_request_and_its_answer(void **state)
 	scene_end(&s);
 }
 
+/* The name under which a provider keeps an account's cached prefixes. */
+static void tenant_of(struct scene *s, struct peer *p, const char *account, const char *body, char out[80])
+{
+	struct consumer c = {.account = account, .body = str_of(body)};
+	p->cache_tenant[0] = '\0';
+	consumer_reach(&c, p);
+	memcpy(out, p->cache_tenant, 80);
+	fleet_job_cancel(c.job);
+	run_for_ms(s, 3);
+}
+
+static void a_provider_tells_accounts_apart_without_knowing_them(void **state)
+{
+	(void)state;
+	struct scene s = scene_usual();
+	struct peer p;
+	char a[80], again[80], b[80], nobody[80], large[80];
+	char *body = malloc(80000);
+	memset(body, ' ', 79999);
+	body[0] = '{';
+	body[79998] = '}';
+	body[79999] = '\0';
+	memset(s.options.tenant_key, 7, sizeof s.options.tenant_key);
+	scene_begin(&s, NULL);
+	peer_join(&p, &s, (struct peer_options){0});
+	tenant_of(&s, &p, "account-a", "", a);
+	tenant_of(&s, &p, "account-a", "", again);
+	tenant_of(&s, &p, "account-b", "", b);
+	tenant_of(&s, &p, NULL, "", nobody);
+	tenant_of(&s, &p, "account-a", body, large); /* sealed on a worker */
+	assert_int_equal(strlen(a), 64);
+	assert_string_equal(a, again);
+	assert_string_equal(a, large);
+	assert_string_not_equal(a, b);
+	assert_string_equal(nobody, "");
+	assert_null(strstr(a, "account"));
+	peer_end(&p);
+	peer_join(&p, &s, (struct peer_options){0}); /* another device: another name for the same account */
+	tenant_of(&s, &p, "account-a", "", again);
+	assert_int_equal(strlen(again), 64);
+	assert_string_not_equal(a, again);
+	peer_end(&p);
+	scene_end(&s);
+	free(body);
+}
+
 static void every_attempt_has_keys_of_its_own(void **state)
 {
 	(void)state;
@@ -454,6 +500,7 @@ int main(void)
 	log_set_level(LOG_OFF);
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_request_and_its_answer),
+	    cmocka_unit_test(a_provider_tells_accounts_apart_without_knowing_them),
 	    cmocka_unit_test(every_attempt_has_keys_of_its_own),
 	    cmocka_unit_test(large_requests_are_sealed_apart),
 	    cmocka_unit_test(a_bad_chunk_untrusts_and_fails_the_request),
