@@ -27,6 +27,7 @@ static void answer(struct arena *arena, const struct chat_request *request, stru
 	dialect_embeddings.answer_free(made);
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct arena *arena = arena_new(256u << 20);
