@@ -171,12 +171,21 @@ static struct limit_rate key_rate(const struct caller *caller, enum limit_kind k
 	return (struct limit_rate){(double)rates[kind], (double)rates[kind]};
 }
 
-static void demand_both(struct limits *limits, struct demands *demands, const struct caller *caller, enum limit_kind kind,
-                        double charge, int64_t now_us)
+/* Whom a decision is about. */
+struct owners {
+	struct owner *key, *account; /* NULL = has no limits */
+};
+
+static struct owners owners_of(struct limits *limits, const struct caller *caller, int64_t now_us)
 {
-	demand_of(demands, key_of(limits, caller, now_us), (int)kind, kind, key_rate(caller, kind), charge, now_us);
-	demand_of(demands, account_of(limits, caller, now_us), (int)kind, kind, limits->options.rates[tier_of(caller)][kind],
-	          charge, now_us);
+	return (struct owners){key_of(limits, caller, now_us), account_of(limits, caller, now_us)};
+}
+
+static void demand_both(const struct limits *limits, struct demands *demands, const struct owners *owners,
+                        const struct caller *caller, enum limit_kind kind, double charge, int64_t now_us)
+{
+	demand_of(demands, owners->key, (int)kind, kind, key_rate(caller, kind), charge, now_us);
+	demand_of(demands, owners->account, (int)kind, kind, limits->options.rates[tier_of(caller)][kind], charge, now_us);
 }
 
 static int64_t seconds_up(double minutes)
@@ -228,14 +237,16 @@ static void decide(struct limits *limits, struct demands *demands, struct limit_
 void limits_request(struct limits *limits, const struct caller *caller, int64_t now_us, struct limit_verdict *out)
 {
 	struct demands demands = {.count = 0};
-	demand_both(limits, &demands, caller, LIMIT_REQUESTS, 1, now_us);
+	struct owners owners = owners_of(limits, caller, now_us);
+	demand_both(limits, &demands, &owners, caller, LIMIT_REQUESTS, 1, now_us);
 	decide(limits, &demands, out);
 }
 
 void limits_request_back(struct limits *limits, const struct caller *caller, int64_t now_us)
 {
 	struct demands demands = {.count = 0};
-	demand_both(limits, &demands, caller, LIMIT_REQUESTS, 1, now_us);
+	struct owners owners = owners_of(limits, caller, now_us);
+	demand_both(limits, &demands, &owners, caller, LIMIT_REQUESTS, 1, now_us);
 	for (size_t i = 0; i < demands.count; i++)
 		take(limits, &demands.at[i], -1);
 }
@@ -262,9 +273,10 @@ void limits_tokens(struct limits *limits, const struct caller *caller, uint64_t 
                    struct limit_verdict *out, uint64_t *charged_output)
 {
 	struct demands demands = {.count = 0};
+	struct owners owners = owners_of(limits, caller, now_us);
 	*charged_output = output_charge(limits, caller, max_output);
-	demand_both(limits, &demands, caller, LIMIT_INPUT, (double)input, now_us);
-	demand_both(limits, &demands, caller, LIMIT_OUTPUT, (double)*charged_output, now_us);
+	demand_both(limits, &demands, &owners, caller, LIMIT_INPUT, (double)input, now_us);
+	demand_both(limits, &demands, &owners, caller, LIMIT_OUTPUT, (double)*charged_output, now_us);
 	decide(limits, &demands, out);
 }
 
@@ -273,7 +285,8 @@ void limits_output_taken(struct limits *limits, const struct caller *caller, uin
 	struct demands demands = {.count = 0};
 	if (taken <= charged || !expects_output(limits, caller))
 		return;
-	demand_both(limits, &demands, caller, LIMIT_OUTPUT, 0, now_us);
+	struct owners owners = owners_of(limits, caller, now_us);
+	demand_both(limits, &demands, &owners, caller, LIMIT_OUTPUT, 0, now_us);
 	for (size_t i = 0; i < demands.count; i++)
 		take(limits, &demands.at[i], (double)(taken - charged));
 }
