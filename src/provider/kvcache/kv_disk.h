@@ -58,6 +58,9 @@ enum kv_why kv_disk_read(struct kv_disk *disk, uint64_t model, const struct kv_t
 /* Writes a snapshot unless it is there: DB_E_EXISTS. DB_E_LIMIT: the quota has no room for it. */
 enum db_err kv_disk_write(struct kv_disk *disk, const struct kv_snapshot *snapshot, kv_file_pace pace, void *user);
 
+/* Whom other processes ask to forget now; kv_disk_tick does it. Forgotten in memory first, nothing is found once the files
+ * went. */
+size_t kv_disk_asked(struct kv_disk *disk, struct kv_tag *erased, size_t max);
 /* What other processes asked for and, when `whole`, expiry and quota (every 30 s). Returns how many tenants other processes
  * asked to forget; their tags are in `erased` (at most max): whoever has them in memory must forget them too. */
 size_t kv_disk_tick(struct kv_disk *disk, bool whole, struct kv_tag *erased, size_t max);

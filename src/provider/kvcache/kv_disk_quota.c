@@ -235,7 +235,7 @@ void kv_disk_erase(struct kv_disk *disk, const struct kv_tag *tag)
 	pthread_mutex_unlock(&disk->lock);
 }
 
-static size_t take_marks(struct kv_disk *disk, struct kv_tag *erased, size_t max)
+size_t kv_disk_asked(struct kv_disk *disk, struct kv_tag *erased, size_t max)
 {
 	size_t count = 0;
 	DIR *folder = opendir(disk->folder);
@@ -261,7 +261,7 @@ static void remove_mark(const struct kv_disk *disk, const struct kv_tag *tag)
 
 size_t kv_disk_tick(struct kv_disk *disk, bool whole, struct kv_tag *erased, size_t max)
 {
-	size_t count = take_marks(disk, erased, max);
+	size_t count = kv_disk_asked(disk, erased, max);
 	for (size_t i = 0; i < count; i++) {
 		kv_disk_erase(disk, &erased[i]);
 		remove_mark(disk, &erased[i]);

@@ -151,6 +151,7 @@ static void keep_house(struct kv_cache *cache, struct house *house)
 	house->next_us = now + house->tick_us;
 	if (cache->disk) {
 		bool whole = house->ticks++ % TICKS_OF_QUOTA == 0;
+		forget_erased(cache, erased, kv_disk_asked(cache->disk, erased, ERASED_MAX));
 		size_t count = kv_disk_tick(cache->disk, whole, erased, ERASED_MAX);
 		if (count)
 			forget_erased(cache, erased, count);
