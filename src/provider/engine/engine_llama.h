@@ -208,6 +208,9 @@ void llama_engine_step(struct llama_engine *engine);
 /* engine_llama_sched.c: the two threads, admission and the end of calls */
 enum db_err llama_engine_start(struct llama_engine *engine);
 void llama_engine_stop(struct llama_engine *engine);
+/* Around every use of the templates: their library asks for the local time, which libc keeps in one place for all threads. */
+void llama_rendering_begin(void);
+void llama_rendering_end(void);
 void llama_engine_poke(struct llama_engine *engine); /* any thread: something changed, look at every call again */
 void llama_engine_finish_call(struct llama_engine *engine, struct llama_call *call, enum engine_finish finish);
 void llama_engine_fail_call(struct llama_engine *engine, struct llama_call *call, int status, const char *reason,

@@ -145,7 +145,9 @@ static void describe(struct llama_engine *engine, const char *path)
 	info->layers = (uint32_t)llama_model_n_layer(engine->model);
 	kv_cost_read_file(path, info->weight_bytes, &engine->cost);
 	info->kv_bytes_per_token = (double)engine->cost.bytes_per_token;
+	llama_rendering_begin();
 	info->template_render_ok = template_renders(engine->templates);
+	llama_rendering_end();
 	info->can_constrain = true;
 }
 

@@ -373,6 +373,18 @@ static void *engine_main(void *user)
 
 /* --- the prepare thread --- */
 
+static pthread_mutex_t rendering = PTHREAD_MUTEX_INITIALIZER; /* one for all models of the process */
+
+void llama_rendering_begin(void)
+{
+	pthread_mutex_lock(&rendering);
+}
+
+void llama_rendering_end(void)
+{
+	pthread_mutex_unlock(&rendering);
+}
+
 static void *prepare_main(void *user)
 {
 	struct llama_engine *engine = user;
@@ -386,8 +398,11 @@ static void *prepare_main(void *user)
 		struct llama_call *call = LIST_OF(link, struct llama_call, link);
 		bool skip = engine->stopping || atomic_load(&call->cancelled);
 		pthread_mutex_unlock(&engine->lock);
-		if (!skip)
+		if (!skip) {
+			llama_rendering_begin();
 			llama_call_prepare(engine, call);
+			llama_rendering_end();
+		}
 		pthread_mutex_lock(&engine->lock);
 		list_push_back(&engine->prepared, &call->link);
 		pthread_cond_signal(&engine->engine_wake);
