@@ -1,7 +1,9 @@
 """Logging in at another issuer: a certified OpenID provider on loopback."""
 
 import html
+import os
 import re
+import signal
 import subprocess
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,7 +23,7 @@ class Issuer:
         more = {"CLIENT_ID": "darkbloom", "CLIENT_SECRET": SECRET, "REDIRECT_URI": redirect_uri, "ALG": alg}
         self.log = open(folder / "issuer.log", "wb")
         self.process = subprocess.Popen([NODE, TOP / "tests/node/oidc_server.mjs"], stdout=subprocess.PIPE, stderr=self.log, text=True,
-                                        env=environment(folder, **more))
+                                        env=environment(folder, **more), start_new_session=True)
         self.url = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
 
     def fault(self, name):
@@ -31,7 +33,7 @@ class Issuer:
         httpx.get(f"{self.url}/test/rotate").raise_for_status()
 
     def stop(self):
-        self.process.kill()
+        os.killpg(self.process.pid, signal.SIGKILL)  # the program that is started starts another
         self.process.wait()
         self.process.stdout.close()
         self.log.close()
