@@ -9,7 +9,7 @@ import schemathesis
 from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
 
-from harness import TOP
+from harness import PATIENCE, TOP
 
 EXAMPLES = 6  # of each operation: enough to walk every branch of the schemas over time, short enough for every run
 # Not called: a WebSocket, pages for people, and what would take the coordinator away from the other calls.
@@ -65,7 +65,7 @@ def test_generated_calls_are_answered_as_described(node, known_model):
         def call(case):
             nonlocal called
             called += 1
-            case.call_and_validate(headers=headers, checks=checks, timeout=60)
+            case.call_and_validate(headers=headers, checks=checks, timeout=60 * PATIENCE)
 
         try:
             call()
