@@ -1,8 +1,8 @@
 /* C door to llama.cpp's `common` library (C++): Jinja chat templates, tool-call and reasoning parsers, JSON schema to grammar.
- * chat_shim.cpp is the only C++ file of the tree. No exception crosses this header, and no error text given here contains
- * message text. Linking it replaces the C++ allocator's `delete` by one that wipes, because the library passes prompts and
- * answers through temporary strings that nobody else could wipe.
- * Thread: one shim object per thread at a time; chat_templates is read-only after it was made and may be shared. */
+ * The files chat_shim*.cpp behind it are the only C++ of the tree. No exception crosses this header, and no error text given
+ * here contains message text. Linking it replaces the C++ allocator's `delete` by one that wipes, because the library passes
+ * prompts and answers through temporary strings that nobody else could wipe. Thread: one shim object per thread at a time;
+ * chat_templates is read-only after it was made and may be shared. */
 #ifndef PROVIDER_CHAT_SHIM_H
 #define PROVIDER_CHAT_SHIM_H
 
@@ -33,6 +33,16 @@ struct chat_templates *chat_templates_new(const struct llama_model *model, const
                                           size_t error_size);
 void chat_templates_free(struct chat_templates *templates);
 
+struct chat_caps {
+	bool has_template;        /* false: the model brings none, and ChatML stands in */
+	bool tools, tool_calls;   /* it tells the model about tools; it renders calls of the history */
+	bool parallel_tool_calls; /* ... several of one message */
+	bool reasoning_effort;    /* it tells the model how much to think */
+};
+void chat_templates_caps(const struct chat_templates *templates, struct chat_caps *out);
+/* Of the cache of compiled JSON schemas, for tests and figures. */
+void chat_templates_cache_counts(const struct chat_templates *templates, size_t *hits, size_t *misses);
+
 /* What to render: JSON texts, "" = absent. */
 struct chat_conversation {
 	const char *messages_json;      /* array, OpenAI shape */
@@ -42,6 +52,12 @@ struct chat_conversation {
 	const char *template_args_json; /* object: chat_template_kwargs */
 	const char *reasoning_effort;   /* plain text */
 	int parallel_tool_calls;        /* 1, 0, or -1: what the template supports */
+	/* The messages were rewritten by chat_plain_tools.h: the template is not shown the tools, and calls are read as told there.
+	 */
+	bool plain_tools;
+	/* Most tokens of a reasoning block, after which it is closed; -1 = no limit. effort_budget is what reasoning_effort comes
+	 * to for templates that do not tell the model about it; 0 holds for all. */
+	int64_t reasoning_budget, effort_budget;
 };
 
 /* Rendered prompt and everything needed to run and read the answer. Free with chat_prompt_free (wipes). */
@@ -60,6 +76,9 @@ struct chat_prompt {
 int chat_prompt_render(const struct chat_templates *templates, const struct chat_conversation *conversation,
                        struct chat_prompt *out, char *error, size_t error_size);
 void chat_prompt_free(struct chat_prompt *prompt);
+/* The prompt's tokens: their count, or INT32_MIN when `max` is too few. Words in messages that look like control tokens
+ * ("<|im_end|>") become the tokens of plain text: nobody can end their own message and begin another. */
+int32_t chat_prompt_tokenize(const struct chat_prompt *prompt, int32_t *tokens, int32_t max);
 
 /* Incremental reader of the answer: text in, deltas out. */
 struct chat_reader_delta {
@@ -79,6 +98,10 @@ bool chat_reader_has_tool_calls(const struct chat_reader *reader);
  * token that was chosen and returns false when it did not fit (the grammar must not be used any more). */
 void chat_grammar_apply(struct chat_grammar *grammar, struct llama_token_data_array *candidates);
 bool chat_grammar_accept(struct chat_grammar *grammar, int32_t token);
+/* Tokens between the marks of reasoning blocks so far; 0 for NULL. */
+uint64_t chat_grammar_reasoning_tokens(const struct chat_grammar *grammar);
+/* Is a reasoning block open? */
+bool chat_grammar_thinks(const struct chat_grammar *grammar);
 
 /* llama_tokenize and llama_decode with C++ exceptions turned into error returns. tokenize: count of tokens, or the negated
  * count needed when `max` is too small, INT32_MIN when it failed. decode: as llama_decode, -100 for an exception. */

@@ -109,7 +109,7 @@ struct llama_call {
 	size_t reserved;                 /* tokens of the budget */
 	bool started, said;              /* on_started was called; visible text was given out */
 	uint64_t started_us, first_token_us;
-	uint64_t generated, reasoning_tokens;
+	uint64_t generated;
 	struct engine_output output;
 	uint64_t text_bytes; /* of all tokens so far, stop strings included */
 	struct buf logprobs; /* struct call_logprob, not yet given out */

@@ -2,6 +2,7 @@
 #include "provider/engine/engine_llama.h"
 
 #include "core/clock.h"
+#include "provider/engine/chat_conversation.h"
 
 #include <stdlib.h>
 
@@ -39,55 +40,12 @@ struct chat_usage llama_call_usage(const struct llama_call *call)
 	return (struct chat_usage){
 	    .prompt_tokens = call->prompt_count,
 	    .completion_tokens = call->generated,
-	    .reasoning_tokens = call->reasoning_tokens,
+	    .reasoning_tokens = chat_grammar_reasoning_tokens(call->prompt.grammar),
 	    .cached_tokens = call->cached_tokens,
 	};
 }
 
 /* --- copying the request --- */
-
-static const char *copy_json(struct arena *arena, const json_val *value)
-{
-	if (json_type(value) == JSON_ABSENT || json_type(value) == JSON_NULL)
-		return "";
-	struct buf text;
-	struct json_writer writer;
-	buf_init(&text, REQUEST_TEXT_MAX);
-	json_writer_init(&writer, &text);
-	json_value(&writer, value);
-	const char *copy = text.failed ? NULL : arena_cstr(arena, buf_str(&text));
-	buf_free(&text);
-	return copy;
-}
-
-static const char *copy_schema(struct arena *arena, const struct chat_request *chat)
-{
-	switch (chat->format) {
-	case CHAT_FORMAT_JSON_OBJECT:
-		return "{}";
-	case CHAT_FORMAT_JSON_SCHEMA:
-		return copy_json(arena, chat->schema);
-	case CHAT_FORMAT_TEXT:
-		break;
-	}
-	return "";
-}
-
-static bool copy_conversation(struct arena *arena, const struct chat_request *chat, struct chat_conversation *out)
-{
-	struct str effort = STR_NONE;
-	json_as_str(json_get(chat->root, "reasoning_effort"), &effort);
-	bool parallel;
-	out->parallel_tool_calls = json_as_bool(json_get(chat->root, "parallel_tool_calls"), &parallel) ? parallel : -1;
-	out->messages_json = copy_json(arena, chat->messages);
-	out->tools_json = chat->has_tools ? copy_json(arena, chat->tools) : "";
-	out->tool_choice_json = copy_json(arena, chat->tool_choice);
-	out->schema_json = copy_schema(arena, chat);
-	out->template_args_json = copy_json(arena, json_get(chat->root, "chat_template_kwargs"));
-	out->reasoning_effort = arena_cstr(arena, effort);
-	return out->messages_json && out->tools_json && out->tool_choice_json && out->schema_json && out->template_args_json &&
-	       out->reasoning_effort;
-}
 
 static bool copy_sampling(struct arena *arena, const struct chat_sampling *from, struct chat_sampling *out)
 {
@@ -161,11 +119,14 @@ struct llama_call *llama_call_new(struct llama_engine *engine, const struct engi
 	call->tenant = arena_str(call->arena, request->tenant);
 	call->cache_scope = arena_str(call->arena, request->cache_scope);
 	if ((request->tenant.len && !call->tenant.at) || (request->cache_scope.len && !call->cache_scope.at) ||
-	    !copy_conversation(call->arena, request->chat, &call->conversation) ||
 	    !copy_sampling(call->arena, &request->chat->sampling, &call->sampling) ||
 	    (request->chat->prompt && !llama_plain_copy(call, request->chat->prompt)))
 		goto out_of_memory;
-	return call;
+	*status = chat_conversation_copy(request->chat, str_of(engine->info.architecture), call->arena, &call->conversation, error);
+	if (!*status)
+		return call;
+	destroy(&call->base);
+	return NULL;
 
 out_of_memory:
 	if (call)
@@ -194,17 +155,15 @@ static void fail_memory(struct llama_call *call)
 static bool render(struct llama_engine *engine, struct llama_call *call)
 {
 	struct error error;
-	char text[sizeof error.text];
 	if (call->plain) {
 		enum db_err err = llama_plain_prompt(engine, call, &error);
 		if (err)
 			fail(call, err == DB_E_NOMEM ? 503 : 400, NULL, error);
 		return !err;
 	}
-	int status = chat_prompt_render(engine->templates, &call->conversation, &call->prompt, text, sizeof text);
+	int status = chat_conversation_render(engine->templates, &call->conversation, call->arena, &call->prompt, &error);
 	if (!status)
 		return true;
-	error_set(&error, DB_E_INVALID, "%s", text);
 	fail(call, status, NULL, error);
 	return false;
 }
@@ -235,8 +194,9 @@ static bool tokenize(struct llama_engine *engine, struct llama_call *call)
 	buf_init(&call->tokens, limit * sizeof(int32_t));
 	if (most > INT32_MAX || buf_reserve(&call->tokens, most * sizeof(int32_t)))
 		return false;
-	int32_t count = chat_shim_tokenize(engine->vocab, call->prompt.text, call->prompt.text_len, call_tokens(call),
-	                                   (int32_t)most, true, true);
+	int32_t count = call->plain ? chat_shim_tokenize(engine->vocab, call->prompt.text, call->prompt.text_len, call_tokens(call),
+	                                                 (int32_t)most, true, true)
+	                            : chat_prompt_tokenize(&call->prompt, call_tokens(call), (int32_t)most);
 	if (count < 0)
 		return false;
 	call->tokens.len = (size_t)count * sizeof(int32_t);

@@ -121,8 +121,6 @@ static bool give_out(struct llama_engine *engine, struct llama_call *call, bool 
 		write_logprobs(engine, call, final, &logprobs);
 		delta.logprobs = buf_str(&logprobs);
 	}
-	if (delta.reasoning.len && !delta.content.len && !delta.tool_calls.len)
-		call->reasoning_tokens++;
 	if (ok && (delta.content.len || delta.reasoning.len || delta.tool_calls.len || delta.logprobs.len)) {
 		call->said = true;
 		call->callbacks.on_delta(&call->root->base, &delta, call->user);

@@ -491,22 +491,44 @@ static json_val *weather_tools(struct request *request)
 	return json_root(tools);
 }
 
-static void tools_are_refused_when_the_template_has_no_place_for_them(void **state)
+static void a_model_without_a_tool_template_calls_what_it_must(void **state)
 {
 	(void)state;
-	struct request request = ask_for("What is the weather in Paris?", 20);
-	weather_tools(&request);
-	struct collector c;
-	run(shared, &request, &c);
-	assert_int_equal(c.status, 400);
-	assert_non_null(strstr(c.text, "tools"));
-	collector_free(&c);
-	struct json_doc *choice = json_parse(STR("\"none\""), request.arena, NULL);
-	request.chat.tool_choice = json_root(choice);
-	run(shared, &request, &c);
-	assert_int_equal(c.status, 0);
-	collector_free(&c);
-	request_free(&request);
+	static const char *const choices[] = {"\"required\"", "{\"type\":\"function\",\"function\":{\"name\":\"get_weather\"}}"};
+	for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
+		struct request request = ask_for("What is the weather in Paris?", 60);
+		weather_tools(&request);
+		struct json_doc *choice = json_parse(str_of(choices[i]), request.arena, NULL);
+		request.chat.tool_choice = json_root(choice);
+		struct collector c;
+		run(shared, &request, &c);
+		if (c.status)
+			fail_msg("%d %s", c.status, c.text);
+		assert_int_equal(c.finish, ENGINE_FINISH_TOOL_CALLS);
+		assert_non_null(memmem(c.tool_calls.at, c.tool_calls.len, "\"name\":\"get_weather\"", 20));
+		assert_non_null(memmem(c.tool_calls.at, c.tool_calls.len, "\"id\":\"call_", 11));
+		collector_free(&c);
+		request_free(&request);
+	}
+}
+
+static void tools_are_not_shown_where_none_may_be_called(void **state)
+{
+	(void)state;
+	struct request with = ask_for("What is the weather in Paris?", 8), without = ask_for("What is the weather in Paris?", 8);
+	weather_tools(&with);
+	struct json_doc *choice = json_parse(STR("\"none\""), with.arena, NULL);
+	with.chat.tool_choice = json_root(choice);
+	struct collector a, b;
+	run(shared, &with, &a);
+	run(shared, &without, &b);
+	assert_int_equal(a.status, 0);
+	assert_int_equal(a.usage.prompt_tokens, b.usage.prompt_tokens);
+	assert_int_equal(a.tool_calls.len, 0);
+	collector_free(&a);
+	collector_free(&b);
+	request_free(&with);
+	request_free(&without);
 }
 
 static char *read_file(const char *path)
@@ -570,8 +592,7 @@ static void what_cannot_be_honoured_is_refused(void **state)
 	request_free(&request);
 
 	request = request_of("[{\"role\":\"user\",\"content\":{\"hidden\":1}}]");
-	run(shared, &request, &c);
-	assert_int_equal(c.status, 400);
+	assert_int_equal(submit_as(shared, &request, "", &c), 400);
 	assert_null(strstr(c.text, "hidden"));
 	collector_free(&c);
 	request_free(&request);
@@ -1178,7 +1199,8 @@ int main(void)
 	    cmocka_unit_test(logprobs_cover_every_token_and_the_chosen_is_the_likeliest),
 	    cmocka_unit_test(json_object_answers_are_json),
 	    cmocka_unit_test(json_schema_answers_match_the_schema),
-	    cmocka_unit_test(tools_are_refused_when_the_template_has_no_place_for_them),
+	    cmocka_unit_test(a_model_without_a_tool_template_calls_what_it_must),
+	    cmocka_unit_test(tools_are_not_shown_where_none_may_be_called),
 	    cmocka_unit_test(a_required_tool_is_called_with_valid_arguments),
 	    cmocka_unit_test(what_cannot_be_honoured_is_refused),
 	    cmocka_unit_test(a_prompt_longer_than_the_context_is_refused),

@@ -1,0 +1,389 @@
+#include "provider/engine/chat_schema.h"
+
+#include "core/utf8.h"
+
+#include <math.h>
+
+#define SCHEMA_MAX_DEPTH 64
+#define SCHEMA_MAX_STEPS 1000000 /* comparisons of one check: unions of references multiply */
+
+static bool is_one_of(struct str text, const char *const *names)
+{
+	for (; *names; names++)
+		if (str_is(text, *names))
+			return true;
+	return false;
+}
+
+/* --- can it be kept to? --- */
+
+static enum db_err refuse(struct error *error, const char *keyword)
+{
+	return error_set(error, DB_E_UNSUPPORTED, "response_format: this JSON schema cannot be expressed: %s is not supported",
+	                 keyword);
+}
+
+static const char *unsupported(struct str key)
+{
+	static const char *const words[] = {"not",
+	                                    "if",
+	                                    "then",
+	                                    "else",
+	                                    "patternProperties",
+	                                    "propertyNames",
+	                                    "dependentRequired",
+	                                    "dependentSchemas",
+	                                    "dependencies",
+	                                    "minProperties",
+	                                    "maxProperties",
+	                                    "uniqueItems",
+	                                    "contains",
+	                                    "minContains",
+	                                    "maxContains",
+	                                    "multipleOf",
+	                                    "unevaluatedProperties",
+	                                    "unevaluatedItems",
+	                                    "$dynamicRef",
+	                                    "$recursiveRef",
+	                                    NULL};
+	for (size_t i = 0; words[i]; i++)
+		if (str_is(key, words[i]))
+			return words[i];
+	return NULL;
+}
+
+static bool asks_for_nothing(struct str key, const json_val *value)
+{
+	bool flag;
+	return str_is(key, "uniqueItems") && json_as_bool(value, &flag) && !flag;
+}
+
+/* Grammars know patterns that hold for the whole text and look at nothing but the next character. */
+static bool pattern_is_plain(struct str pattern)
+{
+	if (pattern.len < 2 || pattern.at[0] != '^' || pattern.at[pattern.len - 1] != '$')
+		return false;
+	for (size_t i = 0; i + 1 < pattern.len; i++) {
+		if (pattern.at[i] == '(' && pattern.at[i + 1] == '?')
+			return false;
+		if (pattern.at[i] != '\\')
+			continue;
+		if (strchr("bBpPkuxAZzG123456789", pattern.at[i + 1]))
+			return false;
+		i++;
+	}
+	return true;
+}
+
+/* The bounds of numbers with a fraction are not in the library's grammars. */
+static bool bounds_a_fraction(const json_val *schema)
+{
+	static const char *const bounds[] = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"};
+	struct str type;
+	if (!json_as_str(json_get(schema, "type"), &type) || !str_is(type, "number"))
+		return false;
+	for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++)
+		if (json_get_some(schema, bounds[i]))
+			return true;
+	return false;
+}
+
+static enum db_err check(const json_val *schema, unsigned depth, struct error *error);
+
+static enum db_err check_each(const json_val *schemas, unsigned depth, struct error *error)
+{
+	struct json_iter iter = json_iter(schemas);
+	enum db_err err = DB_OK;
+	for (json_val *schema; !err && (schema = json_next(&iter, NULL));)
+		err = check(schema, depth, error);
+	return err;
+}
+
+static enum db_err check_member(struct str key, const json_val *value, unsigned depth, struct error *error)
+{
+	static const char *const maps[] = {"properties", "$defs", "definitions", NULL};
+	static const char *const lists[] = {"anyOf", "oneOf", "allOf", "prefixItems", NULL};
+	static const char *const schemas[] = {"items", "additionalProperties", NULL};
+	struct str pattern;
+	const char *word = unsupported(key);
+	if (word && !asks_for_nothing(key, value))
+		return refuse(error, word);
+	if (str_is(key, "pattern") && (!json_as_str(value, &pattern) || !pattern_is_plain(pattern)))
+		return refuse(error, "a pattern that is not anchored with ^ and $, or that looks around,");
+	if (is_one_of(key, maps) || is_one_of(key, lists))
+		return check_each(value, depth, error);
+	if (!is_one_of(key, schemas))
+		return DB_OK;
+	return json_type(value) == JSON_ARRAY ? check_each(value, depth, error) : check(value, depth, error);
+}
+
+static enum db_err check(const json_val *schema, unsigned depth, struct error *error)
+{
+	struct json_iter iter = json_iter(json_type(schema) == JSON_OBJECT ? schema : NULL);
+	struct str key;
+	enum db_err err = DB_OK;
+	if (depth > SCHEMA_MAX_DEPTH)
+		return refuse(error, "nesting so deep");
+	if (bounds_a_fraction(schema))
+		return refuse(error, "a bound on a number that may have a fraction");
+	for (json_val *value; !err && (value = json_next(&iter, &key));)
+		err = check_member(key, value, depth + 1, error);
+	return err;
+}
+
+enum db_err chat_schema_check(const json_val *schema, struct error *error)
+{
+	return check(schema, 0, error);
+}
+
+/* --- does the answer keep to it? --- */
+
+struct judge {
+	const json_val *root;
+	size_t steps;
+};
+
+static bool holds(struct judge *judge, const json_val *schema, const json_val *value, unsigned depth);
+
+static bool is_whole(double number)
+{
+	return isfinite(number) && fabs(number - trunc(number)) <= 0;
+}
+
+static bool same(const json_val *a, const json_val *b, unsigned depth)
+{
+	struct str left, right, key;
+	double x, y;
+	bool p, q;
+	if (depth > JSON_MAX_DEPTH)
+		return false;
+	if (json_as_double(a, &x))
+		return json_as_double(b, &y) && x <= y && x >= y;
+	if (json_type(a) != json_type(b))
+		return false;
+	if (json_as_str(a, &left))
+		return json_as_str(b, &right) && str_eq(left, right);
+	if (json_as_bool(a, &p))
+		return json_as_bool(b, &q) && p == q;
+	if (json_len(a) != json_len(b))
+		return false;
+	struct json_iter ours = json_iter(a), theirs = json_iter(b);
+	for (json_val *child; (child = json_next(&ours, &key));) {
+		const json_val *other = NULL;
+		if (json_type(a) == JSON_ARRAY) {
+			other = json_next(&theirs, NULL);
+		} else {
+			struct json_iter search = json_iter(b);
+			struct str name;
+			for (json_val *member; !other && (member = json_next(&search, &name));)
+				other = str_eq(name, key) ? member : NULL;
+		}
+		if (!other || !same(child, other, depth + 1))
+			return false;
+	}
+	return true;
+}
+
+static bool has_type(struct str type, const json_val *value)
+{
+	double number;
+	switch (json_type(value)) {
+	case JSON_NULL:
+		return str_is(type, "null");
+	case JSON_BOOL:
+		return str_is(type, "boolean");
+	case JSON_INT:
+		return str_is(type, "integer") || str_is(type, "number");
+	case JSON_REAL:
+		return str_is(type, "number") || (str_is(type, "integer") && json_as_double(value, &number) && is_whole(number));
+	case JSON_STRING:
+		return str_is(type, "string");
+	case JSON_ARRAY:
+		return str_is(type, "array");
+	case JSON_OBJECT:
+		return str_is(type, "object");
+	case JSON_ABSENT:
+		break;
+	}
+	return false;
+}
+
+static bool type_holds(const json_val *type, const json_val *value)
+{
+	struct json_iter iter = json_iter(type);
+	struct str name;
+	if (json_as_str(type, &name))
+		return has_type(name, value);
+	if (json_type(type) != JSON_ARRAY)
+		return true;
+	for (json_val *one; (one = json_next(&iter, NULL));)
+		if (json_as_str(one, &name) && has_type(name, value))
+			return true;
+	return false;
+}
+
+static bool is_among(const json_val *values, const json_val *value)
+{
+	struct json_iter iter = json_iter(values);
+	for (json_val *one; (one = json_next(&iter, NULL));)
+		if (same(one, value, 0))
+			return true;
+	return false;
+}
+
+static bool within(const json_val *schema, const char *least_name, const char *most_name, double measure)
+{
+	double bound;
+	if (json_as_double(json_get(schema, least_name), &bound) && measure < bound)
+		return false;
+	return !json_as_double(json_get(schema, most_name), &bound) || measure <= bound;
+}
+
+static bool number_holds(const json_val *schema, double number)
+{
+	double bound;
+	if (json_as_double(json_get(schema, "exclusiveMinimum"), &bound) && number <= bound)
+		return false;
+	if (json_as_double(json_get(schema, "exclusiveMaximum"), &bound) && number >= bound)
+		return false;
+	return within(schema, "minimum", "maximum", number);
+}
+
+static double characters(struct str text)
+{
+	double count = 0;
+	for (size_t i = 0; i < text.len; i++)
+		count += ((unsigned char)text.at[i] & 0xc0) != 0x80;
+	return count;
+}
+
+static json_val *member_named(const json_val *object, struct str wanted)
+{
+	struct json_iter iter = json_iter(json_type(object) == JSON_OBJECT ? object : NULL);
+	struct str key;
+	for (json_val *value; (value = json_next(&iter, &key));)
+		if (str_eq(key, wanted))
+			return value;
+	return NULL;
+}
+
+static bool object_holds(struct judge *judge, const json_val *schema, const json_val *object, unsigned depth)
+{
+	const json_val *properties = json_get(schema, "properties"), *others = json_get(schema, "additionalProperties");
+	struct json_iter required = json_iter(json_get(schema, "required")), members = json_iter(object);
+	struct str key;
+	bool allowed = true;
+	json_as_bool(others, &allowed);
+	for (json_val *name; (name = json_next(&required, NULL));)
+		if (json_as_str(name, &key) && !member_named(object, key))
+			return false;
+	for (json_val *value; (value = json_next(&members, &key));) {
+		const json_val *property = member_named(properties, key);
+		if (!property && !allowed)
+			return false;
+		if (!property)
+			property = json_type(others) == JSON_OBJECT ? others : NULL;
+		if (property && !holds(judge, property, value, depth))
+			return false;
+	}
+	return true;
+}
+
+static bool array_holds(struct judge *judge, const json_val *schema, const json_val *array, unsigned depth)
+{
+	const json_val *rest = json_get(schema, "items"), *first = json_get(schema, "prefixItems");
+	if (json_type(rest) == JSON_ARRAY) {
+		first = rest;
+		rest = NULL;
+	}
+	struct json_iter each = json_iter(array), places = json_iter(first);
+	if (!within(schema, "minItems", "maxItems", (double)json_len(array)))
+		return false;
+	for (json_val *value; (value = json_next(&each, NULL));) {
+		const json_val *place = json_next(&places, NULL);
+		place = place ? place : rest;
+		if (place && !holds(judge, place, value, depth))
+			return false;
+	}
+	return true;
+}
+
+/* "#/a/b" from the root of the schema. */
+static const json_val *referred(const struct judge *judge, struct str path)
+{
+	const json_val *at = judge->root;
+	if (!path.len || path.at[0] != '#')
+		return NULL;
+	path = str_sub(path, 1, path.len);
+	while (at && path.len) {
+		const char *slash = path.len > 1 ? memchr(path.at + 1, '/', path.len - 1) : NULL;
+		size_t len = slash ? (size_t)(slash - path.at) : path.len;
+		at = member_named(at, str_sub(path, 1, len - 1));
+		path = str_sub(path, len, path.len);
+	}
+	return at;
+}
+
+static bool unions_hold(struct judge *judge, const json_val *schema, const json_val *value, unsigned depth)
+{
+	static const char *const choices[] = {"anyOf", "oneOf"};
+	for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
+		const json_val *members = json_get_some(schema, choices[i]);
+		struct json_iter iter = json_iter(members);
+		bool one = !members;
+		for (json_val *member; !one && (member = json_next(&iter, NULL));)
+			one = holds(judge, member, value, depth);
+		if (!one)
+			return false;
+	}
+	struct json_iter all = json_iter(json_get(schema, "allOf"));
+	for (json_val *member; (member = json_next(&all, NULL));)
+		if (!holds(judge, member, value, depth))
+			return false;
+	return true;
+}
+
+static bool holds(struct judge *judge, const json_val *schema, const json_val *value, unsigned depth)
+{
+	struct str text;
+	double number;
+	bool anything;
+	if (depth > SCHEMA_MAX_DEPTH || ++judge->steps > SCHEMA_MAX_STEPS)
+		return false;
+	if (json_as_bool(schema, &anything))
+		return anything;
+	if (json_as_str(json_get(schema, "$ref"), &text)) {
+		const json_val *target = referred(judge, text);
+		return target && holds(judge, target, value, depth + 1);
+	}
+	if (!type_holds(json_get(schema, "type"), value) || !unions_hold(judge, schema, value, depth + 1))
+		return false;
+	if (json_get(schema, "const") && !same(json_get(schema, "const"), value, 0))
+		return false;
+	if (json_get(schema, "enum") && !is_among(json_get(schema, "enum"), value))
+		return false;
+	if (json_as_double(value, &number))
+		return number_holds(schema, number);
+	if (json_as_str(value, &text))
+		return within(schema, "minLength", "maxLength", characters(text));
+	if (json_type(value) == JSON_OBJECT)
+		return object_holds(judge, schema, value, depth + 1);
+	return json_type(value) != JSON_ARRAY || array_holds(judge, schema, value, depth + 1);
+}
+
+bool chat_schema_holds(const json_val *schema, const json_val *value)
+{
+	struct judge judge = {.root = schema};
+	return holds(&judge, schema, value, 0);
+}
+
+bool chat_schema_holds_text(struct str schema, struct str answer)
+{
+	struct json_doc *rules = json_parse(schema, NULL, NULL), *doc = json_parse(answer, NULL, NULL);
+	bool any_object = json_type(json_root(rules)) == JSON_OBJECT && !json_len(json_root(rules));
+	bool ok = rules && doc &&
+	          (any_object ? json_type(json_root(doc)) == JSON_OBJECT : chat_schema_holds(json_root(rules), json_root(doc)));
+	json_free(rules);
+	json_free(doc);
+	return ok;
+}

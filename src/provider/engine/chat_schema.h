@@ -1,0 +1,20 @@
+/* JSON schemas of response_format: which ones can be kept to, and does an answer keep to one (inference 4). Pure; thread: any.
+ */
+#ifndef PROVIDER_CHAT_SCHEMA_H
+#define PROVIDER_CHAT_SCHEMA_H
+
+#include "core/error.h"
+#include "core/json.h"
+
+/* DB_E_UNSUPPORTED with a sentence naming the keyword when the schema asks for something that no grammar holds an answer to.
+ * What is only told (title, description, examples, ...) passes. Keywords are words of the schema language, never of the client.
+ */
+enum db_err chat_schema_check(const json_val *schema, struct error *error);
+
+/* The backstop behind the grammar: does the value keep to the schema? Checks type, enum, const, properties, required,
+ * additionalProperties, items, prefixItems, anyOf, oneOf, allOf, local $ref, and the bounds of numbers, lengths and counts. */
+bool chat_schema_holds(const json_val *schema, const json_val *value);
+/* The same of texts; false when `answer` is not JSON. An empty schema means any object. */
+bool chat_schema_holds_text(struct str schema, struct str answer);
+
+#endif

@@ -1,0 +1,89 @@
+/* Which JSON schemas can be kept to, and which answers keep to them. */
+#include "provider/engine/chat_schema.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+static void answers_are_judged(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *schema, *answer;
+		bool holds;
+	} cases[] = {
+	    {"{}", "{\"a\":1}", true},
+	    {"{}", "[1]", false},
+	    {"{\"type\":\"object\"}", "{\"a\":", false},
+	    {"{\"type\":\"integer\",\"minimum\":1,\"maximum\":3}", "3", true},
+	    {"{\"type\":\"integer\",\"minimum\":1,\"maximum\":3}", "4", false},
+	    {"{\"type\":\"integer\",\"exclusiveMinimum\":1}", "1", false},
+	    {"{\"type\":\"integer\"}", "1.0", true},
+	    {"{\"type\":\"integer\"}", "1.5", false},
+	    {"{\"type\":[\"string\",\"null\"]}", "null", true},
+	    {"{\"type\":[\"string\",\"null\"]}", "7", false},
+	    {"{\"type\":\"string\",\"minLength\":2,\"maxLength\":2}", "\"\xc3\xa9\xc3\xa9\"", true},
+	    {"{\"type\":\"string\",\"maxLength\":1}", "\"ab\"", false},
+	    {"{\"enum\":[\"a\",{\"b\":[1]}]}", "{\"b\":[1.0]}", true},
+	    {"{\"enum\":[\"a\",{\"b\":[1]}]}", "{\"b\":[2]}", false},
+	    {"{\"const\":true}", "false", false},
+	    {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\"}},\"required\":[\"a\"]}", "{}", false},
+	    {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\"}},\"required\":[\"a\"]}", "{\"a\":1}", false},
+	    {"{\"properties\":{\"a\":{}},\"additionalProperties\":false}", "{\"a\":1,\"b\":2}", false},
+	    {"{\"additionalProperties\":{\"type\":\"integer\"}}", "{\"b\":\"x\"}", false},
+	    {"{\"type\":\"array\",\"items\":{\"type\":\"integer\"},\"minItems\":1}", "[1,2]", true},
+	    {"{\"type\":\"array\",\"items\":{\"type\":\"integer\"}}", "[1,\"2\"]", false},
+	    {"{\"type\":\"array\",\"maxItems\":1}", "[1,2]", false},
+	    {"{\"prefixItems\":[{\"type\":\"string\"}],\"items\":{\"type\":\"integer\"}}", "[\"a\",1]", true},
+	    {"{\"prefixItems\":[{\"type\":\"string\"}],\"items\":{\"type\":\"integer\"}}", "[1,1]", false},
+	    {"{\"anyOf\":[{\"type\":\"string\"},{\"type\":\"integer\"}]}", "1", true},
+	    {"{\"anyOf\":[{\"type\":\"string\"},{\"type\":\"integer\"}]}", "[]", false},
+	    {"{\"allOf\":[{\"required\":[\"a\"]},{\"required\":[\"b\"]}]}", "{\"a\":1}", false},
+	    {"{\"$ref\":\"#/$defs/n\",\"$defs\":{\"n\":{\"type\":\"integer\"}}}", "1", true},
+	    {"{\"$ref\":\"#/$defs/n\",\"$defs\":{\"n\":{\"type\":\"integer\"}}}", "\"1\"", false},
+	    {"{\"$ref\":\"#\"}", "1", false}, /* ends, though it never gets anywhere */
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+		if (chat_schema_holds_text(str_of(cases[i].schema), str_of(cases[i].answer)) != cases[i].holds)
+			fail_msg("%s against %s", cases[i].answer, cases[i].schema);
+}
+
+static void what_no_grammar_can_hold_is_refused_by_name(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *schema, *word; /* NULL = is fine */
+	} cases[] = {
+	    {"{\"type\":\"object\",\"title\":\"T\",\"properties\":{\"not\":{\"type\":\"string\",\"format\":\"email\"}}}", NULL},
+	    {"{\"type\":\"array\",\"uniqueItems\":false}", NULL},
+	    {"{\"type\":\"string\",\"pattern\":\"^[a-z]+$\"}", NULL},
+	    {"{\"type\":\"integer\",\"minimum\":1}", NULL},
+	    {"{\"properties\":{\"a\":{\"not\":{}}}}", "not is"},
+	    {"{\"items\":{\"if\":{}}}", "if is"},
+	    {"{\"type\":\"array\",\"uniqueItems\":true}", "uniqueItems"},
+	    {"{\"multipleOf\":2}", "multipleOf"},
+	    {"{\"type\":\"string\",\"pattern\":\"secret\"}", "pattern"},
+	    {"{\"type\":\"string\",\"pattern\":\"^(?=secret)$\"}", "pattern"},
+	    {"{\"type\":\"number\",\"maximum\":1}", "fraction"},
+	    {"{\"anyOf\":[{\"minProperties\":1}]}", "minProperties"},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct json_doc *doc = json_parse(str_of(cases[i].schema), NULL, NULL);
+		struct error error = {0};
+		enum db_err err = chat_schema_check(json_root(doc), &error);
+		if (cases[i].word ? err != DB_E_UNSUPPORTED || !strstr(error.text, cases[i].word) || strstr(error.text, "secret") : err)
+			fail_msg("%s: %s", cases[i].schema, error.text);
+		json_free(doc);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(answers_are_judged),
+	    cmocka_unit_test(what_no_grammar_can_hold_is_refused_by_name),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
