@@ -223,6 +223,8 @@ static void run_apart(struct llama_engine *engine, const struct step *failed)
 
 void llama_engine_step(struct llama_engine *engine)
 {
+	if (!engine->running_count)
+		return;
 	struct step step = {.part_count = 0};
 	fill_batch(engine, &step);
 	if (!step.part_count)
