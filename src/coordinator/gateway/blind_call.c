@@ -262,6 +262,7 @@ static int64_t settle(struct blind_call *call, const struct fleet_provider_view 
 	int64_t charged = ledger_settle(call->hold, &usage);
 	call->hold = NULL;
 	learn_output(&gateway->learn, str_of(call->model), billed.completion_tokens);
+	gateway->settled++;
 	metric_add(gateway->prompt_tokens, billed.prompt_tokens);
 	metric_add(gateway->completion_tokens, billed.completion_tokens);
 	metric_add(gateway->charged, charged > 0 ? (uint64_t)charged : 0);
