@@ -333,7 +333,7 @@ static void a_disabled_key_is_refused_from_that_moment(void **state)
 	accounts_set_cache(d->accounts, 100, 60000);
 	struct asking first;
 	ask(d, &first, d->key);
-	accounts_key_disable(d->accounts, id, fixture_done, &d->f);
+	accounts_key_disable(d->accounts, id, NULL, NULL);
 	ask(d, &after, d->key);
 	let_answers_come(d);
 	assert_int_equal(first.result, DB_E_DENIED);
