@@ -298,7 +298,7 @@ static void interleaved_calls_stay_whole(void **state)
 		if (stream) {
 			char got[2][64] = {"", ""};
 			for (const json_val *event; (event = next_event(&made, &rest, "content_block_delta"));) {
-				struct str piece;
+				struct str piece = STR_NONE;
 				int64_t index = 0;
 				json_as_i64(json_get(event, "index"), &index);
 				assert_true(index < 2 && json_as_str(json_get(json_get(event, "delta"), "partial_json"), &piece));
