@@ -41,7 +41,8 @@ def test_compiles_for_aarch64_macos(headers, tmp_path):
     assert any(path.name == "macos.c" for path in sources)
     flags = ["-target", "aarch64-macos", "-std=c17", "-D_GNU_SOURCE", "-D_DARWIN_C_SOURCE", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion",
              "-Wno-unused-command-line-argument", "-Wno-deprecated-declarations", "-I", TOP / "src", "-isystem", headers,
-             "-isystem", TOP / "build/deps/include", "-isystem", TOP / "build/deps/include/llama", "-isystem", TOP / "tests/macos/frameworks"]
+             "-isystem", TOP / "build/deps/include", "-isystem", TOP / "build/deps/include/llama", "-isystem", TOP / "tests/macos/frameworks",
+             '-DDB_LLAMA_PIN="0"']  # what CMake reads from deps.lock
 
     def compile_one(path):
         output = tmp_path / (path.relative_to(TOP).as_posix().replace("/", "_") + ".o")
