@@ -211,6 +211,8 @@ enum db_err wire_payload_open(const struct box_shared *shared, struct str cipher
 	size_t sealed_len, plain_len;
 	if (ciphertext.len == 0) /* there may be no memory yet to open it in */
 		return DB_E_CRYPTO;
+	if (ciphertext.len < 4) /* not one group of base64 */
+		return DB_E_INVALID;
 	if (buf_reserve(out, BASE64_DECODED_MAX(ciphertext.len)))
 		return DB_E_LIMIT;
 	uint8_t *sealed = (uint8_t *)out->at + out->len;

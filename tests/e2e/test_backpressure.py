@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from harness import SANITIZER
+from harness import SANITIZER, wait_until
 from test_failover import in_background
 
 MIB = 1024
@@ -128,10 +128,12 @@ def test_real_provider_pauses_its_sequence(coordinator, provider):
     node = coordinator(RICH)
     provider(node, {"text": "word", "tokens": 40000})
     slow = SlowReader(node, "scripted")
-    time.sleep(2)
-    relayed = node.metrics()["darkbloom_relayed_chunks_total"]
-    time.sleep(0.5)
-    assert node.metrics()["darkbloom_relayed_chunks_total"] == relayed < 40000, "it stands still while nobody reads"
+
+    def stands_still():
+        relayed = node.metrics()["darkbloom_relayed_chunks_total"]
+        time.sleep(0.5)
+        return node.metrics()["darkbloom_relayed_chunks_total"] == relayed and relayed
+    assert 0 < wait_until(stands_still, "the sequence to stand still while nobody reads") < 40000
     assert node.chat("scripted", max_tokens=3).json()["usage"]["completion_tokens"] == 3, "another sequence does not"
     events, done = slow.read_to_end()
     assert done

@@ -174,6 +174,9 @@ static void short_and_malformed_ciphertexts_are_refused(void **state)
 		assert_int_equal(wire_payload_open(&shared, ciphertext, &out), DB_E_CRYPTO);
 	}
 	assert_int_equal(wire_payload_open(&shared, STR("AAA"), &out), DB_E_INVALID);
+	struct buf untouched; /* has no memory yet: nothing may be computed from its address */
+	buf_init(&untouched, 100);
+	assert_int_equal(wire_payload_open(&shared, STR("AAA"), &untouched), DB_E_INVALID);
 	assert_int_equal(wire_payload_open(&shared, STR("AAA*"), &out), DB_E_INVALID);
 	assert_int_equal(out.len, 0);
 	buf_append_c(&out, "kept");
