@@ -15,6 +15,7 @@
 
 struct offer {
 	const struct offer_options *options;
+	double physical_gb; /* asked once: heartbeats want the memory too */
 	struct residency *residency;
 	struct model_entry *entries; /* on disk; none with a script */
 	size_t entry_count;
@@ -31,12 +32,10 @@ static void say(const char *text)
 
 static void memory_now(struct memory_now *out, void *context)
 {
-	struct platform_hardware hardware;
+	const struct offer *offer = context;
 	struct platform_metrics metrics;
-	(void)context;
-	platform_hardware(&hardware);
 	platform_metrics(&metrics);
-	*out = (struct memory_now){.physical_gb = (double)hardware.memory_gb, .available_gb = metrics.memory_available_gb};
+	*out = (struct memory_now){.physical_gb = offer->physical_gb, .available_gb = metrics.memory_available_gb};
 }
 
 static const struct model_entry *entry_of(const struct offer *offer, const char *id)
@@ -266,6 +265,7 @@ struct offer *offer_open(struct net_loop *loop, const struct offer_options *opti
 		return NULL;
 	}
 	offer->options = options;
+	offer->physical_gb = (double)hardware.memory_gb;
 	if (options->script_path ? offer_script(offer) : offer_disk(offer))
 		return offer;
 	offer_close(offer);
