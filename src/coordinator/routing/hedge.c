@@ -1,0 +1,72 @@
+#include "coordinator/routing/hedge.h"
+
+const struct hedge_policy hedge_default_policy = {
+    .extra_share = 0.03,
+    .burst_tokens = 32768,
+    .floor_ms = 400,
+    .tail_factor = 2.5,
+};
+
+#define COLD_LOAD_MS 10000.0 /* a prediction above it contains a load: its error is not a matter of a factor */
+
+void hedge_init(struct hedge *hedge, const struct hedge_policy *policy)
+{
+	*hedge = (struct hedge){.policy = policy ? *policy : hedge_default_policy};
+	hedge->budget = hedge->policy.burst_tokens;
+}
+
+double hedge_due_ms(const struct hedge *hedge, double predicted_ms, double tail_ms, double deadline_ms)
+{
+	double latest = deadline_ms / 2;
+	double due = tail_ms;
+	if (due < 0 && predicted_ms >= 0)
+		due = predicted_ms < COLD_LOAD_MS ? predicted_ms * hedge->policy.tail_factor : predicted_ms;
+	if (due < 0 || due > latest)
+		return latest;
+	if (due < hedge->policy.floor_ms)
+		due = hedge->policy.floor_ms;
+	return due < latest ? due : latest;
+}
+
+/* The loser is one of the two: it reads the prompt, and until it is cancelled it makes hardly any output. */
+static double hold_of(const struct hedge_backup *backup)
+{
+	return (double)backup->prompt_tokens;
+}
+
+bool hedge_begin(struct hedge *hedge, const struct hedge_backup *backup, double left_ms)
+{
+	if (backup->cold || backup->ttft_ms > left_ms)
+		return false;
+	double hold = hold_of(backup);
+	if (hold > hedge->budget) {
+		hedge->over++;
+		return false;
+	}
+	hedge->budget -= hold;
+	hedge->held += hold;
+	hedge->started++;
+	return true;
+}
+
+static void add(struct hedge *hedge, double tokens)
+{
+	double most = hedge->policy.burst_tokens;
+	hedge->budget += tokens;
+	if (hedge->budget > most)
+		hedge->budget = most;
+}
+
+void hedge_end(struct hedge *hedge, const struct hedge_backup *backup, uint64_t loser_prompt, uint64_t loser_output)
+{
+	double hold = hold_of(backup);
+	hedge->held -= hold;
+	hedge->extra += loser_prompt + loser_output;
+	add(hedge, hold - (double)loser_prompt - (double)loser_output);
+}
+
+void hedge_answered(struct hedge *hedge, uint64_t prompt_tokens, uint64_t output_tokens)
+{
+	hedge->answered += prompt_tokens + output_tokens;
+	add(hedge, hedge->policy.extra_share * (double)(prompt_tokens + output_tokens));
+}

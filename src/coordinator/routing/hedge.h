@@ -1,0 +1,55 @@
+/* When a second provider is asked for a request that the first has not begun to answer, and when not (routing 10, with the
+ * corrections of routing 22: acceptance alone disarms nothing). Pure, for the gateway and for the simulator.
+ *
+ * The order of things, for one request:
+ *   1. sent to the first:  after = hedge_due_ms(...); start a timer
+ *   2. the timer fires and there is no content: route_select with the first excluded; hedge_begin decides whether it is worth
+ * it and within the budget; if not, release the reservation and wait on
+ *   3. first content wins; the other is cancelled and hedge_end told what it had done
+ *   4. every request that was answered: hedge_answered, which earns the budget
+ * Extra tokens are those of losers: the prompt that they read and the output that they made. Thread: one at a time. */
+#ifndef COORDINATOR_HEDGE_H
+#define COORDINATOR_HEDGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct hedge_policy {
+	double extra_share;  /* of the tokens of answered requests that losers may take: 0.03 */
+	double burst_tokens; /* of unused budget that is kept, and what there is at the start: 32,768 */
+	double floor_ms;     /* no second provider before: 400 */
+	double tail_factor;  /* of the predicted time, while nothing was learnt about how wrong predictions are: 2.5 */
+};
+extern const struct hedge_policy hedge_default_policy;
+
+struct hedge {
+	struct hedge_policy policy;
+	double budget;          /* tokens that may still be spent */
+	double held;            /* of hedges that have not ended */
+	uint64_t answered;      /* tokens of answered requests */
+	uint64_t extra;         /* tokens of losers */
+	uint64_t started, over; /* hedges begun; refused for want of budget */
+};
+
+/* policy NULL: the defaults. */
+void hedge_init(struct hedge *hedge, const struct hedge_policy *policy);
+
+/* How long after the send to wait for content before a second provider is asked. `predicted_ms`: of the decision (< 0 unknown);
+ * `tail_ms`: by when nearly all requests so predicted had content (< 0: nothing learnt); `deadline_ms`: when the attempt is
+ * given up. Never later than half the deadline, so that the second has as long as the first had; a load of the model that the
+ * first was known to need is not a reason to hedge sooner. */
+double hedge_due_ms(const struct hedge *hedge, double predicted_ms, double tail_ms, double deadline_ms);
+
+struct hedge_backup { /* what route_select said about the second */
+	double ttft_ms;   /* < 0 = unknown */
+	bool cold;        /* it would have to load the model */
+	uint64_t prompt_tokens;
+};
+/* True: send it, and call hedge_end later. `left_ms`: until the first is given up. */
+bool hedge_begin(struct hedge *hedge, const struct hedge_backup *backup, double left_ms);
+/* The race is over: `loser_prompt` tokens of the prompt and `loser_output` tokens were worked off for nothing (as far as one
+ * knows: the whole prompt when in doubt). `backup` as given to hedge_begin. */
+void hedge_end(struct hedge *hedge, const struct hedge_backup *backup, uint64_t loser_prompt, uint64_t loser_output);
+void hedge_answered(struct hedge *hedge, uint64_t prompt_tokens, uint64_t output_tokens);
+
+#endif

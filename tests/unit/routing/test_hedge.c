@@ -1,0 +1,106 @@
+/* When a second provider is asked (routing 10, 22). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "coordinator/routing/hedge.h"
+
+static const struct hedge_backup backup = {.ttft_ms = 500, .prompt_tokens = 1000};
+
+static void the_wait_is_the_learnt_tail_between_the_floor_and_half_the_deadline(void **state)
+{
+	(void)state;
+	struct hedge hedge;
+	hedge_init(&hedge, NULL);
+	assert_true(hedge_due_ms(&hedge, 600, 1500, 6000) == 1500);
+	assert_true(hedge_due_ms(&hedge, 600, 10, 6000) == hedge.policy.floor_ms);
+	assert_true(hedge_due_ms(&hedge, 600, 5000, 6000) == 3000);
+	assert_true(hedge_due_ms(&hedge, 600, -1, 6000) == 600 * hedge.policy.tail_factor);
+	assert_true(hedge_due_ms(&hedge, -1, -1, 6000) == 3000);
+	assert_true(hedge_due_ms(&hedge, 600, 1500, 100) == 50); /* the floor is never later than half the deadline */
+}
+
+static void a_model_that_must_be_loaded_is_waited_for(void **state)
+{
+	(void)state;
+	struct hedge hedge;
+	hedge_init(&hedge, NULL);
+	assert_true(hedge_due_ms(&hedge, 30000, -1, 70000) == 30000);
+	struct hedge_backup cold = backup;
+	cold.cold = true;
+	assert_false(hedge_begin(&hedge, &cold, 6000));
+	assert_int_equal(hedge.started, 0);
+}
+
+static void a_second_that_would_come_too_late_is_not_asked(void **state)
+{
+	(void)state;
+	struct hedge hedge;
+	hedge_init(&hedge, NULL);
+	assert_false(hedge_begin(&hedge, &backup, 400));
+	assert_true(hedge_begin(&hedge, &backup, 600));
+	hedge_end(&hedge, &backup, 0, 0);
+}
+
+static void the_budget_is_a_share_of_what_was_answered(void **state)
+{
+	(void)state;
+	struct hedge hedge;
+	hedge_init(&hedge, &(struct hedge_policy){.extra_share = 0.1, .burst_tokens = 2000, .floor_ms = 100, .tail_factor = 2});
+	assert_true(hedge_begin(&hedge, &backup, 6000));
+	assert_true(hedge_begin(&hedge, &backup, 6000));
+	assert_false(hedge_begin(&hedge, &backup, 6000));
+	assert_int_equal(hedge.over, 1);
+	hedge_end(&hedge, &backup, 1000, 0);
+	hedge_end(&hedge, &backup, 1000, 0);
+	assert_false(hedge_begin(&hedge, &backup, 6000));
+	for (int i = 0; i < 10; i++)
+		hedge_answered(&hedge, 500, 500);
+	assert_true(hedge_begin(&hedge, &backup, 6000));
+	hedge_end(&hedge, &backup, 0, 0); /* the loser had done nothing: its tokens are there for the next */
+	assert_true(hedge_begin(&hedge, &backup, 6000));
+	hedge_end(&hedge, &backup, 1000, 0);
+}
+
+static uint32_t random_below(uint64_t *seed, uint32_t bound)
+{
+	*seed = *seed * 6364136223846793005u + 1442695040888963407u;
+	return (uint32_t)((*seed >> 33) % bound);
+}
+
+static void over_any_history_losers_take_no_more_than_the_share_and_the_burst(void **state)
+{
+	(void)state;
+	struct hedge hedge;
+	uint64_t seed = 7, most_output = 0;
+	hedge_init(&hedge, NULL);
+	for (int i = 0; i < 200000; i++) {
+		struct hedge_backup second = {.ttft_ms = random_below(&seed, 9000), .prompt_tokens = random_below(&seed, 4000)};
+		if (random_below(&seed, 3)) {
+			hedge_answered(&hedge, random_below(&seed, 4000), random_below(&seed, 1000));
+		} else if (hedge_begin(&hedge, &second, 6000)) {
+			uint64_t prompt = random_below(&seed, (uint32_t)second.prompt_tokens + 1), output = random_below(&seed, 20);
+			most_output = output > most_output ? output : most_output;
+			hedge_end(&hedge, &second, prompt, output);
+		}
+		double allowed = hedge.policy.extra_share * (double)hedge.answered + hedge.policy.burst_tokens;
+		assert_true((double)hedge.extra <= allowed + (double)most_output);
+		assert_true(hedge.held == 0);
+	}
+	assert_true(hedge.started > 1000 && hedge.over > 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(the_wait_is_the_learnt_tail_between_the_floor_and_half_the_deadline),
+	    cmocka_unit_test(a_model_that_must_be_loaded_is_waited_for),
+	    cmocka_unit_test(a_second_that_would_come_too_late_is_not_asked),
+	    cmocka_unit_test(the_budget_is_a_share_of_what_was_answered),
+	    cmocka_unit_test(over_any_history_losers_take_no_more_than_the_share_and_the_burst),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
