@@ -26,6 +26,7 @@ const char *route_gate_name(enum route_gate gate)
 	    [ROUTE_OK] = "ok",
 	    [ROUTE_NOT_OWNED] = "not_owned",
 	    [ROUTE_SERIAL] = "serial_not_allowed",
+	    [ROUTE_REGION] = "region_not_allowed",
 	    [ROUTE_EXCLUDED] = "excluded",
 	    [ROUTE_NOT_SERVING] = "not_serving_catalog",
 	    [ROUTE_COOLING] = "load_cooldown",
@@ -183,7 +184,19 @@ static bool too_large(const struct route_entry *entry)
 
 /* --- the predicate: the gates that do not depend on the request, then those that do --- */
 
-static enum route_gate trust_gate(const struct route_policy *policy, const struct route_entry *entry, bool own, uint64_t now_us)
+/* Trust is not asked of the caller's own machine when it asks for it (gate 11). What it runs is, always. */
+struct caller {
+	bool own, relaxed;
+};
+
+static struct caller caller_of(const struct route_node *node, const struct route_request *request)
+{
+	bool own = route_is_own(node, request);
+	return (struct caller){.own = own, .relaxed = own && (request->own_only || request->prefer_own)};
+}
+
+static enum route_gate trust_gate(const struct route_policy *policy, const struct route_entry *entry, struct caller caller,
+                                  uint64_t now_us)
 {
 	const struct route_node_facts *facts = &entry->node->facts;
 	if (entry->cool_until_us > now_us)
@@ -192,9 +205,9 @@ static enum route_gate trust_gate(const struct route_policy *policy, const struc
 		return ROUTE_OFFLINE;
 	if (facts->untrusted)
 		return ROUTE_UNTRUSTED;
-	if (facts->private_only && !own)
+	if (facts->private_only && !caller.own)
 		return ROUTE_PRIVATE_ONLY;
-	if (facts->trust < policy->min_trust && !own)
+	if (facts->trust < policy->min_trust && !caller.relaxed)
 		return ROUTE_TRUST_FLOOR;
 	if (!facts->runtime_verified)
 		return ROUTE_RUNTIME;
@@ -209,6 +222,8 @@ static enum route_gate trust_gate(const struct route_policy *policy, const struc
 
 static enum route_gate shape_gate(const struct route_entry *entry, const struct route_request *request)
 {
+	if (entry->trust < request->min_trust)
+		return ROUTE_TRUST_FLOOR;
 	if ((request->tools && !entry->tools_ok) || (request->plain_prompt && !entry->plain_prompts_ok))
 		return ROUTE_VERSION_FLOOR;
 	if (request->vision && !entry->vision)
@@ -238,27 +253,42 @@ static enum route_gate size_gate(const struct route_entry *entry, const struct r
 	return route_need(request) > entry->free_tokens ? (enum route_gate)entry->capacity_gate : ROUTE_OK;
 }
 
+static bool in_serials(struct str serial, const struct route_request *request)
+{
+	for (size_t i = 0; serial.len && i < request->serial_count; i++)
+		if (str_eq(request->serials[i], serial))
+			return true;
+	return false;
+}
+
+/* "US" is "US-CA" too. */
+static bool in_regions(struct str region, const struct route_request *request)
+{
+	for (size_t i = 0; region.len && i < request->region_count; i++) {
+		struct str wanted = request->regions[i];
+		if (str_starts(region, wanted) && (region.len == wanted.len || region.at[wanted.len] == '-'))
+			return true;
+	}
+	return false;
+}
+
 static enum route_gate caller_gate(const struct route_node *node, const struct route_request *request, bool own)
 {
 	if (request->own_only && !own)
 		return ROUTE_NOT_OWNED;
-	if (request->serials) {
-		struct str serial = node->facts.serial;
-		bool allowed = false;
-		for (size_t i = 0; serial.len && i < request->serial_count && !allowed; i++)
-			allowed = str_eq(request->serials[i], serial);
-		if (!allowed)
-			return ROUTE_SERIAL;
-	}
+	if (request->serials && !in_serials(node->facts.serial, request))
+		return ROUTE_SERIAL;
+	if (request->regions && !in_regions(node->facts.region, request))
+		return ROUTE_REGION;
 	for (size_t i = 0; i < request->excluded_count; i++)
 		if (request->excluded[i] == node)
 			return ROUTE_EXCLUDED;
 	return ROUTE_OK;
 }
 
-enum route_gate route_standing_gate(const struct route_fleet *fleet, const struct route_entry *entry, bool own)
+enum route_gate route_standing_gate(const struct route_fleet *fleet, const struct route_entry *entry)
 {
-	enum route_gate gate = trust_gate(&fleet->policy, entry, own, fleet->now_us);
+	enum route_gate gate = trust_gate(&fleet->policy, entry, (struct caller){.own = false}, fleet->now_us);
 	return gate ? gate : load_gate(entry);
 }
 
@@ -273,15 +303,15 @@ enum route_gate route_request_gate(const struct route_entry *entry, const struct
 enum route_gate route_check(const struct route_fleet *fleet, const struct route_node *node, const struct route_request *request,
                             uint64_t now_us)
 {
-	bool own = request->caller_account.len && node->owner && str_is(request->caller_account, node->owner->account);
-	enum route_gate gate = caller_gate(node, request, own);
+	struct caller caller = caller_of(node, request);
+	enum route_gate gate = caller_gate(node, request, caller.own);
 	if (gate)
 		return gate;
 	const struct route_model *model = route_model_find(fleet, request->model);
 	const struct route_entry *entry = model ? route_node_entry(node, model) : NULL;
 	if (!entry)
 		return ROUTE_NOT_SERVING;
-	gate = trust_gate(&fleet->policy, entry, own, now_us);
+	gate = trust_gate(&fleet->policy, entry, caller, now_us);
 	if (!gate)
 		gate = shape_gate(entry, request);
 	if (!gate)

@@ -117,10 +117,17 @@ uint16_t route_bucket(double prompt_ms, double output_ms)
 	return (uint16_t)((step_of(output_ms, OUTPUT_STEP) + 64) << 8 | (step_of(prompt_ms, PROMPT_STEP) + 64));
 }
 
+/* What selection tells apart without looking at entries. */
+static uint16_t full_bucket(const struct route_entry *entry)
+{
+	unsigned hardware = entry->trust == ROUTE_TRUST_HARDWARE ? ROUTE_BUCKET_HARDWARE : 0;
+	return (uint16_t)(entry->bucket | (entry->slow ? ROUTE_BUCKET_SLOW : 0) | hardware);
+}
+
 /* Grows the classes when the entry's is new. ROUTE_CLASS_FULL on lack of memory. */
 static uint16_t class_of(struct route_model *model, const struct route_entry *entry)
 {
-	uint16_t bucket = entry->bucket;
+	uint16_t bucket = full_bucket(entry);
 	for (uint32_t i = 1; i < model->class_count; i++)
 		if (model->classes[i].bucket == bucket)
 			return (uint16_t)i;
@@ -134,8 +141,10 @@ static uint16_t class_of(struct route_model *model, const struct route_entry *en
 	}
 	model->classes[model->class_count] = (struct route_class){
 	    .bucket = bucket,
-	    .prompt_ms = pow(PROMPT_STEP, (bucket & 0xff) - 64),
-	    .output_ms = pow(OUTPUT_STEP, (bucket >> 8) - 64),
+	    .slow = entry->slow,
+	    .trust = bucket & ROUTE_BUCKET_HARDWARE ? ROUTE_TRUST_HARDWARE : ROUTE_TRUST_SELF_SIGNED,
+	    .prompt_ms = pow(PROMPT_STEP, (entry->bucket & 0x7f) - 64),
+	    .output_ms = pow(OUTPUT_STEP, (entry->bucket >> 8) - 64),
 	};
 	return (uint16_t)model->class_count++;
 }

@@ -14,6 +14,7 @@ struct route_fleet *route_fleet_new(const struct route_policy *policy)
 	fleet->random = policy->seed;
 	map_init(&fleet->models);
 	map_init(&fleet->owners);
+	map_init(&fleet->regions);
 	map_init(&fleet->serials);
 	list_init(&fleet->fresh);
 	list_init(&fleet->cooling);
@@ -30,12 +31,12 @@ void route_fleet_free(struct route_fleet *fleet)
 		route_node_remove(fleet, LIST_OF(link, struct route_node, all));
 	for (struct list_link *link; (link = list_pop_front(&fleet->spare_reservations));)
 		free(LIST_OF(link, struct route_reservation, link));
-	for (size_t i = 0; i < fleet->family_count; i++)
-		free(fleet->families[i]);
-	free(fleet->families);
+	route_names_free(&fleet->families);
+	route_names_free(&fleet->versions);
 	free(fleet->sorted);
 	map_free(&fleet->models);
 	map_free(&fleet->owners);
+	map_free(&fleet->regions);
 	map_free(&fleet->serials);
 	free(fleet);
 }
@@ -82,10 +83,11 @@ void route_entry_refresh(struct route_fleet *fleet, struct route_entry *entry)
 	count(entry->model, &entry->counted, -1);
 	route_entry_price(entry);
 	route_entry_admit(entry);
+	entry->trust = (uint8_t)entry->node->facts.trust;
 	entry->tools_ok = entry->node->facts.tools_ok;
 	entry->plain_prompts_ok = entry->node->facts.plain_prompts_ok;
 	entry->blind_ok = entry->node->facts.blind_ok;
-	entry->gate = (uint8_t)route_standing_gate(fleet, entry, false);
+	entry->gate = (uint8_t)route_standing_gate(fleet, entry);
 	struct route_shown before = entry->counted;
 	entry->counted = contribution(entry);
 	count(entry->model, &entry->counted, 1);
@@ -181,46 +183,9 @@ void route_node_facts(const struct route_node *node, struct route_node_facts *ou
 	*out = node->facts;
 }
 
-static void leave_owner(struct route_fleet *fleet, struct route_node *node)
-{
-	struct route_owner *owner = node->owner;
-	node->owner = NULL;
-	if (!owner)
-		return;
-	list_remove(&owner->nodes, &node->owned);
-	if (owner->nodes.count)
-		return;
-	map_remove(&fleet->owners, str_of(owner->account));
-	free(owner);
-}
-
-static struct route_owner *owner_get(struct route_fleet *fleet, struct str account)
-{
-	struct route_owner *owner = map_get(&fleet->owners, account);
-	if (owner)
-		return owner;
-	owner = calloc(1, sizeof *owner + account.len + 1);
-	if (!owner)
-		return NULL;
-	memcpy(owner->account, account.at, account.len);
-	list_init(&owner->nodes);
-	if (map_put(&fleet->owners, (struct str){owner->account, account.len}, owner, NULL)) {
-		free(owner);
-		return NULL;
-	}
-	return owner;
-}
-
 enum db_err route_node_set_owner(struct route_fleet *fleet, struct route_node *node, struct str account)
 {
-	leave_owner(fleet, node);
-	if (!account.len)
-		return DB_OK;
-	node->owner = owner_get(fleet, account);
-	if (!node->owner)
-		return DB_E_NOMEM;
-	list_push_back(&node->owner->nodes, &node->owned);
-	return DB_OK;
+	return route_group_move(&fleet->owners, &node->owner, &node->owned, account);
 }
 
 static void set_serial(struct route_fleet *fleet, struct route_node *node, struct str serial)
@@ -235,33 +200,25 @@ static void set_serial(struct route_fleet *fleet, struct route_node *node, struc
 		(void)map_put(&fleet->serials, str_of(node->serial), node, NULL); /* the newest of two is the one that stays */
 }
 
-/* Chip families are few words; the table ends at a bound so that strangers cannot fill it. */
-static uint16_t family_of(struct route_fleet *fleet, struct str family)
+/* The strings of `facts` are the caller's; those that are kept are ours. */
+static void keep_texts(struct route_fleet *fleet, struct route_node *node, const struct route_node_facts *facts)
 {
-	for (size_t i = 0; i < fleet->family_count; i++)
-		if (str_is(family, fleet->families[i]))
-			return (uint16_t)(i + 1);
-	if (!family.len || fleet->family_count == ROUTE_MAX_FAMILIES)
-		return 0;
-	char **grown = realloc(fleet->families, (fleet->family_count + 1) * sizeof *grown);
-	if (!grown)
-		return 0;
-	fleet->families = grown;
-	fleet->families[fleet->family_count] = strndup(family.at, family.len);
-	return fleet->families[fleet->family_count] ? (uint16_t)++fleet->family_count : 0;
+	if (!str_eq(facts->chip_family, route_name_at(&fleet->families, node->family)))
+		node->family = route_name_get(&fleet->families, facts->chip_family, ROUTE_MAX_FAMILIES);
+	if (!str_eq(facts->version, route_name_at(&fleet->versions, node->version)))
+		node->version = route_name_get(&fleet->versions, facts->version, ROUTE_MAX_VERSIONS);
+	(void)route_group_move(&fleet->regions, &node->region, &node->placed, facts->region);
+	set_serial(fleet, node, facts->serial);
 }
 
 void route_node_set_facts(struct route_fleet *fleet, struct route_node *node, const struct route_node_facts *facts)
 {
-	uint16_t family = node->family;
-	if (!node->family || !str_is(facts->chip_family, fleet->families[node->family - 1]))
-		family = family_of(fleet, facts->chip_family);
-	struct str serial = facts->serial;
 	bool challenged = facts->last_challenge_us != node->facts.last_challenge_us;
+	keep_texts(fleet, node, facts);
 	node->facts = *facts;
-	node->family = family;
-	node->facts.chip_family = family ? str_of(fleet->families[family - 1]) : STR_NONE;
-	set_serial(fleet, node, serial);
+	node->facts.chip_family = route_name_at(&fleet->families, node->family);
+	node->facts.version = route_name_at(&fleet->versions, node->version);
+	node->facts.region = route_group_name(node->region);
 	node->facts.serial = str_of(node->serial);
 	if (challenged)
 		note_challenge(fleet, node);
@@ -483,7 +440,8 @@ void route_node_remove(struct route_fleet *fleet, struct route_node *node)
 	free(node->entries);
 	list_remove(&fleet->fresh, &node->fresh);
 	list_remove(&fleet->all_nodes, &node->all);
-	leave_owner(fleet, node);
+	(void)route_group_move(&fleet->owners, &node->owner, &node->owned, STR_NONE);
+	(void)route_group_move(&fleet->regions, &node->region, &node->placed, STR_NONE);
 	set_serial(fleet, node, STR_NONE);
 	free(node);
 }

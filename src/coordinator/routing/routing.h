@@ -68,6 +68,11 @@ struct route_node_facts {
 	uint64_t last_challenge_us; /* monotonic, 0 = never passed */
 	struct str chip_family;
 	struct str serial;     /* attested, empty = none; what an allow-list names */
+	struct str device;     /* durable identity: attested serial, else SE key; empty = only this connection. What went wrong is
+	                          remembered for it (routing 11.3) and outlives the connection. */
+	struct str version;    /* of its program; empty = unknown */
+	struct str region;     /* "US" or "US-CA", upper case; empty = unknown */
+	double network_ms;     /* measured round trip to it; <= 0 = unknown */
 	bool plain_prompts_ok; /* runs prompts without a template */
 	bool tools_ok;         /* new enough for requests with tools (routing 4) */
 	bool blind_ok;         /* opens bodies that the coordinator cannot (docs/reference/blind-mode.md) */
@@ -112,16 +117,25 @@ void route_node_cool(struct route_fleet *fleet, struct route_node *node, struct 
 
 /* --- a decision --- */
 
+/* What a breaker keeps apart: a template that breaks with tools does not stop plain conversations. */
+enum route_shape { ROUTE_SHAPE_BASE, ROUTE_SHAPE_TOOLS, ROUTE_SHAPES };
+
 struct route_request {
 	struct str model; /* concrete build id */
 	uint64_t prompt_tokens, max_tokens;
 	uint64_t expected_tokens; /* of output: what is likely, not what is allowed; 0 = min(max_tokens, 256) */
 	bool tools, vision, blind;
-	uint32_t needs;            /* capability bits the model must have on the node; 0 = any model will do */
-	bool plain_prompt;         /* in place of a conversation */
-	struct route_node *only;   /* the one node that may take it, or NULL */
-	struct str caller_account; /* for private_only and self-route */
-	bool own_only;
+	uint32_t needs;          /* capability bits the model must have on the node; 0 = any model will do */
+	bool plain_prompt;       /* in place of a conversation */
+	struct route_node *only; /* the one node that may take it, or NULL */
+	/* Self-route (routing 15). Who owns a node is told by route_node_set_owner and by nobody else. */
+	struct str caller_account;
+	bool own_only;              /* the caller's own nodes and no others, whatever their trust */
+	bool prefer_own;            /* those first, whatever their trust; then the others */
+	enum route_trust min_trust; /* asked for by the caller, above the policy's; counts for own nodes too */
+	const struct str *regions;  /* "US" allows "US-CA" as well; NULL = anywhere */
+	size_t region_count;
+	struct str avoid_version;           /* of the program that failed last: others first (routing 4) */
 	struct route_node *const *excluded; /* already failed for this request */
 	size_t excluded_count;
 	const struct str *serials; /* allow-list or NULL */
@@ -133,6 +147,7 @@ enum route_gate {
 	ROUTE_OK,
 	ROUTE_NOT_OWNED,
 	ROUTE_SERIAL,
+	ROUTE_REGION,
 	ROUTE_EXCLUDED,
 	ROUTE_NOT_SERVING,
 	ROUTE_COOLING,
@@ -160,8 +175,11 @@ const char *route_gate_name(enum route_gate gate); /* the chapter's reason names
 
 struct route_decision {
 	struct route_node *node;
-	double cost_ms, ttft_ms; /* ttft < 0 = unknown */
-	bool cold;               /* the model must be loaded first */
+	double cost_ms, ttft_ms;  /* ttft < 0 = unknown */
+	bool cold;                /* the model must be loaded first */
+	bool owned;               /* by the caller */
+	uint64_t expected_tokens; /* of output, as the cost assumed */
+	double runner_up_ms;      /* cost of the best that was not chosen, of those looked at; < 0 = none */
 	/* When nothing was chosen: how the nodes that serve the model fell out. Gates that depend on the request are counted over
 	 * at most 1,024 nodes. */
 	uint32_t considered, by_gate[ROUTE_GATES];

@@ -13,20 +13,25 @@
 #include "coordinator/routing/routing.h"
 #include "core/map.h"
 
-#define ROUTE_TIE_MS            3000.0 /* costs this close are alike (routing 7, selection) */
-#define ROUTE_BATCH_SLOWDOWN    0.27   /* rate(b) = solo / (1 + 0.27 b) */
-#define ROUTE_DECODE_FLOOR      15.0   /* tokens/s below which a newcomer is not welcome while others can take it */
-#define ROUTE_DEFAULT_OUTPUT    256    /* tokens, when nothing is known about an answer's length */
-#define ROUTE_UNRANKED          UINT32_MAX
-#define ROUTE_UNLIMITED         UINT64_MAX
-#define ROUTE_CLASS_FULL        0 /* entries that only lack a free place: known, but not offered */
-#define ROUTE_RATE_SAMPLES      50
-#define ROUTE_MAX_FAMILIES      64
-#define ROUTE_ARITY             4    /* of the heaps */
-#define ROUTE_LOOK              4    /* near-ties compared exactly */
-#define ROUTE_PROBES            32   /* entries looked at in order of cost */
-#define ROUTE_SCAN              1024 /* and then in no order */
+#define ROUTE_TIE_MS         3000.0 /* costs this close are alike (routing 7, selection) */
+#define ROUTE_BATCH_SLOWDOWN 0.27   /* rate(b) = solo / (1 + 0.27 b) */
+#define ROUTE_DECODE_FLOOR   15.0   /* tokens/s below which a newcomer is not welcome while others can take it */
+#define ROUTE_DEFAULT_OUTPUT 256    /* tokens, when nothing is known about an answer's length */
+#define ROUTE_UNRANKED       UINT32_MAX
+#define ROUTE_UNLIMITED      UINT64_MAX
+#define ROUTE_CLASS_FULL     0 /* entries that only lack a free place: known, but not offered */
+#define ROUTE_RATE_SAMPLES   50
+#define ROUTE_MAX_FAMILIES   64
+#define ROUTE_MAX_VERSIONS   256
+#define ROUTE_ARITY          4    /* of the heaps */
+#define ROUTE_LOOK           4    /* near-ties compared exactly */
+#define ROUTE_PROBES         32   /* entries looked at in order of cost */
+#define ROUTE_SCAN           1024 /* and then in no order */
+/* Two passes over the public fleet, and the nodes that are named by owner and by region. */
+#define ROUTE_MAX_CANDIDATES    (2 * (ROUTE_LOOK + ROUTE_PROBES + ROUTE_SCAN) + 2 * ROUTE_SCAN)
 #define ROUTE_QUANTIZATION_SIZE 32
+#define ROUTE_BUCKET_SLOW       0x8000 /* bits of a class's bucket beside its slopes */
+#define ROUTE_BUCKET_HARDWARE   0x0080
 #define ROUTE_CHALLENGE_US      (16ull * 60 * 1000000)
 
 /* Fleet-wide observed decode rates of one model on one chip family: the last 50, and their median (routing 7). */
@@ -45,6 +50,8 @@ struct route_class {
 	struct route_rank *heap; /* 4-ary, smallest key first */
 	uint32_t len, cap;
 	uint16_t bucket;
+	bool slow;                   /* its entries would be too slow for a newcomer */
+	enum route_trust trust;      /* no entry of the class has more */
 	double prompt_ms, output_ms; /* no entry of the class has smaller slopes */
 };
 
@@ -83,6 +90,7 @@ struct route_entry {
 	uint16_t class, bucket;
 	uint8_t gate;          /* enum route_gate: the first that fails whatever the request, or ROUTE_OK */
 	uint8_t capacity_gate; /* ROUTE_BUDGET or ROUTE_MEMORY: what a request above free_tokens runs into */
+	uint8_t trust;         /* enum route_trust */
 	bool vision : 1, tools_ok : 1, plain_prompts_ok : 1, blind_ok : 1, cold : 1, slow : 1;
 	/* The rest is not. */
 	uint64_t ceiling_tokens; /* of the largest request that waiting could help */
@@ -106,25 +114,33 @@ struct route_entry {
 	struct route_shown counted;
 };
 
-struct route_owner {
+/* Nodes of one account, or of one region. */
+struct route_group {
 	struct list nodes;
-	char account[]; /* the key of fleet->owners */
+	size_t name_len;
+	char name[]; /* the key of fleet->owners or fleet->regions */
+};
+
+/* Few words that many nodes share; the table ends at a bound so that strangers cannot fill it. */
+struct route_names {
+	char **at;
+	size_t count;
 };
 
 struct route_node {
 	void *user;
 	struct list_link all;
 	struct list_link fresh; /* in fleet->fresh while the last challenge is young enough */
-	struct route_owner *owner;
-	struct list_link owned;
+	struct route_group *owner, *region;
+	struct list_link owned, placed; /* in owner and in region */
 	struct list reservations;
 	struct route_entry **entries;
 	uint32_t entry_count, pending;
 	uint32_t beat;
 	bool budgets; /* some slot reports a token budget */
-	uint16_t family;
+	uint16_t family, version;
 	char *serial;                  /* the key of fleet->serials, or NULL */
-	struct route_node_facts facts; /* its strings point at `serial` and at the fleet's interned families */
+	struct route_node_facts facts; /* its strings point at `serial`, at groups and at the fleet's names */
 };
 
 struct route_reservation {
@@ -138,23 +154,23 @@ struct route_reservation {
 struct route_candidate {
 	struct route_entry *entry;
 	double cost;
+	uint32_t grade; /* soft filters that it fails (routing 7, selection 3): the lowest that any candidate has is taken */
 };
 
 struct route_fleet {
 	struct route_policy policy;
 	uint64_t now_us; /* the latest that was told */
 	uint64_t random;
-	struct map models, owners, serials;
+	struct map models, owners, regions, serials;
 	struct route_model **sorted; /* by id, for views */
 	uint64_t views_version;
 	size_t model_count, model_cap;
 	struct list all_nodes;
 	struct list fresh;   /* nodes, oldest challenge first */
 	struct list cooling; /* entries, first to end first */
-	char **families;
-	size_t family_count;
+	struct route_names families, versions;
 	struct list spare_reservations;
-	struct route_candidate candidates[ROUTE_LOOK + ROUTE_PROBES + 2 * ROUTE_SCAN];
+	struct route_candidate candidates[ROUTE_MAX_CANDIDATES];
 };
 
 /* index.c */
@@ -163,6 +179,16 @@ struct route_model *route_model_find(const struct route_fleet *fleet, struct str
 void route_model_unref(struct route_fleet *fleet, struct route_model *model);
 /* Entries of the same bucket have nearly the same slopes. */
 uint16_t route_bucket(double prompt_ms, double output_ms);
+
+/* group.c */
+/* Interned, or 0 for none or a full table. */
+uint16_t route_name_get(struct route_names *names, struct str text, size_t max);
+struct str route_name_at(const struct route_names *names, uint16_t name);
+void route_names_free(struct route_names *names);
+/* Moves a node's link from one group to another; groups without nodes are forgotten. An empty name is no group. */
+enum db_err route_group_move(struct map *groups, struct route_group **group, struct list_link *link, struct str name);
+struct str route_group_name(const struct route_group *group); /* of NULL: empty */
+bool route_is_own(const struct route_node *node, const struct route_request *request);
 void route_index_place(struct route_entry *entry); /* into the heap that it belongs to now */
 void route_index_remove(struct route_entry *entry);
 
@@ -183,7 +209,7 @@ uint32_t route_live_load(const struct route_entry *entry);      /* running + wai
 uint64_t route_live_used(const struct route_entry *entry);      /* budget used + queued, likewise */
 uint64_t route_live_potential(const struct route_entry *entry); /* max_tokens_potential, likewise */
 void route_entry_admit(struct route_entry *entry);              /* free_tokens, ceiling_tokens, capacity_gate */
-enum route_gate route_standing_gate(const struct route_fleet *fleet, const struct route_entry *entry, bool own);
+enum route_gate route_standing_gate(const struct route_fleet *fleet, const struct route_entry *entry);
 /* The rest of the predicate, for an entry whose standing gate is open or only full, and a request that anyone may serve. */
 enum route_gate route_request_gate(const struct route_entry *entry, const struct route_request *request);
 

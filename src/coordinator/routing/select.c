@@ -13,14 +13,17 @@ static uint64_t random_next(struct route_fleet *fleet)
 
 /* --- candidates: entries that passed every gate --- */
 
+/* Soft filters, the one that matters most first: a candidate that fails one is taken only where all do. */
+enum grade { GRADE_SLOW = 1, GRADE_AVOIDED = 2, GRADE_NOT_OWNED = 4, GRADE_NONE = 8 };
+
 struct search {
 	struct route_fleet *fleet;
 	const struct route_request *request;
 	struct route_decision *decision;
 	double prompt, output; /* tokens */
 	size_t count;          /* of fleet->candidates */
-	size_t fast;           /* of them, those fast enough for a newcomer */
-	double best;           /* lowest cost of a fast one, or of any while there is none */
+	uint32_t grade;        /* the lowest so far */
+	double best;           /* lowest cost of that grade */
 };
 
 static double entry_cost(const struct search *s, const struct route_entry *entry)
@@ -28,14 +31,29 @@ static double entry_cost(const struct search *s, const struct route_entry *entry
 	return entry->base_ms + s->prompt * entry->prompt_ms + s->output * entry->output_ms;
 }
 
+static bool is_avoided(const struct search *s, const struct route_entry *entry)
+{
+	return s->request->avoid_version.len && str_eq(s->request->avoid_version, entry->node->facts.version);
+}
+
+static uint32_t grade_of(const struct search *s, const struct route_entry *entry)
+{
+	uint32_t grade = entry->slow ? GRADE_SLOW : 0;
+	if (is_avoided(s, entry))
+		grade |= GRADE_AVOIDED;
+	if (s->request->prefer_own && !route_is_own(entry->node, s->request))
+		grade |= GRADE_NOT_OWNED;
+	return grade;
+}
+
 static void consider(struct search *s, struct route_entry *entry)
 {
-	double cost = entry_cost(s, entry);
-	bool leads = s->fast ? !entry->slow && cost < s->best : !entry->slow || !s->count || cost < s->best;
-	if (leads)
-		s->best = cost;
-	s->fast += !entry->slow;
-	s->fleet->candidates[s->count++] = (struct route_candidate){entry, cost};
+	struct route_candidate candidate = {.entry = entry, .cost = entry_cost(s, entry), .grade = grade_of(s, entry)};
+	if (candidate.grade < s->grade || (candidate.grade == s->grade && candidate.cost < s->best)) {
+		s->grade = candidate.grade;
+		s->best = candidate.cost;
+	}
+	s->fleet->candidates[s->count++] = candidate;
 }
 
 static void probe(struct search *s, struct route_entry *entry)
@@ -48,28 +66,39 @@ static void probe(struct search *s, struct route_entry *entry)
 }
 
 /* Routing 7, selection: the cheapest; of those alike the least busy; of those equally busy any. */
-static struct route_entry *choose(const struct search *s)
+static const struct route_candidate *choose(const struct search *s)
 {
-	const struct route_entry *best = NULL;
+	const struct route_candidate *best = NULL;
 	uint64_t ties = 0;
 	for (size_t i = 0; i < s->count; i++) {
 		const struct route_candidate *candidate = &s->fleet->candidates[i];
-		const struct route_entry *entry = candidate->entry;
-		if ((s->fast && entry->slow) || candidate->cost > s->best + ROUTE_TIE_MS)
+		const struct route_entry *entry = candidate->entry, *leader = best ? best->entry : NULL;
+		if (candidate->grade != s->grade || candidate->cost > s->best + ROUTE_TIE_MS || entry == leader)
 			continue;
 		int order = -1;
-		if (best)
-			order = (entry->queue > best->queue) - (entry->queue < best->queue);
-		if (best && !order)
-			order = (entry->node->pending > best->node->pending) - (entry->node->pending < best->node->pending);
+		if (leader)
+			order = (entry->queue > leader->queue) - (entry->queue < leader->queue);
+		if (leader && !order)
+			order = (entry->node->pending > leader->node->pending) - (entry->node->pending < leader->node->pending);
 		if (order < 0)
 			ties = 0;
 		if (order < 0 || (order == 0 && random_next(s->fleet) % (ties + 1) == 0))
-			best = entry;
+			best = candidate;
 		if (order <= 0)
 			ties++;
 	}
-	return (struct route_entry *)best;
+	return best;
+}
+
+static double runner_up(const struct search *s, const struct route_entry *chosen)
+{
+	double best = -1;
+	for (size_t i = 0; i < s->count; i++) {
+		const struct route_candidate *candidate = &s->fleet->candidates[i];
+		if (candidate->entry != chosen && candidate->grade == s->grade && (best < 0 || candidate->cost < best))
+			best = candidate->cost;
+	}
+	return best;
 }
 
 /* --- walking the classes of a model --- */
@@ -139,10 +168,10 @@ static void search_ties(struct search *s, const struct frontier *heads)
 		probe(s, drawn[look]);
 }
 
-/* Looks at the cheapest first, as far as ROUTE_PROBES, until one is eligible and fast enough. */
-static void search_ranked(struct search *s, struct frontier *frontier)
+/* Looks at the cheapest first, as far as ROUTE_PROBES, until one is as welcome as any of the pass can be. */
+static void search_ranked(struct search *s, struct frontier *frontier, uint32_t aim)
 {
-	for (int probes = 0; probes < ROUTE_PROBES && frontier->count && !s->fast; probes++) {
+	for (int probes = 0; probes < ROUTE_PROBES && frontier->count && s->grade > aim; probes++) {
 		size_t best = frontier_best(frontier);
 		struct place place = frontier->at[best];
 		frontier->at[best] = frontier->at[--frontier->count];
@@ -152,36 +181,58 @@ static void search_ranked(struct search *s, struct frontier *frontier)
 	}
 }
 
-/* Nothing among the best would do (a rare shape, a very long prompt): look at more of them in no order. */
-static void search_any(struct search *s, struct route_model *model)
+static bool in_pass(const struct search *s, const struct route_class *class, bool slow)
+{
+	return class->slow == slow && class->trust >= s->request->min_trust;
+}
+
+/* Nothing among the best would do (a rare shape, a very long prompt): looks at more of them in no order. */
+static void search_any(struct search *s, struct route_model *model, bool slow)
 {
 	uint32_t left = ROUTE_SCAN;
-	memset(s->decision->by_gate, 0, sizeof s->decision->by_gate);
-	s->count = s->fast = 0;
 	for (uint32_t i = ROUTE_CLASS_FULL + 1; i < model->class_count; i++) {
 		const struct route_class *class = &model->classes[i];
-		for (uint32_t rank = 0; rank < class->len && left; rank++, left--)
+		for (uint32_t rank = 0; in_pass(s, class, slow) && rank < class->len && left; rank++, left--)
 			probe(s, class->heap[rank].entry);
 	}
 }
 
-static void search_public(struct search *s, struct route_model *model)
+/* One pass over the classes that are fast enough for a newcomer, or over those that are not. */
+static void search_pass(struct search *s, struct route_model *model, bool slow)
 {
 	struct frontier frontier;
+	struct search before = *s;
+	uint32_t gates_before[ROUTE_GATES];
+	uint32_t aim = (slow ? GRADE_SLOW : 0) | (s->request->prefer_own ? GRADE_NOT_OWNED : 0);
 	frontier.count = 0;
 	for (uint32_t i = ROUTE_CLASS_FULL + 1; i < model->class_count; i++)
-		frontier_add(&frontier, s, &model->classes[i], 0);
+		if (in_pass(s, &model->classes[i], slow))
+			frontier_add(&frontier, s, &model->classes[i], 0);
 	if (!frontier.count)
 		return;
+	memcpy(gates_before, s->decision->by_gate, sizeof gates_before);
 	search_ties(s, &frontier);
-	if (!s->fast)
-		search_ranked(s, &frontier);
-	bool cheaper_left = frontier.count && !s->fast && frontier.at[frontier_best(&frontier)].at_least < s->best;
-	if (!s->count || cheaper_left)
-		search_any(s, model);
+	if (s->grade > aim)
+		search_ranked(s, &frontier, aim);
+	if (s->grade < GRADE_NONE)
+		return;
+	memcpy(s->decision->by_gate, gates_before, sizeof gates_before); /* those seen so far are seen again */
+	*s = before;
+	search_any(s, model, slow);
 }
 
-/* --- nodes that are named by the request: by serial, or as the caller's own --- */
+static void search_regions(struct search *s, struct route_model *model);
+
+static void search_public(struct search *s, struct route_model *model)
+{
+	search_pass(s, model, false);
+	if (s->grade == GRADE_NONE || s->grade & GRADE_AVOIDED)
+		search_pass(s, model, true);
+	if (s->grade == GRADE_NONE && s->request->regions)
+		search_regions(s, model);
+}
+
+/* --- nodes that are named by the request: by serial, by region, or as the caller's own --- */
 
 static void check_node(struct search *s, struct route_node *node, struct route_model *model)
 {
@@ -201,10 +252,26 @@ static void search_serials(struct search *s, struct route_model *model)
 	}
 }
 
+/* In a region with few of many nodes a look at the best of all finds none. */
+static void search_regions(struct search *s, struct route_model *model)
+{
+	uint32_t left = ROUTE_SCAN;
+	for (size_t i = 0; i < s->request->region_count; i++) {
+		struct route_group *region = map_get(&s->fleet->regions, s->request->regions[i]);
+		if (!region)
+			continue;
+		LIST_EACH (link, &region->nodes) {
+			if (!left--)
+				return;
+			check_node(s, LIST_OF(link, struct route_node, placed), model);
+		}
+	}
+}
+
 /* The caller's own nodes: all of them, or only those that the public cannot see. */
 static void search_owned(struct search *s, struct route_model *model, bool all)
 {
-	struct route_owner *owner = s->request->caller_account.len ? map_get(&s->fleet->owners, s->request->caller_account) : NULL;
+	struct route_group *owner = s->request->caller_account.len ? map_get(&s->fleet->owners, s->request->caller_account) : NULL;
 	uint32_t left = ROUTE_SCAN;
 	if (!owner)
 		return;
@@ -213,8 +280,27 @@ static void search_owned(struct search *s, struct route_model *model, bool all)
 		const struct route_entry *entry = route_node_entry(node, model);
 		if (!left--)
 			return;
-		if (all || (entry && (entry->gate == ROUTE_PRIVATE_ONLY || entry->gate == ROUTE_TRUST_FLOOR)))
+		if (all || (entry && entry->gate == ROUTE_PRIVATE_ONLY))
 			check_node(s, node, model);
+	}
+}
+
+static void search_all(struct search *s, struct route_model *model)
+{
+	const struct route_request *request = s->request;
+	if (request->only) {
+		check_node(s, request->only, model);
+	} else if (request->serials) {
+		search_serials(s, model);
+	} else if (request->own_only) {
+		search_owned(s, model, true);
+	} else if (request->prefer_own) {
+		search_owned(s, model, true);
+		if (s->grade == GRADE_NONE)
+			search_public(s, model);
+	} else {
+		search_public(s, model);
+		search_owned(s, model, false);
 	}
 }
 
@@ -319,10 +405,23 @@ struct route_node *route_reservation_node(const struct route_reservation *reserv
 	return reservation->node;
 }
 
+static void describe(const struct search *s, const struct route_candidate *chosen)
+{
+	struct route_decision *decision = s->decision;
+	const struct route_entry *entry = chosen->entry;
+	decision->node = entry->node;
+	decision->cost_ms = chosen->cost;
+	decision->ttft_ms = route_entry_ttft(entry, s->request);
+	decision->cold = entry->cold;
+	decision->owned = route_is_own(entry->node, s->request);
+	decision->expected_tokens = route_expected(s->request);
+	decision->runner_up_ms = runner_up(s, entry);
+}
+
 enum db_err route_select(struct route_fleet *fleet, const struct route_request *request, uint64_t now_us,
                          struct route_decision *decision, struct route_reservation **reservation)
 {
-	*decision = (struct route_decision){.ttft_ms = -1};
+	*decision = (struct route_decision){.ttft_ms = -1, .runner_up_ms = -1};
 	*reservation = NULL;
 	route_advance(fleet, now_us);
 	struct route_model *model = route_model_find(fleet, request->model);
@@ -334,29 +433,18 @@ enum db_err route_select(struct route_fleet *fleet, const struct route_request *
 	    .decision = decision,
 	    .prompt = (double)request->prompt_tokens,
 	    .output = (double)route_expected(request),
+	    .grade = GRADE_NONE,
 	};
 	decision->considered = model->entries;
-	if (request->only)
-		check_node(&s, request->only, model);
-	else if (request->serials)
-		search_serials(&s, model);
-	else if (request->own_only)
-		search_owned(&s, model, true);
-	else {
-		search_public(&s, model);
-		search_owned(&s, model, false);
-	}
-	struct route_entry *entry = choose(&s);
-	if (!entry)
+	search_all(&s, model);
+	const struct route_candidate *chosen = choose(&s);
+	if (!chosen)
 		return explain_failure(&s, model);
 	struct route_reservation *made = reservation_new(fleet);
 	if (!made)
 		return DB_E_NOMEM;
-	decision->node = entry->node;
-	decision->cost_ms = entry_cost(&s, entry);
-	decision->ttft_ms = route_entry_ttft(entry, request);
-	decision->cold = entry->cold;
-	reserve(&s, entry, made);
+	describe(&s, chosen);
+	reserve(&s, chosen->entry, made);
 	*reservation = made;
 	return DB_OK;
 }

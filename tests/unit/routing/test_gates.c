@@ -136,8 +136,14 @@ static void the_owner_passes_privacy_and_floor_but_no_other_gate(void **state)
 	scene_apply(&s);
 	struct route_decision decision;
 	struct route_reservation *reservation;
+	assert_int_equal(route_check(s.fleet, s.node, &s.request, NOW_US), ROUTE_TRUST_FLOOR);
+	s.request.prefer_own = true;
 	assert_int_equal(route_select(s.fleet, &s.request, NOW_US, &decision, &reservation), DB_OK);
+	assert_true(decision.owned);
 	route_release(s.fleet, reservation);
+	s.request.caller_account = STR("acct-2");
+	assert_int_equal(route_check(s.fleet, s.node, &s.request, NOW_US), ROUTE_PRIVATE_ONLY);
+	s.request.caller_account = STR("acct-1");
 	s.facts.private_text = false;
 	scene_apply(&s);
 	assert_int_equal(route_check(s.fleet, s.node, &s.request, NOW_US), ROUTE_PRIVATE_TEXT);
