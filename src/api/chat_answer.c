@@ -4,6 +4,14 @@
 #include "api/answer_steps.h"
 #include "core/clock.h"
 
+static void choice_init(struct chat_choice *choice)
+{
+	struct buf *const bufs[] = {&choice->held_finish, &choice->content, &choice->reasoning, &choice->refusal,
+	                            &choice->logprobs};
+	for (size_t i = 0; i < sizeof bufs / sizeof *bufs; i++)
+		buf_init(bufs[i], CHAT_ANSWER_MAX_BYTES);
+}
+
 struct chat_answer *chat_answer_new(struct arena *arena, const struct chat_answer_options *options)
 {
 	struct chat_answer *answer = arena_alloc(arena, sizeof *answer);
@@ -14,13 +22,15 @@ struct chat_answer *chat_answer_new(struct arena *arena, const struct chat_answe
 	answer->options = *options;
 	answer->options.requested_model = arena_str(arena, options->requested_model);
 	answer->fallback_id = str_of(arena_printf(arena, "chatcmpl-%s", options->job_id));
-	if (!answer->options.requested_model.at || !answer->fallback_id.at)
+	answer->choice_count = options->request && options->request->n > 1 ? (uint32_t)options->request->n : 1;
+	answer->choices = arena_alloc(arena, answer->choice_count * sizeof *answer->choices);
+	if (!answer->options.requested_model.at || !answer->fallback_id.at || !answer->choices)
 		return NULL;
-	struct buf *const bufs[] = {&answer->held_usage, &answer->held_finish, &answer->id,
-	                            &answer->whole,      &answer->content,     &answer->reasoning,
-	                            &answer->refusal,    &answer->logprobs,    &answer->fingerprint};
+	struct buf *const bufs[] = {&answer->held_usage, &answer->id, &answer->whole, &answer->fingerprint};
 	for (size_t i = 0; i < sizeof bufs / sizeof *bufs; i++)
 		buf_init(bufs[i], CHAT_ANSWER_MAX_BYTES);
+	for (uint32_t i = 0; i < answer->choice_count; i++)
+		choice_init(&answer->choices[i]);
 	return answer;
 }
 
@@ -29,7 +39,6 @@ void chat_answer_free(struct chat_answer *answer)
 	if (!answer)
 		return;
 	buf_free(&answer->held_usage);
-	buf_free(&answer->held_finish);
 	buf_free(&answer->id);
 	chat_whole_free(answer);
 }
@@ -41,9 +50,19 @@ struct str chat_answer_id(const struct chat_answer *answer)
 	return answer->id.len > 0 ? buf_str(&answer->id) : answer->fallback_id;
 }
 
-struct str chat_answer_reason(const struct chat_answer *answer, struct str given, const struct chat_answer_end *end)
+struct str chat_answer_reason(const struct chat_answer *answer, const struct chat_choice *choice, struct str given,
+                              const struct chat_answer_end *end)
 {
-	return answer_finish_reason(given, answer->saw_tool_calls, answer->options.max_tokens, end);
+	/* the count is of all choices together: it tells only of a single one whether the limit was reached */
+	int64_t max = answer->choice_count == 1 ? answer->options.max_tokens : 0;
+	return answer_finish_reason(given, choice->saw_tool_calls, max, end);
+}
+
+struct chat_choice *chat_answer_choice(const struct chat_answer *answer, const json_val *choice)
+{
+	int64_t index = 0;
+	json_as_i64(json_get(choice, "index"), &index);
+	return index >= 0 && index < (int64_t)answer->choice_count ? &answer->choices[index] : NULL;
 }
 
 void chat_answer_put_signature(struct json_writer *w, const struct chat_answer_end *end)
@@ -75,7 +94,7 @@ static size_t text_len(const json_val *object, const char *name)
 }
 
 /* The texts that a delta or a message carries. */
-static void count_text(struct chat_answer *answer, const json_val *said)
+static void count_text(struct chat_answer *answer, struct chat_choice *choice, const json_val *said)
 {
 	size_t reasoning = text_len(said, "reasoning_content"), other = text_len(said, "reasoning");
 	if (other > reasoning)
@@ -85,7 +104,7 @@ static void count_text(struct chat_answer *answer, const json_val *said)
 	struct json_iter iter = json_iter(json_type(calls) == JSON_ARRAY ? calls : NULL);
 	for (json_val *call; (call = json_next(&iter, NULL));) {
 		const json_val *function = json_get(call, "function");
-		answer->saw_tool_calls = true;
+		choice->saw_tool_calls = true;
 		bytes += text_len(function, "name") + text_len(function, "arguments");
 	}
 	answer->reasoning_bytes += reasoning;
@@ -114,8 +133,11 @@ static void count_frame(struct chat_answer *answer, const struct chat_frame *fra
 	}
 	const json_val *choices = json_get(frame->root, "choices");
 	struct json_iter iter = json_iter(json_type(choices) == JSON_ARRAY ? choices : NULL);
-	for (json_val *choice; (choice = json_next(&iter, NULL));)
-		count_text(answer, json_get(choice, frame->kind == CHAT_FRAME_WHOLE ? "message" : "delta"));
+	for (json_val *said; (said = json_next(&iter, NULL));) {
+		struct chat_choice *choice = chat_answer_choice(answer, said);
+		if (choice)
+			count_text(answer, choice, json_get(said, frame->kind == CHAT_FRAME_WHOLE ? "message" : "delta"));
+	}
 }
 
 size_t chat_answer_text_bytes(const struct chat_answer *answer)
@@ -142,7 +164,8 @@ enum half { HALF_ALL, HALF_SAYING, HALF_FINISHING };
 struct rewrite {
 	const struct chat_answer *answer;
 	enum half half;
-	struct str reason; /* of HALF_FINISHING */
+	struct str reason;              /* of HALF_FINISHING */
+	const struct chat_choice *only; /* NULL: every choice that was asked for */
 };
 
 static bool is_text_field(struct str key)
@@ -229,10 +252,9 @@ static void put_choices(struct json_writer *w, const json_val *choices, const st
 	struct json_iter iter = json_iter(json_type(choices) == JSON_ARRAY ? choices : NULL);
 	json_begin_array(w);
 	for (json_val *choice; (choice = json_next(&iter, NULL));) {
-		if (json_type(choice) == JSON_OBJECT)
+		const struct chat_choice *about = chat_answer_choice(how->answer, choice);
+		if (about && (!how->only || how->only == about) && json_type(choice) == JSON_OBJECT)
 			put_choice(w, choice, how);
-		else
-			json_value(w, choice);
 	}
 	json_end_array(w);
 }
@@ -338,6 +360,15 @@ static bool says_something(const json_val *root)
 	return false;
 }
 
+static bool was_asked_for(const struct chat_answer *answer, const json_val *root)
+{
+	struct json_iter iter = json_iter(json_get(root, "choices"));
+	for (json_val *choice; (choice = json_next(&iter, NULL));)
+		if (chat_answer_choice(answer, choice))
+			return true;
+	return false;
+}
+
 /* A message's tool calls as deltas: each says its index. */
 static void put_calls_as_deltas(struct json_writer *w, const json_val *calls)
 {
@@ -375,12 +406,45 @@ static void put_message_as_delta(struct json_writer *w, const json_val *message)
 	json_end_object(w);
 }
 
-/* A whole completion where a stream was asked for: said in one chunk, its end held like any other. */
+static void put_choice_as_delta(struct json_writer *w, int64_t index, const json_val *choice)
+{
+	json_begin_object(w);
+	json_put_i64(w, "index", index);
+	json_key(w, "delta");
+	put_message_as_delta(w, json_get(choice, "message"));
+	if (!is_empty(json_get(choice, "logprobs"))) {
+		json_key(w, "logprobs");
+		json_value(w, json_get(choice, "logprobs"));
+	}
+	json_key(w, "finish_reason");
+	json_null(w);
+	json_end_object(w);
+}
+
+/* The end of a choice whose message came whole, as a frame like any other. */
+static void hold_given_reason(struct chat_choice *choice, int64_t index, const json_val *given)
+{
+	struct json_writer w;
+	buf_clear(&choice->held_finish);
+	json_writer_init(&w, &choice->held_finish);
+	json_begin_object(&w);
+	json_key(&w, "choices");
+	json_begin_array(&w);
+	json_begin_object(&w);
+	json_put_i64(&w, "index", index);
+	json_key(&w, "finish_reason");
+	json_value(&w, given);
+	json_end_object(&w);
+	json_end_array(&w);
+	json_end_object(&w);
+}
+
+/* A whole completion where a stream was asked for: said in one chunk, its ends held like any other. */
 static enum db_err take_whole_into_stream(struct chat_answer *answer, const struct chat_frame *frame, struct buf *out)
 {
 	struct json_writer w;
 	struct json_iter iter = json_iter(json_get(frame->root, "choices"));
-	const json_val *choice = json_next(&iter, NULL);
+	enum db_err err = DB_OK;
 	buf_append_str(out, STR("data: "));
 	json_writer_init(&w, out);
 	json_begin_object(&w);
@@ -390,32 +454,31 @@ static enum db_err take_whole_into_stream(struct chat_answer *answer, const stru
 	json_put_str(&w, "model", answer->options.requested_model);
 	json_key(&w, "choices");
 	json_begin_array(&w);
-	json_begin_object(&w);
-	json_put_i64(&w, "index", 0);
-	json_key(&w, "delta");
-	put_message_as_delta(&w, json_get(choice, "message"));
-	if (!is_empty(json_get(choice, "logprobs"))) {
-		json_key(&w, "logprobs");
-		json_value(&w, json_get(choice, "logprobs"));
+	for (json_val *given; (given = json_next(&iter, NULL));) {
+		struct chat_choice *choice = chat_answer_choice(answer, given);
+		if (!choice)
+			continue;
+		put_choice_as_delta(&w, choice - answer->choices, given);
+		hold_given_reason(choice, choice - answer->choices, json_get(given, "finish_reason"));
+		err = choice->held_finish.failed ? DB_E_LIMIT : err;
 	}
-	json_key(&w, "finish_reason");
-	json_null(&w);
-	json_end_object(&w);
 	json_end_array(&w);
 	json_end_object(&w);
 	buf_append_str(out, STR("\n\n"));
-	buf_clear(&answer->held_finish);
-	json_writer_init(&w, &answer->held_finish);
-	json_begin_object(&w);
-	json_key(&w, "choices");
-	json_begin_array(&w);
-	json_begin_object(&w);
-	json_put_i64(&w, "index", 0);
-	json_put_str(&w, "finish_reason", frame->finish_reason);
-	json_end_object(&w);
-	json_end_array(&w);
-	json_end_object(&w);
-	return out->failed || answer->held_finish.failed ? DB_E_LIMIT : DB_OK;
+	return out->failed ? DB_E_LIMIT : err;
+}
+
+/* Each choice that the frame ends keeps it to the end of the answer. */
+static enum db_err hold_ends(const struct chat_answer *answer, const json_val *root)
+{
+	struct json_iter iter = json_iter(json_get(root, "choices"));
+	enum db_err err = DB_OK;
+	for (json_val *ended; !err && (ended = json_next(&iter, NULL));) {
+		struct chat_choice *choice = chat_answer_choice(answer, ended);
+		if (choice && !is_empty(json_get(ended, "finish_reason")))
+			err = hold(&choice->held_finish, root);
+	}
+	return err;
 }
 
 static enum db_err take_into_stream(struct chat_answer *answer, const struct chat_frame *frame, struct buf *out)
@@ -425,14 +488,15 @@ static enum db_err take_into_stream(struct chat_answer *answer, const struct cha
 	switch (frame->kind) {
 	case CHAT_FRAME_PREAMBLE:
 	case CHAT_FRAME_CONTENT:
-		put_chunk(frame->root, &how, true, out);
+		if (was_asked_for(answer, frame->root))
+			put_chunk(frame->root, &how, true, out);
 		break;
 	case CHAT_FRAME_FINISH:
 		/* What it says goes out now; only the end is held, so that nothing said is late or lost. */
 		how.half = HALF_SAYING;
-		if (says_something(frame->root))
+		if (was_asked_for(answer, frame->root) && says_something(frame->root))
 			put_chunk(frame->root, &how, false, out);
-		err = hold(&answer->held_finish, frame->root);
+		err = hold_ends(answer, frame->root);
 		break;
 	case CHAT_FRAME_USAGE:
 		err = hold(&answer->held_usage, frame->root);
@@ -464,16 +528,25 @@ enum db_err chat_answer_frame(struct chat_answer *answer, const struct chat_fram
 
 /* --- the end --- */
 
-/* The reason stands in choice 0 of the held frame; a stream whose provider sent none gets one. */
-static void put_finish(struct chat_answer *answer, const struct chat_answer_end *end, struct buf *out)
+static struct str reason_in(const struct chat_answer *answer, const struct chat_choice *choice, const json_val *root)
 {
-	const json_val *root = chat_answer_held(answer, &answer->held_finish);
 	struct json_iter iter = json_iter(json_get(root, "choices"));
 	struct str given = STR_NONE;
-	json_as_str(json_get(json_next(&iter, NULL), "finish_reason"), &given);
-	struct rewrite how = {.answer = answer, .half = HALF_FINISHING, .reason = chat_answer_reason(answer, given, end)};
-	if (!root)
-		root = json_root(json_parse(STR("{\"choices\":[{\"index\":0}]}"), answer->arena, NULL));
+	for (json_val *said; (said = json_next(&iter, NULL));)
+		if (chat_answer_choice(answer, said) == choice)
+			json_as_str(json_get(said, "finish_reason"), &given);
+	return given;
+}
+
+/* A choice whose provider sent no end gets one. */
+static void put_finish(struct chat_answer *answer, struct chat_choice *choice, const struct chat_answer_end *end,
+                       struct buf *out)
+{
+	if (!choice->held_finish.len)
+		hold_given_reason(choice, choice - answer->choices, NULL);
+	const json_val *root = chat_answer_held(answer, &choice->held_finish);
+	struct str reason = chat_answer_reason(answer, choice, reason_in(answer, choice, root), end);
+	struct rewrite how = {.answer = answer, .half = HALF_FINISHING, .reason = reason, .only = choice};
 	put_chunk(root, &how, false, out);
 }
 
@@ -507,7 +580,8 @@ enum db_err chat_answer_finish(struct chat_answer *answer, const struct chat_ans
 	take_head(answer, NULL);
 	if (!answer->options.stream)
 		return chat_whole_finish(answer, end, out);
-	put_finish(answer, end, out);
+	for (uint32_t i = 0; i < answer->choice_count; i++)
+		put_finish(answer, &answer->choices[i], end, out);
 	put_usage(answer, end, out);
 	chat_frame_done(out);
 	return out->failed ? DB_E_LIMIT : DB_OK;

@@ -22,7 +22,8 @@ struct chat_frame_head {
 	int64_t created_s; /* Unix seconds */
 	const char *model; /* build id */
 };
-void chat_frame_role(const struct chat_frame_head *head, struct buf *out); /* {"delta":{"role":"assistant","content":""}} */
+/* {"delta":{"role":"assistant","content":""}} */
+void chat_frame_role(const struct chat_frame_head *head, uint32_t choice, struct buf *out);
 /* Any of the parts may be empty. tool_calls is a JSON array text or empty; logprobs a JSON object text or empty. */
 void chat_frame_delta(const struct chat_frame_head *head, uint32_t choice, struct str content, struct str reasoning,
                       struct str tool_calls, struct str logprobs, struct buf *out);

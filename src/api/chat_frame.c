@@ -37,11 +37,11 @@ static void end_choice(struct json_writer *w, const char *finish_reason)
 	json_end_array(w);
 }
 
-void chat_frame_role(const struct chat_frame_head *head, struct buf *out)
+void chat_frame_role(const struct chat_frame_head *head, uint32_t choice, struct buf *out)
 {
 	struct json_writer w;
 	begin_frame(&w, head, out);
-	begin_choice(&w, 0);
+	begin_choice(&w, choice);
 	json_put_str(&w, "role", STR("assistant"));
 	json_put_str(&w, "content", STR(""));
 	json_end_object(&w);

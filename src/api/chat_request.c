@@ -33,11 +33,7 @@ static bool parse_limits(struct chat_request *request, struct api_error *error)
 	}
 	bool given = false;
 	request->n = 1;
-	if (!chat_get_int(request->root, "n", 1, 128, &given, &request->n, error))
-		return false;
-	if (request->n > 1)
-		return chat_refuse(error, "n", "n above 1 is not supported: send the request several times instead.");
-	return true;
+	return chat_get_int(request->root, "n", 1, CHAT_MAX_CHOICES, &given, &request->n, error);
 }
 
 static bool parse_stream(struct chat_request *request, struct api_error *error)

@@ -10,6 +10,7 @@
 
 #define CHAT_MAX_STOPS          16
 #define CHAT_MAX_BIASES         1024
+#define CHAT_MAX_CHOICES        8 /* answers to one request */
 #define CHAT_ENDPOINT_EMBED     "/v1/embeddings"
 #define CHAT_ENDPOINT_COUNT     "/v1/messages/count_tokens"
 #define CHAT_DEFAULT_MAX_TOKENS 8192 /* http-api 2.1: when neither the request nor the model says */
@@ -61,7 +62,7 @@ struct chat_request {
 	bool stream;        /* only a literal true */
 	bool include_usage; /* stream_options.include_usage */
 	int64_t max_tokens; /* first positive of max_tokens, max_completion_tokens, max_output_tokens; 0 = none given */
-	int64_t n;
+	int64_t n;          /* answers, 1..CHAT_MAX_CHOICES; max_tokens holds for each of them */
 	struct chat_sampling sampling;
 	enum chat_format format;
 	const json_val *schema; /* of CHAT_FORMAT_JSON_SCHEMA */

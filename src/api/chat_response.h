@@ -17,7 +17,7 @@ struct chat_answer_options {
 	struct str requested_model; /* what the consumer called it */
 	bool stream;
 	int64_t max_tokens; /* for stop -> length */
-	/* What the answer echoes; outlives it. The chat dialect needs none: may be NULL there. */
+	/* What the answer echoes, and how many answers were asked for; outlives it. NULL in the chat dialect: one answer. */
 	const struct chat_request *request;
 };
 /* The options' texts are copied into the arena; other memory is the answer's own: free it. NULL when out of memory. */

@@ -15,26 +15,34 @@ static void call_free(struct chat_tool_call *call)
 	free(call);
 }
 
-void chat_whole_free(struct chat_answer *answer)
+static void choice_free(struct chat_choice *choice)
 {
-	struct buf *const bufs[] = {&answer->whole,   &answer->content,  &answer->reasoning,
-	                            &answer->refusal, &answer->logprobs, &answer->fingerprint};
+	struct buf *const bufs[] = {&choice->held_finish, &choice->content, &choice->reasoning, &choice->refusal,
+	                            &choice->logprobs};
 	for (size_t i = 0; i < sizeof bufs / sizeof *bufs; i++)
 		buf_free(bufs[i]);
-	for (size_t i = 0; i < answer->call_count; i++)
-		call_free(answer->calls[i]);
-	answer->call_count = 0;
+	for (size_t i = 0; i < choice->call_count; i++)
+		call_free(choice->calls[i]);
+	choice->call_count = 0;
+}
+
+void chat_whole_free(struct chat_answer *answer)
+{
+	buf_free(&answer->whole);
+	buf_free(&answer->fingerprint);
+	for (uint32_t i = 0; i < answer->choice_count; i++)
+		choice_free(&answer->choices[i]);
 }
 
 /* Calls are kept in the order of their index. */
-static struct chat_tool_call *call_at(struct chat_answer *answer, int64_t index)
+static struct chat_tool_call *call_at(struct chat_choice *choice, int64_t index)
 {
-	size_t at = answer->call_count;
-	while (at > 0 && answer->calls[at - 1]->index > index)
+	size_t at = choice->call_count;
+	while (at > 0 && choice->calls[at - 1]->index > index)
 		at--;
-	if (at > 0 && answer->calls[at - 1]->index == index)
-		return answer->calls[at - 1];
-	if (answer->call_count == CHAT_MAX_TOOL_CALLS)
+	if (at > 0 && choice->calls[at - 1]->index == index)
+		return choice->calls[at - 1];
+	if (choice->call_count == CHAT_MAX_TOOL_CALLS)
 		return NULL;
 	struct chat_tool_call *call = calloc(1, sizeof *call);
 	if (!call)
@@ -43,9 +51,9 @@ static struct chat_tool_call *call_at(struct chat_answer *answer, int64_t index)
 	struct buf *const bufs[] = {&call->id, &call->type, &call->name, &call->arguments};
 	for (size_t i = 0; i < sizeof bufs / sizeof *bufs; i++)
 		buf_init(bufs[i], CHAT_ANSWER_MAX_BYTES);
-	memmove(&answer->calls[at + 1], &answer->calls[at], (answer->call_count - at) * sizeof *answer->calls);
-	answer->calls[at] = call;
-	answer->call_count++;
+	memmove(&choice->calls[at + 1], &choice->calls[at], (choice->call_count - at) * sizeof *choice->calls);
+	choice->calls[at] = call;
+	choice->call_count++;
 	return call;
 }
 
@@ -62,11 +70,11 @@ static void set_member(struct buf *to, const json_val *object, const char *name)
 		append_member(to, object, name);
 }
 
-static enum db_err collect_call(struct chat_answer *answer, const json_val *delta, int64_t position)
+static enum db_err collect_call(struct chat_choice *choice, const json_val *delta, int64_t position)
 {
 	int64_t index = position;
 	json_as_i64(json_get(delta, "index"), &index);
-	struct chat_tool_call *call = call_at(answer, index);
+	struct chat_tool_call *call = call_at(choice, index);
 	if (!call)
 		return DB_E_LIMIT;
 	const json_val *function = json_get(delta, "function");
@@ -76,34 +84,34 @@ static enum db_err collect_call(struct chat_answer *answer, const json_val *delt
 	return append_member(&call->arguments, function, "arguments");
 }
 
-static enum db_err collect_logprobs(struct chat_answer *answer, const json_val *logprobs)
+static enum db_err collect_logprobs(struct chat_choice *choice, const json_val *logprobs)
 {
 	struct json_iter iter = json_iter(json_get(logprobs, "content"));
 	for (json_val *item; (item = json_next(&iter, NULL));) {
 		struct json_writer w;
-		if (answer->logprobs.len > 0)
-			buf_append_byte(&answer->logprobs, ',');
-		json_writer_init(&w, &answer->logprobs);
+		if (choice->logprobs.len > 0)
+			buf_append_byte(&choice->logprobs, ',');
+		json_writer_init(&w, &choice->logprobs);
 		json_value(&w, item);
 	}
-	return answer->logprobs.failed ? DB_E_LIMIT : DB_OK;
+	return choice->logprobs.failed ? DB_E_LIMIT : DB_OK;
 }
 
-static enum db_err collect_delta(struct chat_answer *answer, const json_val *delta)
+static enum db_err collect_delta(struct chat_choice *choice, const json_val *delta)
 {
 	struct str reasoning = STR_NONE;
-	enum db_err err = append_member(&answer->content, delta, "content");
+	enum db_err err = append_member(&choice->content, delta, "content");
 	if (!err)
-		err = append_member(&answer->refusal, delta, "refusal");
+		err = append_member(&choice->refusal, delta, "refusal");
 	if (!json_as_str(json_get(delta, "reasoning"), &reasoning) || reasoning.len == 0)
 		json_as_str(json_get(delta, "reasoning_content"), &reasoning);
 	if (!err)
-		err = buf_append_str(&answer->reasoning, reasoning);
+		err = buf_append_str(&choice->reasoning, reasoning);
 	const json_val *calls = json_get(delta, "tool_calls");
 	struct json_iter iter = json_iter(json_type(calls) == JSON_ARRAY ? calls : NULL);
 	int64_t position = 0;
 	for (json_val *call; !err && (call = json_next(&iter, NULL)); position++)
-		err = collect_call(answer, call, position);
+		err = collect_call(choice, call, position);
 	return err;
 }
 
@@ -116,6 +124,18 @@ static enum db_err keep_json(struct buf *to, const json_val *value)
 	return to->failed ? DB_E_LIMIT : DB_OK;
 }
 
+static enum db_err collect_choice(struct chat_choice *choice, const json_val *said)
+{
+	struct str reason = STR_NONE;
+	enum db_err err = collect_delta(choice, json_get(said, "delta"));
+	if (!err)
+		err = collect_logprobs(choice, json_get_some(said, "logprobs"));
+	if (err || !json_as_str(json_get(said, "finish_reason"), &reason) || !reason.len)
+		return err;
+	buf_clear(&choice->held_finish);
+	return buf_append_str(&choice->held_finish, reason);
+}
+
 enum db_err chat_whole_frame(struct chat_answer *answer, const struct chat_frame *frame)
 {
 	if (frame->kind == CHAT_FRAME_WHOLE)
@@ -124,20 +144,12 @@ enum db_err chat_whole_frame(struct chat_answer *answer, const struct chat_frame
 	enum db_err err = fingerprint ? keep_json(&answer->fingerprint, fingerprint) : DB_OK;
 	const json_val *choices = json_get(frame->root, "choices");
 	struct json_iter iter = json_iter(json_type(choices) == JSON_ARRAY ? choices : NULL);
-	for (json_val *choice; !err && (choice = json_next(&iter, NULL));) {
-		int64_t index = 0;
-		json_as_i64(json_get(choice, "index"), &index);
-		if (index != 0)
-			continue;
-		err = collect_delta(answer, json_get(choice, "delta"));
-		if (!err)
-			err = collect_logprobs(answer, json_get_some(choice, "logprobs"));
+	for (json_val *said; !err && (said = json_next(&iter, NULL));) {
+		struct chat_choice *choice = chat_answer_choice(answer, said);
+		if (choice)
+			err = collect_choice(choice, said);
 	}
-	if (!err && frame->finish_reason.len > 0) {
-		buf_clear(&answer->held_finish);
-		err = buf_append_str(&answer->held_finish, frame->finish_reason);
-	}
-	return err;
+	return !err && answer->base.text_bytes > CHAT_ANSWER_MAX_BYTES ? DB_E_LIMIT : err;
 }
 
 /* --- think blocks --- */
@@ -196,14 +208,14 @@ static void put_usage(struct json_writer *w, struct chat_answer *answer, const s
 	chat_usage_write(w, &usage, given);
 }
 
-static void put_calls(struct json_writer *w, const struct chat_answer *answer)
+static void put_calls(struct json_writer *w, const struct chat_choice *choice)
 {
-	if (answer->call_count == 0)
+	if (choice->call_count == 0)
 		return;
 	json_key(w, "tool_calls");
 	json_begin_array(w);
-	for (size_t i = 0; i < answer->call_count; i++) {
-		const struct chat_tool_call *call = answer->calls[i];
+	for (size_t i = 0; i < choice->call_count; i++) {
+		const struct chat_tool_call *call = choice->calls[i];
 		json_begin_object(w);
 		json_put_str(w, "id", buf_str(&call->id));
 		json_put_str(w, "type", call->type.len > 0 ? buf_str(&call->type) : STR("function"));
@@ -217,48 +229,61 @@ static void put_calls(struct json_writer *w, const struct chat_answer *answer)
 	json_end_array(w);
 }
 
-static void put_logprobs(struct json_writer *w, const struct chat_answer *answer)
+static void put_logprobs(struct json_writer *w, const struct chat_choice *choice)
 {
 	json_key(w, "logprobs");
-	if (answer->logprobs.len == 0) {
+	if (choice->logprobs.len == 0) {
 		json_null(w);
 		return;
 	}
 	json_begin_object(w);
 	json_key(w, "content");
 	json_begin_array(w);
-	json_raw(w, buf_str(&answer->logprobs));
+	json_raw(w, buf_str(&choice->logprobs));
 	json_end_array(w);
 	json_key(w, "refusal");
 	json_null(w);
 	json_end_object(w);
 }
 
-static void put_message(struct json_writer *w, struct chat_answer *answer, struct str content)
+static void put_message(struct json_writer *w, const struct chat_choice *choice, struct str content)
 {
 	json_key(w, "message");
 	json_begin_object(w);
 	json_put_str(w, "role", STR("assistant"));
 	json_put_str(w, "content", content);
-	if (answer->reasoning.len > 0)
-		json_put_str(w, "reasoning", buf_str(&answer->reasoning));
-	put_calls(w, answer);
+	if (choice->reasoning.len > 0)
+		json_put_str(w, "reasoning", buf_str(&choice->reasoning));
+	put_calls(w, choice);
 	json_key(w, "refusal");
-	if (answer->refusal.len > 0)
-		json_str(w, buf_str(&answer->refusal));
+	if (choice->refusal.len > 0)
+		json_str(w, buf_str(&choice->refusal));
 	else
 		json_null(w);
 	json_end_object(w);
 }
 
-static enum db_err finish_collected(struct chat_answer *answer, const struct chat_answer_end *end, struct buf *out)
+static enum db_err put_choice(struct json_writer *w, struct chat_answer *answer, struct chat_choice *choice,
+                              const struct chat_answer_end *end)
 {
 	struct buf visible;
-	struct json_writer w;
 	buf_init(&visible, CHAT_ANSWER_MAX_BYTES);
-	enum db_err err = split_thinking(buf_str(&answer->content), &visible, &answer->reasoning);
-	if (err)
-		goto out;
+	enum db_err err = split_thinking(buf_str(&choice->content), &visible, &choice->reasoning);
+	json_begin_object(w);
+	json_put_i64(w, "index", choice - answer->choices);
+	put_message(w, choice, buf_str(&visible));
+	put_logprobs(w, choice);
+	json_put_str(w, "finish_reason", chat_answer_reason(answer, choice, buf_str(&choice->held_finish), end));
+	json_end_object(w);
+	buf_free(&visible);
+	return err;
+}
+
+static enum db_err finish_collected(struct chat_answer *answer, const struct chat_answer_end *end, struct buf *out)
+{
+	struct json_writer w;
+	enum db_err err = DB_OK;
+	bool has_reasoning = false;
 	json_writer_init(&w, out);
 	json_begin_object(&w);
 	json_put_str(&w, "id", chat_answer_id(answer));
@@ -267,29 +292,24 @@ static enum db_err finish_collected(struct chat_answer *answer, const struct cha
 	json_put_str(&w, "model", answer->options.requested_model);
 	json_key(&w, "choices");
 	json_begin_array(&w);
-	json_begin_object(&w);
-	json_put_i64(&w, "index", 0);
-	put_message(&w, answer, buf_str(&visible));
-	put_logprobs(&w, answer);
-	json_put_str(&w, "finish_reason", chat_answer_reason(answer, buf_str(&answer->held_finish), end));
-	json_end_object(&w);
+	for (uint32_t i = 0; !err && i < answer->choice_count; i++) {
+		err = put_choice(&w, answer, &answer->choices[i], end);
+		has_reasoning |= answer->choices[i].reasoning.len > 0;
+	}
 	json_end_array(&w);
-	put_usage(&w, answer, end, answer->reasoning.len > 0, json_get(chat_answer_held(answer, &answer->held_usage), "usage"));
+	put_usage(&w, answer, end, has_reasoning, json_get(chat_answer_held(answer, &answer->held_usage), "usage"));
 	if (answer->fingerprint.len > 0) {
 		json_key(&w, "system_fingerprint");
 		json_raw(&w, buf_str(&answer->fingerprint));
 	}
 	chat_answer_put_signature(&w, end);
 	json_end_object(&w);
-	err = out->failed ? DB_E_LIMIT : DB_OK;
-out:
-	buf_free(&visible);
-	return err;
+	return err ? err : out->failed ? DB_E_LIMIT : DB_OK;
 }
 
 /* --- a chat.completion that came whole --- */
 
-static void put_given_message(struct json_writer *w, struct chat_answer *answer, const json_val *message)
+static void put_given_message(struct json_writer *w, struct chat_choice *choice, const json_val *message)
 {
 	struct buf visible;
 	struct str content = STR_NONE, reasoning = STR_NONE, key;
@@ -298,9 +318,9 @@ static void put_given_message(struct json_writer *w, struct chat_answer *answer,
 	json_as_str(json_get(message, "content"), &content);
 	if (!json_as_str(json_get(message, "reasoning"), &reasoning) || reasoning.len == 0)
 		json_as_str(json_get(message, "reasoning_content"), &reasoning);
-	buf_clear(&answer->reasoning);
-	buf_append_str(&answer->reasoning, reasoning);
-	if (split_thinking(content, &visible, &answer->reasoning))
+	buf_clear(&choice->reasoning);
+	buf_append_str(&choice->reasoning, reasoning);
+	if (split_thinking(content, &visible, &choice->reasoning))
 		w->out->failed = true;
 	json_begin_object(w);
 	for (json_val *value; (value = json_next(&iter, &key));) {
@@ -311,33 +331,33 @@ static void put_given_message(struct json_writer *w, struct chat_answer *answer,
 		json_value(w, value);
 	}
 	json_put_str(w, "content", buf_str(&visible));
-	if (answer->reasoning.len > 0)
-		json_put_str(w, "reasoning", buf_str(&answer->reasoning));
+	if (choice->reasoning.len > 0)
+		json_put_str(w, "reasoning", buf_str(&choice->reasoning));
 	json_key(w, "refusal");
 	json_value(w, json_get(message, "refusal"));
 	json_end_object(w);
 	buf_free(&visible);
 }
 
-static void put_given_choice(struct json_writer *w, struct chat_answer *answer, const struct chat_answer_end *end,
-                             const json_val *choice)
+static void put_given_choice(struct json_writer *w, const struct chat_answer *answer, struct chat_choice *choice,
+                             const struct chat_answer_end *end, const json_val *said)
 {
-	struct json_iter iter = json_iter(choice);
+	struct json_iter iter = json_iter(said);
 	struct str key, given = STR_NONE;
-	json_as_str(json_get(choice, "finish_reason"), &given);
+	json_as_str(json_get(said, "finish_reason"), &given);
 	json_begin_object(w);
 	for (json_val *value; (value = json_next(&iter, &key));) {
 		if (str_is(key, "finish_reason"))
 			continue;
 		json_key_str(w, key);
 		if (str_is(key, "message"))
-			put_given_message(w, answer, value);
+			put_given_message(w, choice, value);
 		else
 			json_value(w, value);
 	}
-	if (!json_get(choice, "logprobs"))
-		put_logprobs(w, answer);
-	json_put_str(w, "finish_reason", chat_answer_reason(answer, given, end));
+	if (!json_get(said, "logprobs"))
+		put_logprobs(w, choice);
+	json_put_str(w, "finish_reason", chat_answer_reason(answer, choice, given, end));
 	json_end_object(w);
 }
 
@@ -347,6 +367,7 @@ static enum db_err finish_given(struct chat_answer *answer, const struct chat_an
 	struct json_writer w;
 	struct json_iter iter = json_iter(root);
 	struct str key;
+	bool has_reasoning = false;
 	json_writer_init(&w, out);
 	json_begin_object(&w);
 	if (!json_get(root, "id"))
@@ -364,12 +385,17 @@ static enum db_err finish_given(struct chat_answer *answer, const struct chat_an
 		}
 		struct json_iter choices = json_iter(value);
 		json_begin_array(&w);
-		for (json_val *choice; (choice = json_next(&choices, NULL));)
-			put_given_choice(&w, answer, end, choice);
+		for (json_val *said; (said = json_next(&choices, NULL));) {
+			struct chat_choice *choice = chat_answer_choice(answer, said);
+			if (!choice)
+				continue;
+			put_given_choice(&w, answer, choice, end, said);
+			has_reasoning |= choice->reasoning.len > 0;
+		}
 		json_end_array(&w);
 	}
 	json_put_str(&w, "model", answer->options.requested_model);
-	put_usage(&w, answer, end, answer->reasoning.len > 0, json_get(root, "usage"));
+	put_usage(&w, answer, end, has_reasoning, json_get(root, "usage"));
 	chat_answer_put_signature(&w, end);
 	json_end_object(&w);
 	return out->failed ? DB_E_LIMIT : DB_OK;

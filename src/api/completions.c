@@ -29,7 +29,8 @@ static bool refuse_unsupported(const json_val *root, struct api_error *error)
 	bool given = false;
 	if (suffix && !is_empty_text(suffix))
 		return chat_refuse(error, "suffix", "suffix is not supported: no model here fills in the middle.");
-	if (!chat_get_int(root, "best_of", 1, 128, &given, &best_of, error) || !chat_get_int(root, "n", 1, 128, &given, &n, error))
+	if (!chat_get_int(root, "best_of", 1, CHAT_MAX_CHOICES, &given, &best_of, error) ||
+	    !chat_get_int(root, "n", 1, CHAT_MAX_CHOICES, &given, &n, error))
 		return false;
 	if (best_of > n)
 		return chat_refuse(error, "best_of", "best_of is not supported: ask for n answers and choose yourself.");
@@ -151,7 +152,7 @@ struct completions_answer {
 	struct str id;
 	struct buf *out;
 	struct choice choices[ANSWER_MAX_CHOICES];
-	uint32_t choice_count; /* seen, at least 1 */
+	uint32_t choice_count; /* as many as were asked for, or more were seen */
 };
 
 static struct completions_answer *of(struct dialect_answer *answer)
@@ -178,7 +179,7 @@ static struct dialect_answer *answer_new(struct arena *arena, const struct chat_
 	answer->request = options->request ? options->request->dialect_state : NULL;
 	answer->steps.keep_think_tags = true;
 	answer->id = str_of(arena_printf(arena, "cmpl-%s", options->job_id));
-	answer->choice_count = 1;
+	answer->choice_count = options->request && options->request->n > 1 ? (uint32_t)options->request->n : 1;
 	for (size_t i = 0; i < ANSWER_MAX_CHOICES; i++) {
 		struct buf *bufs[5];
 		choice_bufs(&answer->choices[i], bufs);

@@ -20,7 +20,7 @@ static void make(enum swarm_frame kind, const struct chat_usage *usage, struct b
 	const struct chat_frame_head head = {MARK_ID, CREATED_S, MARK_MODEL};
 	switch (kind) {
 	case SWARM_FRAME_ROLE:
-		chat_frame_role(&head, out);
+		chat_frame_role(&head, 0, out);
 		break;
 	case SWARM_FRAME_DELTA:
 		chat_frame_delta(&head, 0, STR(MARK_TEXT), STR_NONE, STR_NONE, STR_NONE, out);

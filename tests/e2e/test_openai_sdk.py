@@ -246,7 +246,7 @@ def test_malformed_json_is_400(coordinator, body):
     assert node.balance() == 10_000_000
 
 
-@pytest.mark.parametrize("change, param", [({"n": 2}, "n"), ({"model": None}, "model"), ({"model": ""}, "model"), ({"model": 7}, "model"),
+@pytest.mark.parametrize("change, param", [({"n": 9}, "n"), ({"model": None}, "model"), ({"model": ""}, "model"), ({"model": 7}, "model"),
                                            ({"messages": None}, None), ({"messages": []}, None), ({"messages": "hello"}, None)])
 def test_bad_field_is_400_and_named(coordinator, change, param):
     node = coordinator()

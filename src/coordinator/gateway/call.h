@@ -68,7 +68,9 @@ struct call {
 	bool service, stream;
 	const struct chat_request *request; /* in the exchange's arena */
 	uint64_t prompt_estimate, prompt_bound;
-	int64_t max_tokens;
+	int64_t answers;       /* that were asked for */
+	int64_t max_tokens;    /* of each answer */
+	int64_t output_tokens; /* of all answers together, at most */
 
 	/* money */
 	struct ledger_hold *hold; /* NULL: none yet, or ended */

@@ -170,6 +170,9 @@ static void fail_unroutable(struct call *call, const struct route_decision *deci
 	if (serving == 0 && !learn_knows(&call->gateway->learn, str_of(call->model)))
 		api_fail(&error, 404, "model_not_found", NULL, "model",
 		         "No provider offers this model: GET /v1/models lists those that can be used.");
+	else if (gate[ROUTE_CAPABILITY] > 0 && call->answers > 1)
+		api_fail(&error, 503, "model_unavailable", NULL, "n",
+		         "No provider of this model gives several answers to one request.");
 	else if (gate[ROUTE_CAPABILITY] > 0)
 		api_fail(&error, 404, "model_not_found", NULL, "model", "No provider of this model %s.",
 		         call->dialect->task == CHAT_TASK_EMBED   ? "makes embeddings with it"
@@ -262,9 +265,9 @@ static void start_clocks(struct call *call, struct attempt *attempt)
 		net_timer_start(options->loop, &call->keepalive_timer, options->keepalive_ms, options->keepalive_ms, on_keepalive);
 }
 
-static uint32_t need_of(enum chat_task task)
+static uint32_t need_of(const struct call *call)
 {
-	switch (task) {
+	switch (call->dialect->task) {
 	case CHAT_TASK_EMBED:
 		return WIRE_CAN_EMBED;
 	case CHAT_TASK_COUNT:
@@ -272,7 +275,7 @@ static uint32_t need_of(enum chat_task task)
 	case CHAT_TASK_ANSWER:
 		break;
 	}
-	return WIRE_CAN_CHAT;
+	return call->answers > 1 ? WIRE_CAN_CHAT | WIRE_CAN_CHOOSE : WIRE_CAN_CHAT;
 }
 
 /* Output tokens that the provider has to have room for: it ends an answer where the model's context ends, however many more
@@ -280,27 +283,27 @@ static uint32_t need_of(enum chat_task task)
 static uint64_t room_needed(const struct call *call)
 {
 	uint64_t context = fleet_model_context(call->gateway->options.fleet, str_of(call->model));
-	uint64_t wanted = (uint64_t)call->max_tokens;
+	uint64_t answers = (uint64_t)call->answers, wanted = (uint64_t)call->max_tokens;
 	if (context == 0 || call->prompt_estimate + wanted <= context)
-		return wanted;
-	return call->prompt_estimate < context ? context - call->prompt_estimate : 1;
+		return answers * wanted;
+	return call->prompt_estimate < context ? answers * (context - call->prompt_estimate) : answers;
 }
 
 /* Seals and sends the request to the provider that routing chooses. */
 static enum db_err start_job(struct call *call, struct attempt *attempt, struct route_decision *decision)
 {
 	struct gateway *gateway = call->gateway;
-	uint64_t expected = learn_expect(&gateway->learn, str_of(call->model));
+	uint64_t expected = (uint64_t)call->answers * learn_expect(&gateway->learn, str_of(call->model));
 	struct fleet_job_request request = {
 	    .account = call->caller.account ? str_of(ledger_account_id(call->caller.account)) : STR_NONE,
 	    .route = {.model = str_of(call->model),
 	              .prompt_tokens = call->prompt_estimate,
 	              .max_tokens = room_needed(call),
-	              .expected_tokens = expected < (uint64_t)call->max_tokens ? expected : (uint64_t)call->max_tokens,
+	              .expected_tokens = expected < (uint64_t)call->output_tokens ? expected : (uint64_t)call->output_tokens,
 	              .tools = call->request->has_tools,
 	              .vision = call->request->has_media,
 	              .plain_prompt = call->request->prompt != NULL,
-	              .needs = need_of(call->dialect->task),
+	              .needs = need_of(call),
 	              .caller_account = str_of(ledger_account_id(call->caller.account)),
 	              .excluded = call->excluded,
 	              .excluded_count = call->excluded_count,

@@ -202,6 +202,8 @@ static struct call *call_new(struct gateway *gateway, struct exchange *exchange,
 	call->prompt_estimate = request->prompt_estimate_tokens;
 	call->prompt_bound = request->prompt_bound_tokens;
 	call->max_tokens = request->max_tokens > 0 ? request->max_tokens : CHAT_DEFAULT_MAX_TOKENS;
+	call->answers = request->n;
+	call->output_tokens = call->answers * call->max_tokens;
 	str_copy(request->model, call->model, sizeof call->model);
 	str_copy(request->model, call->public_model, sizeof call->public_model);
 	id_uuid7(call->id); /* a key of the ledger: ordered by time, so that its index grows at one end */
@@ -249,7 +251,7 @@ void gateway_infer(struct gateway *gateway, struct exchange *exchange, const str
 	uint64_t parsed = clock_mono_us();
 	call->parse_us = parsed - began;
 	struct admit_request asked = {
-	    .model = request->model, .prompt_tokens = call->prompt_estimate, .max_output = (uint64_t)call->max_tokens};
+	    .model = request->model, .prompt_tokens = call->prompt_estimate, .max_output = (uint64_t)call->output_tokens};
 	if (admit(&call->admission, gateway->options.limits, exchange, &asked, &error) && money_hold(call, &error)) {
 		call->reserve_us = clock_mono_us() - parsed;
 		dispatch_next(call);

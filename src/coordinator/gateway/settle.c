@@ -24,10 +24,10 @@ bool money_hold(struct call *call, struct api_error *error)
 	struct gateway *gateway = call->gateway;
 	if (is_free(call))
 		return true;
-	int64_t expected = 2 * (int64_t)learn_expect(&gateway->learn, str_of(call->model));
+	int64_t expected = 2 * call->answers * (int64_t)learn_expect(&gateway->learn, str_of(call->model));
 	if (expected < LEARN_DEFAULT_TOKENS)
 		expected = LEARN_DEFAULT_TOKENS;
-	call->held_tokens = expected < call->max_tokens ? expected : call->max_tokens;
+	call->held_tokens = expected < call->output_tokens ? expected : call->output_tokens;
 	call->held_price = ledger_price(gateway->options.ledger, STR_NONE, str_of(call->model), call->service);
 	struct ledger_hold_options options = {.request_id = str_of(call->id),
 	                                      .key_id = str_of(call->caller.key_id),
@@ -69,9 +69,9 @@ bool money_cover(struct call *call, struct price price)
 
 bool money_grow(struct call *call, uint64_t tokens)
 {
-	if (is_free(call) || call->held_tokens >= call->max_tokens || tokens < (uint64_t)call->held_tokens)
+	if (is_free(call) || call->held_tokens >= call->output_tokens || tokens < (uint64_t)call->held_tokens)
 		return true;
-	int64_t next = call->held_tokens > call->max_tokens / 2 ? call->max_tokens : 2 * call->held_tokens;
+	int64_t next = call->held_tokens > call->output_tokens / 2 ? call->output_tokens : 2 * call->held_tokens;
 	if (ledger_hold_raise(call->hold, cost_of(call, call->held_price, next)) != DB_OK)
 		return false;
 	call->held_tokens = next;
@@ -105,7 +105,7 @@ static struct chat_usage bounded(const struct call *call, const struct fleet_job
 		usage.completion_tokens = delivered(call, end);
 	if (usage.completion_tokens == 0)
 		usage.completion_tokens = call->chunks;
-	usage.completion_tokens = at_most(usage.completion_tokens, (uint64_t)call->max_tokens);
+	usage.completion_tokens = at_most(usage.completion_tokens, (uint64_t)call->output_tokens);
 	usage.completion_tokens = at_most(usage.completion_tokens, OUTPUT_SLACK_TOKENS + 2 * (uint64_t)call->text_bytes);
 	usage.reasoning_tokens = at_most(usage.reasoning_tokens, usage.completion_tokens);
 	usage.prompt_tokens = at_most(usage.prompt_tokens, call->prompt_bound + PROMPT_SLACK_TOKENS);
@@ -137,11 +137,11 @@ void money_settle(struct call *call, const struct attempt *attempt, const struct
 	int64_t charged = ledger_settle(call->hold, &usage);
 	call->hold = NULL;
 	if (call->dialect->task == CHAT_TASK_ANSWER)
-		learn_output(&gateway->learn, str_of(call->model), billed->completion_tokens);
-	admit_note_output(&call->admission, &call->caller, billed->completion_tokens);
+		learn_output(&gateway->learn, str_of(call->model), billed->completion_tokens / (uint64_t)call->answers);
+	admit_note_output(&call->admission, &call->caller, billed->completion_tokens / (uint64_t)call->answers);
 	gateway->settled++;
 	metric_add(gateway->prompt_tokens, billed->prompt_tokens);
-	metric_add(gateway->completion_tokens, billed->completion_tokens);
+	metric_add(gateway->completion_tokens, billed->completion_tokens / (uint64_t)call->answers);
 	metric_add(gateway->charged, charged > 0 ? (uint64_t)charged : 0);
 }
 

@@ -21,7 +21,7 @@ struct engine;
 struct engine_call; /* one request inside an engine: a counted handle, see engine_call_release */
 
 #define ENGINE_MAX_WAITING        128 /* accepted, but not yet running (inference 2.3) */
-#define ENGINE_MAX_CHOICES        8
+#define ENGINE_MAX_CHOICES        CHAT_MAX_CHOICES
 #define ENGINE_WAITING_TIMEOUT_MS 120000 /* from submit to the first step (inference 2.3) */
 
 enum engine_finish { ENGINE_FINISH_STOP, ENGINE_FINISH_LENGTH, ENGINE_FINISH_TOOL_CALLS, ENGINE_FINISH_CANCELLED };
@@ -33,6 +33,7 @@ struct engine_delta {
 	/* The last of this choice, and how it ended. Only where several were asked for: one choice ends with on_finish. */
 	bool ended;
 	enum engine_finish finish;
+	struct str stop; /* the stop string that ended it, or empty */
 	struct str content, reasoning;
 	struct str tool_calls; /* JSON array of OpenAI tool-call deltas, or empty */
 	struct str logprobs;   /* JSON object of OpenAI logprobs, or empty */
@@ -82,6 +83,7 @@ struct engine_info {
 	bool template_render_ok; /* the chat template rendered a probe conversation */
 	bool can_constrain;      /* JSON mode, schemas and logprobs */
 	bool can_reason;         /* the chat template has a place for thinking */
+	bool can_choose;         /* several answers to one request */
 	bool can_embed;          /* requests of CHAT_TASK_EMBED are taken ... */
 	bool only_embeds;        /* ... and no others */
 	double kv_bytes_per_token;

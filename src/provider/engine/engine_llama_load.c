@@ -149,6 +149,7 @@ static void describe(struct llama_engine *engine, const char *path)
 	info->template_render_ok = template_renders(engine->templates);
 	llama_rendering_end();
 	info->can_constrain = true;
+	info->can_choose = true;
 }
 
 enum db_err engine_llama_load(struct llama_engine *engine, const struct engine_llama_options *options, struct error *error)

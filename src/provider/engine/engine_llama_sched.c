@@ -96,7 +96,7 @@ static void tell_choice(struct llama_call *call, enum engine_finish finish)
 {
 	if (call->choices == 1 || finish == ENGINE_FINISH_CANCELLED)
 		return;
-	struct engine_delta delta = {.choice = call->choice, .ended = true, .finish = finish};
+	struct engine_delta delta = {.choice = call->choice, .ended = true, .finish = finish, .stop = call->output.stop};
 	call->callbacks.on_delta(&call->root->base, &delta, call->user);
 }
 

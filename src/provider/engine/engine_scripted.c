@@ -30,6 +30,7 @@ struct script_call {
 	struct script_text own; /* the answer when the script gives none */
 	const struct script_text *text;
 	uint64_t prompt_tokens, pieces, limit;
+	uint32_t choices; /* all say the same */
 
 	/* the engine thread's */
 	bool running, ended, said;
@@ -98,6 +99,7 @@ static bool fill(struct script_engine *engine, struct script_call *call, const s
 	call->pieces = engine->script.tokens ? engine->script.tokens : call->text->count;
 	if (chat->task == CHAT_TASK_COUNT)
 		call->pieces = 0;
+	call->choices = chat->n > 1 ? (uint32_t)chat->n : 1;
 	call->limit = chat->max_tokens > 0 ? (uint64_t)chat->max_tokens : UINT64_MAX;
 	return true;
 }
@@ -162,7 +164,7 @@ static void schedule(struct script_engine *engine, struct script_call *call, uin
 
 static struct chat_usage usage_of(const struct script_call *call)
 {
-	return (struct chat_usage){.prompt_tokens = call->prompt_tokens, .completion_tokens = call->emitted};
+	return (struct chat_usage){.prompt_tokens = call->prompt_tokens, .completion_tokens = call->choices * call->emitted};
 }
 
 static void leave(struct script_engine *engine, struct script_call *call)
@@ -191,6 +193,10 @@ static void finish(struct script_engine *engine, struct script_call *call, enum 
 {
 	struct chat_usage usage = usage_of(call);
 	call->base.stop = call->output.stop;
+	for (uint32_t i = 0; call->choices > 1 && finish != ENGINE_FINISH_CANCELLED && i < call->choices; i++) {
+		struct engine_delta end = {.choice = i, .ended = true, .finish = finish, .stop = call->output.stop};
+		call->callbacks.on_delta(&call->base, &end, call->user);
+	}
 	leave(engine, call);
 	call->callbacks.on_finish(&call->base, finish, &usage, call->user);
 	forget(call);
@@ -210,7 +216,8 @@ static void give_out(struct script_call *call, bool final)
 	if (!delta.content.len)
 		return;
 	call->said = true;
-	call->callbacks.on_delta(&call->base, &delta, call->user);
+	for (; delta.choice < call->choices; delta.choice++)
+		call->callbacks.on_delta(&call->base, &delta, call->user);
 }
 
 static bool faults_now(const struct script_engine *engine, const struct script_call *call)
@@ -428,6 +435,7 @@ static void info(const struct engine *base, struct engine_info *out)
 	    .quantization = "none",
 	    .context_tokens = CONTEXT_TOKENS,
 	    .template_render_ok = true,
+	    .can_choose = true,
 	    .kv_bytes_per_token = 1,
 	    .load_time_ms = engine->script.load_delay_ms,
 	};

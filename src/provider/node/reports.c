@@ -49,6 +49,8 @@ static uint32_t capabilities_of(const struct engine_info *info)
 	bits |= WIRE_CAN_CHAT | WIRE_CAN_TOOLS | WIRE_CAN_COUNT;
 	if (info->can_constrain)
 		bits |= WIRE_CAN_JSON | WIRE_CAN_SCHEMA | WIRE_CAN_LOGPROBS;
+	if (info->can_choose)
+		bits |= WIRE_CAN_CHOOSE;
 	if (info->can_reason)
 		bits |= WIRE_CAN_REASON;
 	return bits;

@@ -36,11 +36,12 @@ struct node_request {
 	char cache_tenant[TENANT_MAX + 1];
 	struct residency_use use; /* of the model, to the end */
 	struct engine_call *call;
-	struct step *last;  /* made ahead: the end of a call must not get lost for want of memory */
-	bool ended;         /* the engine call's last callback was handled, the terminal message made */
-	bool paused;        /* the engine was asked to pause */
-	atomic_uint behind; /* deltas that were posted and not yet handled */
-	bool spoke;         /* the role frame was made */
+	struct step *last;    /* made ahead: the end of a call must not get lost for want of memory */
+	bool ended;           /* the engine call's last callback was handled, the terminal message made */
+	bool paused;          /* the engine was asked to pause */
+	atomic_uint behind;   /* deltas that were posted and not yet handled */
+	uint32_t spoke, told; /* bits of the choices whose role frame, and whose end, was made */
+	uint32_t choices;     /* that were asked for */
 	enum chat_task task;
 
 	bool paced; /* flow credit was agreed */
@@ -63,13 +64,14 @@ struct step {
 	struct node_request *request;
 	enum step_kind kind;
 	uint32_t choice;
-	size_t content_len, reasoning_len, tool_calls_len, logprobs_len;
+	bool choice_ended;
+	size_t content_len, reasoning_len, tool_calls_len, logprobs_len, stop_len;
 	enum engine_finish finish;
 	int status;
 	char reason[32], error[256];
 	struct chat_usage usage;
 	size_t text_len;
-	char text[]; /* content, reasoning, tool calls, logprobs, one after the other */
+	char text[]; /* content, reasoning, tool calls, logprobs, stop string, one after the other */
 };
 
 /* --- end of a request --- */
@@ -240,6 +242,18 @@ static void hash_tool_calls(struct response_hash *hash, struct str tool_calls)
 	json_free(doc);
 }
 
+static void queue_choice_end(struct node_request *request, uint32_t choice, enum engine_finish finish, struct str stop)
+{
+	struct buf frame;
+	if (request->told & (UINT32_C(1) << choice))
+		return;
+	request->told |= UINT32_C(1) << choice;
+	buf_init(&frame, FRAME_MAX);
+	chat_frame_finish(&request->head, choice, engine_finish_name(finish), stop, &frame);
+	queue_made(request, &frame);
+	buf_free(&frame);
+}
+
 static void on_delta(struct node_request *request, const struct step *step)
 {
 	if (request->orphaned || request->cancelled || request->failed)
@@ -254,21 +268,25 @@ static void on_delta(struct node_request *request, const struct step *step)
 		buf_free(&frame);
 		return;
 	}
-	if (!request->spoke) {
-		chat_frame_role(&request->head, &frame);
+	if (!(request->spoke & (UINT32_C(1) << step->choice))) {
+		chat_frame_role(&request->head, step->choice, &frame);
 		queue_made(request, &frame);
-		request->spoke = true;
+		request->spoke |= UINT32_C(1) << step->choice;
 	}
 	struct str all = {step->text, step->text_len};
 	struct str content = str_sub(all, 0, step->content_len);
 	struct str reasoning = str_sub(all, step->content_len, step->reasoning_len);
 	struct str tool_calls = str_sub(all, step->content_len + step->reasoning_len, step->tool_calls_len);
 	struct str logprobs = str_sub(all, step->content_len + step->reasoning_len + step->tool_calls_len, step->logprobs_len);
-	response_hash_add(&request->hash, content, reasoning);
-	hash_tool_calls(&request->hash, tool_calls);
-	chat_frame_delta(&request->head, step->choice, content, reasoning, tool_calls, logprobs, &frame);
-	queue_made(request, &frame);
+	if (content.len + reasoning.len + tool_calls.len + logprobs.len > 0) {
+		response_hash_add(&request->hash, content, reasoning);
+		hash_tool_calls(&request->hash, tool_calls);
+		chat_frame_delta(&request->head, step->choice, content, reasoning, tool_calls, logprobs, &frame);
+		queue_made(request, &frame);
+	}
 	buf_free(&frame);
+	if (step->choice_ended)
+		queue_choice_end(request, step->choice, step->finish, str_sub(all, step->text_len - step->stop_len, step->stop_len));
 }
 
 /* --- the signed terminal message: an enclave takes milliseconds to sign, so a worker does it --- */
@@ -326,11 +344,9 @@ static void sign_done(void *arg)
 static void queue_last_frames(struct node_request *request, enum engine_finish finish)
 {
 	struct buf frame;
+	for (uint32_t i = 0; request->task == CHAT_TASK_ANSWER && i < request->choices; i++)
+		queue_choice_end(request, i, finish, str_of(request->stop));
 	buf_init(&frame, FRAME_MAX);
-	if (request->task == CHAT_TASK_ANSWER) {
-		chat_frame_finish(&request->head, 0, engine_finish_name(finish), str_of(request->stop), &frame);
-		queue_made(request, &frame);
-	}
 	chat_frame_usage(&request->head, &request->usage, &frame);
 	queue_made(request, &frame);
 	chat_frame_done(&frame);
@@ -400,7 +416,7 @@ static char *append(char *at, struct str text)
 static void engine_said_delta(struct engine_call *call, const struct engine_delta *delta, void *user)
 {
 	struct node_request *request = user;
-	size_t len = delta->content.len + delta->reasoning.len + delta->tool_calls.len + delta->logprobs.len;
+	size_t len = delta->content.len + delta->reasoning.len + delta->tool_calls.len + delta->logprobs.len + delta->stop.len;
 	struct step *step = malloc(sizeof *step + len);
 	if (!step) {
 		engine_cancel(call);
@@ -409,12 +425,16 @@ static void engine_said_delta(struct engine_call *call, const struct engine_delt
 	*step = (struct step){.request = request,
 	                      .kind = STEP_DELTA,
 	                      .choice = delta->choice,
+	                      .choice_ended = delta->ended,
+	                      .finish = delta->finish,
 	                      .content_len = delta->content.len,
 	                      .reasoning_len = delta->reasoning.len,
 	                      .tool_calls_len = delta->tool_calls.len,
 	                      .logprobs_len = delta->logprobs.len,
+	                      .stop_len = delta->stop.len,
 	                      .text_len = len};
-	append(append(append(append(step->text, delta->content), delta->reasoning), delta->tool_calls), delta->logprobs);
+	char *at = append(append(append(step->text, delta->content), delta->reasoning), delta->tool_calls);
+	append(append(at, delta->logprobs), delta->stop);
 	atomic_fetch_add_explicit(&request->behind, 1, memory_order_relaxed);
 	net_post(request->node->loop, step_on_loop, step);
 }
@@ -537,6 +557,7 @@ static int submit(struct node_request *request, struct engine *engine, struct er
 	if (request->blind)
 		what.max_prompt_tokens = (uint64_t)request->blind->max_prompt_tokens;
 	request->task = what.chat->task;
+	request->choices = what.chat->n > 1 ? (uint32_t)what.chat->n : 1;
 	int status = engine_submit(engine, &what, &callbacks, request, &request->call, error);
 	forget_body(request);
 	return status;

@@ -1,4 +1,5 @@
 /* Golden transcripts: frames of both provider generations in, what the consumer reads out. */
+#include "api/chat_request.h"
 #include "api/chat_response.h"
 
 #include <setjmp.h>
@@ -20,15 +21,21 @@ struct run {
 	struct buf out;
 };
 
-static struct run begin(bool stream, int64_t max_tokens)
+static struct run begin_choices(bool stream, int64_t max_tokens, int64_t n)
 {
 	struct run run = {.arena = arena_new(0), .scratch = arena_new(0)};
+	struct chat_request request = {.n = n};
 	struct chat_answer_options options = {
-	    .job_id = "job", .requested_model = STR("public"), .stream = stream, .max_tokens = max_tokens};
+	    .job_id = "job", .requested_model = STR("public"), .stream = stream, .max_tokens = max_tokens, .request = &request};
 	run.answer = chat_answer_new(run.arena, &options);
 	buf_init(&run.out, 1 << 24);
 	assert_non_null(run.answer);
 	return run;
+}
+
+static struct run begin(bool stream, int64_t max_tokens)
+{
+	return begin_choices(stream, max_tokens, 1);
 }
 
 static void feed(struct run *run, const char *chunk)
@@ -243,6 +250,71 @@ static void a_completion_that_came_whole_can_be_streamed(void **state)
 	end(&run);
 }
 
+#define CHOICE(index, delta, reason) "{\"index\":" index ",\"delta\":{" delta "},\"finish_reason\":" reason "}"
+#define CHOSEN(choices)              "data: {" HEAD ",\"choices\":[" choices "]}\n\n"
+#define CHOSEN_OUT(choices)          "data: {" HEADED ",\"choices\":[" choices "]}\n\n"
+
+static void feed_two_choices(struct run *run)
+{
+	feed(run, CHOSEN(CHOICE("1", "\"content\":\"b\"", "null")));
+	feed(run, CHOSEN(CHOICE("0", "\"content\":\"a\"", "null")));
+	feed(run, CHOSEN(CHOICE("1", "", "\"length\"")));
+	feed(run, CHOSEN(CHOICE("0", "\"content\":\"A\"", "null") "," CHOICE("7", "\"content\":\"none asked\"", "null")));
+	feed(run, CHOSEN(CHOICE("7", "\"content\":\"none asked\"", "null")));
+	feed(run, CHOSEN(CHOICE("-1", "\"content\":\"none asked\"", "\"stop\"")));
+	feed(run, CHOSEN(CHOICE("0", "", "\"stop\"")));
+	feed(run, "data: [DONE]\n\n");
+}
+
+static void every_choice_of_a_stream_ends_once_before_the_usage(void **state)
+{
+	(void)state;
+	struct run run = begin_choices(true, 2, 2);
+	feed_two_choices(&run);
+	assert_out(&run, CHOSEN_OUT(CHOICE("1", "\"content\":\"b\"", "null")) CHOSEN_OUT(CHOICE("0", "\"content\":\"a\"", "null"))
+	                     CHOSEN_OUT(CHOICE("0", "\"content\":\"A\"", "null")));
+	assert_int_equal(chat_answer_finish(run.answer, &usage_2, &run.out), DB_OK);
+	buf_append_byte(&run.out, '\0');
+	static const char expected[] = CHOSEN_OUT(CHOICE("0", "", "\"stop\"")) CHOSEN_OUT(CHOICE("1", "", "\"length\""));
+	assert_memory_equal(run.out.at, expected, sizeof expected - 1);
+	assert_non_null(strstr(run.out.at, "\"choices\":[],\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":2,"));
+	end(&run);
+}
+
+static void every_choice_of_a_whole_answer_is_put_together(void **state)
+{
+	(void)state;
+	struct run run = begin_choices(false, 2, 3);
+	feed_two_choices(&run);
+	assert_int_equal(chat_answer_finish(run.answer, &usage_2, &run.out), DB_OK);
+	assert_out(&run, "{\"id\":\"c1\",\"object\":\"chat.completion\",\"created\":5,\"model\":\"public\",\"choices\":["
+	                 "{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"aA\",\"refusal\":null},\"logprobs\":null,"
+	                 "\"finish_reason\":\"stop\"},"
+	                 "{\"index\":1,\"message\":{\"role\":\"assistant\",\"content\":\"b\",\"refusal\":null},\"logprobs\":null,"
+	                 "\"finish_reason\":\"length\"},"
+	                 "{\"index\":2,\"message\":{\"role\":\"assistant\",\"content\":\"\",\"refusal\":null},\"logprobs\":null,"
+	                 "\"finish_reason\":\"stop\"}],"
+	                 "\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":2,\"total_tokens\":13}}\n");
+	end(&run);
+}
+
+static void tool_calls_end_only_the_choice_that_made_them(void **state)
+{
+	(void)state;
+	for (int stream = 0; stream < 2; stream++) {
+		struct run run = begin_choices(stream, 100, 2);
+		feed(&run,
+		     CHOSEN(CHOICE("1", "\"tool_calls\":[{\"index\":0,\"id\":\"t\",\"function\":{\"name\":\"f\"}}]", "\"stop\"")));
+		feed(&run, CHOSEN(CHOICE("0", "\"content\":\"a\"", "\"stop\"")));
+		assert_int_equal(chat_answer_finish(run.answer, &usage_2, &run.out), DB_OK);
+		buf_append_byte(&run.out, '\0');
+		const char *stop = strstr(run.out.at, "\"finish_reason\":\"stop\"");
+		const char *called = strstr(run.out.at, "\"finish_reason\":\"tool_calls\"");
+		assert_true(stop && called && stop < called);
+		end(&run);
+	}
+}
+
 static void whole_answers_are_bounded(void **state)
 {
 	(void)state;
@@ -320,7 +392,7 @@ static void our_own_frames_read_back(void **state)
 	struct buf out;
 	struct arena *arena = arena_new(0);
 	buf_init(&out, 1 << 16);
-	chat_frame_role(&head, &out);
+	chat_frame_role(&head, 0, &out);
 	chat_frame_delta(&head, 0, STR("a\n\"b"), STR("why"), STR("[{\"index\":0}]"), STR("{\"content\":[]}"), &out);
 	chat_frame_finish(&head, 0, "stop", STR_NONE, &out);
 	chat_frame_usage(&head, &(struct chat_usage){3, 4, 2, 1}, &out);
@@ -374,6 +446,9 @@ int main(void)
 	    cmocka_unit_test(a_whole_answer_is_put_together),
 	    cmocka_unit_test(a_completion_that_came_whole_passes_through),
 	    cmocka_unit_test(a_completion_that_came_whole_can_be_streamed),
+	    cmocka_unit_test(every_choice_of_a_stream_ends_once_before_the_usage),
+	    cmocka_unit_test(every_choice_of_a_whole_answer_is_put_together),
+	    cmocka_unit_test(tool_calls_end_only_the_choice_that_made_them),
 	    cmocka_unit_test(whole_answers_are_bounded),
 	    cmocka_unit_test(frames_are_told_apart),
 	    cmocka_unit_test(our_own_frames_read_back),

@@ -41,7 +41,7 @@ static void refused_members_name_their_parameter(void **state)
 	static const struct {
 		const char *members, *param;
 	} cases[] = {
-	    {"\"n\":2", "n"},
+	    {"\"n\":9", "n"},
 	    {"\"n\":0", "n"},
 	    {"\"n\":\"1\"", "n"},
 	    {"\"temperature\":2.1", "temperature"},

@@ -291,7 +291,7 @@ static void wrong_requests_are_refused(void **state)
 	    {"POST", "/v1/chat/completions", "sk-db-wrong", CHAT(""), 401, "authentication_error", NULL},
 	    {"POST", "/v1/chat/completions", NULL, CHAT(""), 404, "model_not_found", "model"},
 	    {"POST", "/v1/chat/completions", NULL, "{\"model\":", 400, "invalid_request_error", NULL},
-	    {"POST", "/v1/chat/completions", NULL, CHAT(",\"n\":2"), 400, "invalid_request_error", "n"},
+	    {"POST", "/v1/chat/completions", NULL, CHAT(",\"n\":9"), 400, "invalid_request_error", "n"},
 	    {"GET", "/v1/chat/completions", NULL, NULL, 404, "invalid_request_error", NULL},
 	    {"GET", "/v1/nothing", NULL, NULL, 404, "invalid_request_error", NULL},
 	    {"GET", "/v1/models/m", NULL, NULL, 404, "model_not_found", "model"},

@@ -17,7 +17,7 @@ static void written_by_api(enum swarm_frame kind, struct buf *out)
 	buf_clear(out);
 	switch (kind) {
 	case SWARM_FRAME_ROLE:
-		chat_frame_role(&head, out);
+		chat_frame_role(&head, 0, out);
 		break;
 	case SWARM_FRAME_DELTA:
 		chat_frame_delta(&head, 0, STR("3 abc def"), STR_NONE, STR_NONE, STR_NONE, out);
