@@ -167,6 +167,27 @@ static const struct config_field fields[] = {
      .max = 100,
      .help = "Part of each charge that the platform keeps, for accounts without a fee of their own."},
 
+    {.name = "routing.warm_pool",
+     .env = "DARKBLOOM_WARM_POOL",
+     .type = CONFIG_BOOL,
+     .offset = AT(warm_pool),
+     .fallback = "true",
+     .help = "Tell idle providers to load a model before, or as soon as, demand outgrows those that have it in memory."},
+    {.name = "routing.warm_interval_s",
+     .env = "DARKBLOOM_WARM_INTERVAL",
+     .type = CONFIG_INT,
+     .offset = AT(warm_interval_s),
+     .fallback = "10",
+     .min = 1,
+     .max = 3600,
+     .help = "Seconds between two looks at the demand; a request that has to wait causes one at once."},
+    {.name = "routing.keep_warm",
+     .env = "DARKBLOOM_KEEP_WARM",
+     .type = CONFIG_STRINGS,
+     .offset = AT(keep_warm),
+     .fallback = "",
+     .help = "Models that so many providers keep in memory whatever the demand, each as `MODEL=N`."},
+
     {.name = "limits.max_providers",
      .env = "DARKBLOOM_MAX_PROVIDERS",
      .type = CONFIG_INT,
@@ -564,6 +585,25 @@ static enum db_err check_public_url(const char *url, struct error *error)
 	                 "server.public_url must begin with https:// or http:// and must not end with a slash.");
 }
 
+bool coordinator_config_keep_warm(struct str text, struct str *model, uint32_t *providers)
+{
+	uint64_t count;
+	struct str number = str_cut(text, '=', model);
+	if (!model->len || !str_to_u64(number, &count) || count > UINT32_MAX)
+		return false;
+	*providers = (uint32_t)count;
+	return true;
+}
+
+static enum db_err check_keep_warm(struct str text, struct error *error)
+{
+	struct str model;
+	uint32_t providers;
+	if (coordinator_config_keep_warm(text, &model, &providers))
+		return DB_OK;
+	return error_set(error, DB_E_INVALID, "routing.keep_warm must hold entries such as acme/model=2, not %.*s.", STR_ARG(text));
+}
+
 enum db_err coordinator_config_load(struct coordinator_config *config, const char *path, struct arena *arena,
                                     struct error *error)
 {
@@ -588,6 +628,8 @@ enum db_err coordinator_config_load(struct coordinator_config *config, const cha
 		err = error_set(error, DB_E_INVALID, "With jwt.audience one of jwt.key and jwt.key_file must be given.");
 	if (!err && config->backends.count == 0)
 		err = error_set(error, DB_E_INVALID, "trust.backends must name at least one backend.");
+	for (size_t i = 0; !err && i < config->keep_warm.count; i++)
+		err = check_keep_warm(str_of(config->keep_warm.at[i]), error);
 	if (!err && config->dir[0] == '\0')
 		err = default_dir(config, arena, error);
 	if (!err && config->database[0] == '\0')

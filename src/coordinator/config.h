@@ -27,6 +27,11 @@ struct coordinator_config {
 	const char *min_provider_version;
 	int64_t challenge_interval_s, challenge_timeout_s, heartbeat_timeout_s;
 
+	/* [routing] */
+	bool warm_pool;
+	int64_t warm_interval_s;
+	struct config_strings keep_warm; /* "MODEL=N" */
+
 	/* [pricing] */
 	int64_t input_price, output_price; /* micro-dollars per million tokens, for models without a price of their own */
 	int64_t fee_percent;
@@ -70,6 +75,8 @@ struct coordinator_config {
 /* `path` NULL: no file. Texts live in the arena. */
 enum db_err coordinator_config_load(struct coordinator_config *config, const char *path, struct arena *arena,
                                     struct error *error);
+/* One entry of keep_warm; false when it is none. */
+bool coordinator_config_keep_warm(struct str text, struct str *model, uint32_t *providers);
 /* Appends the Markdown reference. */
 void coordinator_config_document(struct buf *out);
 

@@ -240,6 +240,16 @@ static struct limit_rate rate(int64_t per_minute, int64_t burst)
 	return (struct limit_rate){(double)per_minute, (double)burst};
 }
 
+static void keep_warm(struct fleet *fleet, const struct config_strings *entries)
+{
+	struct str model;
+	uint32_t providers;
+	for (size_t i = 0; i < entries->count; i++)
+		if (!coordinator_config_keep_warm(str_of(entries->at[i]), &model, &providers) ||
+		    fleet_keep_warm(fleet, model, providers))
+			log_warn("warm.keep", "entry=%s", entries->at[i]);
+}
+
 static bool open_limits(struct serving *s)
 {
 	const struct coordinator_config *c = s->config;
@@ -288,6 +298,8 @@ static bool open_rooms(struct serving *s, struct error *error)
 	    .challenge_timeout_ms = (uint32_t)c->challenge_timeout_s * 1000,
 	    .heartbeat_timeout_ms = (uint32_t)c->heartbeat_timeout_s * 1000,
 	    .max_providers = (uint32_t)c->max_providers,
+	    .warm_interval_ms = (uint32_t)c->warm_interval_s * 1000,
+	    .warm_off = !c->warm_pool,
 	};
 	tenant_key_load(c->dir, fleet.tenant_key);
 	s->metrics = metrics_new();
@@ -298,6 +310,8 @@ static bool open_rooms(struct serving *s, struct error *error)
 	if (s->accounts)
 		accounts_set_admin_key(s->accounts, str_of(c->admin_key));
 	s->fleet = s->metrics && s->accounts ? fleet_new(s->loop, s->accounts, s->metrics, &fleet) : NULL;
+	if (s->fleet)
+		keep_warm(s->fleet, &c->keep_warm);
 	struct portal_options portal = {
 	    .config = c, .loop = s->loop, .store = s->store, .ledger = s->ledger, .accounts = s->accounts};
 	s->portal = s->fleet ? portal_new(&portal, error) : NULL;

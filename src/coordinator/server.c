@@ -54,6 +54,7 @@ static const struct route routes[] = {
     {"PATCH", "/v1/admin/keys/*", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_key_patch, NULL},
     {"DELETE", "/v1/admin/keys/*", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_key_delete, NULL},
     {"POST", "/v1/admin/credit", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_admin_credit, NULL},
+    {"GET", "/v1/admin/demand", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_admin_demand, NULL},
     {"POST", "/v1/admin/reward", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_admin_reward, NULL},
     {"GET", "/v1/encryption-key", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_encryption_key, NULL},
     {"GET", "/v1/providers/attestation", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_attestation, NULL},

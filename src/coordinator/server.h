@@ -85,6 +85,7 @@ void handle_legacy_key_create(struct server *server, struct exchange *exchange);
 void handle_legacy_key_revoke(struct server *server, struct exchange *exchange);
 /* the operator: http-api 4.6 */
 void handle_admin_credit(struct server *server, struct exchange *exchange);
+void handle_admin_demand(struct server *server, struct exchange *exchange);
 void handle_admin_reward(struct server *server, struct exchange *exchange);
 
 #endif

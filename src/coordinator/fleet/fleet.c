@@ -64,6 +64,10 @@ static void make_metrics(struct fleet *fleet, struct metrics *metrics)
 	m->keys_inline_us = metrics_counter(metrics, "darkbloom_request_keys_inline_microseconds_total", NULL,
 	                                    "CPU time of the loop's thread for request keys that were not made ahead.");
 	m->keys_inline = metrics_counter(metrics, "darkbloom_request_keys_total", "made=\"inline\"", "Request keys used.");
+	m->loads_asked = metrics_counter(metrics, "darkbloom_model_loads_total", "result=\"asked\"", "Load commands to providers.");
+	m->loads_done = metrics_counter(metrics, "darkbloom_model_loads_total", "result=\"done\"", "Load commands to providers.");
+	m->loads_failed =
+	    metrics_counter(metrics, "darkbloom_model_loads_total", "result=\"failed\"", "Load commands to providers.");
 	metrics_on_write(metrics, refresh_gauges, fleet);
 }
 
@@ -102,14 +106,16 @@ struct fleet *fleet_new(struct net_loop *loop, struct accounts *accounts, struct
 	buf_init(&fleet->out, WIRE_MAX_TO_PROVIDER);
 	buf_init(&fleet->plain, WIRE_MAX_TO_COORDINATOR);
 	fleet->routes = route_fleet_new(&policy);
+	fleet->planner = fleet->routes ? planner_new(fleet->routes, &options->planner) : NULL;
 	fleet->arena = arena_new(MESSAGE_ARENA_BYTES);
-	if (!fleet->routes || !fleet->arena || !copy_backends(fleet)) {
+	if (!fleet->planner || !fleet->arena || !copy_backends(fleet)) {
 		fleet_free(fleet);
 		return NULL;
 	}
 	make_metrics(fleet, metrics);
 	uint32_t sweep_ms = fleet->options.heartbeat_timeout_ms / FLEET_SWEEPS + 1;
 	net_timer_start(loop, &fleet->sweep, sweep_ms, sweep_ms, on_sweep);
+	warm_start(fleet);
 	return fleet;
 }
 
@@ -129,12 +135,14 @@ void fleet_free(struct fleet *fleet)
 	if (!fleet)
 		return;
 	net_timer_stop(&fleet->sweep);
+	warm_stop(fleet);
 	for (struct list_link *link; (link = list_first(&fleet->sessions));)
 		forget_session(LIST_OF(link, struct session, link));
 	keys_stop(fleet);
 	seal_stop(fleet);
 	waiting_free(fleet);
 	strays_free(fleet);
+	planner_free(fleet->planner);
 	route_fleet_free(fleet->routes);
 	arena_free(fleet->arena);
 	buf_free(&fleet->out);

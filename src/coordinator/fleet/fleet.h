@@ -9,6 +9,7 @@
 #include "api/chat_event.h"
 #include "coordinator/accounts/accounts.h"
 #include "coordinator/observe/metrics.h"
+#include "coordinator/routing/planner.h"
 #include "coordinator/routing/routing.h"
 #include "core/buf.h"
 #include "net/http_server.h"
@@ -29,7 +30,10 @@ struct fleet_options {
 	uint32_t max_providers;                               /* 0 = 100,000 */
 	/* Makes tenants' names for providers' caches; all 0: one for this process. Keep it, and caches survive a restart. */
 	uint8_t tenant_key[FLEET_TENANT_KEY_BYTES];
-	uint32_t relay_buffer_bytes; /* unread answer kept for one request before an honest abort, 0 = 4 MiB */
+	struct planner_options planner; /* the warm pool's (routing 12) */
+	uint32_t warm_interval_ms;      /* 0 = 10,000 */
+	bool warm_off;                  /* no model is loaded by command */
+	uint32_t relay_buffer_bytes;    /* unread answer kept for one request before an honest abort, 0 = 4 MiB */
 };
 struct fleet *fleet_new(struct net_loop *loop, struct accounts *accounts, struct metrics *metrics,
                         const struct fleet_options *options);
@@ -121,6 +125,13 @@ struct fleet_waiter {
 enum db_err fleet_wait(struct fleet *fleet, struct str model, struct fleet_waiter *waiter, bool keep_place);
 void fleet_wait_cancel(struct fleet_waiter *waiter);
 size_t fleet_waiting(const struct fleet *fleet, struct str model);
+
+/* --- the warm pool (routing 12) --- */
+
+/* What the gateway saw that speaks for more warm providers of a model. */
+void fleet_note_demand(struct fleet *fleet, struct str model, enum planner_event event);
+enum db_err fleet_keep_warm(struct fleet *fleet, struct str model, uint32_t providers); /* as planner_keep_warm */
+size_t fleet_demand(const struct fleet *fleet, struct planner_view *out, size_t max);   /* as planner_views */
 
 /* --- views --- */
 /* O(providers): for a cache. */

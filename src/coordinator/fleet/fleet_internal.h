@@ -91,6 +91,7 @@ struct fleet_metrics {
 	struct metric *registered, *rejected_messages, *chunks, *chunk_bytes, *jobs, *job_errors, *violations, *strays;
 	struct metric *challenges_passed, *challenges_failed, *keys_inline, *keys_inline_us, *keys_ready;
 	struct metric *providers, *waiting, *jobs_open;
+	struct metric *loads_asked, *loads_done, *loads_failed;
 };
 
 struct stray;
@@ -120,6 +121,9 @@ struct fleet {
 	/* strays.c */
 	struct map strays;
 	struct list stray_order;
+	/* warm.c */
+	struct planner *planner;
+	struct net_timer warm_timer, warm_soon;
 	/* waiting.c */
 	struct map queues; /* build id -> queue */
 	struct list woken;
@@ -199,6 +203,13 @@ void strays_free(struct fleet *fleet);
 void waiting_init(struct fleet *fleet);
 void waiting_free(struct fleet *fleet);
 void waiting_wake_node(struct fleet *fleet, const struct route_node *node); /* soon, not now */
+
+/* --- warm.c --- */
+void warm_start(struct fleet *fleet);
+void warm_stop(struct fleet *fleet);
+void warm_wanted(struct fleet *fleet, struct str model); /* a request begins to wait */
+void warm_sent(struct fleet *fleet, const struct route_request *request, const struct route_decision *decision);
+void session_load_status(struct session *session, const struct wire_load_model_status *message);
 
 /* --- views.c --- */
 /* `models` (FLEET_VIEW_MODELS of them) may be NULL. */

@@ -221,6 +221,7 @@ enum db_err fleet_job_start(struct fleet *fleet, const struct fleet_job_request 
 		job_free(job);
 		return err == DB_E_CLOSED ? DB_E_NOT_FOUND : err;
 	}
+	warm_sent(fleet, &request->route, decision);
 	*out = job;
 	return DB_OK;
 }

@@ -322,8 +322,10 @@ void session_unregister(struct session *session)
 	if (map_get(&fleet->by_serial, session->texts.serial) == session)
 		map_remove(&fleet->by_serial, session->texts.serial);
 	map_remove(&fleet->blind, str_of(session->id));
-	if (session->node)
+	if (session->node) {
+		planner_node_gone(fleet->planner, session->node);
 		route_node_remove(fleet->routes, session->node);
+	}
 	session->node = NULL;
 	session->account = NULL;
 	free(session->texts.block);

@@ -88,6 +88,8 @@ enum db_err fleet_wait(struct fleet *fleet, struct str model, struct fleet_waite
 		list_push_back(&queue->waiters, &waiter->link);
 	waiter->queue = queue;
 	fleet->waiting++;
+	if (!keep_place)
+		warm_wanted(fleet, model);
 	return DB_OK;
 }
 

@@ -402,6 +402,17 @@ void route_node_heartbeat_done(struct route_fleet *fleet, struct route_node *nod
 	route_node_refresh(fleet, node);
 }
 
+void route_node_loaded(struct route_fleet *fleet, struct route_node *node, struct str model_id)
+{
+	struct route_model *model = route_model_find(fleet, model_id);
+	struct route_entry *entry = model ? route_node_entry(node, model) : NULL;
+	if (!entry || route_resident(entry))
+		return;
+	entry->slot.state = ROUTE_SLOT_IDLE;
+	route_entry_measure(entry);
+	route_entry_refresh(fleet, entry);
+}
+
 /* --- cool-downs --- */
 
 static void cool(struct route_fleet *fleet, struct route_entry *entry, uint64_t until_us)

@@ -112,6 +112,8 @@ enum db_err route_node_set_slot(struct route_fleet *fleet, struct route_node *no
                                 const struct route_slot *slot);
 /* After the slots of one heartbeat were set: re-ranks the node (O(its models)). Models not set since the last call go cold. */
 void route_node_heartbeat_done(struct route_fleet *fleet, struct route_node *node);
+/* The model was loaded: warm from now on, before the next heartbeat says so. Nothing for a model that is not advertised. */
+void route_node_loaded(struct route_fleet *fleet, struct route_node *node, struct str model);
 /* Cool-down of a (node, model) after a load failure, or of all models of a node: not eligible until then. 0 ends it. */
 void route_node_cool(struct route_fleet *fleet, struct route_node *node, struct str model_or_empty, uint64_t until_us);
 
