@@ -269,7 +269,7 @@ int main(int argc, char **argv)
 	remove_files(path);
 	bench.loop = net_loop_new(&error);
 	if (bench.loop)
-		bench.store = store_open(&(struct store_options){path, GROUP_US}, bench.loop, &error);
+		bench.store = store_open(&(struct store_options){.path = path, .group_commit_us = GROUP_US}, bench.loop, &error);
 	if (bench.store)
 		bench.ledger = ledger_new(bench.store);
 	if (!bench.ledger)

@@ -35,14 +35,19 @@ struct fixture {
 	size_t count;
 };
 
-static inline void fixture_open(struct fixture *f)
+static inline void fixture_open_with(struct fixture *f, bool migrate)
 {
 	struct error error = {0};
 	f->loop = net_loop_new(&error);
 	assert_non_null(f->loop);
-	f->store = store_open(&(struct store_options){f->path, 0}, f->loop, &error);
+	f->store = store_open(&(struct store_options){.path = f->path, .migrate = migrate}, f->loop, &error);
 	if (!f->store)
 		fail_msg("store_open: %s", error.text);
+}
+
+static inline void fixture_open(struct fixture *f)
+{
+	fixture_open_with(f, false);
 }
 
 static inline void fixture_close(struct fixture *f)
@@ -52,6 +57,12 @@ static inline void fixture_close(struct fixture *f)
 	if (f->loop)
 		net_loop_free(f->loop);
 	f->loop = NULL;
+}
+
+static inline void fixture_migrate(struct fixture *f)
+{
+	fixture_open_with(f, true);
+	fixture_close(f);
 }
 
 static inline void fixture_folder(struct fixture *f)

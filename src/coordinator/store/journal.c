@@ -6,8 +6,9 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "coordinator/store/sqlite_reader.h"
-#include "coordinator/store/sqlite_writer.h"
+#include "coordinator/store/reader.h"
+#include "coordinator/store/sqlite_file.h"
+#include "coordinator/store/writer.h"
 #include "core/clock.h"
 #include "core/log.h"
 
@@ -32,9 +33,9 @@ struct journal {
 	struct net_loop *loop;
 	uint64_t gather_us;
 	struct door *door;
-	struct sqlite_writer *writer; /* the writer thread's */
-	struct sqlite_reader *reader; /* the reader thread's */
-	struct sqlite_mover *mover;   /* the mover thread's */
+	struct writer *writer;      /* the writer thread's */
+	struct reader *reader;      /* the reader thread's */
+	struct sqlite_mover *mover; /* the mover thread's */
 	pthread_t writer_thread, reader_thread, mover_thread;
 	int threads;             /* of these, started in this order */
 	struct store_op **group; /* writer thread: GROUP_MAX_OPS */
@@ -196,17 +197,17 @@ static void fail_all(struct store_op **ops, size_t count, const struct error *wh
 }
 
 /* One transaction: all of them or none. */
-static enum writer_result try_group(struct sqlite_writer *writer, struct store_op **ops, size_t count)
+static enum writer_result try_group(struct writer *writer, struct store_op **ops, size_t count)
 {
-	enum writer_result result = sqlite_writer_begin(writer);
+	enum writer_result result = writer_begin(writer, ops, count);
 	for (size_t i = 0; i < count && result == WRITER_OK; i++) {
 		op_clear_error(ops[i]);
-		result = sqlite_writer_apply(writer, ops[i]);
+		result = writer_apply(writer, ops[i]);
 	}
 	if (result == WRITER_OK)
-		result = sqlite_writer_commit(writer);
+		result = writer_commit(writer);
 	if (result != WRITER_OK)
-		sqlite_writer_rollback(writer);
+		writer_rollback(writer);
 	return result;
 }
 
@@ -214,17 +215,17 @@ static enum writer_result try_group(struct sqlite_writer *writer, struct store_o
  * their own, until it stands alone. This keeps savepoints, and their cost, out of the groups where all goes well. */
 static void commit_group(struct journal *journal, struct store_op **ops, size_t count)
 {
-	struct sqlite_writer *writer = journal->writer;
-	const struct error *broken = sqlite_writer_broken(writer);
+	struct writer *writer = journal->writer;
+	const struct error *broken = writer_broken(writer);
 
 	if (!broken && try_group(writer, ops, count) == WRITER_OK)
 		return;
-	broken = sqlite_writer_broken(writer);
+	broken = writer_broken(writer);
 	if (broken) {
 		mark_failed(journal, broken);
 		fail_all(ops, count, broken);
 	} else if (count == 1) {
-		op_fail_with(ops[0], sqlite_writer_error(writer));
+		op_fail_with(ops[0], writer_error(writer));
 	} else {
 		commit_group(journal, ops, count / 2);
 		commit_group(journal, ops + count / 2, count - count / 2);
@@ -237,9 +238,9 @@ static void tend_log(struct journal *journal, int longer_than)
 	if (journal->log_moved) {
 		journal->log_moved = false;
 		pthread_mutex_unlock(&journal->lock);
-		sqlite_writer_finish_log(journal->writer);
+		writer_finish_log(journal->writer);
 		pthread_mutex_lock(&journal->lock);
-	} else if (!journal->log_moving && sqlite_writer_log_pages(journal->writer) > longer_than) {
+	} else if (!journal->log_moving && writer_log_pages(journal->writer) > longer_than) {
 		journal->log_moving = true;
 		pthread_cond_signal(&journal->wake_mover);
 	}
@@ -341,7 +342,7 @@ static void answer(struct journal *journal, struct store_op *op)
 {
 	struct error why;
 	if (journal_healthy(journal, &why) || why.code == DB_E_LIMIT)
-		sqlite_reader_query(journal->reader, op);
+		reader_query(journal->reader, op);
 	else
 		op_fail_with(op, &why);
 	if (op->failed == DB_E_IO)
@@ -443,8 +444,8 @@ static void free_journal(struct journal *journal)
 	if (!journal)
 		return;
 	sqlite_mover_close(journal->mover);
-	sqlite_reader_close(journal->reader);
-	sqlite_writer_close(journal->writer);
+	reader_close(journal->reader);
+	writer_close(journal->writer);
 	pthread_mutex_destroy(&journal->lock);
 	pthread_cond_destroy(&journal->wake_writer);
 	pthread_cond_destroy(&journal->wake_reader);
@@ -492,8 +493,8 @@ struct journal *journal_open(const struct store_options *options, struct net_loo
 	if (!journal->group || !journal->door)
 		goto no_memory;
 	journal->door->journal = journal;
-	journal->writer = sqlite_writer_open(options->path, error);
-	journal->reader = journal->writer ? sqlite_reader_open(options->path, error) : NULL;
+	journal->writer = writer_open(options, error);
+	journal->reader = journal->writer ? reader_open(options->path, error) : NULL;
 	journal->mover = journal->reader ? sqlite_mover_open(options->path, error) : NULL;
 	if (!journal->mover || start_threads(journal, error))
 		goto fail;

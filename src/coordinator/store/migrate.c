@@ -1,83 +1,162 @@
 #include "coordinator/store/migrate.h"
 
-#include "coordinator/store/sqlite_db.h"
 #include "core/clock.h"
 #include "core/log.h"
 
-static enum db_err run(sqlite3 *db, const char *sql, struct error *error)
+#define TEXT_MAX (1u << 20)
+
+static enum db_err said(const struct sql *db, struct error *error)
 {
-	if (sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK)
-		return DB_OK;
-	return sqlite_error(db, error);
+	if (db->failed && error)
+		*error = db->why;
+	return db->failed;
 }
 
-enum db_err schema_version(sqlite3 *db, int *version, struct error *error)
+static bool has_versions(struct sql *db)
 {
-	sqlite3_stmt *stmt = NULL;
-	enum db_err err = DB_OK;
+	return sql_number(sql_say(db, db->kind == SQL_SQLITE ? "SELECT count(*) FROM sqlite_schema WHERE name = 'schema_version'"
+	                                                     : "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()"
+	                                                       " AND tablename = 'schema_version'")) > 0;
+}
+
+enum db_err schema_version(struct sql *db, int *version, struct error *error)
+{
 	*version = 0;
-	if (sqlite3_table_column_metadata(db, "main", "schema_version", "version", NULL, NULL, NULL, NULL, NULL) != SQLITE_OK) {
-		/* No such table, or not a database at all: only reading tells. */
-		return run(db, "SELECT count(*) FROM sqlite_schema", error);
-	}
-	if (sqlite3_prepare_v2(db, "SELECT coalesce(max(version), 0) FROM schema_version", -1, &stmt, NULL) != SQLITE_OK ||
-	    sqlite3_step(stmt) != SQLITE_ROW)
-		err = sqlite_error(db, error);
+	sql_clear(db);
+	if (has_versions(db))
+		*version = (int)sql_number(sql_say(db, "SELECT coalesce(max(version), 0) FROM schema_version"));
+	return said(db, error);
+}
+
+static int newest_of(const struct migration *list, size_t count)
+{
+	return count ? list[count - 1].version : 0;
+}
+
+static enum db_err refuse_newer(int version, int newest, struct error *error)
+{
+	return error_set(error, DB_E_UNSUPPORTED,
+	                 "The database has schema version %d, but this program knows only up to %d: start the newer program "
+	                 "that wrote it, or restore a backup made before the upgrade.",
+	                 version, newest);
+}
+
+/* --- one migration --- */
+
+struct application {
+	const struct migration *migration;
+	const char *text;
+	bool applied; /* by this process */
+};
+
+static bool is_applied(struct sql *db, int version)
+{
+	struct sql_stmt *stmt = sql_say(db, "SELECT 1 FROM schema_version WHERE version = ?");
+	sql_put_i64(stmt, 1, version);
+	return sql_exists(stmt);
+}
+
+/* SQLite's transaction has the only write lock; PostgreSQL's takes this one. */
+static void lock_schema(struct sql *db)
+{
+	if (db->kind == SQL_POSTGRES)
+		sql_exec(db, "SELECT pg_advisory_xact_lock(7306081423)");
+}
+
+static void make_versions(struct sql *db, void *user)
+{
+	(void)user;
+	lock_schema(db);
+	if (db->kind == SQL_SQLITE)
+		sql_exec(db, "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, name TEXT NOT NULL,"
+		             " applied_us INTEGER NOT NULL) STRICT");
 	else
-		*version = sqlite3_column_int(stmt, 0);
-	sqlite3_finalize(stmt);
+		sql_exec(db, "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT PRIMARY KEY, name TEXT NOT NULL,"
+		             " applied_us BIGINT NOT NULL)");
+}
+
+static void apply(struct sql *db, void *user)
+{
+	struct application *application = user;
+	lock_schema(db);
+	application->applied = !is_applied(db, application->migration->version);
+	if (!application->applied)
+		return;
+	sql_exec(db, application->text);
+	struct sql_stmt *stmt = sql_say(db, "INSERT INTO schema_version (version, name, applied_us) VALUES (?, ?, ?)");
+	sql_put_i64(stmt, 1, application->migration->version);
+	sql_put_text(stmt, 2, application->migration->name);
+	sql_put_i64(stmt, 3, clock_wall_us());
+	sql_run(stmt);
+}
+
+static enum db_err apply_one(struct sql *db, const struct migration *migration, struct error *error)
+{
+	struct buf text;
+	buf_init(&text, TEXT_MAX);
+	enum db_err err = migration_text(migration->sql, db->kind, &text);
+	if (err) {
+		error_set(error, err, "There is no memory to migrate the database.");
+	} else {
+		struct application application = {migration, (const char *)text.at, false};
+		sql_atomically(db, apply, &application);
+		err = said(db, error);
+		if (!err && application.applied)
+			log_info("store.migrated", "version=%d name=%s", migration->version, migration->name);
+	}
+	buf_free(&text);
 	return err;
 }
 
-static enum db_err note_version(sqlite3 *db, const struct migration *migration, struct error *error)
-{
-	sqlite3_stmt *stmt = NULL;
-	enum db_err err = DB_OK;
-	if (sqlite3_prepare_v2(db, "INSERT INTO schema_version (version, name, applied_us) VALUES (?, ?, ?)", -1, &stmt, NULL) !=
-	        SQLITE_OK ||
-	    sqlite3_bind_int(stmt, 1, migration->version) || sqlite3_bind_text(stmt, 2, migration->name, -1, SQLITE_STATIC) ||
-	    sqlite3_bind_int64(stmt, 3, clock_wall_us()) || sqlite3_step(stmt) != SQLITE_DONE)
-		err = sqlite_error(db, error);
-	sqlite3_finalize(stmt);
-	return err;
-}
+/* --- all of them --- */
 
-static enum db_err apply(sqlite3 *db, const struct migration *migration, struct error *error)
+enum db_err migrate(struct sql *db, const struct migration *list, size_t count, struct error *error)
 {
-	enum db_err err = run(db, "BEGIN IMMEDIATE", error);
-	if (err)
-		return err;
-	err = run(db, migration->sql, error);
-	if (!err)
-		err = note_version(db, migration, error);
-	if (!err)
-		err = run(db, "COMMIT", error);
-	if (err && !sqlite3_get_autocommit(db))
-		sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
-	if (!err)
-		log_info("store.migrated", "version=%d name=%s", migration->version, migration->name);
-	return err;
-}
-
-enum db_err migrate(sqlite3 *db, const struct migration *list, size_t count, struct error *error)
-{
-	int newest = count ? list[count - 1].version : 0, version;
+	int newest = newest_of(list, count), version;
 	enum db_err err = schema_version(db, &version, error);
 	if (err)
 		return err;
 	if (version > newest)
-		return error_set(error, DB_E_UNSUPPORTED,
-		                 "The database has schema version %d, but this program knows only up to %d: start the newer program "
-		                 "that wrote it, or restore a backup made before the upgrade.",
-		                 version, newest);
-	if (version == newest)
-		return DB_OK;
-	err = run(db,
-	          "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, name TEXT NOT NULL,"
-	          " applied_us INTEGER NOT NULL) STRICT",
-	          error);
+		return refuse_newer(version, newest, error);
+	sql_atomically(db, make_versions, NULL);
+	err = said(db, error);
 	for (size_t i = 0; i < count && !err; i++)
-		if (list[i].version > version)
-			err = apply(db, &list[i], error);
-	return err;
+		if (!is_applied(db, list[i].version))
+			err = apply_one(db, &list[i], error);
+	return err ? err : said(db, error);
+}
+
+static bool all_applied(struct sql *db)
+{
+	bool all = true;
+	for (size_t i = 0; i < migrations_count && all; i++)
+		all = is_applied(db, migrations[i].version);
+	return all;
+}
+
+enum db_err schema_check(struct sql *db, struct error *error)
+{
+	int newest = newest_of(migrations, migrations_count), version;
+	enum db_err err = schema_version(db, &version, error);
+	if (err)
+		return err;
+	if (version > newest)
+		return refuse_newer(version, newest, error);
+	if (version > 0 && all_applied(db))
+		return DB_OK;
+	if (db->failed)
+		return said(db, error);
+	return error_set(error, DB_E_UNSUPPORTED,
+	                 "The database has schema version %d and this program needs %d: make a backup, then run "
+	                 "`darkbloom-coordinator migrate`.",
+	                 version, newest);
+}
+
+enum db_err migrate_or_check(struct sql *db, bool may_migrate, struct error *error)
+{
+	int version;
+	enum db_err err = schema_version(db, &version, error);
+	if (!err && (version == 0 || may_migrate))
+		return migrate(db, migrations, migrations_count, error);
+	return err ? err : schema_check(db, error);
 }

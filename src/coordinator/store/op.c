@@ -1,6 +1,7 @@
 #include "coordinator/store/op.h"
 
 #include "coordinator/store/op_login.h"
+#include "coordinator/store/op_task.h"
 #include "crypto/secret.h"
 
 #include <stdarg.h>
@@ -55,6 +56,8 @@ void op_free(struct store_op *op)
 		op_clear_error(op);
 		secret_wipe(login, sizeof *login);
 	}
+	if ((op->kind == OP_TASK_WRITE || op->kind == OP_TASK_READ) && ((struct op_task *)op)->dispose)
+		((struct op_task *)op)->dispose((struct op_task *)op);
 	op_clear_error(op);
 	free(op);
 }
@@ -91,6 +94,8 @@ const char *op_name(enum op_kind kind)
 	    [OP_USAGE_LIST] = "usage_list",
 	    [OP_LEDGER_OF_REQUEST] = "ledger_of_request",
 	    [OP_LOGIN_READ] = "login_read",
+	    [OP_TASK_WRITE] = "task_write",
+	    [OP_TASK_READ] = "task_read",
 	};
 	return names[kind];
 }

@@ -27,6 +27,7 @@ enum op_kind {
 	OP_SETTLE,
 	OP_PRICE_SET,
 	OP_LOGIN_WRITE,
+	OP_TASK_WRITE,
 	/* carried out by the reader */
 	OP_FIRST_READ,
 	OP_OWNER_GET = OP_FIRST_READ,
@@ -39,6 +40,7 @@ enum op_kind {
 	OP_USAGE_LIST,
 	OP_LEDGER_OF_REQUEST,
 	OP_LOGIN_READ,
+	OP_TASK_READ,
 	OP_KINDS,
 };
 

@@ -3,13 +3,13 @@
 #define COORDINATOR_STORE_OP_LOGIN_H
 
 #include "coordinator/store/op.h"
-#include "coordinator/store/sqlite_db.h"
+#include "coordinator/store/sql.h"
 #include "coordinator/store/store_login.h"
 
 /* OP_LOGIN_WRITE, OP_LOGIN_READ */
 struct op_login {
 	struct store_op op;
-	void (*run)(struct sqlite_db *db, struct op_login *op); /* writer's or reader's thread */
+	void (*run)(struct sql *db, struct op_login *op); /* writer's or reader's thread */
 	union {
 		store_done_fn done;
 		store_person_fn person;
@@ -34,26 +34,26 @@ struct op_login {
 	size_t count;
 };
 
-/* What `run` can be, in sqlite_login.c and sqlite_session.c. */
-void login_signup(struct sqlite_db *db, struct op_login *op);
-void login_password_find(struct sqlite_db *db, struct op_login *op);
-void login_password_of(struct sqlite_db *db, struct op_login *op);
-void login_password_change(struct sqlite_db *db, struct op_login *op);
-void login_person(struct sqlite_db *db, struct op_login *op);
-void login_invitation(struct sqlite_db *db, struct op_login *op);
-void login_identity(struct sqlite_db *db, struct op_login *op);
-void login_session_create(struct sqlite_db *db, struct op_login *op);
-void login_session_find(struct sqlite_db *db, struct op_login *op);
-void login_session_touch(struct sqlite_db *db, struct op_login *op);
-void login_session_end(struct sqlite_db *db, struct op_login *op);
-void login_session_revoke(struct sqlite_db *db, struct op_login *op);
-void login_sessions_list(struct sqlite_db *db, struct op_login *op);
-void login_token_revoke(struct sqlite_db *db, struct op_login *op);
-void login_earnings(struct sqlite_db *db, struct op_login *op);
+/* What `run` can be, in login.c and login_session.c. */
+void login_signup(struct sql *db, struct op_login *op);
+void login_password_find(struct sql *db, struct op_login *op);
+void login_password_of(struct sql *db, struct op_login *op);
+void login_password_change(struct sql *db, struct op_login *op);
+void login_person(struct sql *db, struct op_login *op);
+void login_invitation(struct sql *db, struct op_login *op);
+void login_identity(struct sql *db, struct op_login *op);
+void login_session_create(struct sql *db, struct op_login *op);
+void login_session_find(struct sql *db, struct op_login *op);
+void login_session_touch(struct sql *db, struct op_login *op);
+void login_session_end(struct sql *db, struct op_login *op);
+void login_session_revoke(struct sql *db, struct op_login *op);
+void login_sessions_list(struct sql *db, struct op_login *op);
+void login_token_revoke(struct sql *db, struct op_login *op);
+void login_earnings(struct sql *db, struct op_login *op);
 
 /* Fills op->person from the account with this ref; op->found says whether there is one. */
-void login_read_person(struct sqlite_db *db, int64_t account, struct op_login *op);
+void login_read_person(struct sql *db, int64_t account, struct op_login *op);
 /* 0 when there is no such account. */
-int64_t login_account_ref(struct sqlite_db *db, const char *account_id);
+int64_t login_account_ref(struct sql *db, const char *account_id);
 
 #endif

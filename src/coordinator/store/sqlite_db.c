@@ -3,11 +3,27 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-struct sqlite_other {
-	struct sqlite_other *next;
-	const char *sql;
+#include "coordinator/store/sql_backend.h"
+
+struct sqlite_db {
+	struct sql sql;
+	sqlite3 *handle;
+};
+
+struct sqlite_stmt {
+	struct sql_stmt head;
 	sqlite3_stmt *stmt;
 };
+
+static sqlite3_stmt *inner(struct sql_stmt *stmt)
+{
+	return ((struct sqlite_stmt *)stmt)->stmt;
+}
+
+sqlite3 *sqlite_handle(struct sql *db)
+{
+	return ((struct sqlite_db *)db)->handle;
+}
 
 enum db_err sqlite_error(sqlite3 *db, struct error *error)
 {
@@ -38,21 +54,153 @@ enum db_err sqlite_error(sqlite3 *db, struct error *error)
 	}
 }
 
-static enum db_err set_up(struct sqlite_db *db, enum sqlite_mode mode, struct error *error)
+static void fail(struct sql *db)
 {
-	/* Checkpoints are made at quiet moments (sqlite_writer_checkpoint), never inside a commit. The cache is small because
-	 * SQLite looks through all of it after a commit that split a page. */
+	if (!db->failed)
+		db->failed = sqlite_error(sqlite_handle(db), &db->why);
+}
+
+/* --- statements --- */
+
+static struct sql_stmt *prepare(struct sql *db, const char *text)
+{
+	struct sqlite_stmt *stmt = calloc(1, sizeof *stmt);
+	if (!stmt) {
+		sql_fail(db, DB_E_IO, "The database ran out of memory.");
+		return NULL;
+	}
+	stmt->head = (struct sql_stmt){db, text};
+	if (sqlite3_prepare_v3(sqlite_handle(db), text, -1, SQLITE_PREPARE_PERSISTENT, &stmt->stmt, NULL) != SQLITE_OK) {
+		fail(db);
+		free(stmt);
+		return NULL;
+	}
+	return &stmt->head;
+}
+
+static void finalize(struct sql_stmt *stmt)
+{
+	sqlite3_finalize(inner(stmt));
+	free(stmt);
+}
+
+static void put_i64(struct sql_stmt *stmt, int at, int64_t value)
+{
+	sqlite3_bind_int64(inner(stmt), at, value);
+}
+
+static void put_double(struct sql_stmt *stmt, int at, double value)
+{
+	sqlite3_bind_double(inner(stmt), at, value);
+}
+
+static void put_null(struct sql_stmt *stmt, int at)
+{
+	sqlite3_bind_null(inner(stmt), at);
+}
+
+static void put_bytes(struct sql_stmt *stmt, int at, struct str bytes, bool is_blob)
+{
+	const char *start = bytes.len ? bytes.at : "";
+	if (is_blob)
+		sqlite3_bind_blob64(inner(stmt), at, start, bytes.len, SQLITE_STATIC);
+	else
+		sqlite3_bind_text64(inner(stmt), at, start, bytes.len, SQLITE_STATIC, SQLITE_UTF8);
+}
+
+static bool row(struct sql_stmt *stmt)
+{
+	int rc = sqlite3_step(inner(stmt));
+	if (rc == SQLITE_ROW)
+		return true;
+	if (rc == SQLITE_DONE)
+		stmt->db->changes = sqlite3_changes(sqlite_handle(stmt->db));
+	else
+		fail(stmt->db);
+	sqlite3_reset(inner(stmt));
+	return false;
+}
+
+static void done(struct sql_stmt *stmt)
+{
+	sqlite3_reset(inner(stmt));
+}
+
+static int64_t column_i64(struct sql_stmt *stmt, int column)
+{
+	return sqlite3_column_int64(inner(stmt), column);
+}
+
+static double column_double(struct sql_stmt *stmt, int column)
+{
+	return sqlite3_column_double(inner(stmt), column);
+}
+
+static bool column_is_null(struct sql_stmt *stmt, int column)
+{
+	return sqlite3_column_type(inner(stmt), column) == SQLITE_NULL;
+}
+
+static struct str column_bytes(struct sql_stmt *stmt, int column, bool is_blob)
+{
+	sqlite3_stmt *in = inner(stmt);
+	const char *at = is_blob ? sqlite3_column_blob(in, column) : (const char *)sqlite3_column_text(in, column);
+	return (struct str){at ? at : "", at ? (size_t)sqlite3_column_bytes(in, column) : 0};
+}
+
+static void exec(struct sql *db, const char *text)
+{
+	if (sqlite3_exec(sqlite_handle(db), text, NULL, NULL, NULL) != SQLITE_OK)
+		fail(db);
+}
+
+static void rollback(struct sql *db)
+{
+	if (!sqlite3_get_autocommit(sqlite_handle(db)))
+		sqlite3_exec(sqlite_handle(db), "ROLLBACK", NULL, NULL, NULL);
+}
+
+static void close_db(struct sql *db)
+{
+	sqlite3_close(sqlite_handle(db));
+	free(db);
+}
+
+static const struct sql_backend sqlite_backend = {
+    .prepare = prepare,
+    .finalize = finalize,
+    .put_i64 = put_i64,
+    .put_double = put_double,
+    .put_null = put_null,
+    .put_bytes = put_bytes,
+    .row = row,
+    .done = done,
+    .i64 = column_i64,
+    .real = column_double,
+    .is_null = column_is_null,
+    .bytes = column_bytes,
+    .exec = exec,
+    .rollback = rollback,
+    .close = close_db,
+};
+
+/* --- opening --- */
+
+static enum db_err set_up(sqlite3 *handle, enum sql_mode mode, struct error *error)
+{
+	/* The write-ahead log is moved into the file at quiet moments (sqlite_file.h), never inside a commit. The cache is small
+	 * because SQLite looks through all of it after a commit that split a page. */
 	static const char write_settings[] = "PRAGMA page_size=4096; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
 	                                     "PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-8192;"
 	                                     "PRAGMA wal_autocheckpoint=0;";
 	static const char read_settings[] = "PRAGMA query_only=ON; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-8192;";
 
-	sqlite3_busy_timeout(db->handle, 5000);
-	sqlite3_extended_result_codes(db->handle, 1);
-	sqlite3_db_config(db->handle, SQLITE_DBCONFIG_DEFENSIVE, 1, (int *)NULL);
-	sqlite3_db_config(db->handle, SQLITE_DBCONFIG_DQS_DML, 0, (int *)NULL);
-	if (sqlite3_exec(db->handle, mode == SQLITE_DB_WRITE ? write_settings : read_settings, NULL, NULL, NULL) != SQLITE_OK)
-		return sqlite_error(db->handle, error);
+	sqlite3_busy_timeout(handle, 5000);
+	sqlite3_extended_result_codes(handle, 1);
+	sqlite3_db_config(handle, SQLITE_DBCONFIG_DEFENSIVE, 1, (int *)NULL);
+	sqlite3_db_config(handle, SQLITE_DBCONFIG_DQS_DML, 0, (int *)NULL);
+	if (sqlite3_exec(handle, mode == SQL_WRITE ? write_settings : read_settings, NULL, NULL, NULL) != SQLITE_OK)
+		return sqlite_error(handle, error);
 	return DB_OK;
 }
 
@@ -62,159 +210,23 @@ static void configure_library(void)
 	sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
 }
 
-enum db_err sqlite_db_open(struct sqlite_db *db, const char *path, enum sqlite_mode mode, struct error *error)
+struct sql *sqlite_db_open(const char *path, enum sql_mode mode, struct error *error)
 {
-	int flags = SQLITE_OPEN_NOMUTEX | (mode == SQLITE_DB_WRITE ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY);
+	int flags = SQLITE_OPEN_NOMUTEX | (mode == SQL_WRITE ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY);
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
-	enum db_err err;
+	struct sqlite_db *db = calloc(1, sizeof *db);
 
 	pthread_once(&once, configure_library);
-	*db = (struct sqlite_db){0};
+	if (!db) {
+		error_set(error, DB_E_NOMEM, "There is no memory to open the database.");
+		return NULL;
+	}
+	db->sql.backend = &sqlite_backend;
+	db->sql.kind = SQL_SQLITE;
 	int rc = sqlite3_open_v2(path, &db->handle, flags, NULL);
-	err = rc == SQLITE_OK ? set_up(db, mode, error) : sqlite_error(db->handle, error);
-	if (err)
-		sqlite_db_close(db);
-	return err;
-}
-
-void sqlite_db_statements(struct sqlite_db *db, const char *const *sql, int count)
-{
-	db->sql = sql;
-	db->kept = calloc((size_t)count, sizeof *db->kept);
-	db->count = db->kept ? count : 0;
-}
-
-void sqlite_db_close(struct sqlite_db *db)
-{
-	for (int i = 0; i < db->count; i++)
-		sqlite3_finalize(db->kept[i]);
-	while (db->others) {
-		struct sqlite_other *other = db->others;
-		db->others = other->next;
-		sqlite3_finalize(other->stmt);
-		free(other);
-	}
-	free(db->kept);
-	sqlite3_close(db->handle);
-	db->handle = NULL;
-	db->kept = NULL;
-	db->count = 0;
-}
-
-void sqlite_db_clear(struct sqlite_db *db)
-{
-	db->failed = DB_OK;
-}
-
-static void fail(struct sqlite_db *db)
-{
-	if (!db->failed)
-		db->failed = sqlite_error(db->handle, &db->why);
-}
-
-sqlite3_stmt *sqlite_use(struct sqlite_db *db, int statement)
-{
-	if (db->failed)
-		return NULL;
-	if (statement >= db->count) {
-		db->failed = error_set(&db->why, DB_E_IO, "The database ran out of memory.");
-		return NULL;
-	}
-	sqlite3_stmt **kept = &db->kept[statement];
-	if (!*kept && sqlite3_prepare_v3(db->handle, db->sql[statement], -1, SQLITE_PREPARE_PERSISTENT, kept, NULL) != SQLITE_OK) {
-		fail(db);
-		return NULL;
-	}
-	return *kept;
-}
-
-sqlite3_stmt *sqlite_say(struct sqlite_db *db, const char *sql)
-{
-	struct sqlite_other *other = db->others;
-	if (db->failed)
-		return NULL;
-	while (other && other->sql != sql)
-		other = other->next;
-	if (other)
-		return other->stmt;
-	other = calloc(1, sizeof *other);
-	if (!other) {
-		db->failed = error_set(&db->why, DB_E_IO, "The database ran out of memory.");
-		return NULL;
-	}
-	if (sqlite3_prepare_v3(db->handle, sql, -1, SQLITE_PREPARE_PERSISTENT, &other->stmt, NULL) != SQLITE_OK) {
-		fail(db);
-		free(other);
-		return NULL;
-	}
-	*other = (struct sqlite_other){.next = db->others, .sql = sql, .stmt = other->stmt};
-	db->others = other;
-	return other->stmt;
-}
-
-void sqlite_i64(sqlite3_stmt *stmt, int at, int64_t value)
-{
-	if (stmt)
-		sqlite3_bind_int64(stmt, at, value);
-}
-
-void sqlite_double(sqlite3_stmt *stmt, int at, double value)
-{
-	if (stmt)
-		sqlite3_bind_double(stmt, at, value);
-}
-
-void sqlite_null(sqlite3_stmt *stmt, int at)
-{
-	if (stmt)
-		sqlite3_bind_null(stmt, at);
-}
-
-void sqlite_text(sqlite3_stmt *stmt, int at, const char *text)
-{
-	if (stmt)
-		sqlite3_bind_text(stmt, at, text, (int)strlen(text), SQLITE_STATIC);
-}
-
-bool sqlite_row(struct sqlite_db *db, sqlite3_stmt *stmt)
-{
-	if (!stmt)
-		return false;
-	int rc = sqlite3_step(stmt);
-	if (rc == SQLITE_ROW)
-		return true;
-	if (rc != SQLITE_DONE)
-		fail(db);
-	sqlite3_reset(stmt);
-	return false;
-}
-
-bool sqlite_run(struct sqlite_db *db, sqlite3_stmt *stmt)
-{
-	while (sqlite_row(db, stmt))
-		;
-	return !db->failed;
-}
-
-void sqlite_done(sqlite3_stmt *stmt)
-{
-	sqlite3_reset(stmt);
-}
-
-bool sqlite_exec(struct sqlite_db *db, const char *sql)
-{
-	if (!db->failed && sqlite3_exec(db->handle, sql, NULL, NULL, NULL) != SQLITE_OK)
-		fail(db);
-	return !db->failed;
-}
-
-void sqlite_copy(sqlite3_stmt *stmt, int column, char *out, size_t size)
-{
-	const char *text = (const char *)sqlite3_column_text(stmt, column);
-	size_t len = text ? (size_t)sqlite3_column_bytes(stmt, column) : 0;
-	if (len >= size)
-		len = size - 1;
-	if (len)
-		memcpy(out, text, len);
-	out[len] = '\0';
+	enum db_err err = rc == SQLITE_OK ? set_up(db->handle, mode, error) : sqlite_error(db->handle, error);
+	if (!err)
+		return &db->sql;
+	sql_close(&db->sql);
+	return NULL;
 }

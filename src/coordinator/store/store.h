@@ -23,11 +23,12 @@
 struct store;
 
 struct store_options {
-	const char *path;         /* SQLite file; made when missing, mode 0600 */
+	const char *path;         /* SQLite file, made when missing, mode 0600; or a postgres:// address */
 	uint32_t group_commit_us; /* how long the writer gathers before it commits; 0 = commit as soon as it is free */
+	bool migrate;             /* an older schema is brought forward; otherwise it is refused, unless the database is empty */
 };
-/* Opens, migrates forward, refuses a newer schema, settles what a crash left: every open hold is released with the reason
- * "restart". One process at a time (a lock beside the file). Blocks: start-up only. */
+/* Opens, checks the version of the schema (DB_E_UNSUPPORTED), settles what a crash left: every open hold is released with the
+ * reason "restart". One process at a time (a lock beside the file). Blocks: start-up only. */
 struct store *store_open(const struct store_options *options, struct net_loop *loop, struct error *error);
 /* Writes everything that was asked for, then closes. Blocks. Callbacks still owed are called from inside: close the store
  * before the rooms that wait for it are freed, and ask nothing of it in them. */

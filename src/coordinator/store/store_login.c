@@ -8,7 +8,7 @@
 
 /* --- asking --- */
 
-static struct op_login *new_login_op(enum op_kind kind, void (*run)(struct sqlite_db *db, struct op_login *op),
+static struct op_login *new_login_op(enum op_kind kind, void (*run)(struct sql *db, struct op_login *op),
                                      void (*deliver)(struct store_op *op), void *user)
 {
 	struct op_login *op = store_new_op(sizeof *op, kind, deliver, user);
@@ -59,7 +59,7 @@ static void submit(struct store *store, struct op_login *op)
 }
 
 /* A write that only says whether it went well; done may be NULL. */
-static struct op_login *new_write(void (*run)(struct sqlite_db *db, struct op_login *op), struct str key, store_done_fn done,
+static struct op_login *new_write(void (*run)(struct sql *db, struct op_login *op), struct str key, store_done_fn done,
                                   void *user)
 {
 	struct op_login *op = new_login_op(OP_LOGIN_WRITE, run, done ? deliver_done : NULL, user);
@@ -78,7 +78,7 @@ void store_signup(struct store *store, const struct store_signup *signup, store_
 	submit(store, op);
 }
 
-static void find_password(struct store *store, void (*run)(struct sqlite_db *db, struct op_login *op), struct str key,
+static void find_password(struct store *store, void (*run)(struct sql *db, struct op_login *op), struct str key,
                           store_password_fn done, void *user)
 {
 	struct op_login *op = new_login_op(OP_LOGIN_READ, run, deliver_password, user);

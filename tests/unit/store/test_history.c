@@ -306,7 +306,7 @@ static void run_child(struct fixture *f, int fd)
 	struct error error;
 	acknowledge_fd = fd;
 	f->loop = net_loop_new(&error);
-	f->store = f->loop ? store_open(&(struct store_options){f->path, 500}, f->loop, &error) : NULL;
+	f->store = f->loop ? store_open(&(struct store_options){.path = f->path, .group_commit_us = 500}, f->loop, &error) : NULL;
 	if (!f->store)
 		_exit(6);
 	net_post(f->loop, child_turn, f);

@@ -13,9 +13,15 @@ CREATE TABLE accounts (
 ) STRICT;
 CREATE UNIQUE INDEX accounts_owner ON accounts (is_owner) WHERE is_owner = 1;
 
+-- only sqlite
 INSERT INTO accounts (id, kind, name, created_us) VALUES
 	('platform', 'platform', 'platform fees', unixepoch() * 1000000),
 	('grants', 'source', 'credit given by the operator', unixepoch() * 1000000);
+-- only postgres
+INSERT INTO accounts (id, kind, name, created_us) VALUES
+	('platform', 'platform', 'platform fees', (extract(epoch FROM now()) * 1000000)::BIGINT),
+	('grants', 'source', 'credit given by the operator', (extract(epoch FROM now()) * 1000000)::BIGINT);
+-- both
 
 CREATE TABLE api_keys (
 	hash       TEXT    PRIMARY KEY, -- SHA-256 of the whole key, hex

@@ -11,7 +11,11 @@ CREATE TABLE balances (
 	withdrawable INTEGER NOT NULL DEFAULT 0,
 	CHECK (may_go_below = 1 OR (balance >= 0 AND withdrawable BETWEEN 0 AND balance))
 ) STRICT;
+-- only sqlite
 INSERT INTO balances (account, may_go_below) SELECT ref, kind = 'source' FROM accounts;
+-- only postgres
+INSERT INTO balances (account, may_go_below) SELECT ref, CASE WHEN kind = 'source' THEN 1 ELSE 0 END FROM accounts;
+-- both
 
 CREATE TABLE holds (
 	id         INTEGER PRIMARY KEY,
@@ -52,8 +56,15 @@ CREATE TABLE ledger (
 	created_us         INTEGER NOT NULL,
 	CHECK ((hold IS NULL) <> (transfer IS NULL))
 ) STRICT;
+-- only sqlite
 CREATE TRIGGER ledger_no_update BEFORE UPDATE ON ledger BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 CREATE TRIGGER ledger_no_delete BEFORE DELETE ON ledger BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+-- only postgres
+CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS
+	$$ BEGIN RAISE EXCEPTION 'the table % is append-only', TG_TABLE_NAME; END $$;
+CREATE TRIGGER ledger_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger
+	FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+-- both
 
 CREATE TABLE usage (
 	id                INTEGER PRIMARY KEY,

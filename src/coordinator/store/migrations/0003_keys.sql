@@ -1,7 +1,12 @@
 -- What an API key may do and spend (billing 3, http-api 4.1), what was spent by day, how full the rate limits' buckets are
 -- (http-api 4.4), and the account that the operator's key stands for.
 
+-- only sqlite
 INSERT INTO accounts (id, kind, name, created_us) VALUES ('admin', 'platform', 'the operator', unixepoch() * 1000000);
+-- only postgres
+INSERT INTO accounts (id, kind, name, created_us)
+	VALUES ('admin', 'platform', 'the operator', (extract(epoch FROM now()) * 1000000)::BIGINT);
+-- both
 INSERT INTO balances (account, may_go_below) SELECT ref, 0 FROM accounts WHERE id = 'admin';
 
 ALTER TABLE api_keys ADD COLUMN limit_group TEXT NOT NULL DEFAULT ''; -- what is spent is counted for this, whichever key of it

@@ -1,0 +1,208 @@
+#include "coordinator/store/book.h"
+
+#include <stdlib.h>
+
+#include "core/clock.h"
+
+#define ACCOUNTS_IN_MEMORY 100000
+
+void book_init(struct book *book, struct sql *db)
+{
+	*book = (struct book){.db = db};
+	map_init(&book->accounts);
+	map_init(&book->holds);
+	map_init(&book->spends);
+	list_init(&book->touched);
+	list_init(&book->unwritten);
+}
+
+void book_free(struct book *book)
+{
+	book_forget(book);
+	map_free(&book->accounts);
+	map_free(&book->holds);
+	map_free(&book->spends);
+}
+
+static void out_of_memory(struct book *book)
+{
+	sql_fail(book->db, DB_E_IO, "The database ran out of memory.");
+}
+
+/* --- accounts --- */
+
+struct book_account *book_account(struct book *book, const char *id)
+{
+	struct book_account *account = map_get(&book->accounts, str_of(id));
+	if (account || book->db->failed)
+		return account;
+
+	struct sql_stmt *stmt = sql_say(book->db, book_statements[W_ACCOUNT_READ]);
+	sql_put_text(stmt, 1, id);
+	if (!sql_row(stmt))
+		return NULL;
+	account = calloc(1, sizeof *account);
+	if (account && str_copy(str_of(id), account->id, sizeof account->id)) {
+		account->ref = sql_i64(stmt, 0);
+		account->is_source = sql_i64(stmt, 1) != 0;
+		account->balance = sql_i64(stmt, 2);
+		account->withdrawable = sql_i64(stmt, 3);
+	}
+	sql_done(stmt);
+	if (!account || map_put(&book->accounts, str_of(account->id), account, NULL)) {
+		free(account);
+		out_of_memory(book);
+		return NULL;
+	}
+	return account;
+}
+
+static void forget_accounts(struct book *book)
+{
+	size_t cursor = 0;
+	struct book_account *account;
+	while ((account = map_next(&book->accounts, &cursor)))
+		free(account);
+	map_free(&book->accounts);
+	map_init(&book->accounts);
+	list_init(&book->touched);
+}
+
+static void move(struct book *book, const struct book_entry *entry)
+{
+	struct book_account *account = entry->account;
+	int64_t balance;
+	if (__builtin_add_overflow(account->balance, entry->amount, &balance)) {
+		sql_fail(book->db, DB_E_INTERNAL, "The balance of an account would overflow.");
+		return;
+	}
+	account->balance = balance;
+	if (!account->is_source) {
+		if (entry->withdrawable)
+			account->withdrawable += entry->amount;
+		if (account->withdrawable > balance)
+			account->withdrawable = balance; /* spending uses what cannot be withdrawn first (billing 5) */
+	}
+	if (!list_linked(&account->touched))
+		list_push_back(&book->touched, &account->touched);
+}
+
+void book_write(struct book *book, const struct book_transaction *transaction)
+{
+	struct sql_stmt *stmt = sql_say(book->db, book_statements[transaction->count == 2 ? W_ENTRIES_2 : W_ENTRIES_3]);
+	sql_put_i64(stmt, 1, book->last_entry + 1);
+	sql_put_i64_or_null(stmt, 2, transaction->hold);
+	sql_put_i64_or_null(stmt, 3, transaction->transfer);
+	sql_put_i64(stmt, 4, transaction->at_us);
+	for (int i = 0; i < transaction->count; i++) {
+		const struct book_entry *entry = &transaction->entries[i];
+		int at = 5 + 5 * i;
+		move(book, entry);
+		sql_put_i64(stmt, at, entry->account->ref);
+		sql_put_text(stmt, at + 1, entry->type);
+		sql_put_i64(stmt, at + 2, entry->amount);
+		sql_put_i64(stmt, at + 3, entry->account->balance);
+		sql_put_i64(stmt, at + 4, entry->account->withdrawable);
+	}
+	if (sql_run(stmt))
+		book->last_entry += transaction->count;
+}
+
+/* --- holds --- */
+
+static void free_holds(struct book *book)
+{
+	size_t cursor = 0;
+	struct book_hold *hold;
+	while ((hold = map_next(&book->holds, &cursor)))
+		free(hold);
+	map_free(&book->holds);
+	map_init(&book->holds);
+	list_init(&book->unwritten);
+}
+
+static void load_open_holds(struct book *book)
+{
+	struct sql_stmt *stmt = sql_say(book->db, book_statements[W_OPEN_HOLDS]);
+	while (sql_row(stmt)) {
+		struct book_hold *hold = calloc(1, sizeof *hold);
+		if (!hold) {
+			out_of_memory(book);
+			break;
+		}
+		hold->row = sql_i64(stmt, 0);
+		sql_copy(stmt, 1, hold->facts.request_id, sizeof hold->facts.request_id);
+		hold->account = sql_i64(stmt, 2);
+		hold->facts.amount_uusd = sql_i64(stmt, 3);
+		if (map_put(&book->holds, str_of(hold->facts.request_id), hold, NULL)) {
+			free(hold);
+			out_of_memory(book);
+			break;
+		}
+	}
+}
+
+/* --- the whole --- */
+
+enum db_err book_load(struct book *book)
+{
+	book->last_hold = sql_number(sql_say(book->db, book_statements[W_LAST_HOLD]));
+	book->last_entry = sql_number(sql_say(book->db, book_statements[W_LAST_ENTRY]));
+	load_open_holds(book);
+	return book->db->failed;
+}
+
+void book_forget(struct book *book)
+{
+	forget_accounts(book);
+	free_holds(book);
+	book_flush_spends(book, false);
+	book->totals = (struct book_totals){0};
+}
+
+static void write_account(struct book *book, struct book_account *account)
+{
+	struct sql *db = book->db;
+	struct sql_stmt *stmt = sql_say(db, book_statements[W_BALANCE_WRITE]);
+	sql_put_i64(stmt, 1, account->balance);
+	sql_put_i64(stmt, 2, account->withdrawable);
+	sql_put_i64(stmt, 3, account->ref);
+	sql_run(stmt);
+
+	if (account->earned.jobs) {
+		stmt = sql_say(db, book_statements[W_EARNINGS_ADD]);
+		sql_put_i64(stmt, 1, account->ref);
+		sql_put_i64(stmt, 2, account->earned.jobs);
+		sql_put_i64(stmt, 3, account->earned.amount);
+		sql_put_i64(stmt, 4, account->earned.prompt_tokens);
+		sql_put_i64(stmt, 5, account->earned.completion_tokens);
+		sql_run(stmt);
+		account->earned = (struct book_totals){0};
+	}
+}
+
+static void write_totals(struct book *book)
+{
+	if (!book->totals.jobs)
+		return;
+	struct sql_stmt *stmt = sql_say(book->db, book_statements[W_TOTALS_ADD]);
+	sql_put_i64(stmt, 1, book->totals.jobs);
+	sql_put_i64(stmt, 2, book->totals.prompt_tokens);
+	sql_put_i64(stmt, 3, book->totals.completion_tokens);
+	sql_run(stmt);
+	book->totals = (struct book_totals){0};
+}
+
+void book_flush(struct book *book)
+{
+	struct list_link *link;
+	while ((link = list_pop_front(&book->unwritten)))
+		book_write_hold(book, LIST_OF(link, struct book_hold, unwritten), &(struct book_hold_end){"open", "", 0, 0});
+	while ((link = list_pop_front(&book->touched)))
+		write_account(book, LIST_OF(link, struct book_account, touched));
+	write_totals(book);
+	if (book->spends.count > 0)
+		book_flush_spends(book, true);
+	if (book->accounts.count > ACCOUNTS_IN_MEMORY)
+		forget_accounts(book);
+}

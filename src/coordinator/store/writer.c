@@ -1,0 +1,209 @@
+#include "coordinator/store/writer.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "coordinator/store/book.h"
+#include "coordinator/store/migrate.h"
+#include "coordinator/store/op_login.h"
+#include "coordinator/store/op_task.h"
+#include "coordinator/store/sqlite_db.h"
+#include "coordinator/store/sqlite_file.h"
+#include "core/clock.h"
+#include "core/log.h"
+
+struct writer {
+	struct book book;
+	int lock_fd;
+	int log_pages;       /* in the write-ahead log, not yet moved into the file */
+	struct error broken; /* code DB_OK while it works */
+};
+
+/* --- opening --- */
+
+static void release_left_open(struct sql *db)
+{
+	struct sql_stmt *stmt = sql_say(db, book_statements[W_RELEASE_LEFT_OPEN]);
+	sql_put_i64(stmt, 1, clock_wall_us());
+	if (sql_run(stmt) && sql_changes(db) > 0)
+		log_warn("store.holds_released", "count=%lld reason=restart", (long long)sql_changes(db));
+}
+
+static struct sql *open_file(struct writer *writer, const char *path, struct error *error)
+{
+	writer->lock_fd = sqlite_file_lock(path, error);
+	if (writer->lock_fd < 0 || sqlite_file_make(path, error))
+		return NULL;
+	struct sql *db = sqlite_db_open(path, SQL_WRITE, error);
+	if (db)
+		sqlite_file_count_log(db, &writer->log_pages);
+	return db;
+}
+
+struct writer *writer_open(const struct store_options *options, struct error *error)
+{
+	struct writer *writer = calloc(1, sizeof *writer);
+	if (!writer) {
+		error_set(error, DB_E_NOMEM, "There is no memory to open the database.");
+		return NULL;
+	}
+	writer->lock_fd = -1;
+	book_init(&writer->book, NULL);
+	struct sql *db = writer->book.db = open_file(writer, options->path, error);
+	if (!db || migrate_or_check(db, options->migrate, error))
+		goto fail;
+	release_left_open(db);
+	if (!db->failed)
+		book_load(&writer->book);
+	if (!db->failed)
+		return writer;
+	if (error)
+		*error = db->why;
+
+fail:
+	writer_close(writer);
+	return NULL;
+}
+
+void writer_close(struct writer *writer)
+{
+	if (!writer)
+		return;
+	book_free(&writer->book);
+	sql_close(writer->book.db);
+	if (writer->lock_fd >= 0)
+		close(writer->lock_fd);
+	free(writer);
+}
+
+/* --- transactions --- */
+
+/* Everything but a broken constraint means that the file cannot be trusted to take more. */
+static enum writer_result result(struct writer *writer)
+{
+	const struct sql *db = writer->book.db;
+	if (!db->failed)
+		return WRITER_OK;
+	if (db->failed != DB_E_INTERNAL && !writer->broken.code)
+		writer->broken = db->why;
+	return WRITER_SPOILED;
+}
+
+enum writer_result writer_begin(struct writer *writer, struct store_op **ops, size_t count)
+{
+	(void)ops, (void)count;
+	sql_clear(writer->book.db);
+	sql_run(sql_say(writer->book.db, "BEGIN IMMEDIATE"));
+	return result(writer);
+}
+
+enum writer_result writer_apply(struct writer *writer, struct store_op *op)
+{
+	struct book *book = &writer->book;
+	switch (op->kind) {
+	case OP_FLUSH:
+		break;
+	case OP_ACCOUNT_CREATE:
+		apply_account_create(book, (struct op_account_create *)op);
+		break;
+	case OP_ACCOUNT_GET:
+		apply_account_get(book, (struct op_account_find *)op);
+		break;
+	case OP_OWNER_CREATE:
+		apply_owner_create(book, (struct op_owner_create *)op);
+		break;
+	case OP_KEY_CREATE:
+		apply_key_create(book, (struct op_key_create *)op);
+		break;
+	case OP_KEY_DISABLE:
+	case OP_KEY_UPDATE:
+	case OP_KEY_ROTATE:
+	case OP_KEY_DELETE:
+		apply_key_change(book, (struct op_key_change *)op);
+		break;
+	case OP_KEYS_TOUCH:
+		apply_keys_touch(book, (struct op_batch *)op);
+		break;
+	case OP_LEVELS_SAVE:
+		apply_levels_save(book, (struct op_batch *)op);
+		break;
+	case OP_PROVIDER_TOKEN_CREATE:
+		apply_provider_token_create(book, (struct op_provider_token_create *)op);
+		break;
+	case OP_TRANSFER:
+		apply_transfer(book, (struct op_transfer *)op);
+		break;
+	case OP_HOLD_CREATE:
+		apply_hold_create(book, (struct op_hold_create *)op);
+		break;
+	case OP_HOLD_RAISE:
+		apply_hold_raise(book, (struct op_hold_change *)op);
+		break;
+	case OP_HOLD_RELEASE:
+		apply_hold_release(book, (struct op_hold_change *)op);
+		break;
+	case OP_SETTLE:
+		apply_settle(book, (struct op_settle *)op);
+		break;
+	case OP_PRICE_SET:
+		apply_price_set(book, (struct op_price_set *)op);
+		break;
+	case OP_LOGIN_WRITE:
+		((struct op_login *)op)->run(book->db, (struct op_login *)op);
+		break;
+	case OP_TASK_WRITE:
+		((struct op_task *)op)->write(book, (struct op_task *)op);
+		break;
+	default:
+		op_fail(op, DB_E_UNSUPPORTED, "The writer does not know the operation %s.", op_name(op->kind));
+	}
+	if (result(writer) == WRITER_OK)
+		return WRITER_OK;
+	op_fail_with(op, &book->db->why);
+	return WRITER_SPOILED;
+}
+
+enum writer_result writer_commit(struct writer *writer)
+{
+	book_flush(&writer->book);
+	sql_run(sql_say(writer->book.db, "COMMIT"));
+	return result(writer);
+}
+
+void writer_rollback(struct writer *writer)
+{
+	struct sql *db = writer->book.db;
+	struct error why = db->why;
+
+	book_forget(&writer->book);
+	sql_clear(db);
+	if (!sqlite3_get_autocommit(sqlite_handle(db)))
+		sql_run(sql_say(db, "ROLLBACK"));
+	if (!writer->broken.code && !db->failed)
+		book_load(&writer->book);
+	result(writer);
+	db->why = why;
+}
+
+const struct error *writer_broken(const struct writer *writer)
+{
+	return writer->broken.code ? &writer->broken : NULL;
+}
+
+const struct error *writer_error(const struct writer *writer)
+{
+	return &writer->book.db->why;
+}
+
+/* --- SQLite's write-ahead log --- */
+
+int writer_log_pages(const struct writer *writer)
+{
+	return writer->broken.code ? 0 : writer->log_pages;
+}
+
+void writer_finish_log(struct writer *writer)
+{
+	if (!writer->broken.code)
+		sqlite_file_move_log(writer->book.db, &writer->log_pages, &writer->broken);
+}

@@ -1,0 +1,34 @@
+/* Carries out operations on the database, between begin and commit. Inside store/ only; thread: the writer's. */
+#ifndef COORDINATOR_STORE_WRITER_H
+#define COORDINATOR_STORE_WRITER_H
+
+#include "coordinator/store/op.h"
+
+struct writer;
+
+/* SQLite: makes the file, takes its lock, releases the holds a crash left open. Migrates, or checks the version of the schema.
+ */
+struct writer *writer_open(const struct store_options *options, struct error *error);
+void writer_close(struct writer *writer);
+
+enum writer_result {
+	WRITER_OK,      /* done, or refused before anything was written (op->failed says why) */
+	WRITER_SPOILED, /* the group must be rolled back; op->failed says why */
+};
+/* Of the operations of the group, which are looked at to read ahead what they will need. */
+enum writer_result writer_begin(struct writer *writer, struct store_op **ops, size_t count);
+enum writer_result writer_apply(struct writer *writer, struct store_op *op);
+enum writer_result writer_commit(struct writer *writer); /* durable when WRITER_OK */
+void writer_rollback(struct writer *writer);
+/* Why nothing more can be written (disk full, damaged file); NULL while it works. */
+const struct error *writer_broken(const struct writer *writer);
+const struct error *writer_error(const struct writer *writer); /* of what was SPOILED last */
+
+/* --- SQLite's write-ahead log --- */
+
+/* Its length since it was last moved into the file, in pages. */
+int writer_log_pages(const struct writer *writer);
+/* Moves what is left of it, so that the next write begins it anew: short when most was moved by the mover a moment ago. */
+void writer_finish_log(struct writer *writer);
+
+#endif
