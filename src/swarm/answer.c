@@ -28,9 +28,9 @@ struct swarm_answer {
 	char head[HEAD_MAX]; /* of every chunk's message, up to the ciphertext */
 };
 
-static const char *const fault_names[SWARM_FAULTS] = {"error",      "busy",     "hang",    "silent",    "drop",
-                                                      "early-drop", "break",    "garbage", "plaintext", "foreign",
-                                                      "replay",     "oversize", "lie"};
+static const char *const fault_names[SWARM_FAULTS] = {"error",   "busy",       "hang",     "silent",  "stall",
+                                                      "drop",    "early-drop", "break",    "garbage", "plaintext",
+                                                      "foreign", "replay",     "oversize", "lie"};
 
 const char *swarm_fault_name(enum swarm_fault fault)
 {
@@ -260,6 +260,8 @@ static void pump(struct swarm_answer *answer)
 			break;
 		}
 		if (answer->paced && answer->credit <= 0)
+			break;
+		if (answer->fault == SWARM_FAULT_STALL && answer->sent == 1)
 			break;
 		if (!misbehave(answer))
 			break;

@@ -14,6 +14,7 @@ enum swarm_fault {
 	SWARM_FAULT_BUSY,       /* answers 503 "server busy" */
 	SWARM_FAULT_HANG,       /* accepts and never says anything */
 	SWARM_FAULT_SILENT,     /* does not even accept */
+	SWARM_FAULT_STALL,      /* says who speaks, and nothing more */
 	SWARM_FAULT_DROP,       /* closes the socket in the middle of the answer */
 	SWARM_FAULT_EARLY_DROP, /* closes the socket before the first content */
 	SWARM_FAULT_BREAK,      /* error 500 in the middle of the answer */

@@ -38,6 +38,7 @@ struct wire_credit {
 /* P->C. */
 struct wire_accepted {
 	struct str request_id;
+	bool loading; /* extension: the model is loaded first */
 };
 
 /* P->C. A violation when `data` is not empty or the payload is missing (4.3). */

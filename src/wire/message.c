@@ -59,6 +59,7 @@ static void read_members(struct wire_reader *r, const json_val *root, struct str
 		break;
 	case WIRE_ACCEPTED:
 		out->as.accepted.request_id = wire_read_str(r, root, "request_id");
+		out->as.accepted.loading = wire_read_bool(r, root, "loading");
 		break;
 	case WIRE_CHUNK:
 		wire_read_chunk(r, root, &out->as.chunk);
@@ -155,6 +156,7 @@ static void write_members(struct json_writer *w, const struct wire_message *in)
 		break;
 	case WIRE_ACCEPTED:
 		json_put_str(w, "request_id", in->as.accepted.request_id);
+		wire_put_true(w, "loading", in->as.accepted.loading);
 		break;
 	case WIRE_CHUNK:
 		wire_write_chunk(w, &in->as.chunk);

@@ -71,6 +71,9 @@ struct fleet_job_request {
 	struct str account;    /* who asks; providers learn a keyed hash of it, each another one. Empty: nothing */
 	struct str body;       /* plain JSON to seal: chat_request_forward's output for the chosen provider */
 	bool stream;
+	/* Asked, with the user of the callbacks, before the request is sent to the provider that was chosen; false: DB_E_AGAIN, and
+	 * nothing happened. May be NULL. */
+	bool (*approves)(const struct route_decision *decision, void *user);
 	const struct fleet_blind_request
 	    *blind; /* instead of `body`: chunks come to on_chunk as base64 that nobody here can open */
 };
@@ -89,7 +92,7 @@ struct fleet_job_end {
 };
 
 struct fleet_job_callbacks {
-	void (*on_accepted)(struct fleet_job *job, void *user);
+	void (*on_accepted)(struct fleet_job *job, bool loading, void *user); /* loading: the model comes from disk first */
 	/* An opened chunk, plain text, borrowed (and wiped) when it returns. */
 	void (*on_chunk)(struct fleet_job *job, struct str chunk, void *user);
 	void (*on_complete)(struct fleet_job *job, const struct fleet_job_end *end, void *user);

@@ -169,6 +169,11 @@ static enum db_err try_provider(struct fleet *fleet, const struct fleet_job_requ
 	enum db_err err = route_select(fleet->routes, &request->route, net_now_us(fleet->loop), decision, &job->reservation);
 	if (err)
 		return err;
+	if (request->approves && !request->approves(decision, job->user)) {
+		route_release(fleet->routes, job->reservation);
+		job->reservation = NULL;
+		return DB_E_AGAIN;
+	}
 	uint64_t chosen = clock_mono_us();
 	struct session *session = route_node_user(decision->node);
 	err = seal_and_send(session, job, request);
@@ -313,7 +318,7 @@ void jobs_accepted(struct session *session, const struct wire_accepted *message)
 {
 	struct fleet_job *job = job_of(session, message->request_id);
 	if (job && !job->parked && job->callbacks.on_accepted)
-		job->callbacks.on_accepted(job, job->user);
+		job->callbacks.on_accepted(job, message->loading, job->user);
 }
 
 static void stray_chunk(struct session *session, struct str request_id)

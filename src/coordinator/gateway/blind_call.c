@@ -429,8 +429,9 @@ static void watch(struct blind_call *call, uint64_t after_ms)
 	net_timer_start(call->gateway->options.loop, &call->deadline, after_ms, 0, on_deadline);
 }
 
-static void on_accepted(struct fleet_job *job, void *user)
+static void on_accepted(struct fleet_job *job, bool loading, void *user)
 {
+	(void)loading;
 	struct blind_call *call = user;
 	(void)job;
 	call->accepted = true;

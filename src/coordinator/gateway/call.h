@@ -10,6 +10,7 @@
 #include "coordinator/gateway/blind.h"
 #include "coordinator/gateway/gateway.h"
 #include "coordinator/gateway/learn.h"
+#include "coordinator/routing/hedge.h"
 #include "core/id.h"
 
 #define CALL_MAX_ATTEMPTS      64 /* http-api 2.1 */
@@ -21,6 +22,7 @@
 struct gateway {
 	struct gateway_options options;
 	struct learn learn;
+	struct hedge hedge;
 	struct list calls, blind_calls;
 	struct blind_offers blind_offers;
 	size_t inflight;
@@ -30,6 +32,7 @@ struct gateway {
 	struct buf out;        /* what is sent to a consumer now */
 	struct metric *attempts, *failovers, *queued, *parked, *aborted, *prompt_tokens, *completion_tokens, *charged;
 	struct metric *first_content, *chunks;
+	struct metric *hedges, *hedges_won, *hedges_lost, *hedges_refused, *hedge_tokens;
 };
 
 /* Why the last attempt failed, for what the consumer is told when no other is left. */
@@ -39,7 +42,7 @@ struct call_failure {
 	char text[200];
 };
 
-/* One dispatch to one provider. A call has one at a time; a hedge would be a second one in the list. */
+/* One dispatch to one provider. A call has one at a time, or two that race until one has content. */
 struct attempt {
 	struct list_link link;
 	struct call *call;
@@ -48,6 +51,11 @@ struct attempt {
 	struct buf held;               /* rewritten preambles, not sent yet */
 	uint32_t held_count;
 	bool accepted, extended;
+	bool loading;                 /* it said that it loads the model first */
+	bool is_backup;               /* asked while another was silent */
+	bool owned;                   /* the provider is the caller's own */
+	double predicted_ms, tail_ms; /* of the first content, < 0 = unknown */
+	struct price price;
 	bool ended; /* the job told its end: it can be looked at, but not used, until its callback returns */
 	uint64_t started_us, last_chunk_us;
 	struct net_timer deadline;
@@ -85,6 +93,10 @@ struct call {
 	unsigned attempts_made, capacity_failures;
 	bool refused_for_money; /* a provider was passed over because its price was not covered */
 	bool refused_by_limit;  /* ... by what the key's spend limit leaves */
+	bool prefers_own;
+	bool racing; /* two attempts run, or did until one of them just ended */
+	struct hedge_backup backup;
+	struct net_timer race_timer;
 	struct call_failure failure;
 	struct fleet_waiter waiter;
 	bool waiting;
@@ -123,7 +135,21 @@ void dispatch_next(struct call *call);
 /* Cancels the attempt's job as if it had failed so. Before content another attempt follows, after it the call ends. */
 void dispatch_give_up(struct attempt *attempt, int status, const char *text);
 void dispatch_drop(struct attempt *attempt); /* cancels its job and frees it */
+/* As dispatch_give_up before content, but no other attempt follows: one runs already. */
+void dispatch_retire(struct attempt *attempt, int status, const char *text);
+/* Sends the request to one more provider beside those that have it. False: there is none, or it is not worth it. */
+bool dispatch_backup(struct call *call);
 void dispatch_watch_idle(struct attempt *attempt);
+
+/* --- race.c --- */
+void race_arm(struct call *call, const struct attempt *first); /* it was just sent */
+/* Whether a second attempt is worth it, and within the budget: then the race has begun. */
+bool race_approves(struct call *call, const struct route_decision *decision);
+/* Content came from this attempt: the others are cancelled, which says nothing against them. */
+void race_won(struct attempt *winner);
+void race_one_left(struct call *call); /* the other failed */
+/* It is over, however; a loser worked off so many tokens for nothing. */
+void race_stop(struct call *call, uint64_t loser_prompt, uint64_t loser_output);
 
 /* --- relay.c --- */
 void relay_chunk(struct attempt *attempt, struct str chunk);

@@ -62,12 +62,13 @@ static void exclude(struct call *call, struct route_node *node)
 
 /* --- callbacks of the fleet --- */
 
-static void on_accepted(struct fleet_job *job, void *user)
+static void on_accepted(struct fleet_job *job, bool loading, void *user)
 {
 	(void)job;
 	struct attempt *attempt = user;
 	struct gateway *gateway = attempt->call->gateway;
 	attempt->accepted = true;
+	attempt->loading = loading;
 	if (!attempt->call->winner)
 		net_timer_start(gateway->options.loop, &attempt->deadline, gateway->options.accepted_ms, 0, on_deadline);
 }
@@ -259,7 +260,6 @@ static void start_clocks(struct call *call, struct attempt *attempt)
 {
 	const struct gateway_options *options = &call->gateway->options;
 	uint64_t patience = options->first_content_ms + call->prompt_estimate;
-	attempt->started_us = net_now_us(options->loop);
 	net_timer_start(options->loop, &attempt->deadline, patience, 0, on_deadline);
 	if (call->stream && !call->keepalive_timer.loop)
 		net_timer_start(options->loop, &call->keepalive_timer, options->keepalive_ms, options->keepalive_ms, on_keepalive);
@@ -289,10 +289,32 @@ static uint64_t room_needed(const struct call *call)
 	return call->prompt_estimate < context ? answers * (context - call->prompt_estimate) : answers;
 }
 
+static bool approves(const struct route_decision *decision, void *user)
+{
+	struct attempt *attempt = user;
+	return !attempt->is_backup || race_approves(attempt->call, decision);
+}
+
+/* Those that failed, and those that have the request now. */
+static size_t not_again(const struct call *call, struct route_node *out[CALL_MAX_ATTEMPTS])
+{
+	size_t count = 0;
+	LIST_EACH (link, &call->attempts) {
+		const struct attempt *attempt = LIST_OF(link, struct attempt, link);
+		if (attempt->job && count < CALL_MAX_ATTEMPTS)
+			out[count++] = fleet_job_node(attempt->job);
+	}
+	for (size_t i = 0; i < call->excluded_count && count < CALL_MAX_ATTEMPTS; i++)
+		out[count++] = call->excluded[i];
+	return count;
+}
+
 /* Seals and sends the request to the provider that routing chooses. */
 static enum db_err start_job(struct call *call, struct attempt *attempt, struct route_decision *decision)
 {
 	struct gateway *gateway = call->gateway;
+	struct route_node *excluded[CALL_MAX_ATTEMPTS];
+	size_t excluded_count = not_again(call, excluded);
 	uint64_t expected = (uint64_t)call->answers * learn_expect(&gateway->learn, str_of(call->model));
 	struct fleet_job_request request = {
 	    .account = call->caller.account ? str_of(ledger_account_id(call->caller.account)) : STR_NONE,
@@ -305,12 +327,13 @@ static enum db_err start_job(struct call *call, struct attempt *attempt, struct 
 	              .plain_prompt = call->request->prompt != NULL,
 	              .needs = need_of(call),
 	              .caller_account = str_of(ledger_account_id(call->caller.account)),
-	              .excluded = call->excluded,
-	              .excluded_count = call->excluded_count,
+	              .excluded = excluded,
+	              .excluded_count = excluded_count,
 	              .serials = call->request->serials,
 	              .serial_count = call->request->serial_count},
 	    .request_id = str_of(call->id),
 	    .stream = call->stream,
+	    .approves = approves,
 	};
 	buf_clear(&gateway->body);
 	enum db_err err = chat_request_forward(call->request, request.route.model, call->max_tokens, &gateway->body);
@@ -325,28 +348,62 @@ static enum db_err start_job(struct call *call, struct attempt *attempt, struct 
 }
 
 /* The provider may have a price of its own: what is on hold must cover it. */
-static bool covers_price(struct call *call, const struct attempt *attempt)
+static bool covers_price(struct call *call, struct attempt *attempt)
 {
 	struct fleet_provider_view provider;
 	fleet_job_provider(attempt->job, &provider);
-	struct price price = ledger_price(call->gateway->options.ledger, provider.account, str_of(call->model), call->service);
-	return money_cover(call, price);
+	attempt->price = ledger_price(call->gateway->options.ledger, provider.account, str_of(call->model), call->service);
+	return money_cover(call, attempt->price);
+}
+
+/* The attempt is on its way. */
+static void note_start(struct call *call, struct attempt *attempt, const struct route_decision *decision)
+{
+	attempt->started_us = net_now_us(call->gateway->options.loop);
+	attempt->predicted_ms = decision->ttft_ms;
+	attempt->tail_ms = -1;
+	call->attempts_made++;
+	metric_add(call->gateway->attempts, 1);
+}
+
+bool dispatch_backup(struct call *call)
+{
+	struct gateway *gateway = call->gateway;
+	struct route_decision decision = {0};
+	struct attempt *attempt = call->attempts_made < CALL_MAX_ATTEMPTS ? attempt_new(call) : NULL;
+	if (!attempt)
+		return false;
+	attempt->is_backup = true;
+	if (start_job(call, attempt, &decision) != DB_OK) {
+		metric_add(gateway->hedges_refused, 1);
+		attempt_free(attempt);
+		return false;
+	}
+	note_start(call, attempt, &decision);
+	if (!covers_price(call, attempt)) {
+		race_stop(call, 0, 0);
+		dispatch_drop(attempt);
+		return false;
+	}
+	metric_add(gateway->hedges, 1);
+	log_info("request.hedged", "id=%s attempt=%u", call->id, call->attempts_made);
+	start_clocks(call, attempt);
+	return true;
 }
 
 static void try_attempt(struct call *call)
 {
-	struct gateway *gateway = call->gateway;
 	struct route_decision decision = {0};
 	uint64_t began = clock_mono_us();
 	struct attempt *attempt = attempt_new(call);
 	enum db_err err = attempt ? start_job(call, attempt, &decision) : DB_E_NOMEM;
 	if (!err) {
 		call->dispatch_us = clock_mono_us() - began;
-		call->attempts_made++;
-		metric_add(gateway->attempts, 1);
+		note_start(call, attempt, &decision);
 		stop_waiting(call);
 		if (covers_price(call, attempt)) {
 			start_clocks(call, attempt);
+			race_arm(call, attempt);
 			return;
 		}
 		call->refused_for_money = true;
@@ -439,7 +496,20 @@ static void failed(struct attempt *attempt, struct route_node *node, const struc
 	}
 	note_failure(call, end);
 	metric_add(call->gateway->failovers, 1);
-	dispatch_next(call);
+	if (call->attempts.count > 0)
+		race_one_left(call);
+	else
+		dispatch_next(call);
+}
+
+void dispatch_retire(struct attempt *attempt, int status, const char *text)
+{
+	struct call *call = attempt->call;
+	struct fleet_job_end end = {.status = status, .text = str_of(text), .provider_fault = true};
+	exclude(call, fleet_job_node(attempt->job));
+	note_failure(call, &end);
+	metric_add(call->gateway->failovers, 1);
+	dispatch_drop(attempt);
 }
 
 void dispatch_give_up(struct attempt *attempt, int status, const char *text)

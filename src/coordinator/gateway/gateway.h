@@ -30,6 +30,7 @@ struct gateway_options {
 	uint32_t idle_ms;            /* 600,000: between chunks, and a whole answer in all */
 	uint32_t queue_wait_ms;      /* 120,000 */
 	uint32_t keepalive_ms;       /* 10,000 */
+	uint32_t hedge_percent;      /* of all tokens that may be spent on asking two providers; 0 = never ask two */
 	uint32_t relay_buffer_bytes; /* unread answer kept for a consumer whose provider knows no credit, 4 MiB */
 };
 struct gateway *gateway_new(const struct gateway_options *options);

@@ -22,6 +22,9 @@ struct gateway *gateway_new(const struct gateway_options *options)
 	if (o->relay_buffer_bytes > HTTP_STREAM_HARD_BYTES / 2) /* in the end it is handed to HTTP whole */
 		o->relay_buffer_bytes = HTTP_STREAM_HARD_BYTES / 2;
 	learn_init(&gateway->learn);
+	struct hedge_policy hedge = hedge_default_policy;
+	hedge.extra_share = o->hedge_percent / 100.0;
+	hedge_init(&gateway->hedge, &hedge);
 	list_init(&gateway->calls);
 	list_init(&gateway->blind_calls);
 	blind_offers_init(&gateway->blind_offers);
@@ -35,6 +38,14 @@ struct gateway *gateway_new(const struct gateway_options *options)
 	struct metrics *m = o->metrics;
 	gateway->attempts = metrics_counter(m, "darkbloom_attempts_total", NULL, "Requests sent to a provider, retries included.");
 	gateway->failovers = metrics_counter(m, "darkbloom_failovers_total", NULL, "Attempts that failed before content.");
+	gateway->hedges =
+	    metrics_counter(m, "darkbloom_hedges_total", "outcome=\"started\"", "Requests that a second provider was asked for.");
+	gateway->hedges_won = metrics_counter(m, "darkbloom_hedges_total", "outcome=\"won\"", "... whose answer came first.");
+	gateway->hedges_lost = metrics_counter(m, "darkbloom_hedges_total", "outcome=\"lost\"", "... whose answer came second.");
+	gateway->hedges_refused =
+	    metrics_counter(m, "darkbloom_hedges_total", "outcome=\"refused\"", "... that nobody could or was to be asked for.");
+	gateway->hedge_tokens = metrics_counter(m, "darkbloom_hedge_tokens_total", NULL,
+	                                        "Tokens that providers worked off beside the one that answered.");
 	gateway->queued = metrics_counter(m, "darkbloom_queued_total", NULL, "Requests that waited for a free provider.");
 	gateway->parked = metrics_counter(m, "darkbloom_parked_total", NULL, "Consumers that left after content was sent.");
 	gateway->aborted =
@@ -121,6 +132,7 @@ void call_over(struct call *call)
 	admit_leave(&call->admission, &call->caller);
 	net_timer_stop(&call->queue_timer);
 	net_timer_stop(&call->keepalive_timer);
+	race_stop(call, call->prompt_estimate, 0);
 	if (call->waiting)
 		fleet_wait_cancel(&call->waiter);
 	call->waiting = false;

@@ -157,13 +157,10 @@ static void commit(struct attempt *attempt)
 	call->winner = attempt;
 	call->provider_us = now - attempt->started_us;
 	metric_observe(gateway->first_content, now - http_started_us(call->exchange->http));
+	call->held_price = attempt->price;
 	net_timer_stop(&call->keepalive_timer);
 	dispatch_watch_idle(attempt);
-	LIST_EACH_SAFE (link, next, &call->attempts) {
-		struct attempt *other = LIST_OF(link, struct attempt, link);
-		if (other != attempt)
-			dispatch_drop(other);
-	}
+	race_won(attempt);
 	if (!call->started)
 		put_headers(call, attempt);
 	if (!call->stream)

@@ -61,10 +61,7 @@ bool money_cover(struct call *call, struct price price)
 		return true;
 	enum db_err err = ledger_hold_raise(call->hold, needed);
 	call->refused_by_limit |= err == DB_E_LIMIT;
-	if (err)
-		return false;
-	call->held_price = price;
-	return true;
+	return err == DB_OK;
 }
 
 bool money_grow(struct call *call, uint64_t tokens)
@@ -138,10 +135,11 @@ void money_settle(struct call *call, const struct attempt *attempt, const struct
 	call->hold = NULL;
 	if (call->dialect->task == CHAT_TASK_ANSWER)
 		learn_output(&gateway->learn, str_of(call->model), billed->completion_tokens / (uint64_t)call->answers);
-	admit_note_output(&call->admission, &call->caller, billed->completion_tokens / (uint64_t)call->answers);
+	hedge_answered(&gateway->hedge, billed->prompt_tokens, billed->completion_tokens);
+	admit_note_output(&call->admission, &call->caller, billed->completion_tokens);
 	gateway->settled++;
 	metric_add(gateway->prompt_tokens, billed->prompt_tokens);
-	metric_add(gateway->completion_tokens, billed->completion_tokens / (uint64_t)call->answers);
+	metric_add(gateway->completion_tokens, billed->completion_tokens);
 	metric_add(gateway->charged, charged > 0 ? (uint64_t)charged : 0);
 }
 

@@ -518,9 +518,9 @@ static struct node_request *request_new(struct node *node, const struct wire_req
 }
 
 /* From here on the request ends with a terminal message of its own. */
-static enum db_err accept(struct node_request *request)
+static enum db_err accept(struct node_request *request, bool loading)
 {
-	struct wire_message accepted = {.type = WIRE_ACCEPTED, .as.accepted = {str_of(request->id)}};
+	struct wire_message accepted = {.type = WIRE_ACCEPTED, .as.accepted = {str_of(request->id), loading}};
 	enum db_err err = outbound_push_message(&request->unsent, &accepted);
 	if (!err)
 		err = map_put(&request->node->requests, str_of(request->id), request, NULL);
@@ -589,7 +589,7 @@ static int start(struct node_request *request, struct error *error)
 	int status = residency_acquire(node->options.residency, request->chat.model, &request->use, &engine, error);
 	if (status > 0)
 		return status;
-	if (accept(request)) {
+	if (accept(request, engine == NULL)) {
 		error_set(error, DB_E_NOMEM, "insufficient memory for another request");
 		return 503;
 	}

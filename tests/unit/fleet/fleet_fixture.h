@@ -405,9 +405,10 @@ struct consumer {
 	const char *account;
 };
 
-static inline void consumer_accepted(struct fleet_job *job, void *user)
+static inline void consumer_accepted(struct fleet_job *job, bool loading, void *user)
 {
 	(void)job;
+	(void)loading;
 	((struct consumer *)user)->accepted++;
 }
 

@@ -1,0 +1,113 @@
+/* Two providers on one request: the second is asked when the first stays silent for longer than was to be expected, and whoever
+ * has content first answers (routing 10). At most two race at a time; when both stay silent, a third takes the older one's
+ * place. */
+#include "coordinator/gateway/call.h"
+
+#include "core/log.h"
+
+static void on_race_due(struct net_timer *timer);
+
+static uint64_t patience_ms(const struct call *call)
+{
+	return (uint64_t)call->gateway->options.first_content_ms + call->prompt_estimate;
+}
+
+static struct attempt *oldest(struct call *call)
+{
+	return LIST_OF(list_first(&call->attempts), struct attempt, link);
+}
+
+static void arm(struct call *call, double ms)
+{
+	net_timer_start(call->gateway->options.loop, &call->race_timer, ms < 1 ? 1 : (uint64_t)ms, 0, on_race_due);
+}
+
+void race_arm(struct call *call, const struct attempt *first)
+{
+	struct gateway *gateway = call->gateway;
+	if (gateway->options.hedge_percent == 0 || (first->owned && call->prefers_own))
+		return;
+	double ms = hedge_due_ms(&gateway->hedge, first->predicted_ms, first->tail_ms, (double)patience_ms(call));
+	arm(call, ms);
+}
+
+void race_stop(struct call *call, uint64_t loser_prompt, uint64_t loser_output)
+{
+	net_timer_stop(&call->race_timer);
+	if (!call->racing)
+		return;
+	call->racing = false;
+	hedge_end(&call->gateway->hedge, &call->backup, loser_prompt, loser_output);
+	metric_add(call->gateway->hedge_tokens, loser_prompt + loser_output);
+}
+
+void race_won(struct attempt *winner)
+{
+	struct call *call = winner->call;
+	struct gateway *gateway = call->gateway;
+	uint64_t prompt = 0, output = 0;
+	if (call->racing)
+		metric_add(winner->is_backup ? gateway->hedges_won : gateway->hedges_lost, 1);
+	LIST_EACH_SAFE (link, next, &call->attempts) {
+		struct attempt *other = LIST_OF(link, struct attempt, link);
+		if (other == winner)
+			continue;
+		prompt += other->accepted ? call->prompt_estimate : 0;
+		output += other->answer ? other->answer->chunks : 0;
+		log_info("request.hedge_lost", "id=%s backup=%d", call->id, other->is_backup);
+		dispatch_drop(other);
+	}
+	race_stop(call, prompt, output);
+}
+
+void race_one_left(struct call *call)
+{
+	race_stop(call, 0, 0);
+	if (call->gateway->options.hedge_percent > 0)
+		arm(call, (double)patience_ms(call) / 2);
+}
+
+bool race_approves(struct call *call, const struct route_decision *decision)
+{
+	const struct attempt *first = oldest(call);
+	const struct gateway_options *options = &call->gateway->options;
+	double passed_ms = (double)(net_now_us(options->loop) - first->started_us) / 1000;
+	double most_ms = first->accepted ? options->accepted_ms : (double)patience_ms(call);
+	struct hedge_backup backup = {.ttft_ms = decision->ttft_ms, .cold = decision->cold, .prompt_tokens = call->prompt_estimate};
+	if (!hedge_begin(&call->gateway->hedge, &backup, most_ms - passed_ms))
+		return false;
+	call->backup = backup;
+	call->racing = true;
+	return true;
+}
+
+/* The older of two that both stayed silent. */
+static void give_up_oldest(struct call *call)
+{
+	dispatch_retire(oldest(call), 504, "no content came in time.");
+}
+
+static void on_race_due(struct net_timer *timer)
+{
+	struct call *call = LIST_OF(timer, struct call, race_timer);
+	call_enter(call);
+	size_t live = call->attempts.count;
+	bool waits = call->exchange && !call->winner && live > 0;
+	LIST_EACH (link, &call->attempts)
+		waits = waits && !LIST_OF(link, struct attempt, link)->loading;
+	if (waits) {
+		struct hedge_backup before = call->backup;
+		bool raced = call->racing;
+		call->racing = false;
+		bool started = dispatch_backup(call);
+		if (started && raced)
+			hedge_end(&call->gateway->hedge, &before, oldest(call)->accepted ? call->prompt_estimate : 0, 0);
+		else if (!started)
+			call->racing = raced;
+		if (started && live > 1)
+			give_up_oldest(call);
+		if (!call->over)
+			arm(call, (double)patience_ms(call) / (started ? 1 : 2));
+	}
+	call_leave(call);
+}

@@ -1,0 +1,173 @@
+/* A second provider is asked when the first stays silent: whoever has content first answers, and is all that is paid for. */
+#include "house.h"
+
+#define ROUNDS_MAX 40 /* until the silent provider was the first choice */
+
+static struct swarm_fleet_options with_fault(enum swarm_fault fault)
+{
+	struct swarm_fleet_options options = {.credit = true};
+	options.faults[fault] = 1;
+	return options;
+}
+
+static uint64_t hedges(const struct house *house, const char *outcome)
+{
+	char name[96];
+	snprintf(name, sizeof name, "darkbloom_hedges_total{outcome=\"%s\"}", outcome);
+	return house_metric(house, name);
+}
+
+/* Asks until a second provider has won. Every answer must be whole and paid for once. */
+static void until_a_second_has_won(struct house *house, int64_t price_uusd)
+{
+	for (int round = 0; round < ROUNDS_MAX && hedges(house, "won") == 0; round++) {
+		int64_t before = house_balance(house);
+		struct said said = house_chat(house, round % 2 ? CHAT(",\"stream\":true") : CHAT(""));
+		assert_int_equal(said.status, 200);
+		assert_int_equal(said_times(&said, "error"), 0);
+		if (round % 2)
+			assert_int_equal(said_contents(&said), 3);
+		said_free(&said);
+		assert_true(house_settles(house));
+		assert_int_equal(before - house_balance(house), price_uusd);
+	}
+	assert_true(hedges(house, "won") >= 1);
+}
+
+/* What one answer of the healthy providers costs. */
+static int64_t price_of_one(void)
+{
+	struct house *house = house_new("10", NULL);
+	house_add(house, (struct swarm_fleet_options){.credit = true});
+	int64_t before = house_balance(house);
+	struct said said = house_chat(house, CHAT(""));
+	assert_int_equal(said.status, 200);
+	said_free(&said);
+	assert_true(house_settles(house));
+	int64_t price = before - house_balance(house);
+	assert_true(price > 0);
+	house_free(house);
+	return price;
+}
+
+static void a_silent_provider_is_overtaken_however_it_is_silent(void **state)
+{
+	(void)state;
+	static const enum swarm_fault faults[] = {SWARM_FAULT_SILENT, SWARM_FAULT_HANG, SWARM_FAULT_STALL};
+	int64_t price = price_of_one();
+	for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+		struct gateway_options timing = {.hedge_percent = 100, .first_content_ms = 60000};
+		struct house *house = house_new("10", &timing);
+		house_add(house, with_fault(faults[i]));
+		house_add(house, (struct swarm_fleet_options){.credit = true});
+		until_a_second_has_won(house, price);
+		assert_int_equal(house_metric(house, "darkbloom_failovers_total"), 0);
+		house_free(house);
+	}
+}
+
+static void when_both_are_silent_a_third_is_asked(void **state)
+{
+	(void)state;
+	struct gateway_options timing = {.hedge_percent = 100, .first_content_ms = 500};
+	struct house *house = house_new("10", &timing);
+	struct swarm_fleet_options silent = with_fault(SWARM_FAULT_HANG);
+	silent.count = 3;
+	house_add(house, silent);
+	house_add(house, (struct swarm_fleet_options){.credit = true});
+	uint64_t retired = 0;
+	for (int round = 0; round < ROUNDS_MAX && retired == 0; round++) {
+		struct said said = house_chat(house, CHAT(""));
+		assert_int_equal(said.status, 200);
+		said_free(&said);
+		retired = house_metric(house, "darkbloom_failovers_total");
+	}
+	assert_true(retired >= 1);
+	assert_true(house_settles(house));
+	house_free(house);
+}
+
+static void a_second_that_fails_leaves_the_first_its_time(void **state)
+{
+	(void)state;
+	struct gateway_options timing = {.hedge_percent = 100, .first_content_ms = 60000};
+	struct house *house = house_new("10", &timing);
+	struct swarm_fleet_options slow = {.credit = true, .think_us = 1500000};
+	house_add(house, slow);
+	house_add(house, with_fault(SWARM_FAULT_ERROR));
+	for (int round = 0; round < ROUNDS_MAX && hedges(house, "started") == 0; round++) {
+		struct said said = house_chat(house, CHAT(""));
+		assert_int_equal(said.status, 200);
+		said_free(&said);
+	}
+	assert_true(hedges(house, "started") >= 1);
+	assert_int_equal(hedges(house, "won"), 0);
+	assert_true(house_settles(house));
+	house_free(house);
+}
+
+static void when_all_stay_silent_the_consumer_is_told_and_nobody_pays(void **state)
+{
+	(void)state;
+	struct gateway_options timing = {.hedge_percent = 100, .first_content_ms = 300, .accepted_ms = 1500};
+	struct house *house = house_new("10", &timing);
+	struct swarm_fleet_options silent = with_fault(SWARM_FAULT_HANG);
+	silent.count = 2;
+	house_add(house, silent);
+	int64_t before = house_balance(house);
+	struct said said = house_chat(house, CHAT(""));
+	assert_int_equal(said.status, 504);
+	said_free(&said);
+	assert_true(house_settles(house));
+	assert_int_equal(house_balance(house), before);
+	house_free(house);
+}
+
+static void a_consumer_who_leaves_ends_the_race(void **state)
+{
+	(void)state;
+	struct gateway_options timing = {.hedge_percent = 100, .first_content_ms = 60000};
+	struct house *house = house_new("10", &timing);
+	struct swarm_fleet_options silent = with_fault(SWARM_FAULT_HANG);
+	silent.count = 2;
+	house_add(house, silent);
+	int64_t before = house_balance(house);
+	int fd = house_send(house, "POST", "/v1/chat/completions", NULL, CHAT(""));
+	while (hedges(house, "started") == 0)
+		usleep(5000);
+	close(fd);
+	assert_true(house_settles(house));
+	assert_int_equal(house_balance(house), before);
+	while (house_metric(house, "darkbloom_jobs_open") > 0)
+		usleep(5000);
+	house_free(house);
+}
+
+static void without_a_budget_no_second_is_asked(void **state)
+{
+	(void)state;
+	struct gateway_options timing = {.first_content_ms = 200, .accepted_ms = 1000};
+	struct house *house = house_new("10", &timing);
+	house_add(house, with_fault(SWARM_FAULT_HANG));
+	house_add(house, (struct swarm_fleet_options){.credit = true});
+	for (int round = 0; round < 6; round++) {
+		struct said said = house_chat(house, CHAT(""));
+		assert_int_equal(said.status, 200);
+		said_free(&said);
+	}
+	assert_int_equal(hedges(house, "started"), 0);
+	house_free(house);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_silent_provider_is_overtaken_however_it_is_silent),
+	    cmocka_unit_test(when_both_are_silent_a_third_is_asked),
+	    cmocka_unit_test(a_second_that_fails_leaves_the_first_its_time),
+	    cmocka_unit_test(when_all_stay_silent_the_consumer_is_told_and_nobody_pays),
+	    cmocka_unit_test(a_consumer_who_leaves_ends_the_race),
+	    cmocka_unit_test(without_a_budget_no_second_is_asked),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
