@@ -2,6 +2,7 @@
 
 #include "coordinator/limit_keeper.h"
 #include "coordinator/portal.h"
+#include "coordinator/receipt_key.h"
 #include "coordinator/server.h"
 #include "coordinator/tenant_key.h"
 #include "core/cli.h"
@@ -32,6 +33,7 @@ struct serving {
 	struct fleet *fleet;
 	struct gateway *gateway;
 	struct portal *portal;
+	struct p256_key *receipt_key;
 	struct server *server;
 	struct net_timer drain_timer;
 	uint64_t drain_until_us;
@@ -188,7 +190,8 @@ static void listen_now(struct serving *s)
 	                             .metrics = s->metrics,
 	                             .portal = s->portal,
 	                             .limits = s->keeper.limits,
-	                             .shed = &s->shed};
+	                             .shed = &s->shed,
+	                             .receipt_key = s->receipt_key};
 	s->server = server_new(&rooms, &error);
 	if (s->server)
 		announce(s);
@@ -302,10 +305,13 @@ static bool open_rooms(struct serving *s, struct error *error)
 	    .warm_off = !c->warm_pool,
 	};
 	tenant_key_load(c->dir, fleet.tenant_key);
+	s->receipt_key = receipt_key_load(c->dir, error);
+	if (!s->receipt_key)
+		return false;
 	s->metrics = metrics_new();
 	s->ledger = ledger_new(s->store);
 	if (s->ledger)
-		ledger_set_defaults(s->ledger, (struct price){c->input_price, c->output_price}, (int)c->fee_percent);
+		ledger_set_defaults(s->ledger, (struct price){c->input_price, c->output_price, 0}, (int)c->fee_percent);
 	s->accounts = s->ledger ? accounts_new(s->store, s->ledger) : NULL;
 	if (s->accounts)
 		accounts_set_admin_key(s->accounts, str_of(c->admin_key));
@@ -361,6 +367,7 @@ static void close_rooms(struct serving *s)
 		metrics_free(s->metrics);
 	if (s->loop)
 		net_loop_free(s->loop);
+	p256_free(s->receipt_key); /* workers may have signed until the loop ended */
 }
 
 int serve(const struct serve_options *options)

@@ -3,6 +3,7 @@
 #include "coordinator/auth.h"
 #include "coordinator/gateway/limit.h"
 #include "coordinator/models.h"
+#include "coordinator/money_routes.h"
 #include "coordinator/operate.h"
 #include "coordinator/portal_routes.h"
 #include "core/clock.h"
@@ -40,6 +41,8 @@ static const struct route routes[] = {
     {"GET", "/v1/models/*", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_model, NULL},
     {"GET", "/v1/payments/balance", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_balance, NULL},
     {"GET", "/v1/payments/usage", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_usage, NULL},
+    {"GET", "/v1/receipts/*", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_receipt, NULL},
+    {"GET", "/.well-known/darkbloom-receipt-key", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_receipt_key, NULL},
     {"GET", "/v1/key", AUTH_KEY, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_own_key, NULL},
     {"GET", "/v1/keys", AUTH_KEY, SCOPE_KEYS, WRAP_NONE, NO_BODY, handle_keys, NULL},
     {"POST", "/v1/keys", AUTH_KEY, SCOPE_KEYS, WRAP_MONEY, SMALL_BODY, handle_key_create, NULL},

@@ -13,6 +13,7 @@
 #include "coordinator/route.h"
 #include "coordinator/shed.h"
 #include "coordinator/store/store.h"
+#include "crypto/p256.h"
 
 struct server;
 struct models;
@@ -31,6 +32,7 @@ struct server_rooms {
 	struct portal *portal;
 	struct limits *limits;
 	const struct shed *shed;
+	const struct p256_key *receipt_key;
 };
 
 /* Binds and listens. */

@@ -59,6 +59,16 @@ static const struct cli_command commands[] = {
      .example = "darkbloom whoami\ndarkbloom whoami --json",
      .options = whoami_options,
      .run = run_whoami},
+    {.name = "verify",
+     .arguments = "RECEIPT",
+     .summary = "Check the receipt of a request without asking anyone.",
+     .details =
+         "Checks the coordinator's signature, the provider's, and that the cost follows from the tokens and prices. With --key "
+         "it must be that coordinator's key; with --text the provider must have signed that very text.",
+     .example = "curl -H \"Authorization: Bearer $KEY\" https://coordinator.example/v1/receipts/ID | darkbloom verify -\n"
+                "darkbloom verify receipt.json --text answer.txt",
+     .options = verify_options,
+     .run = run_verify},
     {.name = "models list",
      .summary = "List the models on this machine.",
      .example = "darkbloom models list\ndarkbloom models list --json",

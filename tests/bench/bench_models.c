@@ -36,7 +36,7 @@ static struct price price(void *user, struct str model)
 {
 	(void)user;
 	(void)model;
-	return (struct price){50000, 200000};
+	return (struct price){50000, 200000, 0};
 }
 
 int main(void)

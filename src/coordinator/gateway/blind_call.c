@@ -200,7 +200,8 @@ static bool hold(struct blind_call *call, struct api_error *error)
 	    .request_id = str_of(call->id),
 	    .key_id = str_of(call->caller.key_id),
 	    .group = call->caller.group,
-	    .amount_uusd = price_cost(call->price, (uint64_t)ask->max_prompt_tokens, (uint64_t)ask->max_tokens, call->service),
+	    .amount_uusd = price_cost(
+	        call->price, (struct price_tokens){(uint64_t)ask->max_prompt_tokens, (uint64_t)ask->max_tokens, 0}, call->service),
 	    .price = call->price};
 	switch (ledger_hold(call->gateway->options.ledger, call->caller.account, &options, &call->hold)) {
 	case DB_OK:

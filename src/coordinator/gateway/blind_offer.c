@@ -78,8 +78,9 @@ static void put_candidate(const struct fleet_provider_view *view, double ttft_ms
 	json_put_str(w, "chip_name", view->chip_name);
 	json_put_str(w, "attestation", view->attestation);
 	put_price(w, candidate->price);
-	int64_t hold =
-	    price_cost(candidate->price, (uint64_t)m->offer->ask.max_prompt_tokens, (uint64_t)m->offer->ask.max_tokens, m->service);
+	int64_t hold = price_cost(
+	    candidate->price,
+	    (struct price_tokens){(uint64_t)m->offer->ask.max_prompt_tokens, (uint64_t)m->offer->ask.max_tokens, 0}, m->service);
 	json_put_i64(w, "max_cost_micro_usd", hold);
 	if (ttft_ms >= 0)
 		json_put_i64(w, "expected_first_token_ms", (int64_t)ttft_ms);

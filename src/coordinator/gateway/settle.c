@@ -10,7 +10,8 @@
 
 static int64_t cost_of(const struct call *call, struct price price, int64_t output_tokens)
 {
-	return price_cost(price, call->prompt_bound, (uint64_t)output_tokens, call->service);
+	return price_cost(price, (struct price_tokens){.prompt = call->prompt_bound, .completion = (uint64_t)output_tokens},
+	                  call->service);
 }
 
 /* Counting tokens generates none: nobody pays for it. */
@@ -128,6 +129,12 @@ void money_settle(struct call *call, const struct attempt *attempt, const struct
 	    .prompt_tokens = billed->prompt_tokens,
 	    .completion_tokens = billed->completion_tokens,
 	    .reasoning_tokens = billed->reasoning_tokens,
+	    .cached_tokens = billed->cached_tokens,
+	    .reported_tokens = end->usage.completion_tokens,
+	    .job_id = str_of(fleet_job_id(attempt->job)),
+	    .response_hash = end->response_hash,
+	    .se_signature = end->se_signature,
+	    .se_public_key = provider.se_public_key,
 	    .fee_percent = call->caller.fee_percent,
 	    .outcome = outcome,
 	};

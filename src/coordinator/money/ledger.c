@@ -59,7 +59,7 @@ struct ledger *ledger_new(struct store *store)
 	map_init(&ledger->holds);
 	map_init(&ledger->prices);
 	map_init(&ledger->groups);
-	ledger->fallback = (struct price){PRICE_FALLBACK_INPUT, PRICE_FALLBACK_OUTPUT};
+	ledger->fallback = (struct price){PRICE_FALLBACK_INPUT, PRICE_FALLBACK_OUTPUT, 0};
 	ledger->fee_percent = LEDGER_FEE_PERCENT_DEFAULT;
 	return ledger;
 }
@@ -296,7 +296,7 @@ static enum db_err put_price(struct map *prices, const struct store_price *row)
 	void *old = NULL;
 	if (!price)
 		return DB_E_NOMEM;
-	price->price = (struct price){row->input, row->output};
+	price->price = (struct price){row->input, row->output, row->cached};
 	price->key_len = len;
 	memcpy(price->key, key, len);
 	if (map_put(prices, (struct str){price->key, len}, price, &old)) {
@@ -534,7 +534,8 @@ int64_t ledger_settle(struct ledger_hold *hold, const struct ledger_usage *usage
 {
 	struct ledger_account *account = hold->account;
 	struct ledger *ledger = account->ledger;
-	int64_t cost = price_cost(usage->price, usage->prompt_tokens, usage->completion_tokens, account->is_service);
+	struct price_tokens tokens = {usage->prompt_tokens, usage->completion_tokens, usage->cached_tokens};
+	int64_t cost = price_cost(usage->price, tokens, account->is_service);
 	struct store_settlement s;
 
 	memset(&s, 0, sizeof s);
@@ -552,8 +553,16 @@ int64_t ledger_settle(struct ledger_hold *hold, const struct ledger_usage *usage
 	s.prompt_tokens = usage->prompt_tokens;
 	s.completion_tokens = usage->completion_tokens;
 	s.reasoning_tokens = usage->reasoning_tokens;
+	s.cached_tokens = usage->cached_tokens;
+	s.reported_tokens = usage->reported_tokens;
+	str_copy(usage->job_id, s.job_id, sizeof s.job_id);
+	str_copy(usage->response_hash, s.response_hash, sizeof s.response_hash);
+	str_copy(usage->se_signature, s.se_signature, sizeof s.se_signature);
+	str_copy(usage->se_public_key, s.se_public_key, sizeof s.se_public_key);
+	s.service = account->is_service;
 	s.price_in = usage->price.input;
 	s.price_out = usage->price.output;
+	s.price_cached = usage->price.cached;
 	s.hold_uusd = hold->amount;
 	s.created_us = clock_wall_us();
 	s.cost_uusd = chargeable(hold, cost);

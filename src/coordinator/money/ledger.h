@@ -68,7 +68,10 @@ struct ledger_usage {
 	struct str provider_account, provider_id, provider_key; /* account may be empty */
 	struct str model, public_model;
 	struct price price; /* of the provider that served */
-	uint64_t prompt_tokens, completion_tokens, reasoning_tokens;
+	uint64_t prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens;
+	/* What the provider signed, for the receipt; empty when it did not. */
+	struct str job_id, response_hash, se_signature, se_public_key;
+	uint64_t reported_tokens; /* the completion tokens that its signature covers */
 	int fee_percent;
 	const char *outcome;
 };

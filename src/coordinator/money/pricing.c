@@ -7,32 +7,6 @@
 
 __extension__ typedef unsigned __int128 wide;
 
-static int64_t saturate(wide value)
-{
-	return value > INT64_MAX ? INT64_MAX : (int64_t)value;
-}
-
-static wide part_cost(uint64_t tokens, int64_t per_million)
-{
-	return per_million <= 0 ? 0 : (wide)tokens * (uint64_t)per_million / MICRO;
-}
-
-int64_t price_cost(struct price price, uint64_t prompt_tokens, uint64_t completion_tokens, bool service)
-{
-	/* Each side is truncated on its own (billing 13.15). */
-	int64_t cost = saturate(part_cost(prompt_tokens, price.input) + part_cost(completion_tokens, price.output));
-	if (!service)
-		return cost < PRICE_MINIMUM_UUSD ? PRICE_MINIMUM_UUSD : cost;
-	return cost == 0 && (prompt_tokens || completion_tokens) ? 1 : cost;
-}
-
-int64_t price_fee(int64_t cost_uusd, int percent)
-{
-	if (cost_uusd <= 0 || percent <= 0)
-		return 0;
-	return saturate((wide)cost_uusd * (unsigned)(percent > 100 ? 100 : percent) / 100);
-}
-
 static bool digits_only(struct str text)
 {
 	for (size_t i = 0; i < text.len; i++)

@@ -114,7 +114,7 @@ void apply_provider_token_create(struct book *book, struct op_provider_token_cre
 void apply_price_set(struct book *book, struct op_price_set *op)
 {
 	const struct store_price *price = &op->price;
-	if (price->input <= 0 || price->output <= 0 || !price->model[0]) {
+	if (price->input <= 0 || price->output <= 0 || price->cached < 0 || !price->model[0]) {
 		op_fail(&op->op, DB_E_INVALID, "A price needs a model and two amounts above 0.");
 		return;
 	}
@@ -128,6 +128,7 @@ void apply_price_set(struct book *book, struct op_price_set *op)
 	sql_put_text(stmt, 2, price->model);
 	sql_put_i64(stmt, 3, price->input);
 	sql_put_i64(stmt, 4, price->output);
-	sql_put_i64(stmt, 5, clock_wall_us());
+	sql_put_i64(stmt, 5, price->cached);
+	sql_put_i64(stmt, 6, clock_wall_us());
 	sql_run(stmt);
 }

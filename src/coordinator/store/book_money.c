@@ -190,7 +190,8 @@ void apply_transfer(struct book *book, struct op_transfer *op)
 static bool valid_settlement(const struct store_settlement *s)
 {
 	return s->request_id[0] && s->cost_uusd >= 0 && s->fee_uusd >= 0 && s->fee_uusd <= s->cost_uusd && s->hold_uusd >= 0 &&
-	       s->prompt_tokens <= TOKENS_MAX && s->completion_tokens <= TOKENS_MAX && s->reasoning_tokens <= TOKENS_MAX;
+	       s->prompt_tokens <= TOKENS_MAX && s->completion_tokens <= TOKENS_MAX && s->reasoning_tokens <= TOKENS_MAX &&
+	       s->cached_tokens <= s->prompt_tokens && s->reported_tokens <= TOKENS_MAX;
 }
 
 static bool hold_row_exists(struct book *book, const char *request_id)
@@ -237,6 +238,14 @@ static void write_usage(struct book *book, const struct store_settlement *s, int
 	sql_put_i64(stmt, 15, s->fee_uusd);
 	sql_put_text(stmt, 16, s->outcome);
 	sql_put_i64(stmt, 17, s->created_us);
+	sql_put_i64(stmt, 18, (int64_t)s->cached_tokens);
+	sql_put_i64(stmt, 19, s->price_cached);
+	sql_put_i64(stmt, 20, s->service);
+	sql_put_text(stmt, 21, s->job_id);
+	sql_put_i64(stmt, 22, (int64_t)s->reported_tokens);
+	sql_put_text(stmt, 23, s->response_hash);
+	sql_put_text(stmt, 24, s->se_signature);
+	sql_put_text(stmt, 25, s->se_public_key);
 	sql_run(stmt);
 
 	if (s->cost_uusd && s->key_id[0])

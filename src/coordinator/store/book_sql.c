@@ -37,9 +37,17 @@ const char *const book_statements[W_STATEMENTS] = {
                                                                             10) ", " IF_ASKED(256, self_route_only,
                                                                                               11) ", " IF_ASKED(512, expires_us,
                                                                                                                 12) ","
-                                                                                                                    " " IF_ASKED(1024,
-                                                                                                                                 scopes,
-                                                                                                                                 13) " WHERE id = ?1",
+                                                                                                                    " " IF_ASKED(
+                                                                                                                        1024,
+                                                                                                                        scopes,
+                                                                                                                        13) " W"
+                                                                                                                            "HE"
+                                                                                                                            "RE"
+                                                                                                                            " i"
+                                                                                                                            "d "
+                                                                                                                            "= "
+                                                                                                                            "?"
+                                                                                                                            "1",
     [W_KEY_ROTATE] = "UPDATE api_keys SET hash = ?2, id = ?3, label = ?4, created_us = ?5, last_used_us = 0 WHERE id = ?1",
     [W_KEY_DELETE] = "DELETE FROM api_keys WHERE id = ?",
     [W_KEY_TOUCH] = "UPDATE api_keys SET last_used_us = ?2 WHERE id = ?1 AND last_used_us < ?2",
@@ -52,9 +60,9 @@ const char *const book_statements[W_STATEMENTS] = {
     [W_LEVELS_FORGET] = "DELETE FROM rate_levels WHERE owner = ?",
     [W_PROVIDER_TOKEN_INSERT] = "INSERT INTO provider_tokens (hash, account, label, created_us) VALUES (?, ?, ?, ?)"
                                 " ON CONFLICT DO NOTHING",
-    [W_PRICE_SET] = "INSERT INTO prices (account, model, input, output, updated_us) VALUES (?, ?, ?, ?, ?)"
-                    " ON CONFLICT (account, model) DO UPDATE SET input = excluded.input, output = excluded.output, updated_us "
-                    "= excluded.updated_us",
+    [W_PRICE_SET] = "INSERT INTO prices (account, model, input, output, cached, updated_us) VALUES (?, ?, ?, ?, ?, ?)"
+                    " ON CONFLICT (account, model) DO UPDATE SET input = excluded.input, output = excluded.output,"
+                    " cached = excluded.cached, updated_us = excluded.updated_us",
 
     [W_TRANSFER_EXISTS] = "SELECT 1 FROM transfers WHERE key = ?",
     [W_TRANSFER_INSERT] = "INSERT INTO transfers (key, reference, created_us) VALUES (?, ?, ?)"
@@ -69,8 +77,9 @@ const char *const book_statements[W_STATEMENTS] = {
         2, 15, 16, 17, 18, 19),
     [W_USAGE_INSERT] =
         "INSERT INTO usage (id, account, key_id, provider_account, provider_id, provider_key, model, public_model,"
-        " prompt_tokens, completion_tokens, reasoning_tokens, price_in, price_out, cost, fee, outcome, created_us)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " prompt_tokens, completion_tokens, reasoning_tokens, price_in, price_out, cost, fee, outcome, created_us,"
+        " cached_tokens, price_cached, service, job_id, reported_tokens, response_hash, se_signature, se_public_key)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     [W_EARNING_INSERT] = "INSERT INTO earnings (id, account, provider_id, provider_key, model, amount, prompt_tokens,"
                          " completion_tokens, created_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
     [W_BALANCE_WRITE] = "UPDATE balances SET balance = ?, withdrawable = ? WHERE account = ?",

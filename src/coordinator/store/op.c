@@ -45,8 +45,8 @@ void op_clear_error(struct store_op *op)
 
 void op_free(struct store_op *op)
 {
-	if (op->kind == OP_PRICES_LIST || op->kind == OP_USAGE_LIST || op->kind == OP_LEDGER_OF_REQUEST ||
-	    op->kind == OP_KEYS_LIST || op->kind == OP_LEVELS_LIST)
+	if (op->kind == OP_PRICES_LIST || op->kind == OP_USAGE_LIST || op->kind == OP_USAGE_OF_REQUEST ||
+	    op->kind == OP_LEDGER_OF_REQUEST || op->kind == OP_KEYS_LIST || op->kind == OP_LEVELS_LIST)
 		free(((struct op_list *)op)->rows);
 	if (op->kind == OP_KEYS_TOUCH || op->kind == OP_LEVELS_SAVE)
 		free(((struct op_batch *)op)->rows);
@@ -92,6 +92,7 @@ const char *op_name(enum op_kind kind)
 	    [OP_PROVIDER_TOKEN_FIND] = "provider_token_find",
 	    [OP_PRICES_LIST] = "prices_list",
 	    [OP_USAGE_LIST] = "usage_list",
+	    [OP_USAGE_OF_REQUEST] = "usage_of_request",
 	    [OP_LEDGER_OF_REQUEST] = "ledger_of_request",
 	    [OP_LOGIN_READ] = "login_read",
 	    [OP_TASK_WRITE] = "task_write",

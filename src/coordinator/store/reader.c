@@ -17,6 +17,7 @@ enum reader_statement {
 	R_PROVIDER_TOKEN,
 	R_PRICES,
 	R_USAGE,
+	R_USAGE_ONE,
 	R_LEDGER,
 	R_STATEMENTS,
 };
@@ -33,6 +34,12 @@ enum reader_statement {
 	" FROM api_keys k JOIN accounts a ON a.ref = k.account JOIN balances b ON b.account = a.ref"                               \
 	" LEFT JOIN key_spend s ON s.limit_group = k.limit_group"
 
+#define USAGE_COLUMNS                                                                                                          \
+	"h.request_id, a.id, u.key_id, p.id, u.provider_id, u.provider_key, u.model, u.public_model, u.outcome, u.prompt_tokens,"  \
+	" u.completion_tokens, u.reasoning_tokens, u.price_in, u.price_out, u.cost, u.fee, h.amount, u.created_us,"                \
+	" u.cached_tokens, u.price_cached, u.service, u.job_id, u.reported_tokens, u.response_hash, u.se_signature,"               \
+	" u.se_public_key"
+
 static const char *const statements[R_STATEMENTS] = {
     [R_OWNER] = "SELECT " ACCOUNT_COLUMNS " FROM accounts a JOIN balances b ON b.account = a.ref WHERE a.is_owner = 1",
     [R_KEY] = "SELECT " KEY_ROWS " WHERE k.hash = ?1 GROUP BY k.hash, a.ref, b.account",
@@ -41,12 +48,12 @@ static const char *const statements[R_STATEMENTS] = {
     [R_LEVELS] = "SELECT owner, at_us, requests, input, output, financial FROM rate_levels",
     [R_PROVIDER_TOKEN] = "SELECT " ACCOUNT_COLUMNS " FROM provider_tokens t JOIN accounts a ON a.ref = t.account"
                          " JOIN balances b ON b.account = a.ref WHERE t.hash = ? AND t.active = 1",
-    [R_PRICES] = "SELECT a.id, p.model, p.input, p.output FROM prices p JOIN accounts a ON a.ref = p.account",
-    [R_USAGE] = "SELECT h.request_id, a.id, u.key_id, p.id, u.provider_id, u.provider_key, u.model, u.public_model, u.outcome,"
-                " u.prompt_tokens, u.completion_tokens, u.reasoning_tokens, u.price_in, u.price_out, u.cost, u.fee, h.amount,"
-                " u.created_us FROM accounts a JOIN usage u ON u.account = a.ref JOIN holds h ON h.id = u.id"
+    [R_PRICES] = "SELECT a.id, p.model, p.input, p.output, p.cached FROM prices p JOIN accounts a ON a.ref = p.account",
+    [R_USAGE] = "SELECT " USAGE_COLUMNS " FROM accounts a JOIN usage u ON u.account = a.ref JOIN holds h ON h.id = u.id"
                 " LEFT JOIN accounts p ON p.ref = u.provider_account WHERE a.id = ? AND u.created_us < ?"
                 " ORDER BY u.created_us DESC, u.id DESC LIMIT ?",
+    [R_USAGE_ONE] = "SELECT " USAGE_COLUMNS " FROM holds h JOIN usage u ON u.id = h.id JOIN accounts a ON a.ref = u.account"
+                    " LEFT JOIN accounts p ON p.ref = u.provider_account WHERE h.request_id = ?",
     /* The entries of a settlement stand side by side from holds.entry on: at most three. */
     [R_LEDGER] = "SELECT e.id, a.id, e.type, h.request_id, e.amount, e.balance_after, e.created_us FROM holds h"
                  " JOIN ledger e ON e.id BETWEEN h.entry AND h.entry + 2 AND e.hold = h.id JOIN accounts a ON a.ref = e.account"
@@ -177,6 +184,7 @@ static bool read_price(struct sql *db, struct sql_stmt *stmt, struct op_list *op
 	sql_copy(stmt, 1, price->model, sizeof price->model);
 	price->input = sql_i64(stmt, 2);
 	price->output = sql_i64(stmt, 3);
+	price->cached = sql_i64(stmt, 4);
 	return true;
 }
 
@@ -204,6 +212,14 @@ static bool read_usage(struct sql *db, struct sql_stmt *stmt, struct op_list *op
 	s->fee_uusd = sql_i64(stmt, 15);
 	s->hold_uusd = sql_i64(stmt, 16);
 	s->created_us = sql_i64(stmt, 17);
+	s->cached_tokens = (uint64_t)sql_i64(stmt, 18);
+	s->price_cached = sql_i64(stmt, 19);
+	s->service = sql_i64(stmt, 20) != 0;
+	sql_copy(stmt, 21, s->job_id, sizeof s->job_id);
+	s->reported_tokens = (uint64_t)sql_i64(stmt, 22);
+	sql_copy(stmt, 23, s->response_hash, sizeof s->response_hash);
+	sql_copy(stmt, 24, s->se_signature, sizeof s->se_signature);
+	sql_copy(stmt, 25, s->se_public_key, sizeof s->se_public_key);
 	return true;
 }
 
@@ -292,6 +308,11 @@ void reader_query(struct reader *reader, struct store_op *op)
 		sql_put_text(stmt, 1, list->key);
 		sql_put_i64(stmt, 2, list->before_us);
 		sql_put_i64(stmt, 3, list->limit);
+		read_list(db, stmt, list, read_usage);
+		break;
+	case OP_USAGE_OF_REQUEST:
+		stmt = sql_say(db, statements[R_USAGE_ONE]);
+		sql_put_text(stmt, 1, list->key);
 		read_list(db, stmt, list, read_usage);
 		break;
 	case OP_LEDGER_OF_REQUEST:

@@ -9,10 +9,10 @@ static const char *const statements[S_STATEMENTS] = {
     [S_LATEST] = "SELECT request_id FROM holds ORDER BY id DESC LIMIT 1",
     [S_HOLD] = "SELECT h.state, h.reason, h.amount, h.created_us, h.request_id, a.id, h.key_id, h.price_in, h.price_out"
                " FROM holds h JOIN accounts a ON a.ref = h.account WHERE h.request_id = ?",
-    [S_USAGE] =
-        "SELECT p.id, u.provider_id, u.model, u.public_model, u.outcome, u.prompt_tokens, u.completion_tokens,"
-        " u.reasoning_tokens, u.price_in, u.price_out, u.cost, u.fee, u.created_us FROM holds h JOIN usage u ON u.id = h.id"
-        " LEFT JOIN accounts p ON p.ref = u.provider_account WHERE h.request_id = ?",
+    [S_USAGE] = "SELECT p.id, u.provider_id, u.model, u.public_model, u.outcome, u.prompt_tokens, u.completion_tokens,"
+                " u.reasoning_tokens, u.price_in, u.price_out, u.cost, u.fee, u.created_us, u.cached_tokens, u.price_cached "
+                "FROM holds h JOIN usage u ON u.id = h.id"
+                " LEFT JOIN accounts p ON p.ref = u.provider_account WHERE h.request_id = ?",
     [S_ENTRIES] =
         "SELECT e.id, a.id, e.type, h.request_id, e.amount, e.balance_after, e.created_us FROM holds h"
         " JOIN ledger e ON e.id BETWEEN h.entry AND h.entry + 2 AND e.hold = h.id JOIN accounts a ON a.ref = e.account"
@@ -67,6 +67,8 @@ static void read_usage(struct sql *db, const char *id, struct store_settlement *
 	s->cost_uusd = sql_i64(stmt, 10);
 	s->fee_uusd = sql_i64(stmt, 11);
 	s->created_us = sql_i64(stmt, 12);
+	s->cached_tokens = (uint64_t)sql_i64(stmt, 13);
+	s->price_cached = sql_i64(stmt, 14);
 	sql_done(stmt);
 }
 

@@ -180,10 +180,16 @@ struct store_settlement {
 	char provider_account[STORE_ID_SIZE]; /* empty = unlinked: the payout goes to the platform as "platform_retained" */
 	char provider_id[STORE_ID_SIZE], provider_key[64];
 	char model[STORE_MODEL_SIZE], public_model[STORE_MODEL_SIZE]; /* build id, and the name the client used */
-	uint64_t prompt_tokens, completion_tokens, reasoning_tokens;
-	int64_t price_in, price_out;
-	int64_t cost_uusd, fee_uusd; /* payout = cost - fee */
-	int64_t hold_uusd;           /* what was held, for the record */
+	uint64_t prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens;
+	int64_t price_in, price_out, price_cached; /* price_cached 0: cached tokens cost what others do */
+	bool service;                              /* priced without the minimum charge (billing 2.2) */
+	/* What the provider signed, for the receipt (wire/receipt.h); empty when it did not. */
+	char job_id[STORE_ID_SIZE]; /* of the attempt, on the wire */
+	uint64_t reported_tokens;   /* completion tokens that its signature covers */
+	char response_hash[65];
+	char se_signature[104], se_public_key[92]; /* base64 */
+	int64_t cost_uusd, fee_uusd;               /* payout = cost - fee */
+	int64_t hold_uusd;                         /* what was held, for the record */
 	int64_t created_us;
 	char outcome[32]; /* "success", "partial_success" */
 };
@@ -210,6 +216,7 @@ struct store_price {
 	char account_id[STORE_ID_SIZE]; /* "platform" or a provider's account */
 	char model[STORE_MODEL_SIZE];   /* build id */
 	int64_t input, output;          /* micro-dollars per million tokens, > 0 */
+	int64_t cached;                 /* of prompt tokens from the cache; 0 = as input */
 };
 void store_price_set(struct store *store, const struct store_price *price, store_done_fn done, void *user);
 typedef void (*store_prices_fn)(const struct store_price *prices, size_t count, const struct error *error, void *user);
@@ -224,6 +231,8 @@ typedef void (*store_usage_fn)(const struct store_usage_row *rows, size_t count,
 /* Newest first. before_us 0 = from now. limit 1..1000. */
 void store_usage_list(struct store *store, struct str account_id, int64_t before_us, uint32_t limit, store_usage_fn done,
                       void *user);
+/* The one row of a settled request, whoever paid for it; none when it was not charged or has another id. */
+void store_usage_of_request(struct store *store, struct str request_id, store_usage_fn done, void *user);
 
 struct store_ledger_row {
 	int64_t id;

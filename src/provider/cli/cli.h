@@ -11,6 +11,7 @@ int run_chat(const struct cli_args *args);
 int run_login(const struct cli_args *args);
 int run_logout(const struct cli_args *args);
 int run_whoami(const struct cli_args *args);
+int run_verify(const struct cli_args *args);
 int run_models_list(const struct cli_args *args);
 int run_models_pull(const struct cli_args *args);
 int run_models_verify(const struct cli_args *args);
@@ -20,7 +21,7 @@ int run_cache_settings(const struct cli_args *args);
 
 extern const struct cli_option start_options[], status_options[], chat_options[], models_list_options[], models_pull_options[],
     models_verify_options[], cache_status_options[], cache_erase_options[], cache_settings_options[], login_options[],
-    logout_options[], whoami_options[];
+    logout_options[], whoami_options[], verify_options[];
 
 /* Shared by the commands. */
 

@@ -38,7 +38,7 @@ static struct price price(void *user, struct str model)
 {
 	(void)user;
 	(void)model;
-	return (struct price){50000, 200000};
+	return (struct price){50000, 200000, 0};
 }
 
 static struct models *models_of(struct world *world)

@@ -58,7 +58,7 @@ static enum db_err take(struct bench *b, struct ledger_account *account, const c
                         struct ledger_hold **hold)
 {
 	struct ledger_hold_options options = {
-	    .request_id = str_of(id), .key_id = STR("key_1"), .amount_uusd = amount, .price = {1000000, 1000000}};
+	    .request_id = str_of(id), .key_id = STR("key_1"), .amount_uusd = amount, .price = {1000000, 1000000, 0}};
 	return ledger_hold(b->ledger, account, &options, hold);
 }
 
@@ -70,7 +70,7 @@ static int64_t settle(struct ledger_hold *hold, uint64_t cost, const char *provi
 	                             .provider_key = STR("machine"),
 	                             .model = STR("build"),
 	                             .public_model = STR("alias"),
-	                             .price = {1000000, 1000000},
+	                             .price = {1000000, 1000000, 0},
 	                             .completion_tokens = cost,
 	                             .fee_percent = 10,
 	                             .outcome = "success"};
@@ -430,7 +430,7 @@ static void defaults_hold_where_no_row_says_otherwise(void **state)
 	struct bench *b = *state;
 	struct store_account row = {.id = "reseller", .fee_percent = 12};
 	AWAIT_OK(&b->f, store_account_create(b->f.store, &row, fixture_done, &b->f));
-	ledger_set_defaults(b->ledger, (struct price){7, 8}, 3);
+	ledger_set_defaults(b->ledger, (struct price){7, 8, 0}, 3);
 	set_price(b, STORE_ACCOUNT_PLATFORM, "m1", 10, 20);
 	AWAIT_OK(&b->f, ledger_prices_load(b->ledger, fixture_done, &b->f));
 	assert_int_equal(ledger_price(b->ledger, STR_NONE, STR("m2"), false).input, 7);

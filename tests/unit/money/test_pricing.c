@@ -29,22 +29,46 @@ static void costs_follow_the_formula(void **state)
 	    {1, 1, 1000000, 1000000, 100, 2}, /* */
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-		struct price price = {rows[i].input, rows[i].output};
-		assert_int_equal(price_cost(price, rows[i].prompt, rows[i].completion, false), rows[i].standard);
-		assert_int_equal(price_cost(price, rows[i].prompt, rows[i].completion, true), rows[i].service);
+		struct price price = {rows[i].input, rows[i].output, 0};
+		assert_int_equal(price_cost(price, (struct price_tokens){rows[i].prompt, rows[i].completion, 0}, false),
+		                 rows[i].standard);
+		assert_int_equal(price_cost(price, (struct price_tokens){rows[i].prompt, rows[i].completion, 0}, true),
+		                 rows[i].service);
 	}
+}
+
+static void cached_tokens_have_a_price_of_their_own(void **state)
+{
+	(void)state;
+	static const struct {
+		int64_t cached_price;
+		uint64_t prompt, cached;
+		int64_t service;
+	} rows[] = {
+	    {0, 1000, 900, 1000},                                                           /* none: they cost what others do */
+	    {500000, 1000, 0, 1000},                                                        /* */
+	    {500000, 1000, 900, 550}, {500000, 1000, 1000, 500}, {500000, 1000, 5000, 500}, /* no more than there are */
+	    {999999, 3, 2, 2}, /* 1 + 1.999998: each part is truncated before the sum */
+	    {-7, 1000, 900, 1000},
+	};
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+		assert_int_equal(price_cost((struct price){1000000, 1, rows[i].cached_price},
+		                            (struct price_tokens){rows[i].prompt, 0, rows[i].cached}, true),
+		                 rows[i].service);
+	assert_true(price_cost((struct price){INT64_MAX, INT64_MAX, INT64_MAX},
+	                       (struct price_tokens){UINT64_MAX, UINT64_MAX, UINT64_MAX / 2}, false) == INT64_MAX);
 }
 
 static void large_costs_saturate(void **state)
 {
 	(void)state;
-	struct price most = {INT64_MAX, INT64_MAX};
-	assert_true(price_cost(most, UINT64_MAX, UINT64_MAX, false) == INT64_MAX);
-	assert_true(price_cost(most, 1000000, 0, false) == INT64_MAX);
-	assert_true(price_cost(most, 1000000, 1, false) == INT64_MAX);
-	assert_true(price_cost((struct price){1000000, 1}, INT64_MAX, 0, false) == INT64_MAX);
-	assert_true(price_cost((struct price){1000000, 1}, INT64_MAX - 1, 0, false) == INT64_MAX - 1);
-	assert_true(price_cost((struct price){-5, INT64_MIN}, 1000000, 1000000, true) == 1);
+	struct price most = {INT64_MAX, INT64_MAX, 0};
+	assert_true(price_cost(most, (struct price_tokens){UINT64_MAX, UINT64_MAX, 0}, false) == INT64_MAX);
+	assert_true(price_cost(most, (struct price_tokens){1000000, 0, 0}, false) == INT64_MAX);
+	assert_true(price_cost(most, (struct price_tokens){1000000, 1, 0}, false) == INT64_MAX);
+	assert_true(price_cost((struct price){1000000, 1, 0}, (struct price_tokens){INT64_MAX, 0, 0}, false) == INT64_MAX);
+	assert_true(price_cost((struct price){1000000, 1, 0}, (struct price_tokens){INT64_MAX - 1, 0, 0}, false) == INT64_MAX - 1);
+	assert_true(price_cost((struct price){-5, INT64_MIN, 0}, (struct price_tokens){1000000, 1000000, 0}, true) == 1);
 }
 
 static void payout_and_fee_make_the_cost(void **state)
@@ -177,11 +201,9 @@ static void prices_per_token_lose_no_digit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(costs_follow_the_formula),
-	    cmocka_unit_test(large_costs_saturate),
-	    cmocka_unit_test(payout_and_fee_make_the_cost),
-	    cmocka_unit_test(dollars_are_read_as_decimals),
-	    cmocka_unit_test(amounts_are_written_with_six_digits),
+	    cmocka_unit_test(costs_follow_the_formula),       cmocka_unit_test(cached_tokens_have_a_price_of_their_own),
+	    cmocka_unit_test(large_costs_saturate),           cmocka_unit_test(payout_and_fee_make_the_cost),
+	    cmocka_unit_test(dollars_are_read_as_decimals),   cmocka_unit_test(amounts_are_written_with_six_digits),
 	    cmocka_unit_test(prices_per_token_lose_no_digit),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

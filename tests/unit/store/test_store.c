@@ -153,7 +153,7 @@ static void prices_are_listed_and_replaced(void **state)
 {
 	struct fixture *f = *state;
 	make_account(f, "farmer", 0);
-	struct store_price platform = {STORE_ACCOUNT_PLATFORM, "m1", 10, 20}, own = {"farmer", "m1", 30, 40};
+	struct store_price platform = {STORE_ACCOUNT_PLATFORM, "m1", 10, 20, 0}, own = {"farmer", "m1", 30, 40, 0};
 	AWAIT_OK(f, store_price_set(f->store, &platform, fixture_done, f));
 	AWAIT_OK(f, store_price_set(f->store, &own, fixture_done, f));
 	own.output = 50;
@@ -165,7 +165,7 @@ static void prices_are_listed_and_replaced(void **state)
 		assert_int_equal(f->prices[i].input, is_own ? 30 : 10);
 		assert_int_equal(f->prices[i].output, is_own ? 50 : 20);
 	}
-	struct store_price free_of_charge = {"farmer", "m2", 0, 20}, orphan = {"nobody", "m2", 10, 20};
+	struct store_price free_of_charge = {"farmer", "m2", 0, 20, 0}, orphan = {"nobody", "m2", 10, 20, 0};
 	AWAIT_ERROR(f, DB_E_INVALID, store_price_set(f->store, &free_of_charge, fixture_done, f));
 	AWAIT_ERROR(f, DB_E_NOT_FOUND, store_price_set(f->store, &orphan, fixture_done, f));
 }
