@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from harness import BIN, GGUF, MODEL, environment, wait_until
+from test_failover import in_background
 
 
 def states(provider):
@@ -79,6 +80,30 @@ def test_a_pinned_model_stays(coordinator, provider):
     assert answer.status_code in (429, 503), answer.text
     assert states(pinned) == {"first": "loaded", "second": "cold"}
     assert node.chat("first").status_code == 200
+
+
+@pytest.mark.slow
+def test_two_real_models_share_one_memory_for_contexts(coordinator, provider, models_dir, tmp_path):
+    """Each alone could hold the prompt in a context of its own; what both may keep together is less."""
+    node = coordinator()
+    folder = tmp_path / "both"
+    for name in (MODEL, "again"):
+        subprocess.run([BIN / "darkbloom", "models", "pull", GGUF, "--id", name, "--models-dir", folder], check=True, capture_output=True, env=environment(tmp_path))
+    machine = provider(node, model=MODEL, models_dir=folder, options=("--model", "again", "--kv-memory-gb", "0.005"))
+    assert machine.status()["kv_limit_bytes"] == int(0.005 * 2 ** 30)
+    asked = {"max_tokens": 60, "ignore_eos": True, "temperature": 0}
+    answers = [in_background(lambda model=model: node.chat(model, "Count to a hundred.", **asked)) for model in (MODEL, "again") * 2]
+    for answer in answers:
+        answer = answer()
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["usage"]["completion_tokens"] == 60
+    def settled():
+        state = machine.status()
+        return state["requests_active"] == 0 and state["kv_reserved_bytes"] == 0 and state
+    state = wait_until(settled, "the memory to be free again")
+    one = 60 * 23040  # the least that an answer's tokens cost with this model
+    assert one < state["kv_peak_bytes"] <= state["kv_limit_bytes"]
+    node.check_books()
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 #include "provider/cli/offer.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -8,14 +9,21 @@
 #include "provider/cli/cli.h"
 #include "provider/engine/engine_embed.h"
 #include "provider/engine/engine_guard.h"
+#include "provider/engine/kv_budget.h"
 #include "provider/models/models.h"
 #include "provider/platform/platform.h"
 
 #define SCRIPT_MAX_BYTES (1u << 19)
+#define GIB              (1024.0 * 1024.0 * 1024.0)
 
 struct offer {
 	const struct offer_options *options;
 	double physical_gb; /* asked once: heartbeats want the memory too */
+	struct memory_policy policy;
+	struct memory_now at_start;
+	struct kv_budget *budget; /* one for all models */
+	pthread_mutex_t lock;     /* over the next */
+	uint64_t loaded_bytes;    /* weights in memory, or about to be */
 	struct residency *residency;
 	struct model_entry *entries; /* on disk; none with a script */
 	size_t entry_count;
@@ -36,6 +44,18 @@ static void memory_now(struct memory_now *out, void *context)
 	struct platform_metrics metrics;
 	platform_metrics(&metrics);
 	*out = (struct memory_now){.physical_gb = offer->physical_gb, .available_gb = metrics.memory_available_gb};
+}
+
+/* Weights came, or are gone: what they leave is what sequences may have. */
+static void fit_budget(struct offer *offer, int64_t weight_bytes)
+{
+	pthread_mutex_lock(&offer->lock);
+	offer->loaded_bytes += (uint64_t)weight_bytes;
+	double kv_gb = offer->options->kv_gb;
+	if (kv_gb <= 0)
+		kv_gb = memory_kv_gb(&offer->policy, &offer->at_start, memory_estimate_gb(offer->loaded_bytes));
+	kv_budget_set_limit(offer->budget, (uint64_t)(kv_gb * GIB));
+	pthread_mutex_unlock(&offer->lock);
 }
 
 static const struct model_entry *entry_of(const struct offer *offer, const char *id)
@@ -60,7 +80,7 @@ static bool pass_progress(float fraction, void *user)
 
 /* What a model is loaded from, at first and when its engine hung. */
 struct source {
-	const struct offer *offer;
+	struct offer *offer;
 	struct residency_model model;
 	void (*progress)(float fraction, void *user); /* of the first load; NULL afterwards */
 	void *user;
@@ -75,6 +95,7 @@ static struct engine *load_source(void *user, struct error *error)
 	struct report report = {source->progress, source->user};
 	const struct model_entry *entry = entry_of(offer, source->model.id);
 	struct engine_llama_options options = {.model_path = entry->weights,
+	                                       .budget = offer->budget,
 	                                       .cache = offer->options->cache,
 	                                       .model_id = entry->id,
 	                                       .weight_hash = entry->weight_hash,
@@ -88,6 +109,13 @@ static struct engine *load_source(void *user, struct error *error)
 	return source->model.only_embeds ? engine_embed_load(&options, error) : engine_llama_new(&options, error);
 }
 
+static void source_free(void *user)
+{
+	struct source *source = user;
+	fit_budget(source->offer, -(int64_t)source->model.size_bytes);
+	free(source);
+}
+
 static struct engine *load(const struct residency_model *model, void (*progress)(float fraction, void *user), void *user,
                            void *context, struct error *error)
 {
@@ -97,7 +125,8 @@ static struct engine *load(const struct residency_model *model, void (*progress)
 		return NULL;
 	}
 	*source = (struct source){context, *model, progress, user};
-	struct engine_guard_options options = {.make = load_source, .free_user = free, .user = source};
+	fit_budget(source->offer, (int64_t)model->size_bytes);
+	struct engine_guard_options options = {.make = load_source, .free_user = source_free, .user = source};
 	return engine_guard_new(&options, error);
 }
 
@@ -259,13 +288,19 @@ struct offer *offer_open(struct net_loop *loop, const struct offer_options *opti
 	                                .memory = memory_now,
 	                                .load = load,
 	                                .context = offer};
-	if (!offer || !(offer->residency = residency_new(loop, &how))) {
+	if (!offer || !(offer->budget = kv_budget_new(0)) || !(offer->residency = residency_new(loop, &how))) {
 		say("out of memory");
+		if (offer)
+			kv_budget_free(offer->budget);
 		free(offer);
 		return NULL;
 	}
 	offer->options = options;
 	offer->physical_gb = (double)hardware.memory_gb;
+	offer->policy = how.policy;
+	memory_now(&offer->at_start, offer);
+	pthread_mutex_init(&offer->lock, NULL);
+	fit_budget(offer, 0);
 	if (options->script_path ? offer_script(offer) : offer_disk(offer))
 		return offer;
 	offer_close(offer);
@@ -278,6 +313,11 @@ struct residency *offer_residency(const struct offer *offer)
 	return offer->residency;
 }
 
+struct kv_budget *offer_budget(const struct offer *offer)
+{
+	return offer->budget;
+}
+
 void offer_close(struct offer *offer)
 {
 	if (offer)
@@ -288,6 +328,8 @@ void offer_free(struct offer *offer)
 {
 	if (!offer)
 		return;
+	kv_budget_free(offer->budget);
+	pthread_mutex_destroy(&offer->lock);
 	free(offer->entries);
 	arena_free(offer->arena);
 	free(offer);

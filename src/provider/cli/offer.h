@@ -15,6 +15,7 @@ struct offer_options {
 	uint32_t max_loaded;
 	uint64_t idle_unload_ms; /* 0 = never */
 	double reserve_gb;       /* < 0 = the machine's default */
+	double kv_gb;            /* KV memory of all models together; 0 = what the weights leave of the machine's memory */
 	struct kv_cache *cache;  /* outlives the offer; NULL = none */
 	bool embeddings;         /* of every model, not only of those made for them */
 	bool on_demand;          /* load nothing but pinned models at start */
@@ -25,6 +26,7 @@ struct offer;
 /* Shows the progress of loads; says on stderr what is wrong and returns NULL. `options` are borrowed for the offer's life. */
 struct offer *offer_open(struct net_loop *loop, const struct offer_options *options);
 struct residency *offer_residency(const struct offer *offer);
+struct kv_budget *offer_budget(const struct offer *offer);
 /* Before net_loop_free and net_loop_free before offer_free: a load that still runs needs the offer. */
 void offer_close(struct offer *offer);
 void offer_free(struct offer *offer);

@@ -17,6 +17,8 @@
 #define DRAIN_LIMIT_MS         20000 /* launchd and systemd wait about this long before they kill (provider-node 12) */
 #define SECOND_SIGNAL_LIMIT_MS 500
 #define STATE_INTERVAL_MS      2500
+#define MIN_KV_GB              0.001
+#define MAX_KV_GB              4096
 
 const struct cli_option start_options[] = {
     {.name = "foreground", .help = "serve in this terminal until stopped (required: there is no background service yet)"},
@@ -33,6 +35,9 @@ const struct cli_option start_options[] = {
     {.name = "on-demand", .help = "load a model only when somebody asks for it"},
     {.name = "idle-timeout", .value = "MIN", .help = "unload a model nobody asked for so long; 0 = never (default 60)"},
     {.name = "memory-reserve-gb", .value = "GB", .help = "memory kept for everything else on this machine (default: up to 4)"},
+    {.name = "kv-memory-gb",
+     .value = "GB",
+     .help = "memory for the contexts of all models together (default: what weights leave)"},
     {.name = "max-sequences", .value = "N", .help = "requests answered at once by each model (default 8)"},
     {.name = "config", .value = "FILE", .help = "TOML file with a [cache] section"},
     {.name = "context", .value = "TOKENS", .help = "tokens kept for all sequences of a model (default 8192)"},
@@ -51,6 +56,7 @@ struct start {
 	const char *names[RESIDENCY_MAX_MODELS], *pins[RESIDENCY_MAX_MODELS]; /* of --model, of --pin */
 	size_t name_count, pin_count;
 	int64_t threads, sequences, context, heartbeat_ms, max_loaded, idle_minutes, reserve_gb;
+	double kv_gb;
 	bool private_only, on_demand, embeddings;
 	char models_dir[MODEL_PATH_SIZE], state_dir[1024];
 };
@@ -95,6 +101,16 @@ static bool read_ids(const struct cli_args *args, const char *option, const char
 		out[(*count)++] = given[i];
 	}
 	return true;
+}
+
+static bool read_gb(const struct cli_args *args, const char *option, double *out)
+{
+	const char *text = cli_value(args, option);
+	*out = 0;
+	if (!text || (str_to_double(str_of(text), out) && *out >= MIN_KV_GB && *out <= MAX_KV_GB))
+		return true;
+	fprintf(stderr, "darkbloom start: --%s takes a number of GB from %g to %d\n", option, MIN_KV_GB, MAX_KV_GB);
+	return false;
 }
 
 static bool read_coordinator(struct start *start, const struct cli_args *args)
@@ -144,8 +160,8 @@ static bool read_start(struct start *start, const struct cli_args *args)
 	       cli_int(args, "max-loaded", 0, 1, RESIDENCY_MAX_MODELS, &start->max_loaded) &&
 	       cli_int(args, "idle-timeout", 60, 0, 525600, &start->idle_minutes) &&
 	       cli_int(args, "memory-reserve-gb", -1, 0, 4096, &start->reserve_gb) &&
-	       read_ids(args, "model", start->names, &start->name_count) && read_ids(args, "pin", start->pins, &start->pin_count) &&
-	       read_coordinator(start, args);
+	       read_gb(args, "kv-memory-gb", &start->kv_gb) && read_ids(args, "model", start->names, &start->name_count) &&
+	       read_ids(args, "pin", start->pins, &start->pin_count) && read_coordinator(start, args);
 }
 
 /* The token of `darkbloom login`, when it is from this coordinator: no other must see it. */
@@ -200,7 +216,7 @@ static void write_state(struct provider *provider)
 	struct node_status status;
 	node_status(provider->node, &status);
 	if (state_write(provider->start.state_dir, &status, provider->start.coordinator_url, offer_residency(provider->offer),
-	                provider->started_at_us, &error))
+	                offer_budget(provider->offer), provider->started_at_us, &error))
 		log_warn("start.state", "why=\"%s\"", error.text);
 }
 
@@ -317,6 +333,7 @@ static bool load(struct provider *provider)
 	                                            .max_loaded = (uint32_t)start->max_loaded,
 	                                            .idle_unload_ms = (uint64_t)start->idle_minutes * 60000,
 	                                            .reserve_gb = (double)start->reserve_gb,
+	                                            .kv_gb = start->kv_gb,
 	                                            .cache = provider->cache,
 	                                            .embeddings = start->embeddings,
 	                                            .on_demand = start->on_demand};

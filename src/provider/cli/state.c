@@ -48,13 +48,14 @@ static void write_models(struct json_writer *w, const struct residency *residenc
 }
 
 enum db_err state_write(const char *state_dir, const struct node_status *status, const char *coordinator_url,
-                        const struct residency *residency, int64_t started_at_us, struct error *error)
+                        const struct residency *residency, struct kv_budget *budget, int64_t started_at_us, struct error *error)
 {
 	char path[4096];
 	if (!state_path(state_dir, path, sizeof path))
 		return error_set(error, DB_E_LIMIT, "the state folder's path is too long");
 	struct buf text;
 	struct json_writer w;
+	struct kv_budget_stats kv;
 	buf_init(&text, STATE_MAX_BYTES);
 	json_writer_init(&w, &text);
 	json_begin_object(&w);
@@ -73,6 +74,13 @@ enum db_err state_write(const char *state_dir, const struct node_status *status,
 	json_put_cstr(&w, "reason", status->trust_reason);
 	json_end_object(&w);
 	write_models(&w, residency);
+	kv_budget_stats(budget, &kv);
+	json_key(&w, "kv_memory");
+	json_begin_object(&w);
+	json_put_i64(&w, "limit_bytes", (int64_t)kv.limit_bytes);
+	json_put_i64(&w, "reserved_bytes", (int64_t)kv.reserved_bytes);
+	json_put_i64(&w, "peak_bytes", (int64_t)kv.peak_bytes);
+	json_end_object(&w);
 	json_key(&w, "stats");
 	json_begin_object(&w);
 	json_put_i64(&w, "requests_active", (int64_t)status->requests_active);
@@ -107,7 +115,8 @@ enum db_err state_parse(struct str text, struct arena *arena, struct state *out)
 	*out = (struct state){.schema = number_of(root, "schema")};
 	if (out->schema != STATE_SCHEMA)
 		return DB_E_INVALID;
-	const json_val *trust = json_get(root, "trust"), *stats = json_get(root, "stats"), *models = json_get(root, "models");
+	const json_val *trust = json_get(root, "trust"), *stats = json_get(root, "stats"), *kv = json_get(root, "kv_memory"),
+	               *models = json_get(root, "models");
 	out->pid = number_of(root, "pid");
 	out->written_at_us = number_of(root, "written_at");
 	out->started_at_us = number_of(root, "started_at");
@@ -118,6 +127,9 @@ enum db_err state_parse(struct str text, struct arena *arena, struct state *out)
 	out->trust_level = text_of(trust, "trust_level");
 	out->trust_status = text_of(trust, "status");
 	out->trust_reason = text_of(trust, "reason");
+	out->kv_limit_bytes = number_of(kv, "limit_bytes");
+	out->kv_reserved_bytes = number_of(kv, "reserved_bytes");
+	out->kv_peak_bytes = number_of(kv, "peak_bytes");
 	out->requests_active = number_of(stats, "requests_active");
 	out->requests_served = number_of(stats, "requests_served");
 	out->tokens_generated = number_of(stats, "tokens_generated");

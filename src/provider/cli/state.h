@@ -4,6 +4,7 @@
 #define PROVIDER_STATE_H
 
 #include "core/arena.h"
+#include "provider/engine/kv_budget.h"
 #include "provider/node/node.h"
 
 #define STATE_SCHEMA   1
@@ -23,10 +24,12 @@ struct state {
 	const struct state_model *models;
 	size_t model_count;
 	int64_t requests_active, requests_served, tokens_generated;
+	int64_t kv_limit_bytes, kv_reserved_bytes, kv_peak_bytes; /* of all models together */
 };
 
 enum db_err state_write(const char *state_dir, const struct node_status *status, const char *coordinator_url,
-                        const struct residency *residency, int64_t started_at_us, struct error *error);
+                        const struct residency *residency, struct kv_budget *budget, int64_t started_at_us,
+                        struct error *error);
 /* DB_E_NOT_FOUND when no provider wrote one; DB_E_INVALID when it is damaged or of another schema. Texts live in the arena. */
 enum db_err state_read(const char *state_dir, struct arena *arena, struct state *out, struct error *error);
 enum db_err state_parse(struct str text, struct arena *arena, struct state *out);

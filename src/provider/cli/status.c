@@ -57,6 +57,9 @@ static void print_json(const struct state *state, enum liveness liveness)
 		json_end_object(&w);
 	}
 	json_end_array(&w);
+	json_put_i64(&w, "kv_limit_bytes", state->kv_limit_bytes);
+	json_put_i64(&w, "kv_reserved_bytes", state->kv_reserved_bytes);
+	json_put_i64(&w, "kv_peak_bytes", state->kv_peak_bytes);
 	json_put_i64(&w, "requests_active", state->requests_active);
 	json_put_i64(&w, "requests_served", state->requests_served);
 	json_put_i64(&w, "tokens_generated", state->tokens_generated);
@@ -89,6 +92,11 @@ static void print_model(const struct state_model *model, const char *label)
 	printf("\n");
 }
 
+static double gigabytes(int64_t bytes)
+{
+	return (double)bytes / (1024.0 * 1024.0 * 1024.0);
+}
+
 static void print_text(const struct state *state, enum liveness liveness)
 {
 	char since[CLOCK_RFC3339_SIZE];
@@ -102,6 +110,8 @@ static void print_text(const struct state *state, enum liveness liveness)
 		print_model(&state->models[i], i ? "" : "models");
 	if (!state->model_count)
 		printf("models       none\n");
+	printf("contexts     %.2f of %.2f GB reserved, %.2f at most so far\n", gigabytes(state->kv_reserved_bytes),
+	       gigabytes(state->kv_limit_bytes), gigabytes(state->kv_peak_bytes));
 	printf("requests     %lld running, %lld served\n", (long long)state->requests_active, (long long)state->requests_served);
 	printf("tokens       %lld generated\n", (long long)state->tokens_generated);
 	if (state->last_error.len)

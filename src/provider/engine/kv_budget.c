@@ -21,9 +21,17 @@ struct kv_budget *kv_budget_new(uint64_t limit_bytes)
 	return budget;
 }
 
+static bool is_watched(struct kv_budget *budget)
+{
+	pthread_mutex_lock(&budget->watching);
+	bool watched = budget->watchers != NULL;
+	pthread_mutex_unlock(&budget->watching);
+	return watched;
+}
+
 void kv_budget_free(struct kv_budget *budget)
 {
-	if (!budget)
+	if (!budget || is_watched(budget))
 		return;
 	pthread_mutex_destroy(&budget->lock);
 	pthread_mutex_destroy(&budget->watching);

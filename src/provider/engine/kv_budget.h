@@ -21,7 +21,8 @@ struct kv_reservation {
 };
 
 struct kv_budget *kv_budget_new(uint64_t limit_bytes); /* NULL: out of memory */
-/* Every reservation must have been released and every watcher removed. */
+/* Every reservation must have been released and every watcher removed. Where one is left, that of an engine that hangs and was
+ * given up, the memory stays. */
 void kv_budget_free(struct kv_budget *budget);
 /* What is reserved above a lower limit stays so, but nothing new is granted. */
 void kv_budget_set_limit(struct kv_budget *budget, uint64_t limit_bytes);

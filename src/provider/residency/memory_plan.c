@@ -45,6 +45,11 @@ double memory_free_for_load_gb(const struct memory_policy *policy, const struct 
 	return larger(free_gb - load_reserve_gb(policy, now->physical_gb) - now->kv_reserved_gb, 0);
 }
 
+double memory_kv_gb(const struct memory_policy *policy, const struct memory_now *at_start, double loaded_gb)
+{
+	return larger(memory_free_for_load_gb(policy, at_start) - policy->activation_gb - loaded_gb, policy->min_kv_gb);
+}
+
 double memory_need_gb(const struct memory_policy *policy, uint64_t weight_bytes)
 {
 	return memory_estimate_gb(weight_bytes) + policy->activation_gb + policy->min_kv_gb;

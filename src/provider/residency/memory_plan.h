@@ -24,7 +24,9 @@ struct memory_now {
 
 double memory_estimate_gb(uint64_t weight_bytes); /* of a model once it is loaded, KV apart */
 double memory_free_for_load_gb(const struct memory_policy *policy, const struct memory_now *now); /* at least 0 */
-double memory_need_gb(const struct memory_policy *policy, uint64_t weight_bytes);                 /* what must be free for it */
+/* KV memory that the loaded models may have together, when nobody said another number. */
+double memory_kv_gb(const struct memory_policy *policy, const struct memory_now *at_start, double loaded_gb);
+double memory_need_gb(const struct memory_policy *policy, uint64_t weight_bytes); /* what must be free for it */
 /* The system is about to swap: what nobody uses should go. */
 bool memory_is_short(const struct memory_policy *policy, const struct memory_now *now);
 

@@ -48,11 +48,16 @@ static void write_it(const struct node_status *status, size_t model_count)
 	struct engine_script script = {.text = "word"};
 	struct residency_model models[2] = {{.id = "acme/one"}, {.id = "two"}};
 	struct net_loop *loop = net_loop_new(&error);
+	struct kv_budget *budget = kv_budget_new(1 << 20);
+	struct kv_reservation held = {0};
+	assert_true(kv_budget_reserve(budget, 4096, &held));
 	struct residency *residency = residency_new(loop, &(struct residency_options){.poll_ms = 1000});
 	for (size_t i = 0; i < model_count; i++)
 		assert_int_equal(residency_add(residency, &models[i], i == 0 ? engine_scripted_new(&script, &error) : NULL), DB_OK);
-	if (state_write(dir, status, "wss://coordinator.example", residency, 1700000000000000, &error))
+	if (state_write(dir, status, "wss://coordinator.example", residency, budget, 1700000000000000, &error))
 		fail_msg("%s", error.text);
+	kv_reservation_release(&held);
+	kv_budget_free(budget);
 	residency_free(residency);
 	net_loop_free(loop);
 }
@@ -84,6 +89,9 @@ static void what_is_written_is_read_again(void **state)
 	assert_true(str_is(read.models[1].id, "two"));
 	assert_true(str_is(read.models[1].state, "cold"));
 	assert_int_equal(read.requests_active, 7);
+	assert_int_equal(read.kv_limit_bytes, 1 << 20);
+	assert_int_equal(read.kv_reserved_bytes, 4096);
+	assert_int_equal(read.kv_peak_bytes, 4096);
 	assert_int_equal(read.requests_served, 12);
 	assert_int_equal(read.tokens_generated, 3456);
 	arena_free(arena);

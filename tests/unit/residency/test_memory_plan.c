@@ -40,6 +40,17 @@ static void the_owners_reserve_holds_where_it_is_larger(void **state)
 	assert_true(near(memory_free_for_load_gb(&policy, &now), 0));
 }
 
+static void sequences_get_what_weights_leave_and_never_nothing(void **state)
+{
+	(void)state;
+	struct memory_policy policy = memory_policy_of(64, -1);
+	struct memory_now start = {.physical_gb = 64, .available_gb = 60};
+	double idle = memory_kv_gb(&policy, &start, 0);
+	assert_true(near(idle, memory_free_for_load_gb(&policy, &start) - policy.activation_gb));
+	assert_true(near(memory_kv_gb(&policy, &start, 30), idle - 30));
+	assert_true(near(memory_kv_gb(&policy, &start, 1000), policy.min_kv_gb));
+}
+
 static void a_small_machine_can_load_something_small(void **state)
 {
 	(void)state;
@@ -67,6 +78,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_large_machine_keeps_the_chapters_amounts),
 	    cmocka_unit_test(the_owners_reserve_holds_where_it_is_larger),
+	    cmocka_unit_test(sequences_get_what_weights_leave_and_never_nothing),
 	    cmocka_unit_test(a_small_machine_can_load_something_small),
 	    cmocka_unit_test(what_other_programs_took_is_not_free),
 	};
