@@ -79,7 +79,8 @@ struct chat_request {
 	uint64_t prompt_bound_tokens;    /* billing 4.1: no tokeniser yields more; tools count too */
 	const struct chat_edit *edits;
 	size_t edit_count;
-	void *dialect_state; /* what the dialect that parsed it wants to see again in its answer; in the arena */
+	const void *dialect_input; /* given to the dialect's parse; NULL when it has none */
+	void *dialect_state;       /* what the dialect that parsed it wants to see again in its answer; in the arena */
 };
 
 /* Parses and validates a /v1/chat/completions body, or one with a plain prompt. On failure fills *error (400, the right param;

@@ -35,12 +35,17 @@ struct dialect {
 	/* A stream that was begun cannot go on. after_content: frames of `answer` went out before. Otherwise at most keepalives
 	 * did, and `answer` is NULL. */
 	void (*fail)(struct dialect_answer *answer, const struct api_error *error, bool after_content, struct buf *out);
+	/* After finish: appends what the caller asked to be kept of this answer, nothing when it did not ask. NULL: never any. */
+	enum db_err (*record)(struct dialect_answer *answer, const struct chat_answer_end *end, struct buf *out);
 	/* The body of an answer with an error status. */
 	void (*error_write)(const struct api_error *error, struct buf *out);
 	const char *key_header;        /* in which a key may come instead of Authorization: Bearer; NULL = none */
 	const char *request_id_header; /* in which answers name the request besides X-Request-ID; NULL = none */
 	const char *keepalive;         /* one event or comment, blank line included, that may stand before everything else */
 };
+
+/* parse is given a chat_request whose dialect_input is set and everything else zero: what that points to is a matter between
+ * the dialect and whoever calls its route (responses.h). */
 
 /* What every answer begins with. */
 struct dialect_answer {

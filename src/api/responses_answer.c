@@ -2,6 +2,8 @@
  * how they grow. */
 #include "api/responses_internal.h"
 
+#include "core/clock.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -390,19 +392,18 @@ static enum db_err take_frame(struct dialect_answer *base, const struct chat_fra
 	return err ? err : out->failed || answer->echo.failed ? DB_E_LIMIT : DB_OK;
 }
 
-static struct responses_outcome outcome_of(const struct responses_answer *answer, const struct chat_answer_end *end)
+void responses_outcome(const struct responses_answer *answer, const struct chat_answer_end *end, struct responses_outcome *out)
 {
 	const struct answer_choice *choice = answer_steps_choice(&answer->steps, 0);
 	struct str reason =
 	    answer_finish_reason(str_of(choice->finish_reason), choice->saw_tool_calls, answer->options.max_tokens, end);
-	struct responses_outcome outcome = {.status = RESPONSES_COMPLETED, .end = end};
+	*out = (struct responses_outcome){.status = RESPONSES_COMPLETED, .end = end};
 	if (str_is(reason, "length"))
-		outcome.why = "max_output_tokens";
+		out->why = "max_output_tokens";
 	else if (str_is(reason, "content_filter"))
-		outcome.why = "content_filter";
-	if (outcome.why)
-		outcome.status = RESPONSES_INCOMPLETE;
-	return outcome;
+		out->why = "content_filter";
+	if (out->why)
+		out->status = RESPONSES_INCOMPLETE;
 }
 
 static enum db_err finish(struct dialect_answer *base, const struct chat_answer_end *end, struct buf *out)
@@ -412,7 +413,9 @@ static enum db_err finish(struct dialect_answer *base, const struct chat_answer_
 	enum db_err err = answer_steps_end(&answer->steps, take_step, answer);
 	if (err)
 		return err;
-	struct responses_outcome outcome = outcome_of(answer, end);
+	struct responses_outcome outcome;
+	responses_outcome(answer, end, &outcome);
+	answer->completed_s = clock_wall_us() / 1000000;
 	begin(answer);
 	if (answer->item_count == 0) { /* an answer of nothing is an empty message */
 		struct responses_item *item = open_item(answer, RESPONSES_MESSAGE);
@@ -479,6 +482,7 @@ const struct dialect dialect_responses = {
     .frame = take_frame,
     .finish = finish,
     .fail = fail,
+    .record = responses_record,
     .error_write = api_error_write,
     .keepalive = ": keepalive\n\n",
 };

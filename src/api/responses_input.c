@@ -204,6 +204,16 @@ static bool take_item(struct input *in, const json_val *item, size_t index, stru
 	                   index);
 }
 
+static bool take_items(struct input *in, const json_val *items, struct api_error *error)
+{
+	struct json_iter iter = json_iter(items);
+	size_t index = 0;
+	for (json_val *item; (item = json_next(&iter, NULL)); index++)
+		if (!take_item(in, item, index, error))
+			return false;
+	return true;
+}
+
 static bool take_input(struct input *in, const json_val *input, struct api_error *error)
 {
 	struct str text;
@@ -213,16 +223,13 @@ static bool take_input(struct input *in, const json_val *input, struct api_error
 	}
 	if (json_type(input) != JSON_ARRAY)
 		return chat_refuse(error, "input", "input must be a string or an array of items.");
-	struct json_iter iter = json_iter(input);
-	size_t index = 0;
-	for (json_val *item; (item = json_next(&iter, NULL)); index++)
-		if (!take_item(in, item, index, error))
-			return false;
+	if (!take_items(in, input, error))
+		return false;
 	end_turn(in);
 	return in->messages > 0 || chat_refuse(error, "input", "input is empty: it needs at least one message.");
 }
 
-bool responses_put_messages(struct json_writer *w, const json_val *root, struct api_error *error)
+bool responses_put_messages(struct json_writer *w, const json_val *root, const json_val *earlier, struct api_error *error)
 {
 	const json_val *input = json_get_some(root, "input");
 	struct input in = {.w = w};
@@ -239,11 +246,11 @@ bool responses_put_messages(struct json_writer *w, const json_val *root, struct 
 		buf_init(bufs[i], TURN_MAX_BYTES);
 	json_key(w, "messages");
 	json_begin_array(w);
-	if (instructions.len > 0) {
+	if (instructions.len > 0)
 		put_message(&in, "system", instructions);
-		in.messages = 0; /* they are no input */
-	}
-	bool ok = take_input(&in, input, error);
+	bool ok = take_items(&in, earlier, error);
+	in.messages = 0; /* neither is input */
+	ok = ok && take_input(&in, input, error);
 	json_end_array(w);
 	for (size_t i = 0; i < sizeof bufs / sizeof *bufs; i++)
 		buf_free(bufs[i]);

@@ -4,6 +4,7 @@
 
 #include "api/answer_steps.h"
 #include "api/lower.h"
+#include "api/responses.h"
 
 #define RESPONSES_MAX_ITEMS 512 /* of one answer */
 
@@ -12,11 +13,12 @@ struct responses_request {
 	const json_val *root;
 	bool store;
 	bool logprobs_shown; /* include has message.output_text.logprobs */
+	bool truncates;      /* truncation auto */
 };
 
 bool responses_parse(struct str body, struct arena *arena, struct chat_request *out, struct api_error *error);
-/* The input, with the instructions before it, as a chat `messages` array. */
-bool responses_put_messages(struct json_writer *w, const json_val *root, struct api_error *error);
+/* The input, with what came earlier (an array of items, or NULL) and the instructions before it, as a chat `messages` array. */
+bool responses_put_messages(struct json_writer *w, const json_val *root, const json_val *earlier, struct api_error *error);
 /* tools and tool_choice as the chat API has them; nothing when there are none. */
 bool responses_put_tools(struct json_writer *w, const json_val *root, struct api_error *error);
 
@@ -45,6 +47,7 @@ struct responses_answer {
 	char hex[33];    /* of the job id */
 	uint64_t sequence;
 	bool begun;
+	int64_t completed_s; /* when it ended; 0 = not yet */
 	struct responses_item **items;
 	uint32_t item_count, item_room;
 	struct buf logprobs; /* of the text that comes next */
@@ -59,10 +62,14 @@ struct responses_outcome {
 	const struct api_error *error;     /* of FAILED */
 	const struct chat_answer_end *end; /* NULL while in progress and when it failed */
 };
+/* How an answer ended. */
+void responses_outcome(const struct responses_answer *answer, const struct chat_answer_end *end, struct responses_outcome *out);
 /* The response object. */
 void responses_put_object(struct json_writer *w, struct responses_answer *answer, const struct responses_outcome *outcome);
 /* An output item; an open one that was just added has no content yet. */
 void responses_put_item(struct json_writer *w, const struct responses_answer *answer, const struct responses_item *item);
+/* dialect.record */
+enum db_err responses_record(struct dialect_answer *answer, const struct chat_answer_end *end, struct buf *out);
 /* A part of a message. */
 void responses_put_part(struct json_writer *w, const struct responses_item *item, bool refusal);
 /* "rs_<hex>_<index>" and so on, without allocation. */

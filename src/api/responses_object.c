@@ -2,8 +2,6 @@
  * and Open Responses): what may be null stands there as null, what was asked for is echoed. */
 #include "api/responses_internal.h"
 
-#include "core/clock.h"
-
 #include <stdio.h>
 
 void responses_item_id(const struct responses_answer *answer, const struct responses_item *item, char out[RESPONSES_ID_SIZE])
@@ -251,15 +249,15 @@ static void put_details(struct json_writer *w, const struct responses_outcome *o
 void responses_put_object(struct json_writer *w, struct responses_answer *answer, const struct responses_outcome *outcome)
 {
 	static const char *const statuses[] = {"in_progress", "completed", "incomplete", "failed"};
-	char id[RESPONSES_ID_SIZE];
-	(void)snprintf(id, sizeof id, "resp_%s", answer->hex);
+	char id[RESPONSES_ID_BYTES];
+	responses_id(answer->hex, id);
 	json_begin_object(w);
 	json_put_cstr(w, "id", id);
 	json_put_str(w, "object", STR("response"));
 	json_put_i64(w, "created_at", answer->steps.created_s);
 	json_key(w, "completed_at");
 	if (outcome->status == RESPONSES_COMPLETED)
-		json_i64(w, clock_wall_us() / 1000000);
+		json_i64(w, answer->completed_s);
 	else
 		json_null(w);
 	json_put_cstr(w, "status", statuses[outcome->status]);

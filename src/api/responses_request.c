@@ -196,10 +196,28 @@ static bool refuse_unsupported(const json_val *root, struct api_error *error)
 		                   "truncation auto is not supported: leave out the oldest items yourself, or use disabled.");
 	if (!str_is(truncation, "disabled"))
 		return chat_refuse(error, "truncation", "truncation must be disabled.");
-	if (json_get_some(root, "previous_response_id"))
-		return chat_refuse(
-		    error, "previous_response_id",
-		    "Nothing is stored here, so that there is no response to go on from: send the earlier items in input.");
+	return true;
+}
+
+/* What a caller asks to be kept, and what it goes on from. `keeping` NULL: nothing is kept here. */
+static bool check_keeping(const json_val *root, const struct responses_keeping *keeping, struct responses_request *request,
+                          size_t body_bytes, struct api_error *error)
+{
+	struct str previous = STR_NONE;
+	if (!chat_get_bool(root, "store", &request->store, error) || !lower_get_str(root, "previous_response_id", &previous, error))
+		return false;
+	if (request->store && !keeping)
+		return chat_refuse(error, "store", "This coordinator keeps no answers: leave store out, or set it to false.");
+	if (request->store && body_bytes > RESPONSES_KEPT_INPUT_BYTES)
+		return chat_refuse(error, "store",
+		                   "A request whose answer is to be kept may have at most %u bytes: set store to false.",
+		                   RESPONSES_KEPT_INPUT_BYTES);
+	if (previous.len > 0 && !keeping)
+		return chat_refuse(error, "previous_response_id",
+		                   "This coordinator keeps no answers, so that there is none to go on from: send the earlier items in "
+		                   "input.");
+	if (previous.len > 0 && keeping->earlier.len == 0)
+		return chat_refuse(error, "previous_response_id", "previous_response_id names no answer that is kept.");
 	return true;
 }
 
@@ -246,7 +264,7 @@ static bool put_reasoning(struct json_writer *w, const json_val *root, struct ap
 }
 
 /* For the echo, where a wrong type must not come back as if it were right. */
-static bool check_echoed(const json_val *root, struct responses_request *request, struct api_error *error)
+static bool check_echoed(const json_val *root, struct api_error *error)
 {
 	static const char *const texts[] = {"safety_identifier", "service_tier", "prompt_cache_retention"};
 	struct str text;
@@ -256,16 +274,13 @@ static bool check_echoed(const json_val *root, struct responses_request *request
 		if (!lower_get_str(root, texts[i], &text, error))
 			return false;
 	if (!chat_get_bool(root, "parallel_tool_calls", &parallel, error) ||
-	    !chat_get_int(root, "max_tool_calls", 1, INT32_MAX, &given, &calls, error) ||
-	    !chat_get_bool(root, "store", &request->store, error))
+	    !chat_get_int(root, "max_tool_calls", 1, INT32_MAX, &given, &calls, error))
 		return false;
-	if (request->store)
-		return chat_refuse(error, "store", "Nothing is stored here: leave store out, or set it to false.");
 	return true;
 }
 
-static bool put_body(struct json_writer *w, struct str body, const json_val *root, struct responses_request *request,
-                     struct api_error *error)
+static bool put_body(struct json_writer *w, struct str body, const json_val *root, const json_val *earlier,
+                     struct responses_request *request, struct api_error *error)
 {
 	static const char *const handled[] = {"input",
 	                                      "instructions",
@@ -298,11 +313,11 @@ static bool put_body(struct json_writer *w, struct str body, const json_val *roo
 	                                      "prompt_cache_retention",
 	                                      NULL};
 	if (!check_metadata(root, error) || !refuse_unsupported(root, error) || !parse_include(root, request, error) ||
-	    !check_echoed(root, request, error))
+	    !check_echoed(root, error))
 		return false;
 	json_begin_object(w);
 	lower_copy_others(w, body, handled);
-	if (!responses_put_messages(w, root, error) || !responses_put_tools(w, root, error) || !put_text(w, root, error) ||
+	if (!responses_put_messages(w, root, earlier, error) || !responses_put_tools(w, root, error) || !put_text(w, root, error) ||
 	    !put_logprobs(w, root, request, error) || !put_reasoning(w, root, error))
 		return false;
 	json_end_object(w);
@@ -316,8 +331,10 @@ bool responses_parse(struct str body, struct arena *arena, struct chat_request *
 	                                          {"reasoning_effort", "reasoning"},
 	                                          {"logprobs", "include"},
 	                                          {NULL, NULL}};
+	const struct responses_keeping *keeping = out->dialect_input;
 	struct responses_request *request = arena_alloc(arena, sizeof *request);
 	json_val *root = lower_body(body, arena, error);
+	struct json_doc *earlier = NULL;
 	struct buf lowered;
 	struct json_writer w;
 	if (!root)
@@ -325,9 +342,17 @@ bool responses_parse(struct str body, struct arena *arena, struct chat_request *
 	if (!request)
 		return api_fail(error, 503, "service_unavailable", NULL, NULL, "The request needs more memory than there is.");
 	request->root = root;
+	if (!check_keeping(root, keeping, request, body.len, error))
+		return false;
+	if (keeping && keeping->earlier.len > 0) {
+		struct error why;
+		earlier = json_parse(keeping->earlier, arena, &why);
+		if (!earlier)
+			return api_fail(error, 503, "service_unavailable", NULL, NULL, "The request needs more memory than there is.");
+	}
 	buf_init(&lowered, LOWER_MAX_BYTES);
 	json_writer_init(&w, &lowered);
-	if (!put_body(&w, body, root, request, error)) {
+	if (!put_body(&w, body, root, earlier ? json_root(earlier) : NULL, request, error)) {
 		buf_free(&lowered);
 		return false;
 	}

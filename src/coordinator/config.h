@@ -50,6 +50,10 @@ struct coordinator_config {
 	int64_t hedge_percent;
 	int64_t first_content_ms, accepted_wait_s, queue_wait_s, keepalive_s, idle_timeout_s;
 
+	/* [responses] */
+	bool responses_store;
+	int64_t responses_days, responses_per_account, responses_mib_per_account;
+
 	/* [sealed] */
 	const char *sealed_previous_until;
 	int64_t sealed_previous_until_s; /* Unix time, 0 = not given */

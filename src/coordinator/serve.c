@@ -1,10 +1,10 @@
 #include "coordinator/serve.h"
 
+#include "coordinator/key_file.h"
 #include "coordinator/limit_keeper.h"
 #include "coordinator/portal.h"
 #include "coordinator/receipt_key.h"
 #include "coordinator/server.h"
-#include "coordinator/tenant_key.h"
 #include "core/cli.h"
 #include "core/clock.h"
 #include "core/log.h"
@@ -30,6 +30,7 @@ struct serving {
 	struct accounts *accounts;
 	struct limit_keeper keeper;
 	struct shed shed;
+	struct response_keeper responses;
 	struct fleet *fleet;
 	struct gateway *gateway;
 	struct portal *portal;
@@ -191,7 +192,8 @@ static void listen_now(struct serving *s)
 	                             .portal = s->portal,
 	                             .limits = s->keeper.limits,
 	                             .shed = &s->shed,
-	                             .receipt_key = s->receipt_key};
+	                             .receipt_key = s->receipt_key,
+	                             .keeper = &s->responses};
 	s->server = server_new(&rooms, &error);
 	if (s->server)
 		announce(s);
@@ -282,6 +284,28 @@ static bool open_limits(struct serving *s)
 	return s->keeper.limits != NULL;
 }
 
+/* Answers that callers ask to be kept. What was kept before goes at its time also where nothing is kept any more. */
+static enum db_err open_keeper(struct serving *s, struct error *error)
+{
+	const struct coordinator_config *c = s->config;
+	struct sealed_options secrets = {0};
+	sealed_options_from_environment(&secrets);
+	const struct response_vault_options options = {
+	    .dir = c->dir, .mnemonic = secrets.mnemonic, .previous_mnemonics = secrets.previous_mnemonics};
+	s->responses = (struct response_keeper){
+	    .store = s->store,
+	    .loop = s->loop,
+	    .bounds = {.count = c->responses_per_account, .bytes = c->responses_mib_per_account << 20},
+	    .age_us = c->responses_days * INT64_C(86400000000),
+	};
+	if (c->responses_store)
+		s->responses.vault = response_vault_new(&options, error);
+	if (c->responses_store && !s->responses.vault)
+		return error->code;
+	response_keeper_start(&s->responses);
+	return DB_OK;
+}
+
 /* The rooms that need no answer from the store. */
 static bool open_rooms(struct serving *s, struct error *error)
 {
@@ -290,7 +314,7 @@ static bool open_rooms(struct serving *s, struct error *error)
 	if (serve_make_dir(c->dir, error) != DB_OK)
 		return false;
 	s->store = store_open(&store, s->loop, error);
-	if (!s->store)
+	if (!s->store || open_keeper(s, error) != DB_OK)
 		return false;
 	struct fleet_options fleet = {
 	    .min_trust = (enum route_trust)c->min_trust,
@@ -337,6 +361,8 @@ static bool open_rooms(struct serving *s, struct error *error)
 	    .idle_ms = (uint32_t)c->idle_timeout_s * 1000,
 	    .queue_wait_ms = (uint32_t)c->queue_wait_s * 1000,
 	    .keepalive_ms = (uint32_t)c->keepalive_s * 1000,
+	    .keep = s->responses.vault ? response_keeper_add : NULL,
+	    .keep_user = &s->responses,
 	    .relay_buffer_bytes = (uint32_t)c->relay_buffer_kib * 1024,
 	};
 	s->gateway = s->portal ? gateway_new(&gateway) : NULL;
@@ -350,6 +376,7 @@ static void close_rooms(struct serving *s)
 	net_timer_stop(&s->drain_timer);
 	shed_stop(&s->shed);
 	limit_keeper_stop(&s->keeper);
+	response_keeper_stop(&s->responses);
 	server_free(s->server);
 	gateway_free(s->gateway);
 	if (s->fleet)
@@ -368,6 +395,7 @@ static void close_rooms(struct serving *s)
 	if (s->loop)
 		net_loop_free(s->loop);
 	p256_free(s->receipt_key); /* workers may have signed until the loop ended */
+	response_vault_free(s->responses.vault); /* which workers may have used until now */
 }
 
 int serve(const struct serve_options *options)

@@ -28,7 +28,10 @@ static void handle_blind_complete(struct server *server, struct exchange *exchan
 /* clang-format off */
 static const struct route routes[] = {
     {"POST", "/v1/chat/completions", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_infer, &dialect_chat},
-    {"POST", "/v1/responses", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_infer, &dialect_responses},
+    {"POST", "/v1/responses", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_responses, &dialect_responses},
+    {"GET", "/v1/responses/*/input_items", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_response_items, NULL},
+    {"GET", "/v1/responses/*", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_response, NULL},
+    {"DELETE", "/v1/responses/*", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_response_delete, NULL},
     {"POST", "/v1/messages", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_infer, &dialect_anthropic},
     {"POST", "/v1/completions", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, GATEWAY_MAX_BODY, handle_infer, &dialect_completions},
     {"POST", "/v1/blind/offer", AUTH_KEY, SCOPE_INFERENCE, WRAP_INFERENCE, SMALL_BODY, handle_blind_offer, NULL},

@@ -10,6 +10,7 @@
 #include "coordinator/gateway/sealed.h"
 #include "coordinator/money/ledger.h"
 #include "coordinator/observe/metrics.h"
+#include "coordinator/response_keeper.h"
 #include "coordinator/route.h"
 #include "coordinator/shed.h"
 #include "coordinator/store/store.h"
@@ -33,6 +34,7 @@ struct server_rooms {
 	struct limits *limits;
 	const struct shed *shed;
 	const struct p256_key *receipt_key;
+	struct response_keeper *keeper; /* its vault is NULL where nothing is kept */
 };
 
 /* Binds and listens. */
@@ -72,6 +74,12 @@ void handle_attestation(struct server *server, struct exchange *exchange);
 void handle_models_openrouter(struct server *server, struct exchange *exchange);
 void handle_models(struct server *server, struct exchange *exchange);
 void handle_model(struct server *server, struct exchange *exchange);
+/* kept answers: http-api 2.9 */
+void handle_responses(struct server *server, struct exchange *exchange);
+void handle_response(struct server *server, struct exchange *exchange);
+void handle_response_items(struct server *server, struct exchange *exchange);
+void handle_response_delete(struct server *server, struct exchange *exchange);
+
 void handle_balance(struct server *server, struct exchange *exchange);
 void handle_usage(struct server *server, struct exchange *exchange);
 

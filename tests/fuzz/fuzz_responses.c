@@ -15,7 +15,7 @@ static void check(bool good)
 static void read_body(struct str body)
 {
 	struct arena *arena = arena_new(64 << 20);
-	struct chat_request request, again;
+	struct chat_request request = {0}, again;
 	struct api_error error;
 	struct buf out;
 	buf_init(&out, 64 << 20);
@@ -51,7 +51,7 @@ static void check_events(struct str out)
 static void answer(struct str frames, bool stream, bool fails)
 {
 	struct arena *arena = arena_new(0), *scratch = arena_new(0);
-	struct chat_request request;
+	struct chat_request request = {0};
 	struct api_error error;
 	struct buf out;
 	buf_init(&out, 64 << 20);

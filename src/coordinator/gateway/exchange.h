@@ -49,7 +49,8 @@ struct exchange {
 	void *owner;                        /* the handler's state, for on_gone and on_room */
 	const struct exchange_cover *cover; /* NULL: in the clear */
 	void *cover_state;
-	struct str opened_body; /* what the cover found inside the body */
+	struct str opened_body;    /* what the cover found inside the body */
+	const void *dialect_input; /* of an inference request: chat_request.dialect_input */
 	/* The client left before the answer was handed over; may be NULL. */
 	void (*on_gone)(struct exchange *exchange);
 };

@@ -31,6 +31,10 @@ struct gateway_options {
 	uint32_t queue_wait_ms;      /* 120,000 */
 	uint32_t keepalive_ms;       /* 10,000 */
 	uint32_t hedge_percent;      /* of all tokens that may be spent on asking two providers; 0 = never ask two */
+	/* The record of an answer that its caller asked to be kept (dialect.record); NULL = nothing is kept. Both borrowed until it
+	 * returns. */
+	void (*keep)(void *user, struct str account_id, const char *job_id, struct str record);
+	void *keep_user;
 	uint32_t relay_buffer_bytes; /* unread answer kept for a consumer whose provider knows no credit, 4 MiB */
 };
 struct gateway *gateway_new(const struct gateway_options *options);

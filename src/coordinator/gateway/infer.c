@@ -239,6 +239,7 @@ void gateway_infer(struct gateway *gateway, struct exchange *exchange, const str
 		exchange_error(exchange, &error);
 		return;
 	}
+	request->dialect_input = exchange->dialect_input;
 	if (!dialect->parse(exchange_body(exchange), arena, request, &error)) {
 		exchange_error(exchange, &error);
 		return;

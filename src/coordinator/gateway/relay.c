@@ -304,6 +304,21 @@ void relay_chunk(struct attempt *attempt, struct str chunk)
 
 /* --- the end --- */
 
+/* Asked of the store before the consumer hears the end, so that whoever asks for it then finds it. */
+static void keep(struct call *call, struct attempt *attempt, const struct chat_answer_end *end)
+{
+	const struct gateway_options *options = &call->gateway->options;
+	struct buf record;
+	if (!options->keep || !call->dialect->record)
+		return;
+	buf_init(&record, 2 * CHAT_ANSWER_MAX_BYTES);
+	if (call->dialect->record(attempt->answer, end, &record) != DB_OK)
+		log_warn("request.not_kept", "id=%s", call->id);
+	else if (record.len > 0)
+		options->keep(options->keep_user, str_of(ledger_account_id(call->caller.account)), call->id, buf_str(&record));
+	buf_free(&record);
+}
+
 static void finish_whole(struct call *call, struct attempt *attempt, const struct chat_answer_end *end)
 {
 	struct gateway *gateway = call->gateway;
@@ -311,6 +326,8 @@ static void finish_whole(struct call *call, struct attempt *attempt, const struc
 	struct exchange *exchange = call->exchange;
 	struct api_error error;
 	enum db_err err = call->dialect->finish(attempt->answer, end, out);
+	if (!err)
+		keep(call, attempt, end);
 	call_let_go(call);
 	if (err) {
 		api_fail(&error, 502, "provider_error", NULL, NULL, "The answer is larger than can be sent.");
@@ -325,7 +342,8 @@ static void finish_stream(struct call *call, struct attempt *attempt, const stru
 {
 	struct buf *out = fresh_out(call->gateway);
 	struct exchange *exchange = call->exchange;
-	(void)call->dialect->finish(attempt->answer, end, out);
+	if (call->dialect->finish(attempt->answer, end, out) == DB_OK)
+		keep(call, attempt, end);
 	/* HTTP takes what is left at the consumer's pace: together it is less than a stream may queue. */
 	if (pending_bytes(call) > 0)
 		(void)exchange_stream_write(exchange, str_sub(buf_str(&call->pending), call->pending_at, call->pending.len));
