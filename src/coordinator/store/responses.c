@@ -56,8 +56,7 @@ static void drop_oldest(struct sql *db, int64_t account)
 static void make_room(struct sql *db, int64_t account, const struct op_response *op)
 {
 	while (!db->failed) {
-		struct sql_stmt *stmt =
-		    sql_say(db, "SELECT count(*), CAST(coalesce(sum(bytes), 0) AS BIGINT) FROM responses WHERE account = ?");
+		struct sql_stmt *stmt = sql_say(db, "SELECT count(*), coalesce(sum(bytes), 0) FROM responses WHERE account = ?");
 		sql_put_i64(stmt, 1, account);
 		if (!sql_row(stmt))
 			return;
@@ -117,8 +116,8 @@ static bool take_row(struct sql_stmt *stmt, struct op_response *op, const char *
 
 static bool read_one(struct sql *db, struct op_response *op, const char *id)
 {
-	struct sql_stmt *stmt = sqlite_say(db, "SELECT previous, created_us, sealed FROM responses WHERE " OF_ACCOUNT
-	                                       " AND id = ?2 AND created_us >= ?3");
+	struct sql_stmt *stmt =
+	    sql_say(db, "SELECT previous, created_us, sealed FROM responses WHERE " OF_ACCOUNT " AND id = ?2 AND created_us >= ?3");
 	sql_put_text(stmt, 1, op->response.account_id);
 	sql_put_text(stmt, 2, id);
 	sql_put_i64(stmt, 3, op->at_us);

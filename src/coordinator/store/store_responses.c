@@ -49,7 +49,7 @@ static struct op_response *new_write(void (*write)(struct book *book, struct op_
 void store_response_add(struct store *store, const struct store_response *response, const struct store_response_bounds *bounds,
                         store_done_fn done, void *user)
 {
-	struct op_response *op = new_op(OP_RESPONSE_WRITE, responses_add, str_of(response->account_id), str_of(response->id), user);
+	struct op_response *op = new_write(responses_add, str_of(response->account_id), str_of(response->id), done, user);
 	char *copy = malloc(response->sealed.len + 1);
 	memcpy(op->response.previous, response->previous, sizeof op->response.previous);
 	op->response.created_us = response->created_us;
