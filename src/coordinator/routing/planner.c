@@ -354,7 +354,7 @@ static size_t command(struct planner *planner, struct planner_demand *demand, co
 	for (uint32_t i = 0; i < survey->best_count && count < want; i++) {
 		struct route_entry *entry = survey->best[i];
 		if (!planner_device_begin(planner, entry, now_us))
-			break;
+			continue;
 		out[count++] = (struct planner_load){entry->node, demand->view.model};
 	}
 	demand->view.loading += (uint32_t)count;

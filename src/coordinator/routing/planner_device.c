@@ -97,7 +97,7 @@ static void close_load(struct planner *planner, struct planner_device *device)
 bool planner_device_begin(struct planner *planner, const struct route_entry *entry, uint64_t now_us)
 {
 	struct planner_device *device = device_get(planner, entry->node, now_us);
-	if (!device)
+	if (!device || list_linked(&device->open))
 		return false;
 	uint64_t patience = LOAD_TIME_SHARE * entry->load_time_ms * 1000;
 	device->open_until_us =

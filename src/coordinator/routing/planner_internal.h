@@ -53,7 +53,8 @@ void planner_devices_expire(struct planner *planner, uint64_t now_us);
 void planner_devices_free(struct planner *planner);
 /* Quiet, allowed to load, and not loading. */
 bool planner_device_free(const struct planner *planner, const struct route_node *node, uint64_t now_us);
-bool planner_device_begin(struct planner *planner, const struct route_entry *entry, uint64_t now_us); /* false: no memory */
+bool planner_device_begin(struct planner *planner, const struct route_entry *entry,
+                          uint64_t now_us); /* false: no memory, or it loads already */
 /* Nodes on which the model is loading. */
 uint32_t planner_loading(const struct planner *planner, struct str model);
 struct planner_demand *planner_demand_find(const struct planner *planner, struct str model);

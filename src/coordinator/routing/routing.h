@@ -206,6 +206,8 @@ bool route_cost_of(const struct route_fleet *fleet, const struct route_node *nod
 /* The one predicate behind selection, re-checks and explanations. */
 enum route_gate route_check(const struct route_fleet *fleet, const struct route_node *node, const struct route_request *request,
                             uint64_t now_us);
+/* Whether some node could serve it, now or once it has room; of very many nodes some are asked (routing 13.2). */
+bool route_could_serve(struct route_fleet *fleet, const struct route_request *request, uint64_t now_us);
 void route_release(struct route_fleet *fleet, struct route_reservation *reservation);
 struct route_node *route_reservation_node(const struct route_reservation *reservation); /* NULL when the node left */
 

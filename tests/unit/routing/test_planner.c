@@ -47,7 +47,7 @@ static struct route_node *add(struct pool *pool, const struct route_node_facts *
 	char serial[32];
 	struct route_node_facts named = *facts;
 	snprintf(serial, sizeof serial, "SERIAL%zu", pool->count);
-	named.serial = str_of(serial);
+	named.serial = named.device = str_of(serial);
 	struct route_node *node = fixture_node(pool->fleet, &named, slot);
 	pool->nodes[pool->count++] = node;
 	return node;
