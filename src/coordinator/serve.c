@@ -394,7 +394,7 @@ static void close_rooms(struct serving *s)
 		metrics_free(s->metrics);
 	if (s->loop)
 		net_loop_free(s->loop);
-	p256_free(s->receipt_key); /* workers may have signed until the loop ended */
+	p256_free(s->receipt_key);               /* workers may have signed until the loop ended */
 	response_vault_free(s->responses.vault); /* which workers may have used until now */
 }
 

@@ -24,13 +24,13 @@ struct gateway_options {
 	struct metrics *metrics;
 	struct limits *limits; /* NULL = none */
 	/* 0 = the constants of http-api 2.1 */
-	uint32_t first_content_ms;   /* 5,000, and 1 ms more for each prompt token */
-	uint32_t accepted_ms;        /* 600,000: from acceptance to the first content */
-	uint32_t preamble_ms;        /* 90,000: from the deadline to the first content when a preamble came */
-	uint32_t idle_ms;            /* 600,000: between chunks, and a whole answer in all */
-	uint32_t queue_wait_ms;      /* 120,000 */
-	uint32_t keepalive_ms;       /* 10,000 */
-	uint32_t hedge_percent;      /* of all tokens that may be spent on asking two providers; 0 = never ask two */
+	uint32_t first_content_ms; /* 5,000, and 1 ms more for each prompt token */
+	uint32_t accepted_ms;      /* 600,000: from acceptance to the first content */
+	uint32_t preamble_ms;      /* 90,000: from the deadline to the first content when a preamble came */
+	uint32_t idle_ms;          /* 600,000: between chunks, and a whole answer in all */
+	uint32_t queue_wait_ms;    /* 120,000 */
+	uint32_t keepalive_ms;     /* 10,000 */
+	uint32_t hedge_percent;    /* of all tokens that may be spent on asking two providers; 0 = never ask two */
 	/* The record of an answer that its caller asked to be kept (dialect.record); NULL = nothing is kept. Both borrowed until it
 	 * returns. */
 	void (*keep)(void *user, struct str account_id, const char *job_id, struct str record);
