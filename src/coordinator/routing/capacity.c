@@ -30,7 +30,7 @@ static struct route_capacity capacity_of(const struct route_model *model)
 	                             .ttft_ms = -1};
 	for (uint32_t i = ROUTE_CLASS_FULL; i < model->class_count; i++)
 		for (uint32_t rank = 0; rank < model->classes[i].len; rank++)
-			add_entry(model->classes[i].heap[rank].entry, i != ROUTE_CLASS_FULL, &out);
+			add_entry(model->classes[i].heap[rank].entry, i >= ROUTE_CLASS_FIRST, &out);
 	return out;
 }
 

@@ -30,6 +30,8 @@ const char *route_gate_name(enum route_gate gate)
 	    [ROUTE_EXCLUDED] = "excluded",
 	    [ROUTE_NOT_SERVING] = "not_serving_catalog",
 	    [ROUTE_COOLING] = "load_cooldown",
+	    [ROUTE_SHAPE_BREAKER] = "shape_breaker",
+	    [ROUTE_NODE_BREAKER] = "node_breaker",
 	    [ROUTE_OFFLINE] = "offline",
 	    [ROUTE_UNTRUSTED] = "untrusted",
 	    [ROUTE_PRIVATE_ONLY] = "private_only",
@@ -187,20 +189,23 @@ static bool too_large(const struct route_entry *entry)
 /* Trust is not asked of the caller's own machine when it asks for it (gate 11). What it runs is, always. */
 struct caller {
 	bool own, relaxed;
+	bool bypass; /* of the node's breaker */
 };
 
-static struct caller caller_of(const struct route_node *node, const struct route_request *request)
+static struct caller caller_of(const struct route_node *node, const struct route_request *request, bool bypass)
 {
 	bool own = route_is_own(node, request);
-	return (struct caller){.own = own, .relaxed = own && (request->own_only || request->prefer_own)};
+	return (struct caller){.own = own, .relaxed = own && (request->own_only || request->prefer_own), .bypass = bypass};
 }
 
 static enum route_gate trust_gate(const struct route_policy *policy, const struct route_entry *entry, struct caller caller,
                                   uint64_t now_us)
 {
 	const struct route_node_facts *facts = &entry->node->facts;
-	if (entry->cool_until_us > now_us)
+	if (route_is_cooling(entry, now_us))
 		return ROUTE_COOLING;
+	if (!caller.bypass && route_node_shut(entry->node, now_us))
+		return ROUTE_NODE_BREAKER;
 	if (!facts->connected_ok)
 		return ROUTE_OFFLINE;
 	if (facts->untrusted)
@@ -286,35 +291,52 @@ static enum route_gate caller_gate(const struct route_node *node, const struct r
 	return ROUTE_OK;
 }
 
-enum route_gate route_standing_gate(const struct route_fleet *fleet, const struct route_entry *entry)
+enum route_gate route_standing_gate(const struct route_fleet *fleet, const struct route_entry *entry, bool bypass)
 {
-	enum route_gate gate = trust_gate(&fleet->policy, entry, (struct caller){.own = false}, fleet->now_us);
+	enum route_gate gate = trust_gate(&fleet->policy, entry, (struct caller){.bypass = bypass}, fleet->now_us);
 	return gate ? gate : load_gate(entry);
 }
 
 enum route_gate route_request_gate(const struct route_entry *entry, const struct route_request *request)
 {
 	enum route_gate gate = caller_gate(entry->node, request, false);
+	if (!gate && entry->shut_shapes >> route_shape_of(request) & 1)
+		gate = ROUTE_SHAPE_BREAKER;
 	if (!gate)
 		gate = shape_gate(entry, request);
 	return gate ? gate : size_gate(entry, request);
 }
 
-enum route_gate route_check(const struct route_fleet *fleet, const struct route_node *node, const struct route_request *request,
-                            uint64_t now_us)
+static enum route_gate check(const struct route_fleet *fleet, const struct route_entry *entry,
+                             const struct route_request *request, struct caller caller, uint64_t now_us)
 {
-	struct caller caller = caller_of(node, request);
-	enum route_gate gate = caller_gate(node, request, caller.own);
-	if (gate)
-		return gate;
-	const struct route_model *model = route_model_find(fleet, request->model);
-	const struct route_entry *entry = model ? route_node_entry(node, model) : NULL;
-	if (!entry)
-		return ROUTE_NOT_SERVING;
-	gate = trust_gate(&fleet->policy, entry, caller, now_us);
+	enum route_gate gate = trust_gate(&fleet->policy, entry, caller, now_us);
+	bool earlier = gate && gate < ROUTE_SHAPE_BREAKER;
+	if (!earlier && route_shapes_shut(entry->record, now_us) >> route_shape_of(request) & 1)
+		gate = ROUTE_SHAPE_BREAKER;
 	if (!gate)
 		gate = shape_gate(entry, request);
 	if (!gate)
 		gate = load_gate(entry);
 	return gate ? gate : size_gate(entry, request);
+}
+
+enum route_gate route_check_entry(const struct route_fleet *fleet, const struct route_entry *entry,
+                                  const struct route_request *request, bool bypass)
+{
+	struct caller caller = caller_of(entry->node, request, bypass);
+	enum route_gate gate = caller_gate(entry->node, request, caller.own);
+	return gate ? gate : check(fleet, entry, request, caller, fleet->now_us);
+}
+
+enum route_gate route_check(const struct route_fleet *fleet, const struct route_node *node, const struct route_request *request,
+                            uint64_t now_us)
+{
+	struct caller caller = caller_of(node, request, false);
+	enum route_gate gate = caller_gate(node, request, caller.own);
+	if (gate)
+		return gate;
+	const struct route_model *model = route_model_find(fleet, request->model);
+	const struct route_entry *entry = model ? route_node_entry(node, model) : NULL;
+	return entry ? check(fleet, entry, request, caller, now_us) : ROUTE_NOT_SERVING;
 }

@@ -76,12 +76,12 @@ struct route_model *route_model_get(struct route_fleet *fleet, struct str id)
 		return NULL;
 	memcpy(model->id, id.at, id.len);
 	model->id_len = id.len;
-	model->classes = calloc(1, sizeof *model->classes);
+	model->classes = calloc(ROUTE_CLASS_FIRST, sizeof *model->classes);
 	if (!model->classes || map_put(&fleet->models, model_id(model), model, NULL)) {
 		model_free(model);
 		return NULL;
 	}
-	model->class_count = model->class_cap = 1;
+	model->class_count = model->class_cap = ROUTE_CLASS_FIRST;
 	if (!sorted_insert(fleet, model)) {
 		map_remove(&fleet->models, id);
 		model_free(model);
@@ -128,7 +128,7 @@ static uint16_t full_bucket(const struct route_entry *entry)
 static uint16_t class_of(struct route_model *model, const struct route_entry *entry)
 {
 	uint16_t bucket = full_bucket(entry);
-	for (uint32_t i = 1; i < model->class_count; i++)
+	for (uint32_t i = ROUTE_CLASS_FIRST; i < model->class_count; i++)
 		if (model->classes[i].bucket == bucket)
 			return (uint16_t)i;
 	if (model->class_count == model->class_cap) {
@@ -230,11 +230,16 @@ static void insert(struct route_entry *entry, uint16_t class_index, double key)
 
 void route_index_place(struct route_entry *entry)
 {
-	if (entry->gate != ROUTE_OK && entry->gate != ROUTE_CONCURRENCY) {
+	bool offered = entry->gate == ROUTE_OK || entry->gate == ROUTE_CONCURRENCY;
+	if (!offered && !entry->sick) {
 		route_index_remove(entry);
 		return;
 	}
-	uint16_t class_index = entry->gate == ROUTE_OK ? class_of(entry->model, entry) : ROUTE_CLASS_FULL;
+	uint16_t class_index = ROUTE_CLASS_FULL;
+	if (entry->sick)
+		class_index = ROUTE_CLASS_SICK;
+	else if (entry->gate == ROUTE_OK)
+		class_index = class_of(entry->model, entry);
 	double key = entry->base_ms;
 	if (entry->rank == ROUTE_UNRANKED || entry->class != class_index) {
 		route_index_remove(entry);

@@ -17,7 +17,8 @@ struct route_fleet *route_fleet_new(const struct route_policy *policy)
 	map_init(&fleet->regions);
 	map_init(&fleet->serials);
 	list_init(&fleet->fresh);
-	list_init(&fleet->cooling);
+	map_init(&fleet->devices);
+	list_init(&fleet->departed);
 	list_init(&fleet->all_nodes);
 	list_init(&fleet->spare_reservations);
 	return fleet;
@@ -31,6 +32,7 @@ void route_fleet_free(struct route_fleet *fleet)
 		route_node_remove(fleet, LIST_OF(link, struct route_node, all));
 	for (struct list_link *link; (link = list_pop_front(&fleet->spare_reservations));)
 		free(LIST_OF(link, struct route_reservation, link));
+	route_devices_free(fleet);
 	route_names_free(&fleet->families);
 	route_names_free(&fleet->versions);
 	free(fleet->sorted);
@@ -78,6 +80,17 @@ static bool looks_different(const struct route_shown *a, const struct route_show
 	return a->shown != b->shown || a->routable != b->routable || a->warm != b->warm || a->trust != b->trust;
 }
 
+/* Breakers hold an entry back from being offered, but it is found when nobody else can serve (routing 11.3). */
+static void judge(const struct route_fleet *fleet, struct route_entry *entry)
+{
+	enum route_gate gate = route_standing_gate(fleet, entry, false);
+	enum route_gate otherwise = gate == ROUTE_NODE_BREAKER ? route_standing_gate(fleet, entry, true) : gate;
+	entry->gate = (uint8_t)gate;
+	entry->shut_shapes = route_shapes_shut(entry->record, fleet->now_us);
+	bool shut = gate == ROUTE_NODE_BREAKER || entry->shut_shapes & 1u << ROUTE_SHAPE_BASE;
+	entry->sick = shut && (otherwise == ROUTE_OK || otherwise == ROUTE_CONCURRENCY);
+}
+
 void route_entry_refresh(struct route_fleet *fleet, struct route_entry *entry)
 {
 	count(entry->model, &entry->counted, -1);
@@ -87,7 +100,7 @@ void route_entry_refresh(struct route_fleet *fleet, struct route_entry *entry)
 	entry->tools_ok = entry->node->facts.tools_ok;
 	entry->plain_prompts_ok = entry->node->facts.plain_prompts_ok;
 	entry->blind_ok = entry->node->facts.blind_ok;
-	entry->gate = (uint8_t)route_standing_gate(fleet, entry);
+	judge(fleet, entry);
 	struct route_shown before = entry->counted;
 	entry->counted = contribution(entry);
 	count(entry->model, &entry->counted, 1);
@@ -117,13 +130,6 @@ static struct route_node *expired_node(struct route_fleet *fleet)
 	return node && node->facts.last_challenge_us + fleet->policy.challenge_max_age_us < fleet->now_us ? node : NULL;
 }
 
-static struct route_entry *cooled_entry(struct route_fleet *fleet)
-{
-	struct list_link *link = list_first(&fleet->cooling);
-	struct route_entry *entry = link ? LIST_OF(link, struct route_entry, cooling) : NULL;
-	return entry && entry->cool_until_us <= fleet->now_us ? entry : NULL;
-}
-
 void route_advance(struct route_fleet *fleet, uint64_t now_us)
 {
 	if (now_us <= fleet->now_us)
@@ -133,11 +139,8 @@ void route_advance(struct route_fleet *fleet, uint64_t now_us)
 		list_remove(&fleet->fresh, &node->fresh);
 		route_node_refresh(fleet, node);
 	}
-	for (struct route_entry *entry; (entry = cooled_entry(fleet));) {
-		list_remove(&fleet->cooling, &entry->cooling);
-		entry->cool_until_us = 0;
-		route_entry_refresh(fleet, entry);
-	}
+	for (struct route_timer *timer; (timer = route_timer_due(&fleet->timers, now_us));)
+		route_timer_fired(fleet, timer);
 }
 
 /* Keeps fleet->fresh in order of time; a new challenge is nearly always the latest. */
@@ -209,6 +212,7 @@ static void keep_texts(struct route_fleet *fleet, struct route_node *node, const
 		node->version = route_name_get(&fleet->versions, facts->version, ROUTE_MAX_VERSIONS);
 	(void)route_group_move(&fleet->regions, &node->region, &node->placed, facts->region);
 	set_serial(fleet, node, facts->serial);
+	route_device_join(fleet, node, facts->device);
 }
 
 void route_node_set_facts(struct route_fleet *fleet, struct route_node *node, const struct route_node_facts *facts)
@@ -220,6 +224,7 @@ void route_node_set_facts(struct route_fleet *fleet, struct route_node *node, co
 	node->facts.version = route_name_at(&fleet->versions, node->version);
 	node->facts.region = route_group_name(node->region);
 	node->facts.serial = str_of(node->serial);
+	node->facts.device = node->device ? (struct str){node->device->id, node->device->id_len} : STR_NONE;
 	if (challenged)
 		note_challenge(fleet, node);
 	route_node_refresh(fleet, node);
@@ -264,6 +269,7 @@ static struct route_entry *entry_new(struct route_fleet *fleet, struct route_nod
 	entry->model = model;
 	entry->node = node;
 	entry->rank = ROUTE_UNRANKED;
+	entry->record = route_record_find(node->device, model);
 	return entry;
 }
 
@@ -271,13 +277,14 @@ static void entry_free(struct route_fleet *fleet, struct route_entry *entry)
 {
 	LIST_EACH (link, &entry->node->reservations) {
 		struct route_reservation *reservation = LIST_OF(link, struct route_reservation, link);
-		if (reservation->entry == entry)
-			reservation->entry = NULL;
+		if (reservation->entry != entry)
+			continue;
+		route_probe_end(reservation);
+		reservation->entry = NULL;
 	}
 	count(entry->model, &entry->counted, -1);
 	fleet->views_version++;
 	route_index_remove(entry);
-	list_remove(&fleet->cooling, &entry->cooling);
 	route_model_unref(fleet, entry->model);
 	free(entry);
 }
@@ -415,27 +422,19 @@ void route_node_loaded(struct route_fleet *fleet, struct route_node *node, struc
 
 /* --- cool-downs --- */
 
-static void cool(struct route_fleet *fleet, struct route_entry *entry, uint64_t until_us)
+static void cool(struct route_fleet *fleet, struct route_node *node, struct route_entry *entry, uint64_t until_us)
 {
-	list_remove(&fleet->cooling, &entry->cooling);
-	entry->cool_until_us = until_us;
-	if (until_us > fleet->now_us) {
-		struct list_link *before = &fleet->cooling.head;
-		while (before->prev != &fleet->cooling.head &&
-		       LIST_OF(before->prev, struct route_entry, cooling)->cool_until_us > until_us)
-			before = before->prev;
-		list_insert_before(&fleet->cooling, before, &entry->cooling);
-	}
-	route_entry_refresh(fleet, entry);
+	struct route_record *record = until_us > fleet->now_us ? route_record_get(fleet, node, entry) : entry->record;
+	if (record && record->cool_until_us != until_us)
+		route_record_cool(fleet, record, until_us);
 }
 
 void route_node_cool(struct route_fleet *fleet, struct route_node *node, struct str model_or_empty, uint64_t until_us)
 {
 	for (uint32_t i = 0; i < node->entry_count; i++) {
 		struct route_entry *entry = node->entries[i];
-		bool named = !model_or_empty.len || str_eq((struct str){entry->model->id, entry->model->id_len}, model_or_empty);
-		if (named && entry->cool_until_us != until_us)
-			cool(fleet, entry, until_us);
+		if (!model_or_empty.len || str_eq((struct str){entry->model->id, entry->model->id_len}, model_or_empty))
+			cool(fleet, node, entry, until_us);
 	}
 }
 
@@ -443,9 +442,11 @@ void route_node_remove(struct route_fleet *fleet, struct route_node *node)
 {
 	for (struct list_link *link; (link = list_pop_front(&node->reservations));) {
 		struct route_reservation *reservation = LIST_OF(link, struct route_reservation, link);
+		route_probe_end(reservation);
 		reservation->node = NULL;
 		reservation->entry = NULL;
 	}
+	route_device_leave(fleet, node);
 	for (uint32_t i = 0; i < node->entry_count; i++)
 		entry_free(fleet, node->entries[i]);
 	free(node->entries);

@@ -114,7 +114,7 @@ enum db_err route_node_set_slot(struct route_fleet *fleet, struct route_node *no
 void route_node_heartbeat_done(struct route_fleet *fleet, struct route_node *node);
 /* The model was loaded: warm from now on, before the next heartbeat says so. Nothing for a model that is not advertised. */
 void route_node_loaded(struct route_fleet *fleet, struct route_node *node, struct str model);
-/* Cool-down of a (node, model) after a load failure, or of all models of a node: not eligible until then. 0 ends it. */
+/* Cool-down of a model on a node's device after a load failure, or of all its models: not eligible until then. 0 ends it. */
 void route_node_cool(struct route_fleet *fleet, struct route_node *node, struct str model_or_empty, uint64_t until_us);
 
 /* --- a decision --- */
@@ -153,6 +153,8 @@ enum route_gate {
 	ROUTE_EXCLUDED,
 	ROUTE_NOT_SERVING,
 	ROUTE_COOLING,
+	ROUTE_SHAPE_BREAKER,
+	ROUTE_NODE_BREAKER,
 	ROUTE_OFFLINE,
 	ROUTE_UNTRUSTED,
 	ROUTE_PRIVATE_ONLY,
@@ -181,6 +183,8 @@ struct route_decision {
 	bool cold;                /* the model must be loaded first */
 	bool owned;               /* by the caller */
 	uint64_t expected_tokens; /* of output, as the cost assumed */
+	bool bypassed_breaker;    /* nobody else could: better a sick node than none (routing 11.3) */
+	bool probe;               /* its outcome decides whether a breaker closes */
 	double runner_up_ms;      /* cost of the best that was not chosen, of those looked at; < 0 = none */
 	/* When nothing was chosen: how the nodes that serve the model fell out. Gates that depend on the request are counted over
 	 * at most 1,024 nodes. */
@@ -210,6 +214,30 @@ enum route_gate route_check(const struct route_fleet *fleet, const struct route_
 bool route_could_serve(struct route_fleet *fleet, const struct route_request *request, uint64_t now_us);
 void route_release(struct route_fleet *fleet, struct route_reservation *reservation);
 struct route_node *route_reservation_node(const struct route_reservation *reservation); /* NULL when the node left */
+
+/* How an attempt ended, as far as its node is concerned (routing 11.2). */
+enum route_outcome {
+	ROUTE_OUTCOME_CLIENT,      /* the request was wrong, or nobody wants the answer any more: nobody is blamed */
+	ROUTE_OUTCOME_OK,          /* it answered to the end */
+	ROUTE_OUTCOME_CAPACITY,    /* it was busy or the request too big for it: nobody */
+	ROUTE_OUTCOME_LATE,        /* nothing came by the deadline of the first content: nobody */
+	ROUTE_OUTCOME_FAULT,       /* 500, 502 or 504 of its own; a broken protocol: both breakers */
+	ROUTE_OUTCOME_SHAPE_FAULT, /* one of these for want of room, a broken template: the model on it, not the machine */
+	ROUTE_OUTCOME_NODE_FAULT,  /* 503 that is not want of room: the machine, not the model */
+	ROUTE_OUTCOME_TIMEOUT,     /* it accepted or began, and then fell silent: both */
+	ROUTE_OUTCOME_LOST,        /* its connection broke: both, once for each connection */
+};
+/* Tells the breakers of the reservation's device, and its reputation; before route_release, at most once. What is remembered
+ * decays, is bounded, and outlives the connection. Breakers (routing 11.3): 2 strikes in 60 s shut (device, model, shape) for
+ * 5 min; 5 faults in a row, or more than 80 % of 20 outcomes within 120 s, shut the device for 60 s, 120 s, ... 5 min. A shut
+ * breaker whose time is over lets one request try: until that one ended no other is let in. */
+void route_outcome(struct route_fleet *fleet, const struct route_reservation *reservation, enum route_outcome outcome,
+                   uint64_t now_us);
+/* For the reputation (routing 14). */
+void route_node_challenged(struct route_fleet *fleet, struct route_node *node, bool passed);
+void route_node_seen(struct route_fleet *fleet, struct route_node *node, uint64_t now_us);
+/* 0 .. 1, for people; nothing here is decided by it. */
+double route_node_reputation(const struct route_node *node);
 
 /* --- views --- */
 struct route_model_view {

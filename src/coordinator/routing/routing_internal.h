@@ -10,6 +10,7 @@
 #ifndef COORDINATOR_ROUTING_INTERNAL_H
 #define COORDINATOR_ROUTING_INTERNAL_H
 
+#include "coordinator/routing/reputation.h"
 #include "coordinator/routing/routing.h"
 #include "core/map.h"
 
@@ -20,6 +21,8 @@
 #define ROUTE_UNRANKED       UINT32_MAX
 #define ROUTE_UNLIMITED      UINT64_MAX
 #define ROUTE_CLASS_FULL     0 /* entries that only lack a free place: known, but not offered */
+#define ROUTE_CLASS_SICK     1 /* entries that only a breaker holds back */
+#define ROUTE_CLASS_FIRST    2 /* of those that are offered */
 #define ROUTE_RATE_SAMPLES   50
 #define ROUTE_MAX_FAMILIES   64
 #define ROUTE_MAX_VERSIONS   256
@@ -28,11 +31,69 @@
 #define ROUTE_PROBES         32   /* entries looked at in order of cost */
 #define ROUTE_SCAN           1024 /* and then in no order */
 /* Two passes over the public fleet, and the nodes that are named by owner and by region. */
-#define ROUTE_MAX_CANDIDATES    (2 * (ROUTE_LOOK + ROUTE_PROBES + ROUTE_SCAN) + 2 * ROUTE_SCAN)
+#define ROUTE_MAX_CANDIDATES    (2 * (ROUTE_LOOK + ROUTE_PROBES + ROUTE_SCAN) + 3 * ROUTE_SCAN)
 #define ROUTE_QUANTIZATION_SIZE 32
+#define ROUTE_BREAKER_RING      20     /* outcomes of a device that its breaker looks at (routing 11.3) */
+#define ROUTE_MAX_RECORDS       32     /* models of one device that something is held against */
+#define ROUTE_MAX_DEPARTED      65536  /* devices remembered without a connection */
 #define ROUTE_BUCKET_SLOW       0x8000 /* bits of a class's bucket beside its slopes */
 #define ROUTE_BUCKET_HARDWARE   0x0080
 #define ROUTE_CHALLENGE_US      (16ull * 60 * 1000000)
+
+/* --- what is remembered of a device, whichever connection it comes by (routing 11.3) --- */
+
+struct route_timer {
+	uint64_t at_us;
+	uint32_t place; /* in the heap, from 1; 0 = not running */
+	bool of_device; /* in a struct route_health, else in a struct route_record */
+};
+
+struct route_timers {
+	struct route_timer **heap; /* binary, earliest first */
+	uint32_t len, cap;
+};
+
+/* Shut until its time is over; then half open: one reservation probes, and its outcome decides. */
+struct route_breaker {
+	uint64_t open_until_us; /* 0 = closed */
+	const struct route_reservation *probe;
+};
+
+/* What is held against one model on a device. */
+struct route_record {
+	struct list_link link; /* in its device */
+	struct route_device *device;
+	struct route_timer timer;
+	uint64_t cool_until_us; /* after a failed load; 0 = not cooling */
+	struct {
+		struct route_breaker breaker;
+		uint64_t struck_us;
+		uint8_t strikes;
+	} shapes[ROUTE_SHAPES];
+	size_t model_len;
+	char model[];
+};
+
+/* Of a device that failed lately. */
+struct route_health {
+	struct route_device *device;
+	struct route_timer timer;
+	struct route_breaker breaker;
+	uint64_t last_fault_us;
+	uint32_t faults; /* bits, newest lowest */
+	uint8_t trips, consecutive, outcomes, next;
+	uint64_t at_us[ROUTE_BREAKER_RING];
+};
+
+struct route_device {
+	struct list nodes; /* connected ones: normally one */
+	struct list records;
+	struct list_link departed;   /* in fleet->departed while nodes is empty */
+	struct route_health *health; /* NULL: nothing to say */
+	struct reputation reputation;
+	size_t id_len; /* 0: known by its connection alone, and forgotten with it */
+	char id[];
+};
 
 /* Fleet-wide observed decode rates of one model on one chip family: the last 50, and their median (routing 7). */
 struct route_rates {
@@ -92,6 +153,8 @@ struct route_entry {
 	uint8_t capacity_gate; /* ROUTE_BUDGET or ROUTE_MEMORY: what a request above free_tokens runs into */
 	uint8_t trust;         /* enum route_trust */
 	bool vision : 1, tools_ok : 1, plain_prompts_ok : 1, blind_ok : 1, cold : 1, slow : 1;
+	bool sick : 1;       /* eligible but for a breaker */
+	uint8_t shut_shapes; /* bits of enum route_shape */
 	/* The rest is not. */
 	uint64_t ceiling_tokens; /* of the largest request that waiting could help */
 	/* changed by facts */
@@ -101,9 +164,8 @@ struct route_entry {
 	struct route_model *model;
 	uint64_t size_bytes;
 	struct route_slot slot;
-	uint64_t load_time_ms; /* last reported, 0 = never */
-	uint64_t cool_until_us;
-	struct list_link cooling;
+	uint64_t load_time_ms;       /* last reported, 0 = never */
+	struct route_record *record; /* NULL: nothing is held against it */
 	/* reservations */
 	uint32_t pending;
 	uint64_t pending_tokens;   /* prompt + max */
@@ -130,14 +192,17 @@ struct route_names {
 struct route_node {
 	void *user;
 	struct list_link all;
-	struct list_link fresh; /* in fleet->fresh while the last challenge is young enough */
+	struct list_link fresh;      /* in fleet->fresh while the last challenge is young enough */
+	struct route_device *device; /* NULL until it has an identity or fails */
+	struct list_link same_device;
 	struct route_group *owner, *region;
 	struct list_link owned, placed; /* in owner and in region */
 	struct list reservations;
 	struct route_entry **entries;
 	uint32_t entry_count, pending;
 	uint32_t beat;
-	bool budgets; /* some slot reports a token budget */
+	bool budgets;   /* some slot reports a token budget */
+	bool loss_told; /* its connection broke: that counts once, however many requests it had */
 	uint16_t family, version;
 	char *serial;                  /* the key of fleet->serials, or NULL */
 	struct route_node_facts facts; /* its strings point at `serial`, at groups and at the fleet's names */
@@ -149,6 +214,7 @@ struct route_reservation {
 	struct route_entry *entry; /* NULL when the node stopped serving the model */
 	uint64_t tokens, expected;
 	uint32_t beat; /* node's heartbeat count when it was made */
+	uint8_t shape; /* enum route_shape */
 };
 
 struct route_candidate {
@@ -166,8 +232,10 @@ struct route_fleet {
 	uint64_t views_version;
 	size_t model_count, model_cap;
 	struct list all_nodes;
-	struct list fresh;   /* nodes, oldest challenge first */
-	struct list cooling; /* entries, first to end first */
+	struct list fresh; /* nodes, oldest challenge first */
+	struct route_timers timers;
+	struct map devices;
+	struct list departed; /* devices, longest away first */
 	struct route_names families, versions;
 	struct list spare_reservations;
 	struct route_candidate candidates[ROUTE_MAX_CANDIDATES];
@@ -192,6 +260,36 @@ bool route_is_own(const struct route_node *node, const struct route_request *req
 void route_index_place(struct route_entry *entry); /* into the heap that it belongs to now */
 void route_index_remove(struct route_entry *entry);
 
+/* timers.c */
+/* False when out of memory: it does not run. */
+bool route_timer_start(struct route_timers *timers, struct route_timer *timer, uint64_t at_us);
+void route_timer_stop(struct route_timers *timers, struct route_timer *timer);
+struct route_timer *route_timer_due(struct route_timers *timers, uint64_t now_us); /* stopped; NULL when none is */
+
+/* device.c */
+/* The node's from now on; an empty id is none. What was held against the node before stays with the other device. */
+void route_device_join(struct route_fleet *fleet, struct route_node *node, struct str id);
+void route_device_leave(struct route_fleet *fleet, struct route_node *node);
+struct route_device *route_device_of(struct route_fleet *fleet, struct route_node *node); /* makes it; NULL: no memory */
+struct route_record *route_record_find(const struct route_device *device, const struct route_model *model); /* may be NULL */
+/* Makes it; what is held longest goes when there are too many. NULL: no memory. */
+struct route_record *route_record_get(struct route_fleet *fleet, struct route_node *node, struct route_entry *entry);
+struct route_health *route_health_get(struct route_device *device); /* likewise */
+void route_record_free(struct route_fleet *fleet, struct route_record *record);
+void route_health_free(struct route_fleet *fleet, struct route_health *health);
+void route_devices_free(struct route_fleet *fleet);
+void route_device_refresh(struct route_fleet *fleet, const struct route_device *device);
+
+/* breaker.c */
+bool route_node_shut(const struct route_node *node, uint64_t now_us);
+uint8_t route_shapes_shut(const struct route_record *record, uint64_t now_us); /* bits; record may be NULL */
+bool route_is_cooling(const struct route_entry *entry, uint64_t now_us);
+/* Makes a reservation the probe of the breakers that are half open. True when there was one. */
+bool route_probe_begin(const struct route_fleet *fleet, const struct route_reservation *reservation);
+void route_probe_end(const struct route_reservation *reservation);
+void route_record_cool(struct route_fleet *fleet, struct route_record *record, uint64_t until_us);
+void route_timer_fired(struct route_fleet *fleet, struct route_timer *timer);
+
 /* rates.c */
 void route_rates_add(struct route_model *model, uint16_t family, double tps);
 double route_rates_median(const struct route_model *model, uint16_t family); /* 0 = no samples */
@@ -209,7 +307,11 @@ uint32_t route_live_load(const struct route_entry *entry);      /* running + wai
 uint64_t route_live_used(const struct route_entry *entry);      /* budget used + queued, likewise */
 uint64_t route_live_potential(const struct route_entry *entry); /* max_tokens_potential, likewise */
 void route_entry_admit(struct route_entry *entry);              /* free_tokens, ceiling_tokens, capacity_gate */
-enum route_gate route_standing_gate(const struct route_fleet *fleet, const struct route_entry *entry);
+/* `bypass`: as if no breaker of a node were open. */
+enum route_gate route_standing_gate(const struct route_fleet *fleet, const struct route_entry *entry, bool bypass);
+/* route_check, likewise. */
+enum route_gate route_check_entry(const struct route_fleet *fleet, const struct route_entry *entry,
+                                  const struct route_request *request, bool bypass);
 /* The rest of the predicate, for an entry whose standing gate is open or only full, and a request that anyone may serve. */
 enum route_gate route_request_gate(const struct route_entry *entry, const struct route_request *request);
 
@@ -219,6 +321,11 @@ void route_node_refresh(struct route_fleet *fleet, struct route_node *node);  /*
 void route_node_reloaded(struct route_fleet *fleet, struct route_node *node); /* its work changed */
 void route_advance(struct route_fleet *fleet, uint64_t now_us);               /* time passes: freshness and cool-downs end */
 struct route_entry *route_node_entry(const struct route_node *node, const struct route_model *model);
+
+static inline enum route_shape route_shape_of(const struct route_request *request)
+{
+	return request->tools ? ROUTE_SHAPE_TOOLS : ROUTE_SHAPE_BASE;
+}
 
 static inline bool route_resident(const struct route_entry *entry)
 {

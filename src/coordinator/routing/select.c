@@ -22,6 +22,7 @@ struct search {
 	struct route_decision *decision;
 	double prompt, output; /* tokens */
 	size_t count;          /* of fleet->candidates */
+	bool bypass;           /* of the breakers of nodes */
 	uint32_t grade;        /* the lowest so far */
 	double best;           /* lowest cost of that grade */
 };
@@ -190,7 +191,7 @@ static bool in_pass(const struct search *s, const struct route_class *class, boo
 static void search_any(struct search *s, struct route_model *model, bool slow)
 {
 	uint32_t left = ROUTE_SCAN;
-	for (uint32_t i = ROUTE_CLASS_FULL + 1; i < model->class_count; i++) {
+	for (uint32_t i = ROUTE_CLASS_FIRST; i < model->class_count; i++) {
 		const struct route_class *class = &model->classes[i];
 		for (uint32_t rank = 0; in_pass(s, class, slow) && rank < class->len && left; rank++, left--)
 			probe(s, class->heap[rank].entry);
@@ -205,7 +206,7 @@ static void search_pass(struct search *s, struct route_model *model, bool slow)
 	uint32_t gates_before[ROUTE_GATES];
 	uint32_t aim = (slow ? GRADE_SLOW : 0) | (s->request->prefer_own ? GRADE_NOT_OWNED : 0);
 	frontier.count = 0;
-	for (uint32_t i = ROUTE_CLASS_FULL + 1; i < model->class_count; i++)
+	for (uint32_t i = ROUTE_CLASS_FIRST; i < model->class_count; i++)
 		if (in_pass(s, &model->classes[i], slow))
 			frontier_add(&frontier, s, &model->classes[i], 0);
 	if (!frontier.count)
@@ -223,6 +224,20 @@ static void search_pass(struct search *s, struct route_model *model, bool slow)
 
 static void search_regions(struct search *s, struct route_model *model);
 
+/* Those that a breaker keeps from being offered: its other shape may be sound, or nobody else is left. */
+static void search_sick(struct search *s, const struct route_model *model)
+{
+	const struct route_class *sick = &model->classes[ROUTE_CLASS_SICK];
+	for (uint32_t rank = 0; rank < sick->len && rank < ROUTE_SCAN; rank++) {
+		struct route_entry *entry = sick->heap[rank].entry;
+		enum route_gate gate = route_check_entry(s->fleet, entry, s->request, s->bypass);
+		if (gate == ROUTE_OK)
+			consider(s, entry);
+		else if (entry->gate == ROUTE_OK || entry->gate == ROUTE_CONCURRENCY) /* others are counted by their model */
+			s->decision->by_gate[gate]++;
+	}
+}
+
 static void search_public(struct search *s, struct route_model *model)
 {
 	search_pass(s, model, false);
@@ -230,15 +245,18 @@ static void search_public(struct search *s, struct route_model *model)
 		search_pass(s, model, true);
 	if (s->grade == GRADE_NONE && s->request->regions)
 		search_regions(s, model);
+	if (s->grade == GRADE_NONE)
+		search_sick(s, model);
 }
 
 /* --- nodes that are named by the request: by serial, by region, or as the caller's own --- */
 
 static void check_node(struct search *s, struct route_node *node, struct route_model *model)
 {
-	enum route_gate gate = route_check(s->fleet, node, s->request, s->fleet->now_us);
+	struct route_entry *entry = route_node_entry(node, model);
+	enum route_gate gate = entry ? route_check_entry(s->fleet, entry, s->request, s->bypass) : ROUTE_NOT_SERVING;
 	if (gate == ROUTE_OK)
-		consider(s, route_node_entry(node, model));
+		consider(s, entry);
 	else
 		s->decision->by_gate[gate]++;
 }
@@ -309,6 +327,8 @@ static void search_all(struct search *s, struct route_model *model)
 static bool some_full_node_would_do(struct search *s, const struct route_model *model)
 {
 	const struct route_class *full = &model->classes[ROUTE_CLASS_FULL];
+	if (s->decision->by_gate[ROUTE_CONCURRENCY] && !full->len)
+		return true; /* seen while looking at those that a breaker holds back */
 	for (uint32_t rank = 0; rank < full->len && rank < ROUTE_SCAN; rank++) {
 		enum route_gate gate = route_request_gate(full->heap[rank].entry, s->request);
 		if (gate == ROUTE_OK || gate == ROUTE_BUDGET || gate == ROUTE_MEMORY)
@@ -322,7 +342,7 @@ static bool some_busy_node_would_do(struct search *s, const struct route_model *
 {
 	uint64_t need = route_need(s->request);
 	uint32_t left = ROUTE_SCAN;
-	for (uint32_t i = ROUTE_CLASS_FULL + 1; i < model->class_count; i++) {
+	for (uint32_t i = ROUTE_CLASS_FIRST; i < model->class_count; i++) {
 		const struct route_class *class = &model->classes[i];
 		for (uint32_t rank = 0; rank < class->len && left; rank++, left--) {
 			const struct route_entry *entry = class->heap[rank].entry;
@@ -334,17 +354,38 @@ static bool some_busy_node_would_do(struct search *s, const struct route_model *
 	return false;
 }
 
+static bool names_nodes(const struct route_request *request)
+{
+	return request->only || request->serials || request->own_only;
+}
+
 static enum db_err explain_failure(struct search *s, const struct route_model *model)
 {
 	struct route_decision *decision = s->decision;
-	bool named = s->request->only || s->request->serials || s->request->own_only;
-	if (named)
+	if (names_nodes(s->request))
 		return decision->by_gate[ROUTE_CONCURRENCY] || decision->by_gate[ROUTE_BUDGET] || decision->by_gate[ROUTE_MEMORY]
 		           ? DB_E_AGAIN
 		           : DB_E_NOT_FOUND;
 	for (int gate = ROUTE_OK + 1; gate < ROUTE_GATES; gate++)
 		decision->by_gate[gate] += model->by_gate[gate];
 	return some_full_node_would_do(s, model) || some_busy_node_would_do(s, model) ? DB_E_AGAIN : DB_E_NOT_FOUND;
+}
+
+/* Only the breakers of nodes stand in the way (routing 11.3): better a node that may be sick than none. A healthy one that is
+ * busy is better still, and waited for. */
+static const struct route_candidate *fail_open(struct search *s, struct route_model *model)
+{
+	struct route_decision before = *s->decision;
+	if (!s->decision->by_gate[ROUTE_NODE_BREAKER])
+		return NULL;
+	s->bypass = true;
+	if (names_nodes(s->request))
+		search_all(s, model);
+	else
+		search_sick(s, model);
+	*s->decision = before;
+	s->decision->bypassed_breaker = s->count > 0;
+	return choose(s);
 }
 
 /* --- reservations --- */
@@ -366,7 +407,9 @@ static void reserve(struct search *s, struct route_entry *entry, struct route_re
 	    .tokens = route_need(s->request),
 	    .expected = s->request->prompt_tokens + route_expected(s->request),
 	    .beat = node->beat,
+	    .shape = (uint8_t)route_shape_of(s->request),
 	};
+	s->decision->probe = route_probe_begin(s->fleet, reservation);
 	list_push_back(&node->reservations, &reservation->link);
 	entry->pending++;
 	entry->pending_tokens += reservation->tokens;
@@ -381,6 +424,7 @@ void route_release(struct route_fleet *fleet, struct route_reservation *reservat
 		return;
 	struct route_node *node = reservation->node;
 	struct route_entry *entry = reservation->entry;
+	route_probe_end(reservation);
 	if (entry) {
 		entry->pending--;
 		entry->pending_tokens -= reservation->tokens;
@@ -438,8 +482,12 @@ enum db_err route_select(struct route_fleet *fleet, const struct route_request *
 	decision->considered = model->entries;
 	search_all(&s, model);
 	const struct route_candidate *chosen = choose(&s);
-	if (!chosen)
-		return explain_failure(&s, model);
+	if (!chosen) {
+		enum db_err why = explain_failure(&s, model);
+		chosen = why == DB_E_NOT_FOUND ? fail_open(&s, model) : NULL;
+		if (!chosen)
+			return why;
+	}
 	struct route_reservation *made = reservation_new(fleet);
 	if (!made)
 		return DB_E_NOMEM;

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "coordinator/routing/reputation.h"
 #include "coordinator/routing/routing.h"
 
 #define SECOND_US 1000000ull
