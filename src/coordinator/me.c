@@ -72,6 +72,21 @@ struct machines {
 	int64_t total, online, serving, untrusted, hardware, needs_attention;
 };
 
+static void put_reputation(struct json_writer *w, const struct reputation *r)
+{
+	json_key(w, "reputation");
+	json_begin_object(w);
+	json_put_double(w, "score", reputation_score(r));
+	json_put_i64(w, "total_jobs", (int64_t)r->jobs_ok + r->jobs_failed);
+	json_put_i64(w, "successful_jobs", r->jobs_ok);
+	json_put_i64(w, "failed_jobs", r->jobs_failed);
+	json_put_i64(w, "total_uptime_seconds", r->uptime_s);
+	json_put_i64(w, "avg_response_time_ms", (int64_t)r->latency_ms);
+	json_put_i64(w, "challenges_passed", r->challenges_passed);
+	json_put_i64(w, "challenges_failed", r->challenges_failed);
+	json_end_object(w);
+}
+
 static void put_machine(struct json_writer *w, const struct fleet_provider_view *view)
 {
 	json_begin_object(w);
@@ -95,6 +110,7 @@ static void put_machine(struct json_writer *w, const struct fleet_provider_view 
 	json_put_str(w, "version", view->version);
 	json_put_str(w, "serial_number", view->serial);
 	json_put_cstr(w, "trust_level", route_trust_name(view->trust));
+	put_reputation(w, &view->reputation);
 	json_put_bool(w, "attested", view->attested);
 	json_put_bool(w, "mda_verified", view->mda_verified);
 	json_put_bool(w, "acme_verified", false);

@@ -64,6 +64,7 @@ static void conclude(struct session *session, enum trust_outcome outcome, const 
 		         session->standing.failures, session->standing.untrusted, reason);
 	}
 	session_update_facts(session);
+	route_node_challenged(fleet->routes, session->node, outcome == TRUST_PASSED);
 	if (effect.tell)
 		send_trust_status(session, reason);
 	if (effect.close)

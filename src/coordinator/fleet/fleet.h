@@ -49,6 +49,7 @@ struct fleet_provider_view {
 	const char *status; /* "online", "serving", "untrusted" */
 	bool private_only, attested, encrypted, secure_enclave, sip, secure_boot, authenticated_root, mda_verified;
 	double memory_gb, bandwidth_gbs, decode_tps; /* 0 = not registered */
+	struct reputation reputation;                /* for people (routing 14) */
 	struct str attestation;                      /* signed, as it came; kept of blind providers only */
 	bool blind;                                  /* opens bodies that a consumer sealed to it */
 	int64_t gpu_cores;
@@ -86,9 +87,10 @@ struct fleet_job_end {
 	uint64_t parked_chunks;                 /* that came, and were dropped, after fleet_job_park */
 	int status;                             /* of an error: the provider's, or 502 socket lost, 504 timeout */
 	struct str text, reason;
-	bool provider_fault; /* blames the provider (routing 11.2) */
-	bool capacity;       /* busy or too big, not broken */
-	bool deterministic;  /* no other provider could do better (context length) */
+	bool provider_fault;        /* blames the provider (routing 11.2) */
+	enum route_outcome outcome; /* of an error: what the provider's breakers were told */
+	bool capacity;              /* busy or too big, not broken */
+	bool deterministic;         /* no other provider could do better (context length) */
 };
 
 struct fleet_job_callbacks {
@@ -113,6 +115,9 @@ void fleet_job_timing(const struct fleet_job *job, uint64_t *route_us, uint64_t 
 /* Back-pressure. The consumer took `chunks` more: providers that understand credit are granted them (in batches). */
 void fleet_job_consumed(struct fleet_job *job, uint32_t chunks);
 bool fleet_job_has_credit(const struct fleet_job *job); /* false: the caller must bound what it buffers itself */
+/* For an attempt that the caller ends by fleet_job_cancel and blames: ROUTE_OUTCOME_TIMEOUT of one that accepted or began and
+ * fell silent, ROUTE_OUTCOME_LATE of one that said nothing. What the provider itself says is told without this. */
+void fleet_job_outcome(struct fleet_job *job, enum route_outcome outcome);
 /* Tells the provider to stop and forgets the job; no callback follows. */
 void fleet_job_cancel(struct fleet_job *job);
 /* Tells the provider to stop but keeps listening: on_complete or on_error follows, at the latest after 30 s (499). Used when a

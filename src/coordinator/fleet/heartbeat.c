@@ -118,5 +118,6 @@ void session_heartbeat(struct session *session, const struct wire_heartbeat *mes
 	else
 		set_warm_models(session, message);
 	route_node_heartbeat_done(session->fleet->routes, session->node);
+	route_node_seen(session->fleet->routes, session->node, session->last_beat_us);
 	waiting_wake_node(session->fleet, session->node);
 }

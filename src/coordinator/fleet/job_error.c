@@ -103,6 +103,32 @@ static bool blames(int status, struct str text, bool capacity)
 	}
 }
 
+static bool is_template_reason(struct str reason)
+{
+	return str_starts(reason, STR("jinja_"));
+}
+
+/* A request that no machine could serve is nobody's fault, whatever the status says. */
+static enum route_outcome outcome_of(int status, struct str text, struct str reason, const struct job_error *class)
+{
+	if (is_template_reason(reason) || str_is(reason, "model_load"))
+		return class->capacity ? ROUTE_OUTCOME_CAPACITY : ROUTE_OUTCOME_SHAPE_FAULT;
+	if (class->deterministic)
+		return ROUTE_OUTCOME_CLIENT;
+	switch (status) {
+	case 500:
+	case 502:
+	case 504:
+		return class->capacity ? ROUTE_OUTCOME_SHAPE_FAULT : ROUTE_OUTCOME_FAULT;
+	case 429:
+		return ROUTE_OUTCOME_CAPACITY;
+	default:
+		if (class->capacity)
+			return ROUTE_OUTCOME_CAPACITY;
+		return status >= 500 || is_transport_text(text) ? ROUTE_OUTCOME_NODE_FAULT : ROUTE_OUTCOME_CLIENT;
+	}
+}
+
 struct job_error job_error_classify(int status, struct str raw_text, struct str reason)
 {
 	char space[TEXT_MAX];
@@ -114,5 +140,6 @@ struct job_error job_error_classify(int status, struct str raw_text, struct str 
 	class.deterministic = class.capacity && is_deterministic_text(text);
 	class.fault = blames(status, text, class.capacity);
 	class.cool_down = has(text, "insufficient memory") || has(text, "model load failed") || str_is(reason, "model_load");
+	class.outcome = outcome_of(status, text, reason, &class);
 	return class;
 }

@@ -62,14 +62,15 @@ static void end_with_error(struct fleet_job *job, const struct fleet_job_end *en
 	log_info("job.error", "job=%s request=%s provider=%s status=%d fault=%d capacity=%d error=\"%.*s\"", job->id,
 	         job->request_id, job->session->id, end->status, end->provider_fault, end->capacity,
 	         STR_ARG(str_sub(end->text, 0, 200)));
+	fleet_job_outcome(job, end->outcome);
 	detach(job);
 	job->callbacks.on_error(job, end, job->user);
 	job_free(job);
 }
 
-static void end_with_fault(struct fleet_job *job, int status, const char *text)
+static void end_with_fault(struct fleet_job *job, enum route_outcome outcome, const char *text)
 {
-	struct fleet_job_end end = {.status = status, .text = str_of(text), .provider_fault = true};
+	struct fleet_job_end end = {.status = 502, .text = str_of(text), .provider_fault = true, .outcome = outcome};
 	end_with_error(job, &end);
 }
 
@@ -78,7 +79,7 @@ void jobs_fail_all(struct session *session)
 	for (struct list_link *link; (link = list_first(&session->jobs));) {
 		struct fleet_job *job = LIST_OF(link, struct fleet_job, link);
 		if (!blind_end_now(job))
-			end_with_fault(job, 502, "provider disconnected");
+			end_with_fault(job, ROUTE_OUTCOME_LOST, "provider disconnected");
 	}
 }
 
@@ -283,6 +284,12 @@ void jobs_drained(struct session *session)
 		grant(LIST_OF(link, struct fleet_job, link));
 }
 
+void fleet_job_outcome(struct fleet_job *job, enum route_outcome outcome)
+{
+	struct fleet *fleet = job->session->fleet;
+	route_outcome(fleet->routes, job->reservation, outcome, net_now_us(fleet->loop));
+}
+
 void fleet_job_cancel(struct fleet_job *job)
 {
 	send_cancel(job->session, str_of(job->id));
@@ -380,8 +387,7 @@ void jobs_chunk(struct session *session, const struct wire_chunk *message)
 
 void jobs_finish(struct fleet_job *job, const struct fleet_job_end *end)
 {
-	struct session *session = job->session;
-	route_node_cool(session->fleet->routes, session->node, str_of(job->model), 0);
+	fleet_job_outcome(job, ROUTE_OUTCOME_OK);
 	detach(job);
 	job->callbacks.on_complete(job, end, job->user);
 	job_free(job);
@@ -391,7 +397,7 @@ void jobs_violated(struct fleet_job *job, const char *what)
 {
 	session_violation(job->session, what);
 	send_cancel(job->session, str_of(job->id));
-	end_with_fault(job, 502, "provider broke the protocol");
+	end_with_fault(job, ROUTE_OUTCOME_FAULT, "provider broke the protocol");
 }
 
 static uint64_t claimed(int64_t count)
@@ -438,6 +444,7 @@ void jobs_error(struct session *session, const struct wire_error *message)
 	    .provider_fault = class.fault,
 	    .capacity = class.capacity,
 	    .deterministic = class.deterministic,
+	    .outcome = class.outcome,
 	};
 	if (class.cool_down)
 		route_node_cool(fleet->routes, session->node, str_of(job->model), net_now_us(fleet->loop) + FLEET_LOAD_COOL_US);

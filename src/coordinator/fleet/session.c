@@ -191,6 +191,16 @@ static enum route_trust route_trust_of(enum wire_trust trust)
 	return levels[trust];
 }
 
+/* What outlives the connection is remembered for the key that the device proved to hold; for its serial when someone else than
+ * the device itself vouches for it. */
+static struct str device_of(const struct session *session)
+{
+	if (!session->proven || !session->attested)
+		return STR_NONE;
+	bool vouched = session->standing.level == WIRE_TRUST_HARDWARE && session->texts.serial.len;
+	return vouched ? session->texts.serial : session->texts.se_public_key;
+}
+
 void session_update_facts(struct session *session)
 {
 	struct route_node_facts facts;
@@ -207,6 +217,8 @@ void session_update_facts(struct session *session)
 	facts.trust = route_trust_of(standing->level);
 	facts.last_challenge_us = standing->last_pass_us;
 	facts.serial = session->texts.serial;
+	facts.device = device_of(session);
+	facts.version = session->texts.version;
 	facts.chip_family = session->texts.chip_family;
 	facts.blind_ok = session->blind;
 	route_node_set_facts(session->fleet->routes, session->node, &facts);

@@ -33,6 +33,7 @@ void session_view(const struct session *session, struct str *models, struct flee
 	    .secure_boot = session->secure_boot,
 	    .authenticated_root = session->authenticated_root,
 	    .memory_gb = facts.memory_gb,
+	    .reputation = route_node_reputation(session->node),
 	    .bandwidth_gbs = facts.bandwidth_gbs,
 	    .decode_tps = facts.static_decode_tps,
 	    .gpu_cores = session->gpu_cores,

@@ -105,10 +105,9 @@ struct route_device *route_device_of(struct route_fleet *fleet, struct route_nod
 	return device;
 }
 
-double route_node_reputation(const struct route_node *node)
+struct reputation route_node_reputation(const struct route_node *node)
 {
-	static const struct reputation unknown;
-	return reputation_score(node->device ? &node->device->reputation : &unknown);
+	return node->device ? node->device->reputation : (struct reputation){0};
 }
 
 void route_node_challenged(struct route_fleet *fleet, struct route_node *node, bool passed)

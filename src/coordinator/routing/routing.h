@@ -4,6 +4,7 @@
 #ifndef COORDINATOR_ROUTING_H
 #define COORDINATOR_ROUTING_H
 
+#include "coordinator/routing/reputation.h"
 #include "core/error.h"
 #include "core/list.h"
 #include "core/str.h"
@@ -236,8 +237,8 @@ void route_outcome(struct route_fleet *fleet, const struct route_reservation *re
 /* For the reputation (routing 14). */
 void route_node_challenged(struct route_fleet *fleet, struct route_node *node, bool passed);
 void route_node_seen(struct route_fleet *fleet, struct route_node *node, uint64_t now_us);
-/* 0 .. 1, for people; nothing here is decided by it. */
-double route_node_reputation(const struct route_node *node);
+/* For people; nothing here is decided by it. All 0 of a device that nothing is known of. */
+struct reputation route_node_reputation(const struct route_node *node);
 
 /* --- views --- */
 struct route_model_view {

@@ -92,10 +92,48 @@ static void texts_of_any_length_and_bytes_are_read(void **state)
 	assert_true(job_error_classify(500, STR_NONE, STR_NONE).fault);
 }
 
+/* Routing 11.2, and its flaws mended: no 4xx and no request that fits nowhere blames a machine. */
+static void breakers_are_told_by_reason_code_then_by_status_and_text(void **state)
+{
+	(void)state;
+	static const struct {
+		int status;
+		const char *text, *reason;
+		enum route_outcome outcome;
+	} rows[] = {
+	    {500, "boom", "", ROUTE_OUTCOME_FAULT},
+	    {502, "panic: out of memory", "", ROUTE_OUTCOME_FAULT},
+	    {504, "boom", "", ROUTE_OUTCOME_FAULT},
+	    {500, "token_budget_exhausted", "", ROUTE_OUTCOME_SHAPE_FAULT},
+	    {500, "insufficient memory", "", ROUTE_OUTCOME_SHAPE_FAULT},
+	    {503, "server busy", "", ROUTE_OUTCOME_CAPACITY},
+	    {503, "boom", "", ROUTE_OUTCOME_NODE_FAULT},
+	    {501, "boom", "", ROUTE_OUTCOME_NODE_FAULT},
+	    {429, "boom", "", ROUTE_OUTCOME_CAPACITY},
+	    {400, "invalid request body", "", ROUTE_OUTCOME_CLIENT},
+	    {404, "no such thing", "", ROUTE_OUTCOME_CLIENT},
+	    {422, "panic: bad schema", "", ROUTE_OUTCOME_CLIENT},
+	    {500, "prompt exceeds the context window", "", ROUTE_OUTCOME_CLIENT},
+	    {400, "decryption failed", "", ROUTE_OUTCOME_NODE_FAULT},
+	    {499, "boom", "", ROUTE_OUTCOME_CLIENT},
+	    {500, "Request cancelled", "", ROUTE_OUTCOME_CLIENT},
+	    {500, "boom", "jinja_template", ROUTE_OUTCOME_SHAPE_FAULT},
+	    {400, "unexpected tag", "jinja_channel_tags", ROUTE_OUTCOME_SHAPE_FAULT},
+	    {503, "boom", "model_load", ROUTE_OUTCOME_SHAPE_FAULT},
+	    {503, "Model load failed: insufficient memory", "model_load", ROUTE_OUTCOME_CAPACITY},
+	};
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct job_error class = job_error_classify(rows[i].status, str_of(rows[i].text), str_of(rows[i].reason));
+		if (class.outcome != rows[i].outcome)
+			fail_msg("%d \"%s\" \"%s\": outcome %d", rows[i].status, rows[i].text, rows[i].reason, class.outcome);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(the_table),
+	    cmocka_unit_test(breakers_are_told_by_reason_code_then_by_status_and_text),
 	    cmocka_unit_test(texts_of_any_length_and_bytes_are_read),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

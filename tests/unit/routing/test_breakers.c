@@ -25,6 +25,12 @@ static struct scene scene_new(void)
 	return s;
 }
 
+static double score_of(const struct route_node *node)
+{
+	struct reputation reputation = route_node_reputation(node);
+	return reputation_score(&reputation);
+}
+
 static struct route_request base_request(void)
 {
 	return fixture_request();
@@ -230,12 +236,12 @@ static void nobody_is_blamed_for_clients_lateness_or_lack_of_room(void **state)
 	(void)state;
 	static const enum route_outcome innocent[] = {ROUTE_OUTCOME_CLIENT, ROUTE_OUTCOME_CAPACITY, ROUTE_OUTCOME_LATE};
 	struct scene s = scene_new();
-	double before = route_node_reputation(s.node);
+	double before = score_of(s.node);
 	for (int i = 0; i < 300; i++)
 		attempt(&s, i % 2 ? base_request() : tools_request(), innocent[i % 3]);
 	assert_int_equal(gate(&s, base_request()), ROUTE_OK);
 	assert_int_equal(gate(&s, tools_request()), ROUTE_OK);
-	assert_near(route_node_reputation(s.node), before, 0);
+	assert_near(score_of(s.node), before, 0);
 	/* Want of room with a server's status blames the model there, never the machine. */
 	for (int i = 0; i < 100; i++) {
 		attempt(&s, base_request(), ROUTE_OUTCOME_SHAPE_FAULT);
@@ -303,10 +309,10 @@ static void a_reconnect_does_not_clear_what_is_held_against_a_device(void **stat
 	for (int i = 0; i < 5; i++)
 		attempt(&s, i < 2 ? tools_request() : base_request(), i < 2 ? ROUTE_OUTCOME_FAULT : ROUTE_OUTCOME_NODE_FAULT);
 	route_node_cool(s.fleet, s.node, STR("acme/tiny"), s.now_us + 120 * SECOND_US);
-	double score = route_node_reputation(s.node);
+	double score = score_of(s.node);
 	route_node_remove(s.fleet, s.node);
 	s.node = add_device(s.fleet, "SERIAL-1", "1.0");
-	assert_near(route_node_reputation(s.node), score, 0);
+	assert_near(score_of(s.node), score, 0);
 	assert_int_equal(gate(&s, base_request()), ROUTE_COOLING);
 	pass_time(&s, 120);
 	assert_int_equal(gate(&s, base_request()), ROUTE_OK); /* the breaker of the node was open for 60 s */
