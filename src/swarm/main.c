@@ -9,6 +9,7 @@
 #include "crypto/secret.h"
 #include "swarm/fleet.h"
 #include "swarm/load.h"
+#include "swarm/simulate.h"
 
 #define FLEET_OPTIONS                                                                                                          \
 	{.name = "providers", .value = "N", .help = "simulated providers (default 1)"},                                            \
@@ -329,6 +330,17 @@ static const struct cli_command commands[] = {
      .example = "darkbloom-swarm load --port 8080 --model smollm2-135m --clients 8 --requests 100 --stream",
      .options = load_options,
      .run = run_load},
+    {.name = "simulate",
+     .arguments = "SCENARIO",
+     .summary = "Routing in virtual time: the server's own routing code on a fleet and a workload that a file describes.",
+     .details =
+         "Runs the same requests under every policy and compares them: time to the first token, gaps between tokens, goodput, "
+         "fairness, cold loads, wasted tokens. Nothing is connected and nothing waits: an hour takes seconds. The keys of a "
+         "scenario are described in docs/developer/simulator.md.",
+     .example = "darkbloom-swarm simulate tests/scenarios/steady.toml --plot plots\n"
+                "darkbloom-swarm simulate tests/scenarios/sick.toml --policies chapter,ours --json",
+     .options = swarm_simulate_options,
+     .run = swarm_simulate},
     {.run = NULL},
 };
 

@@ -65,6 +65,14 @@ void hedge_end(struct hedge *hedge, const struct hedge_backup *backup, uint64_t 
 	add(hedge, hold - (double)loser_prompt - (double)loser_output);
 }
 
+bool hedge_gives_up(double since_sent_ms, double since_progress_ms, double deadline_ms)
+{
+	if (since_sent_ms < deadline_ms)
+		return false;
+	return since_progress_ms >= since_sent_ms || since_progress_ms >= deadline_ms ||
+	       since_sent_ms >= HEDGE_PATIENCE * deadline_ms;
+}
+
 void hedge_answered(struct hedge *hedge, uint64_t prompt_tokens, uint64_t output_tokens)
 {
 	hedge->answered += prompt_tokens + output_tokens;

@@ -50,6 +50,13 @@ bool hedge_begin(struct hedge *hedge, const struct hedge_backup *backup, double 
 /* The race is over: `loser_prompt` tokens of the prompt and `loser_output` tokens were worked off for nothing (as far as one
  * knows: the whole prompt when in doubt). `backup` as given to hedge_begin. */
 void hedge_end(struct hedge *hedge, const struct hedge_backup *backup, uint64_t loser_prompt, uint64_t loser_output);
+/* At the deadline of an attempt without content: is it to be given up? Giving up on a provider that is only slow throws its
+ * work away and asks another one for it, and under load that feeds itself until nothing is answered any more. So an attempt is
+ * given up when the provider has said nothing at all since the request was sent (no content for anybody), and otherwise waited
+ * for as long as HEDGE_PATIENCE deadlines. `since_progress_ms`: since the provider last gave content to anybody. */
+#define HEDGE_PATIENCE 10.0
+bool hedge_gives_up(double since_sent_ms, double since_progress_ms, double deadline_ms);
+
 void hedge_answered(struct hedge *hedge, uint64_t prompt_tokens, uint64_t output_tokens);
 
 #endif

@@ -65,6 +65,16 @@ static void the_budget_is_a_share_of_what_was_answered(void **state)
 	hedge_end(&hedge, &backup, 1000, 0);
 }
 
+static void a_provider_that_works_for_others_is_waited_for(void **state)
+{
+	(void)state;
+	assert_false(hedge_gives_up(5999, 10000, 6000)); /* before the deadline nothing is given up */
+	assert_true(hedge_gives_up(6000, 6000, 6000));   /* it has said nothing since */
+	assert_false(hedge_gives_up(6000, 100, 6000));   /* it gave content to somebody just now */
+	assert_true(hedge_gives_up(12000, 7000, 6000));  /* but that was long ago */
+	assert_true(hedge_gives_up(60000, 100, 6000));   /* and not without end */
+}
+
 static uint32_t random_below(uint64_t *seed, uint32_t bound)
 {
 	*seed = *seed * 6364136223846793005u + 1442695040888963407u;
@@ -99,6 +109,7 @@ int main(void)
 	    cmocka_unit_test(the_wait_is_the_learnt_tail_between_the_floor_and_half_the_deadline),
 	    cmocka_unit_test(a_model_that_must_be_loaded_is_waited_for),
 	    cmocka_unit_test(a_second_that_would_come_too_late_is_not_asked),
+	    cmocka_unit_test(a_provider_that_works_for_others_is_waited_for),
 	    cmocka_unit_test(the_budget_is_a_share_of_what_was_answered),
 	    cmocka_unit_test(over_any_history_losers_take_no_more_than_the_share_and_the_burst),
 	};

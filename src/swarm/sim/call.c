@@ -1,0 +1,514 @@
+/* A request's way through the coordinator: placed, queued, tried again, hedged, continued elsewhere, settled. */
+#include <stdlib.h>
+
+#include "swarm/sim/world_internal.h"
+
+#define ACCEPTED_US    (600ull * 1000000) /* the chapter's patience once a machine accepted */
+#define IDLE_US        (20ull * 1000000)  /* between looks whether a stream gets on */
+#define DRAIN_LOOK     8                  /* waiting requests that are tried in vain before the rest is left for later */
+#define COOL_US        (120ull * 1000000)
+#define LEAVE_AFTER_US 2000000
+
+static void try_route(struct sim_world *world, struct sim_call *call);
+
+/* --- memory: events hold what they are about --- */
+
+static void call_unref(struct sim_world *world, struct sim_call *call)
+{
+	if (--call->refs)
+		return;
+	list_remove(&world->calls, &call->all);
+	free(call);
+}
+
+static void attempt_unref(struct sim_world *world, struct sim_attempt *attempt)
+{
+	if (--attempt->refs)
+		return;
+	call_unref(world, attempt->call);
+	free(attempt);
+}
+
+void sim_attempt_event(struct sim_world *world, struct sim_attempt *attempt, uint64_t at_us, uint32_t kind, uint32_t number)
+{
+	attempt->refs++;
+	sim_events_add(&world->events, at_us, kind, attempt, number);
+}
+
+static void call_event(struct sim_world *world, struct sim_call *call, uint64_t at_us, uint32_t kind)
+{
+	call->refs++;
+	sim_events_add(&world->events, at_us, kind, call, 0);
+}
+
+void sim_drop_event(struct sim_world *world, const struct sim_event *event)
+{
+	if (event->kind >= SIM_EVENT_QUEUE)
+		call_unref(world, event->subject);
+	else if (event->kind >= SIM_EVENT_REACH)
+		attempt_unref(world, event->subject);
+}
+
+/* --- the end of a call --- */
+
+static void leave_queue(struct sim_world *world, struct sim_call *call)
+{
+	if (!list_linked(&call->waiting))
+		return;
+	list_remove(&world->queues[call->request->model], &call->waiting);
+	world->queued--;
+	call->result->queue_ms += (float)(world->now_us - call->queued_us) / 1000;
+}
+
+static void call_end(struct sim_world *world, struct sim_call *call, enum sim_outcome outcome)
+{
+	struct sim_result *result = call->result;
+	if (call->ended)
+		return;
+	leave_queue(world, call);
+	call->ended = true;
+	result->outcome = (uint8_t)outcome;
+	result->made = call->made;
+	result->done_ms = (float)(world->now_us - call->request->at_us) / 1000;
+	double first_word_s = (double)(call->content ? result->ttft_ms : result->done_ms) / 1000;
+	result->late = first_word_s > world->scenario->deadline_s;
+	double output_s = ((double)result->done_ms - (double)result->ttft_ms) / 1000;
+	if (outcome == SIM_OK) {
+		result->rate_tps = (float)(output_s > 0 ? call->request->output / output_s : 1e6);
+		hedge_answered(&world->hedge, call->request->prompt, call->request->output);
+		sim_learn(world, call->request->model, call->request->output);
+	}
+	world->open--;
+	call_unref(world, call);
+}
+
+/* --- attempts --- */
+
+/* The coordinator's side of the end of an attempt: its place is free for others. */
+static void release(struct sim_world *world, struct sim_attempt *attempt, enum sim_end end)
+{
+	struct sim_seat *seat = attempt->seat;
+	attempt->over = true;
+	if (!attempt->reached)
+		seat->coming -= attempt->stream.prompt;
+	seat->pending--;
+	seat->slot_pending[attempt->slot]--;
+	seat->slot_tokens[attempt->slot] -= (uint64_t)attempt->stream.prompt + attempt->stream.max_tokens;
+	if (world->policy->release)
+		world->policy->release(world, attempt, end);
+	list_remove(&attempt->call->attempts, &attempt->link);
+	list_remove(&seat->attempts, &attempt->of_seat);
+	sim_mark(world, seat);
+	attempt_unref(world, attempt);
+}
+
+/* Tokens that were worked off for nothing; `kept`: output that reached the client. */
+static void waste(struct sim_world *world, double prompt_read, double made, double kept)
+{
+	world->measure->wasted_prompt += prompt_read;
+	world->measure->wasted_output += made > kept ? made - kept : 0;
+}
+
+/* One of two is out of the race: its tokens are the price of the hedge. */
+static void race_over(struct sim_world *world, struct sim_call *call, double prompt_read, double made)
+{
+	struct hedge_backup backup = {.prompt_tokens = call->request->prompt};
+	if (!call->racing)
+		return;
+	call->racing = false;
+	hedge_end(&world->hedge, &backup, (uint64_t)prompt_read, (uint64_t)made);
+}
+
+/* Tells the machine to stop; what it does until the word reaches it is lost too. */
+static void cancel(struct sim_world *world, struct sim_attempt *attempt, enum sim_end end)
+{
+	sim_attempt_event(world, attempt, world->now_us + attempt->seat->network_us, SIM_EVENT_CANCEL, 0);
+	release(world, attempt, end);
+}
+
+static struct sim_attempt *attempt_new(struct sim_world *world, struct sim_call *call, const struct sim_pick *pick)
+{
+	struct sim_attempt *attempt = calloc(1, sizeof *attempt);
+	const struct sim_request *request = call->request;
+	if (!attempt) {
+		world->out_of_memory = true;
+		return NULL;
+	}
+	attempt->stream = (struct sim_stream){.prompt = request->prompt + call->made,
+	                                      .shared = request->shared,
+	                                      .output = request->output - call->made,
+	                                      .max_tokens = request->max_tokens,
+	                                      .conversation = request->conversation,
+	                                      .model = request->model,
+	                                      .tools = request->tools};
+	attempt->call = call;
+	attempt->seat = pick->seat;
+	attempt->mine = pick->mine;
+	attempt->sent_us = world->now_us;
+	attempt->predicted_ms = pick->predicted_ms;
+	attempt->cold = pick->cold;
+	attempt->slot = sim_slot_of(pick->seat, request->model);
+	attempt->refs = 1;
+	call->refs++;
+	list_push_back(&call->attempts, &attempt->link);
+	list_push_back(&pick->seat->attempts, &attempt->of_seat);
+	return attempt;
+}
+
+static uint64_t patience_us(const struct sim_world *world, const struct sim_attempt *attempt)
+{
+	uint64_t patience = sim_goal_us(world, attempt->call->request);
+	if (world->policy->accept_disarms)
+		return ACCEPTED_US;
+	if (attempt->cold && attempt->predicted_ms > 0)
+		patience += (uint64_t)(attempt->predicted_ms * 1000);
+	return patience;
+}
+
+static struct sim_attempt *send_to(struct sim_world *world, struct sim_call *call, const struct sim_pick *pick)
+{
+	struct sim_attempt *attempt = attempt_new(world, call, pick);
+	if (!attempt)
+		return NULL;
+	struct sim_seat *seat = pick->seat;
+	seat->pending++;
+	seat->slot_pending[attempt->slot]++;
+	seat->slot_tokens[attempt->slot] += (uint64_t)attempt->stream.prompt + attempt->stream.max_tokens;
+	seat->coming += attempt->stream.prompt;
+	world->measure->attempts++;
+	call->tries++;
+	call->result->tries++;
+	call->result->cold |= pick->cold;
+	sim_attempt_event(world, attempt, world->now_us + seat->network_us, SIM_EVENT_REACH, 0);
+	sim_attempt_event(world, attempt, world->now_us + patience_us(world, attempt), SIM_EVENT_DEADLINE, 0);
+	return attempt;
+}
+
+static void watch_for_hedge(struct sim_world *world, struct sim_attempt *attempt, double tail_ms)
+{
+	const struct sim_call *call = attempt->call;
+	double goal_ms = (double)sim_goal_us(world, call->request) / 1000;
+	if (!world->policy->hedges || !world->scenario->hedge || call->content || call->hedged)
+		return;
+	if (attempt->cold && attempt->predicted_ms > 0)
+		goal_ms += attempt->predicted_ms;
+	double due_ms = hedge_due_ms(&world->hedge, attempt->predicted_ms, tail_ms, goal_ms);
+	sim_attempt_event(world, attempt, world->now_us + (uint64_t)(due_ms * 1000), SIM_EVENT_HEDGE, 0);
+}
+
+static void on_hedge(struct sim_world *world, struct sim_attempt *attempt)
+{
+	struct sim_call *call = attempt->call;
+	struct sim_pick pick = {.predicted_ms = -1, .tail_ms = -1};
+	if (attempt->over || call->content || call->hedged || call->attempts.count != 1 || call->excluded_count >= SIM_MAX_TRIES)
+		return;
+	call->excluded[call->excluded_count++] = attempt->seat;
+	enum sim_answer answer = world->policy->pick(world, call, &pick);
+	call->excluded_count--;
+	if (answer != SIM_PICKED)
+		return;
+	struct hedge_backup backup = {
+	    .ttft_ms = pick.predicted_ms, .cold = pick.cold, .prompt_tokens = (uint64_t)call->request->prompt};
+	uint64_t goal_us = patience_us(world, attempt);
+	uint64_t gone_us = world->now_us - attempt->sent_us;
+	struct sim_attempt *second = send_to(world, call, &pick);
+	if (!second)
+		return;
+	double left_ms = (double)(goal_us > gone_us ? goal_us - gone_us : 0) / 1000;
+	if (!hedge_begin(&world->hedge, &backup, left_ms)) { /* it was only asked whether there is a place */
+		call->tries--;
+		call->result->tries--;
+		world->measure->attempts--;
+		release(world, second, SIM_END_CANCELLED);
+		return;
+	}
+	second->second = true;
+	call->hedged = call->racing = call->result->hedged = true;
+	world->measure->hedges++;
+}
+
+/* --- failures --- */
+
+static void next_try(struct sim_world *world, struct sim_call *call)
+{
+	if (call->ended || call->attempts.count)
+		return;
+	if (call->tries >= SIM_MAX_TRIES)
+		call_end(world, call, call->content ? SIM_PARTIAL : SIM_REFUSED);
+	else
+		try_route(world, call);
+}
+
+/* An attempt came to nothing; whoever else races goes on. */
+static void attempt_failed(struct sim_world *world, struct sim_attempt *attempt, enum sim_end end)
+{
+	struct sim_call *call = attempt->call;
+	bool was_winner = call->winner == attempt;
+	if (call->excluded_count < SIM_MAX_TRIES)
+		call->excluded[call->excluded_count++] = attempt->seat;
+	if (was_winner)
+		call->winner = NULL;
+	attempt->refs++;
+	if (end == SIM_END_TIMEOUT)
+		cancel(world, attempt, end);
+	else
+		release(world, attempt, end);
+	attempt_unref(world, attempt);
+	if (was_winner && attempt->content && call->made >= call->request->output) {
+		call_end(world, call, SIM_OK); /* only its last message was lost */
+		return;
+	}
+	if (was_winner && !world->policy->resumes) {
+		call_end(world, call, SIM_PARTIAL);
+		return;
+	}
+	if (was_winner) {
+		call->result->resumed = true;
+		world->measure->resumed++;
+	}
+	next_try(world, call);
+}
+
+static void on_failed(struct sim_world *world, struct sim_attempt *attempt, enum sim_failure failure)
+{
+	static const enum sim_end ends[] = {[SIM_FAIL_FAULT] = SIM_END_FAULT,
+	                                    [SIM_FAIL_MEMORY] = SIM_END_CAPACITY,
+	                                    [SIM_FAIL_LOAD] = SIM_END_CAPACITY,
+	                                    [SIM_FAIL_LOST] = SIM_END_LOST};
+	struct sim_stream *stream = &attempt->stream;
+	if (attempt->over)
+		return;
+	waste(world, stream->prompt_read, 0, 0);
+	if (!attempt->content)
+		race_over(world, attempt->call, stream->prompt_read, 0);
+	world->measure->faults++;
+	if (failure == SIM_FAIL_MEMORY || failure == SIM_FAIL_LOAD)
+		attempt->seat->cool_us[attempt->slot] = world->now_us + COOL_US;
+	attempt_failed(world, attempt, ends[failure]);
+}
+
+/* Without content at the deadline: a machine that works for others is only slow. */
+static bool waits_on(struct sim_world *world, struct sim_attempt *attempt)
+{
+	uint64_t patience = patience_us(world, attempt);
+	double since_sent_ms = (double)(world->now_us - attempt->sent_us) / 1000;
+	double since_progress_ms = (double)(world->now_us - attempt->seat->progress_us) / 1000;
+	if (world->policy->accept_disarms || hedge_gives_up(since_sent_ms, since_progress_ms, (double)patience / 1000))
+		return false;
+	sim_attempt_event(world, attempt, world->now_us + patience, SIM_EVENT_DEADLINE, 0);
+	return true;
+}
+
+static void on_deadline(struct sim_world *world, struct sim_attempt *attempt)
+{
+	if (attempt->over)
+		return;
+	if (attempt->content) { /* does it get on? */
+		sim_box_run(&attempt->seat->box, world->now_us);
+		sim_schedule(world, &attempt->seat->box);
+		double made = sim_box_made(&attempt->seat->box, &attempt->stream);
+		bool at_end = attempt->stream.state == SIM_STREAM_OUT;
+		if (at_end || made > attempt->seen) {
+			attempt->seen = made;
+			sim_attempt_event(world, attempt, world->now_us + IDLE_US, SIM_EVENT_DEADLINE, 0);
+			return;
+		}
+		attempt->call->made += (uint32_t)made;
+	} else if (waits_on(world, attempt)) {
+		return;
+	}
+	world->measure->timeouts++;
+	attempt_failed(world, attempt, SIM_END_TIMEOUT);
+}
+
+/* --- content --- */
+
+static void on_content(struct sim_world *world, struct sim_attempt *attempt)
+{
+	struct sim_call *call = attempt->call;
+	if (attempt->over || call->ended)
+		return;
+	attempt->content = true;
+	attempt->seat->progress_us = world->now_us;
+	call->winner = attempt;
+	if (world->policy->content)
+		world->policy->content(world, attempt);
+	LIST_EACH_SAFE (link, next, &call->attempts) {
+		struct sim_attempt *other = LIST_OF(link, struct sim_attempt, link);
+		if (other != attempt)
+			cancel(world, other, SIM_END_CANCELLED);
+	}
+	if (attempt->second)
+		world->measure->hedges_won++;
+	sim_attempt_event(world, attempt, world->now_us + IDLE_US, SIM_EVENT_DEADLINE, 0);
+	if (call->content)
+		return;
+	call->content = call->result->content = true;
+	call->result->ttft_ms = (float)(world->now_us - call->request->at_us) / 1000;
+	if (call->request->leaves)
+		call_event(world, call, world->now_us + LEAVE_AFTER_US, SIM_EVENT_LEAVE);
+}
+
+static void on_done(struct sim_world *world, struct sim_attempt *attempt)
+{
+	struct sim_call *call = attempt->call;
+	if (attempt->over)
+		return;
+	call->made += attempt->stream.output;
+	attempt->seat->progress_us = world->now_us;
+	release(world, attempt, SIM_END_OK);
+	call->winner = NULL;
+	call_end(world, call, SIM_OK);
+}
+
+/* The word to stop has reached the machine: now it is known what a loser did. */
+static void on_cancelled(struct sim_world *world, struct sim_attempt *attempt)
+{
+	double prompt_read = attempt->stream.prompt_read, made = 0;
+	if (attempt->reached) {
+		sim_box_cancel(&attempt->seat->box, &attempt->stream, world->now_us, &prompt_read, &made);
+		sim_schedule(world, &attempt->seat->box);
+	}
+	waste(world, attempt->content ? 0 : prompt_read, made, attempt->content ? made : 0);
+	if (!attempt->content)
+		race_over(world, attempt->call, prompt_read, made);
+}
+
+static void on_reach(struct sim_world *world, struct sim_attempt *attempt)
+{
+	if (attempt->over)
+		return;
+	attempt->reached = true;
+	attempt->seat->coming -= attempt->stream.prompt;
+	sim_box_submit(&attempt->seat->box, &attempt->stream, world->now_us);
+	sim_schedule(world, &attempt->seat->box);
+}
+
+static void on_leave(struct sim_world *world, struct sim_call *call)
+{
+	if (call->ended)
+		return;
+	while (call->attempts.count)
+		cancel(world, LIST_OF(list_first(&call->attempts), struct sim_attempt, link), SIM_END_CANCELLED);
+	call_end(world, call, SIM_LEFT);
+}
+
+/* --- placing --- */
+
+static bool enqueue(struct sim_world *world, struct sim_call *call)
+{
+	struct list *queue = &world->queues[call->request->model];
+	double wait_s = world->policy->queue_s > 0 ? world->policy->queue_s : world->scenario->queue_s;
+	if (queue->count >= world->policy->queue_limit || !(wait_s > 0))
+		return false;
+	list_push_back(queue, &call->waiting);
+	world->queued++;
+	call->queued_us = world->now_us;
+	call_event(world, call, world->now_us + (uint64_t)(wait_s * 1e6), SIM_EVENT_QUEUE);
+	return true;
+}
+
+static enum sim_answer place(struct sim_world *world, struct sim_call *call)
+{
+	struct sim_pick pick = {.predicted_ms = -1, .tail_ms = -1};
+	world->measure->decisions++;
+	enum sim_answer answer = world->policy->pick(world, call, &pick);
+	if (answer != SIM_PICKED)
+		return answer;
+	leave_queue(world, call);
+	struct sim_attempt *attempt = send_to(world, call, &pick);
+	if (attempt)
+		watch_for_hedge(world, attempt, pick.tail_ms);
+	return SIM_PICKED;
+}
+
+static void try_route(struct sim_world *world, struct sim_call *call)
+{
+	enum sim_answer answer = place(world, call);
+	if (answer == SIM_PICKED)
+		return;
+	bool may_wait = call->tries == 0 || world->policy->queues_retries;
+	if (answer == SIM_LATER && may_wait && enqueue(world, call))
+		return;
+	world->measure->refused_later += answer == SIM_LATER;
+	call_end(world, call, call->content ? SIM_PARTIAL : SIM_REFUSED);
+}
+
+void sim_drain(struct sim_world *world, uint16_t model)
+{
+	int looked = 0;
+	LIST_EACH_SAFE (link, next, &world->queues[model]) {
+		struct sim_call *call = LIST_OF(link, struct sim_call, waiting);
+		if (place(world, call) != SIM_PICKED && ++looked == DRAIN_LOOK)
+			return;
+	}
+}
+
+void sim_arrive(struct sim_world *world, size_t index)
+{
+	struct sim_call *call = calloc(1, sizeof *call);
+	if (!call) {
+		world->out_of_memory = true;
+		return;
+	}
+	call->request = &world->trace->requests[index];
+	call->result = &world->results[index];
+	call->refs = 1;
+	list_init(&call->attempts);
+	list_push_back(&world->calls, &call->all);
+	world->open++;
+	try_route(world, call);
+}
+
+void sim_call_event(struct sim_world *world, const struct sim_event *event)
+{
+	struct sim_attempt *attempt = event->subject;
+	struct sim_call *call = event->subject;
+	switch ((enum sim_event_kind)event->kind) {
+	case SIM_EVENT_REACH:
+		on_reach(world, attempt);
+		break;
+	case SIM_EVENT_CONTENT:
+		on_content(world, attempt);
+		break;
+	case SIM_EVENT_DONE:
+		on_done(world, attempt);
+		break;
+	case SIM_EVENT_FAILED:
+		on_failed(world, attempt, (enum sim_failure)event->number);
+		break;
+	case SIM_EVENT_DEADLINE:
+		on_deadline(world, attempt);
+		break;
+	case SIM_EVENT_HEDGE:
+		on_hedge(world, attempt);
+		break;
+	case SIM_EVENT_CANCEL:
+		on_cancelled(world, attempt);
+		break;
+	case SIM_EVENT_QUEUE:
+		if (list_linked(&call->waiting)) {
+			leave_queue(world, call);
+			call_end(world, call, call->content ? SIM_PARTIAL : SIM_REFUSED);
+		}
+		break;
+	case SIM_EVENT_LEAVE:
+		on_leave(world, call);
+		break;
+	default:
+		break;
+	}
+	sim_drop_event(world, event);
+}
+
+void sim_abandon(struct sim_world *world)
+{
+	LIST_EACH_SAFE (link, next, &world->calls) {
+		struct sim_call *call = LIST_OF(link, struct sim_call, all);
+		call->refs++;
+		while (call->attempts.count)
+			release(world, LIST_OF(list_first(&call->attempts), struct sim_attempt, link), SIM_END_CANCELLED);
+		call_end(world, call, SIM_OPEN);
+		call_unref(world, call);
+	}
+}

@@ -1,0 +1,130 @@
+/* What goes wrong, to whom, and how it ends. */
+#include "swarm/sim/world_internal.h"
+
+static void set_factor(struct sim_world *world, struct sim_seat *seat, double factor)
+{
+	sim_box_run(&seat->box, world->now_us);
+	seat->box.factor = factor;
+	sim_schedule(world, &seat->box);
+}
+
+static uint64_t jitter_us(struct sim_world *world, double jitter_s)
+{
+	return (uint64_t)(jitter_s * 1e6 * sim_random_unit(&world->random));
+}
+
+static void befall(struct sim_world *world, struct sim_seat *seat, const struct sim_happening *happening, uint32_t number)
+{
+	uint64_t until_us = world->now_us + (uint64_t)(happening->for_s * 1e6);
+	switch (happening->kind) {
+	case SIM_LOSS:
+		sim_disconnect(world, seat);
+		if (happening->for_s > 0)
+			sim_events_add(&world->events, until_us + jitter_us(world, happening->jitter_s), SIM_EVENT_BACK, seat, 0);
+		return;
+	case SIM_FLAP:
+		sim_events_add(&world->events, world->now_us + jitter_us(world, happening->period_s), SIM_EVENT_FLAP, seat, number);
+		return;
+	case SIM_FREEZE:
+		seat->frozen = true;
+		set_factor(world, seat, 0);
+		break;
+	case SIM_STALL:
+		set_factor(world, seat, 0);
+		break;
+	case SIM_HOT:
+		seat->box.hot = true;
+		set_factor(world, seat, happening->factor);
+		break;
+	case SIM_SLOW:
+		set_factor(world, seat, happening->factor);
+		break;
+	case SIM_ERROR:
+		seat->box.erring = true;
+		break;
+	case SIM_TOOLS_ERROR:
+		seat->box.erring_tools = true;
+		break;
+	case SIM_LIE:
+		seat->box.lying = true;
+		break;
+	case SIM_LOAD_FAILURES:
+		seat->box.load_failures = happening->factor;
+		break;
+	case SIM_DEAF:
+		seat->deaf = true;
+		break;
+	case SIM_UNPROVEN:
+		seat->unproven = true;
+		break;
+	default:
+		return;
+	}
+	if (happening->for_s > 0)
+		sim_events_add(&world->events, until_us, SIM_EVENT_ENDS, seat, number);
+}
+
+static void recover(struct sim_world *world, struct sim_seat *seat, enum sim_happening_kind kind)
+{
+	switch (kind) {
+	case SIM_ERROR:
+		seat->box.erring = false;
+		return;
+	case SIM_TOOLS_ERROR:
+		seat->box.erring_tools = false;
+		return;
+	case SIM_LIE:
+		seat->box.lying = false;
+		return;
+	case SIM_LOAD_FAILURES:
+		seat->box.load_failures = 0;
+		return;
+	case SIM_DEAF:
+		seat->deaf = false;
+		return;
+	case SIM_UNPROVEN:
+		seat->unproven = false;
+		return;
+	default:
+		seat->frozen = seat->box.hot = false;
+		set_factor(world, seat, 1);
+		return;
+	}
+}
+
+static void flap(struct sim_world *world, struct sim_seat *seat, uint32_t number)
+{
+	const struct sim_happening *happening = &world->scenario->happenings[number];
+	double end_s = happening->at_s + (happening->for_s > 0 ? happening->for_s : world->scenario->seconds);
+	uint64_t back_us = world->now_us + (uint64_t)(happening->period_s * 0.5e6);
+	if ((double)world->now_us > end_s * 1e6)
+		return;
+	sim_disconnect(world, seat);
+	sim_events_add(&world->events, back_us, SIM_EVENT_BACK, seat, 0);
+	sim_events_add(&world->events, back_us + (uint64_t)(happening->period_s * 1e6), SIM_EVENT_FLAP, seat, number);
+}
+
+void sim_happen(struct sim_world *world, const struct sim_event *event)
+{
+	struct sim_seat *seat = event->subject;
+	switch ((enum sim_event_kind)event->kind) {
+	case SIM_EVENT_HAPPENS: {
+		const struct sim_happening *happening = &world->scenario->happenings[event->number];
+		/* Machines are drawn by the happening, so that every policy meets the same ones. */
+		struct sim_random random = sim_random_for(world->scenario->seed, 64 + event->number);
+		for (uint32_t i = 0; i < world->seat_count; i++)
+			if (sim_random_unit(&random) < happening->share)
+				befall(world, &world->seats[i], happening, event->number);
+		return;
+	}
+	case SIM_EVENT_ENDS:
+		recover(world, seat, world->scenario->happenings[event->number].kind);
+		return;
+	case SIM_EVENT_BACK:
+		if (!seat->frozen)
+			sim_connect(world, seat);
+		return;
+	default:
+		flap(world, seat, event->number);
+	}
+}

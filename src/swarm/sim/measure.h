@@ -1,0 +1,70 @@
+/* What is counted while a simulation runs, and what is made of it. Thread: one at a time. */
+#ifndef SWARM_SIM_MEASURE_H
+#define SWARM_SIM_MEASURE_H
+
+#include "core/buf.h"
+#include "swarm/sim/workload.h"
+#include "swarm/stats.h"
+
+#define SIM_SERIES 240 /* points of the curves over time */
+
+enum sim_outcome {
+	SIM_OPEN,    /* still under way when the simulation ended: never, it runs until all have ended */
+	SIM_OK,      /* the whole answer */
+	SIM_REFUSED, /* no content, an honest error */
+	SIM_PARTIAL, /* an error in the middle */
+	SIM_LEFT,    /* the client went away */
+	SIM_OUTCOMES
+};
+
+struct sim_result { /* of one request */
+	float ttft_ms;  /* of those with content */
+	float done_ms;
+	float queue_ms;
+	float rate_tps; /* mean, of the output */
+	uint32_t made;  /* tokens of output that the client got */
+	uint8_t outcome, tries;
+	bool content, cold, hedged, resumed, late; /* late: neither content nor an error by the deadline */
+};
+
+struct sim_measure {
+	struct stats gaps_us; /* between tokens of a stream, one sample for each so many tokens */
+	double gap_carry;
+	double tokens_in, tokens_out;         /* worked off by machines */
+	double wasted_prompt, wasted_output;  /* of attempts that came to nothing */
+	double extra_tokens, answered_tokens; /* of hedges' losers, and of whole answers with their prompts */
+	uint64_t hedges, hedges_won, hedges_over;
+	uint64_t loads, load_failures, evictions;
+	uint64_t cached_tokens;
+	uint64_t attempts, faults, timeouts, resumed;
+	double busy[SIM_SERIES], queued[SIM_SERIES], connected[SIM_SERIES]; /* by time */
+	uint64_t decisions, refused_later;
+};
+
+/* A stream made `tokens` at so many a second. */
+void sim_measure_gap(struct sim_measure *measure, double tokens, double rate_tps);
+
+struct sim_summary {
+	char policy[32];
+	uint64_t requests, by_outcome[SIM_OUTCOMES], good, late;
+	double seconds;
+	double utilisation; /* share of the machines' time in which they worked */
+	double ttft_p50, ttft_p90, ttft_p95, ttft_p99, ttft_p999, ttft_mean;
+	double gap_p50, gap_p99, rate_p1, rate_p50;  /* ms; tokens a second of whole answers */
+	double goodput_rps, goodput_tps, served_tps; /* good: content in time, at the goal's rate, whole */
+	double fairness;                             /* Jain's index over tenants' share of good answers */
+	double cold_share, loads, load_failures, evictions;
+	double wasted_share, extra_share; /* of the tokens worked off; of answered ones, for hedges */
+	double queue_mean_ms, queue_p99_ms, queue_max;
+	double hedges, hedges_won, resumed, timeouts, faults, cached_share;
+	double ttft_p99_series[SIM_SERIES], ttft_p50_series[SIM_SERIES], good_series[SIM_SERIES], asked_series[SIM_SERIES];
+	double busy_series[SIM_SERIES], queue_series[SIM_SERIES], connected_series[SIM_SERIES];
+	double ttft_curve[101]; /* percentiles 0 .. 100, ms */
+	double recovery_s;      /* after the first loss; -1: there was none; as long as the run when it never recovered */
+	bool finished;          /* every request ended */
+};
+
+void sim_summarise(const struct sim_scenario *scenario, const struct sim_trace *trace, const struct sim_result *results,
+                   const struct sim_measure *measure, const char *policy, struct sim_summary *out);
+
+#endif

@@ -1,0 +1,131 @@
+/* One run: a fleet of machines, a coordinator that knows of them what heartbeats tell, and requests on their way. Which machine
+ * gets a request is the policy's business; everything else is the same for all policies but for what the policy says of itself.
+ * Thread: one at a time. */
+#ifndef SWARM_SIM_WORLD_H
+#define SWARM_SIM_WORLD_H
+
+#include "coordinator/routing/hedge.h"
+#include "swarm/sim/box.h"
+#include "swarm/sim/events.h"
+
+#define SIM_MAX_TRIES 8
+
+struct sim_world;
+struct sim_policy;
+
+/* A machine and what the coordinator knows of it. */
+struct sim_seat {
+	struct sim_box box;
+	bool connected, frozen, deaf, unproven, dirty;
+	uint64_t heard_us, progress_us, network_us; /* progress: when it last gave content to anybody */
+	struct sim_beat beat;                       /* the last one heard */
+	uint32_t pending, slot_pending[SIM_MAX_BOX_MODELS];
+	uint64_t slot_tokens[SIM_MAX_BOX_MODELS]; /* prompt + max of what is pending */
+	uint64_t cool_us[SIM_MAX_BOX_MODELS];     /* after a load failed */
+	double coming;                            /* prompt tokens on the wire */
+	uint64_t challenged_us;
+	struct list attempts;
+	void *mine; /* the policy's */
+};
+
+struct sim_call;
+struct sim_attempt {
+	struct sim_stream stream;
+	struct list_link link, of_seat;
+	struct sim_call *call;
+	struct sim_seat *seat;
+	void *mine; /* the policy's: a reservation */
+	uint64_t sent_us;
+	double predicted_ms; /* < 0 unknown */
+	uint32_t slot, refs;
+	bool second, cold, reached, content, over;
+	double seen; /* output when it was last looked whether it gets on */
+};
+
+struct sim_call {
+	const struct sim_request *request;
+	struct sim_result *result;
+	struct list attempts;
+	struct list_link waiting, all;
+	struct sim_attempt *winner;
+	struct sim_seat *excluded[SIM_MAX_TRIES * 2];
+	uint32_t excluded_count, tries, refs;
+	uint32_t made; /* tokens that the client has */
+	uint64_t queued_us;
+	bool content, ended, hedged, racing;
+};
+
+struct sim_pick {
+	struct sim_seat *seat;
+	bool cold;
+	double predicted_ms, tail_ms; /* of the time to the first content; < 0 unknown */
+	void *mine;
+};
+
+enum sim_answer { SIM_PICKED, SIM_LATER, SIM_NEVER };
+
+enum sim_end { SIM_END_OK, SIM_END_FAULT, SIM_END_CAPACITY, SIM_END_TIMEOUT, SIM_END_LOST, SIM_END_CANCELLED };
+
+struct sim_policy {
+	const char *name, *about;
+	/* Things that it does not have are left out. */
+	bool hedges, resumes, queues_retries, accept_disarms;
+	uint32_t queue_limit; /* of each model */
+	double queue_s;       /* 0: the scenario's */
+	enum db_err (*start)(struct sim_world *world);
+	void (*stop)(struct sim_world *world);
+	void (*joined)(struct sim_world *world, struct sim_seat *seat);
+	void (*left)(struct sim_world *world, struct sim_seat *seat);
+	void (*beat)(struct sim_world *world, struct sim_seat *seat);
+	enum sim_answer (*pick)(struct sim_world *world, const struct sim_call *call, struct sim_pick *out);
+	/* The attempt is over; `end` says how, after content or not. */
+	void (*release)(struct sim_world *world, struct sim_attempt *attempt, enum sim_end end);
+	void (*content)(struct sim_world *world, struct sim_attempt *attempt);
+	void (*tick)(struct sim_world *world); /* every 10 s: load commands (sim_world_load) */
+	void (*loaded)(struct sim_world *world, struct sim_seat *seat, uint16_t model, bool ok);
+};
+
+struct sim_world {
+	const struct sim_scenario *scenario;
+	const struct sim_trace *trace;
+	const struct sim_policy *policy;
+	void *mine; /* the policy's */
+	struct sim_events events;
+	struct sim_seat *seats;
+	uint32_t seat_count;
+	uint32_t *offers[SIM_MAX_MODELS]; /* seats that offer a model */
+	uint32_t offer_count[SIM_MAX_MODELS];
+	struct sim_box_host host;
+	struct sim_measure *measure;
+	struct sim_result *results;
+	struct list queues[SIM_MAX_MODELS];
+	struct list calls;               /* all that are still held */
+	double expected[SIM_MAX_MODELS]; /* output tokens, learnt */
+	struct hedge hedge;
+	struct sim_random random;
+	uint64_t now_us;
+	size_t next_arrival, open, queued;
+	struct sim_seat *dirty[64];
+	size_t dirty_count;
+	bool out_of_memory;
+};
+
+/* Runs the scenario under the policy until every request has ended. `seed` changes the machines' and the policy's chances, not
+ * the requests. DB_E_NOMEM. */
+enum db_err sim_run(const struct sim_scenario *scenario, const struct sim_trace *trace, const struct sim_policy *policy,
+                    struct sim_summary *out, struct error *error);
+
+/* For policies. */
+uint64_t sim_goal_us(const struct sim_world *world,
+                     const struct sim_request *request); /* the time to the first content allowed */
+bool sim_is_excluded(const struct sim_call *call, const struct sim_seat *seat);
+uint32_t sim_slot_of(const struct sim_seat *seat, uint16_t model); /* index in box.slots; offered for sure */
+double sim_expected(const struct sim_world *world, const struct sim_call *call);
+void sim_world_load(struct sim_world *world, struct sim_seat *seat, uint16_t model); /* a load command */
+
+extern const struct sim_policy sim_policy_random, sim_policy_round_robin, sim_policy_least_loaded, sim_policy_chapter,
+    sim_policy_ours, sim_policy_oracle;
+extern const struct sim_policy *const sim_policies[]; /* ends with NULL */
+const struct sim_policy *sim_policy_named(struct str name);
+
+#endif

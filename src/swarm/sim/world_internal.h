@@ -1,0 +1,49 @@
+/* What the files of a run share: world.c (machines, time), call.c (requests), happen.c (what goes wrong). */
+#ifndef SWARM_SIM_WORLD_INTERNAL_H
+#define SWARM_SIM_WORLD_INTERNAL_H
+
+#include "swarm/sim/world.h"
+
+enum sim_event_kind {
+	SIM_EVENT_BOX,  /* subject: the box; number: its version */
+	SIM_EVENT_BEAT, /* the seat */
+	SIM_EVENT_LOAD, /* the seat; the model */
+	SIM_EVENT_SWEEP,
+	SIM_EVENT_SAMPLE,
+	SIM_EVENT_TICK,
+	SIM_EVENT_HAPPENS, /* number: of the happening */
+	SIM_EVENT_ENDS,    /* the seat; the happening */
+	SIM_EVENT_BACK,    /* the seat connects again */
+	SIM_EVENT_FLAP,    /* the seat; the happening */
+	/* of attempts, which they hold */
+	SIM_EVENT_REACH,
+	SIM_EVENT_CONTENT,
+	SIM_EVENT_DONE,
+	SIM_EVENT_FAILED, /* number: enum sim_failure */
+	SIM_EVENT_DEADLINE,
+	SIM_EVENT_HEDGE,
+	SIM_EVENT_CANCEL, /* reaches the machine */
+	/* of calls, which they hold */
+	SIM_EVENT_QUEUE,
+	SIM_EVENT_LEAVE
+};
+
+/* world.c */
+void sim_schedule(struct sim_world *world, struct sim_box *box); /* after everything that was done to it */
+void sim_connect(struct sim_world *world, struct sim_seat *seat);
+void sim_disconnect(struct sim_world *world, struct sim_seat *seat);
+void sim_mark(struct sim_world *world, struct sim_seat *seat); /* something on it became free: offer it to those that wait */
+void sim_learn(struct sim_world *world, uint16_t model, uint32_t output);
+
+/* call.c */
+void sim_arrive(struct sim_world *world, size_t index);
+void sim_drain(struct sim_world *world, uint16_t model);
+void sim_attempt_event(struct sim_world *world, struct sim_attempt *attempt, uint64_t at_us, uint32_t kind, uint32_t number);
+void sim_call_event(struct sim_world *world, const struct sim_event *event);
+void sim_drop_event(struct sim_world *world, const struct sim_event *event); /* frees what it held */
+void sim_abandon(struct sim_world *world);                                   /* what is still open */
+
+/* happen.c */
+void sim_happen(struct sim_world *world, const struct sim_event *event);
+
+#endif

@@ -1,0 +1,98 @@
+#include "swarm/simulate.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "swarm/sim/report.h"
+#include "swarm/sim/world.h"
+
+#define MAX_RUNS 16
+
+const struct cli_option swarm_simulate_options[] = {
+    {.name = "policies",
+     .value = "LIST",
+     .help = "which to compare: random, round-robin, least-loaded, chapter, ours, oracle (default: all)"},
+    {.name = "plot", .value = "DIR", .help = "write curves there, as SVG"},
+    {.name = "json", .help = "print JSON in place of a table"},
+    {.name = "seed", .value = "N", .help = "in place of the scenario's"},
+    {.name = "no-hedge", .help = "ask no second machine"},
+    {.name = NULL},
+};
+
+static size_t read_policies(const char *list, const struct sim_policy **out)
+{
+	struct str rest = str_of(list), name;
+	size_t count = 0;
+	if (!list) {
+		while (sim_policies[count]) {
+			out[count] = sim_policies[count];
+			count++;
+		}
+		return count;
+	}
+	while (rest.len && count < MAX_RUNS) {
+		rest = str_cut(rest, ',', &name);
+		out[count] = sim_policy_named(str_trim(name));
+		if (!out[count++]) {
+			fprintf(stderr, "darkbloom-swarm: there is no policy '%.*s'\n", STR_ARG(name));
+			return 0;
+		}
+	}
+	return count;
+}
+
+static int print(const struct cli_args *args, const struct sim_scenario *scenario, const struct sim_trace *trace,
+                 const struct sim_summary *runs, size_t count)
+{
+	struct error error;
+	struct buf text;
+	int status = CLI_OK;
+	buf_init(&text, 4 << 20);
+	if (cli_flag(args, "json"))
+		sim_report_json(scenario, trace, runs, count, &text);
+	else
+		sim_report_table(scenario, trace, runs, count, &text);
+	printf("%.*s", STR_ARG(buf_str(&text)));
+	buf_free(&text);
+	if (cli_value(args, "plot") && sim_report_plots(scenario, runs, count, cli_value(args, "plot"), &error)) {
+		fprintf(stderr, "darkbloom-swarm: %s\n", error.text);
+		status = CLI_FAILED;
+	}
+	return status;
+}
+
+int swarm_simulate(const struct cli_args *args)
+{
+	const struct sim_policy *policies[MAX_RUNS];
+	struct sim_scenario *scenario = calloc(1, sizeof *scenario);
+	struct sim_summary *runs = calloc(MAX_RUNS, sizeof *runs);
+	struct sim_trace trace = {0};
+	struct error error;
+	int64_t seed = -1;
+	int status = CLI_FAILED;
+	size_t count = read_policies(cli_value(args, "policies"), policies);
+	if (!scenario || !runs || !count || !cli_int(args, "seed", -1, 0, INT64_MAX, &seed)) {
+		status = CLI_USAGE;
+		goto out;
+	}
+	if (sim_scenario_load(cli_arg(args, 0), scenario, &error)) {
+		fprintf(stderr, "darkbloom-swarm: %s\n", error.text);
+		status = CLI_CONFIG;
+		goto out;
+	}
+	if (seed >= 0)
+		scenario->seed = (uint64_t)seed;
+	scenario->hedge = scenario->hedge && !cli_flag(args, "no-hedge");
+	enum db_err err = sim_trace_make(scenario, &trace, &error);
+	for (size_t i = 0; i < count && !err; i++)
+		err = sim_run(scenario, &trace, policies[i], &runs[i], &error);
+	if (err)
+		fprintf(stderr, "darkbloom-swarm: %s\n", error.text);
+	else
+		status = print(args, scenario, &trace, runs, count);
+out:
+	sim_trace_free(&trace);
+	free(scenario);
+	free(runs);
+	return status;
+}
