@@ -9,6 +9,7 @@
 #include "core/json.h"
 
 #define CHAT_MAX_STOPS          16
+#define CHAT_MAX_STOP_TOKENS    32
 #define CHAT_MAX_BIASES         1024
 #define CHAT_MAX_CHOICES        8 /* answers to one request */
 #define CHAT_ENDPOINT_EMBED     "/v1/embeddings"
@@ -34,6 +35,8 @@ struct chat_sampling {
 	double repetition_penalty;                  /* > 0, up to 10 */
 	struct str stops[CHAT_MAX_STOPS];
 	size_t stop_count;
+	int32_t stop_tokens[CHAT_MAX_STOP_TOKENS]; /* ids that end the answer; >= 0 */
+	size_t stop_token_count;
 	struct chat_logit_bias *biases;
 	size_t bias_count;
 	bool ignore_eos;

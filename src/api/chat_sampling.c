@@ -98,6 +98,24 @@ static bool parse_stops(const json_val *root, struct chat_sampling *s, struct ap
 	return true;
 }
 
+static bool parse_stop_tokens(const json_val *root, struct chat_sampling *s, struct api_error *error)
+{
+	const json_val *ids = json_get_some(root, "stop_token_ids");
+	if (!ids)
+		return true;
+	if (json_type(ids) != JSON_ARRAY || json_len(ids) > CHAT_MAX_STOP_TOKENS)
+		return chat_refuse(error, "stop_token_ids", "stop_token_ids must be an array of at most %d token ids.",
+		                   CHAT_MAX_STOP_TOKENS);
+	struct json_iter iter = json_iter(ids);
+	for (json_val *value; (value = json_next(&iter, NULL));) {
+		int64_t id;
+		if (!json_as_i64(value, &id) || id < 0 || id > INT32_MAX)
+			return chat_refuse(error, "stop_token_ids", "The members of stop_token_ids must be token ids.");
+		s->stop_tokens[s->stop_token_count++] = (int32_t)id;
+	}
+	return true;
+}
+
 static bool parse_biases(const json_val *root, struct arena *arena, struct chat_sampling *s, struct api_error *error)
 {
 	const json_val *biases = json_get_some(root, "logit_bias");
@@ -127,5 +145,6 @@ static bool parse_biases(const json_val *root, struct arena *arena, struct chat_
 
 bool chat_sampling_parse(const json_val *root, struct arena *arena, struct chat_sampling *out, struct api_error *error)
 {
-	return parse_numbers(root, out, error) && parse_stops(root, out, error) && parse_biases(root, arena, out, error);
+	return parse_numbers(root, out, error) && parse_stops(root, out, error) && parse_stop_tokens(root, out, error) &&
+	       parse_biases(root, arena, out, error);
 }

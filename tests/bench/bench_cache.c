@@ -60,7 +60,7 @@ static void on_finish(struct engine_call *call, enum engine_finish finish, const
 	end(call, user, usage, false);
 }
 
-static void on_error(struct engine_call *call, int status, const char *reason, const char *text,
+static void on_error(struct engine_call *call, int status, enum engine_reason reason, const char *text,
                      const struct chat_usage *so_far, void *user)
 {
 	(void)reason;

@@ -14,6 +14,29 @@ const char *engine_finish_name(enum engine_finish finish)
 	return "stop";
 }
 
+const char *engine_reason_name(enum engine_reason reason)
+{
+	switch (reason) {
+	case ENGINE_REASON_TIMEOUT:
+		return "capacity_timeout";
+	case ENGINE_REASON_QUEUE:
+		return "queue_full";
+	case ENGINE_REASON_BUDGET:
+		return "token_budget_exhausted";
+	case ENGINE_REASON_CANCELLED:
+		return "cancelled";
+	case ENGINE_REASON_FAULT:
+		return "provider_error";
+	case ENGINE_REASON_TEMPLATE:
+		return "jinja_template";
+	case ENGINE_REASON_LOAD:
+		return "model_load";
+	case ENGINE_REASON_NONE:
+		break;
+	}
+	return "";
+}
+
 int engine_submit(struct engine *engine, const struct engine_request *request, const struct engine_callbacks *callbacks,
                   void *user, struct engine_call **call, struct error *error)
 {

@@ -27,6 +27,19 @@ struct engine_call; /* one request inside an engine: a counted handle, see engin
 enum engine_finish { ENGINE_FINISH_STOP, ENGINE_FINISH_LENGTH, ENGINE_FINISH_TOOL_CALLS, ENGINE_FINISH_CANCELLED };
 const char *engine_finish_name(enum engine_finish finish); /* the API's finish_reason */
 
+/* Why a call failed, in the words of the protocol's error_reason. Nobody has to read the sentence beside it (inference 4). */
+enum engine_reason {
+	ENGINE_REASON_NONE,      /* "": the status says enough */
+	ENGINE_REASON_TIMEOUT,   /* capacity_timeout: it waited too long */
+	ENGINE_REASON_QUEUE,     /* queue_full */
+	ENGINE_REASON_BUDGET,    /* token_budget_exhausted: it could never fit, here */
+	ENGINE_REASON_CANCELLED, /* cancelled, before anything was said */
+	ENGINE_REASON_FAULT,     /* provider_error: the engine's own */
+	ENGINE_REASON_TEMPLATE,  /* jinja_template: the template refuses the conversation */
+	ENGINE_REASON_LOAD,      /* model_load */
+};
+const char *engine_reason_name(enum engine_reason reason);
+
 /* A step of output. Text is whole UTF-8 characters, free of stop strings, borrowed until the callback returns. */
 struct engine_delta {
 	uint32_t choice; /* counted from 0 */
@@ -45,7 +58,7 @@ struct engine_callbacks {
 	/* Exactly one of these two ends the call. */
 	void (*on_finish)(struct engine_call *call, enum engine_finish finish, const struct chat_usage *usage, void *user);
 	/* status: 400 client fault, 404, 422, 429, 499, 500, 501, 503 as in protocol-and-trust 11.2; text holds no prompt. */
-	void (*on_error)(struct engine_call *call, int status, const char *reason_or_null, const char *text,
+	void (*on_error)(struct engine_call *call, int status, enum engine_reason reason, const char *text,
 	                 const struct chat_usage *so_far, void *user);
 };
 
@@ -56,7 +69,8 @@ struct engine_request {
 	uint64_t max_prompt_tokens;      /* a longer prompt is refused with 413; 0 = none */
 };
 
-/* Accepts (0) or refuses at once: an HTTP-like status, with error->text from the chapter's vocabulary (inference 2.2). What
+/* Accepts (0) or refuses at once: an HTTP-like status (429: the queue is full), with error->text from the chapter's vocabulary
+ * (inference 2.2). What
  * only rendering and tokenising can tell (a template that refuses the conversation, a prompt longer than the context) comes
  * later through on_error. Callbacks may run before engine_submit returns; *call is set before the first of them. */
 int engine_submit(struct engine *engine, const struct engine_request *request, const struct engine_callbacks *callbacks,

@@ -195,7 +195,7 @@ static bool is_cancelled(struct embed_engine *engine, struct embed_call *call)
 	return over;
 }
 
-static void fail(struct embed_call *call, int status, const char *reason, const char *text)
+static void fail(struct embed_call *call, int status, enum engine_reason reason, const char *text)
 {
 	call->callbacks.on_error(&call->base, status, reason, text, &call->usage, call->user);
 }
@@ -208,7 +208,7 @@ static bool embed_one(struct embed_engine *engine, struct embed_call *call, size
 	int32_t *tokens = tokens_of(engine, call, &call->inputs[at], &count);
 	const char *fault = tokens ? fault_of(engine, tokens, count, at, text) : NULL;
 	if (!tokens || fault) {
-		fail(call, tokens ? 400 : 503, NULL, fault ? fault : "insufficient memory for the request");
+		fail(call, tokens ? 400 : 503, ENGINE_REASON_NONE, fault ? fault : "insufficient memory for the request");
 		return false;
 	}
 	struct buf vector;
@@ -220,7 +220,7 @@ static bool embed_one(struct embed_engine *engine, struct embed_call *call, size
 		call->said = true;
 		call->callbacks.on_delta(&call->base, &delta, call->user);
 	} else {
-		fail(call, 500, "provider_error", "the model could not embed the input");
+		fail(call, 500, ENGINE_REASON_FAULT, "the model could not embed the input");
 	}
 	buf_free(&vector);
 	return good;
@@ -235,7 +235,7 @@ static void embed_all(struct embed_engine *engine, struct embed_call *call)
 			if (call->said)
 				call->callbacks.on_finish(&call->base, ENGINE_FINISH_CANCELLED, &call->usage, call->user);
 			else
-				fail(call, 499, "cancelled", "request cancelled");
+				fail(call, 499, ENGINE_REASON_CANCELLED, "request cancelled");
 			return;
 		}
 		if (!embed_one(engine, call, at))
@@ -259,7 +259,7 @@ static void *embed_main(void *user)
 		engine->running = true;
 		pthread_mutex_unlock(&engine->lock);
 		if (stopping)
-			fail(call, 503, NULL, "the engine is shutting down");
+			fail(call, 503, ENGINE_REASON_NONE, "the engine is shutting down");
 		else
 			embed_all(engine, call);
 		uint64_t tokens = call->usage.prompt_tokens;

@@ -149,7 +149,7 @@ static void said_finish(struct engine_call *inner, enum engine_finish finish, co
 	let_go(call, inner);
 }
 
-static void said_error(struct engine_call *inner, int status, const char *reason, const char *text,
+static void said_error(struct engine_call *inner, int status, enum engine_reason reason, const char *text,
                        const struct chat_usage *so_far, void *user)
 {
 	struct guard_call *call = user;
@@ -336,7 +336,7 @@ static bool fail_over(struct guard_call *call)
 		call->ended = true;
 	pthread_mutex_unlock(&call->lock);
 	if (tell)
-		call->callbacks.on_error(&call->base, 503, "provider_error", "the engine hung and its model is reloaded", &nothing,
+		call->callbacks.on_error(&call->base, 503, ENGINE_REASON_FAULT, "the engine hung and its model is reloaded", &nothing,
 		                         call->user);
 	return tell || done;
 }

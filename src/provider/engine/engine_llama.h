@@ -57,7 +57,7 @@ struct llama_group {
 	bool forked;   /* the prompt was run: the other answers need not wait for it any more */
 	bool said, cancelled;
 	int fail_status; /* of the first that failed: the others are ended too */
-	const char *fail_reason;
+	enum engine_reason fail_reason;
 	char fail_text[256];
 	enum engine_finish finish;
 	struct chat_usage usage;
@@ -88,7 +88,7 @@ struct llama_call {
 
 	/* made by the prepare thread; fail_status not 0 means that the engine thread only has to report it */
 	int fail_status;
-	const char *fail_reason;
+	enum engine_reason fail_reason;
 	struct error fail;
 	struct chat_prompt prompt;
 	struct str *stops;
@@ -213,7 +213,7 @@ void llama_rendering_begin(void);
 void llama_rendering_end(void);
 void llama_engine_poke(struct llama_engine *engine); /* any thread: something changed, look at every call again */
 void llama_engine_finish_call(struct llama_engine *engine, struct llama_call *call, enum engine_finish finish);
-void llama_engine_fail_call(struct llama_engine *engine, struct llama_call *call, int status, const char *reason,
+void llama_engine_fail_call(struct llama_engine *engine, struct llama_call *call, int status, enum engine_reason reason,
                             const char *text);
 void llama_engine_preempt_youngest(struct llama_engine *engine);
 /* The root's prompt was run: as many of the other answers as there is room for join the batch with a copy of its sequence and

@@ -138,7 +138,7 @@ out_of_memory:
 
 /* --- preparing --- */
 
-static void fail(struct llama_call *call, int status, const char *reason, struct error error)
+static void fail(struct llama_call *call, int status, enum engine_reason reason, struct error error)
 {
 	call->fail_status = status;
 	call->fail_reason = reason;
@@ -149,7 +149,7 @@ static void fail_memory(struct llama_call *call)
 {
 	struct error error;
 	error_set(&error, DB_E_NOMEM, "insufficient memory for the request");
-	fail(call, 503, NULL, error);
+	fail(call, 503, ENGINE_REASON_NONE, error);
 }
 
 static bool render(struct llama_engine *engine, struct llama_call *call)
@@ -158,13 +158,13 @@ static bool render(struct llama_engine *engine, struct llama_call *call)
 	if (call->plain) {
 		enum db_err err = llama_plain_prompt(engine, call, &error);
 		if (err)
-			fail(call, err == DB_E_NOMEM ? 503 : 400, NULL, error);
+			fail(call, err == DB_E_NOMEM ? 503 : 400, ENGINE_REASON_NONE, error);
 		return !err;
 	}
 	int status = chat_conversation_render(engine->templates, &call->conversation, call->arena, &call->prompt, &error);
 	if (!status)
 		return true;
-	fail(call, status, NULL, error);
+	fail(call, status, ENGINE_REASON_NONE, error);
 	return false;
 }
 
@@ -219,25 +219,25 @@ static bool fits(const struct llama_engine *engine, struct llama_call *call)
 	size_t trained = (size_t)llama_model_n_ctx_train(engine->model);
 	if (call->prompt_count == 0) {
 		error_set(&error, DB_E_INVALID, "the prompt is empty");
-		fail(call, 400, NULL, error);
+		fail(call, 400, ENGINE_REASON_NONE, error);
 	} else if (call->max_prompt_tokens && call->prompt_count > call->max_prompt_tokens) {
 		error_set(&error, DB_E_LIMIT, "the prompt has %zu tokens, more than the declared %llu", call->prompt_count,
 		          (unsigned long long)call->max_prompt_tokens);
-		fail(call, 413, NULL, error);
+		fail(call, 413, ENGINE_REASON_NONE, error);
 	} else if (call->prompt_count >= trained) {
 		error_set(&error, DB_E_RANGE, "the prompt has %zu tokens, but the context length of this model is %zu tokens",
 		          call->prompt_count, trained);
-		fail(call, 400, NULL, error);
+		fail(call, 400, ENGINE_REASON_NONE, error);
 	} else if (call->prompt_count >= engine->sequence_tokens) {
 		error_set(&error, DB_E_LIMIT, "token_budget_exhausted: the prompt has %zu tokens, but this provider holds at most %zu",
 		          call->prompt_count, engine->sequence_tokens);
-		fail(call, 503, "token_budget_exhausted", error);
+		fail(call, 503, ENGINE_REASON_BUDGET, error);
 	} else if (call->prompt_count >= room) {
 		error_set(&error, DB_E_LIMIT,
 		          "insufficient global kv cache headroom: the prompt has %zu tokens, and the models of this provider may keep "
 		          "%zu together",
 		          call->prompt_count, room);
-		fail(call, 503, "token_budget_exhausted", error);
+		fail(call, 503, ENGINE_REASON_BUDGET, error);
 	} else {
 		return true;
 	}
@@ -249,7 +249,7 @@ static bool make_sampler(struct llama_engine *engine, struct llama_call *call)
 	struct error error;
 	enum db_err err = engine_sampler_new(&engine->sampling, &call->sampling, call->prompt.grammar, &call->sampler, &error);
 	if (err) {
-		fail(call->root, err == DB_E_NOMEM ? 503 : 400, NULL, error);
+		fail(call->root, err == DB_E_NOMEM ? 503 : 400, ENGINE_REASON_NONE, error);
 		return false;
 	}
 	engine_sampler_prompt(call->sampler, call_tokens(call), call->prompt_count);

@@ -86,7 +86,7 @@ static void close_group(struct llama_engine *engine, struct llama_call *root)
 		root->callbacks.on_error(&root->base, group->fail_status, group->fail_reason, group->fail_text, &group->usage,
 		                         root->user);
 	else if (group->cancelled && !group->said)
-		root->callbacks.on_error(&root->base, 499, "cancelled", "request cancelled", &group->usage, root->user);
+		root->callbacks.on_error(&root->base, 499, ENGINE_REASON_CANCELLED, "request cancelled", &group->usage, root->user);
 	else
 		root->callbacks.on_finish(&root->base, group->cancelled ? ENGINE_FINISH_CANCELLED : group->finish, &group->usage,
 		                          root->user);
@@ -136,7 +136,7 @@ void llama_engine_finish_call(struct llama_engine *engine, struct llama_call *ca
 	end_answer(engine, call);
 }
 
-void llama_engine_fail_call(struct llama_engine *engine, struct llama_call *call, int status, const char *reason,
+void llama_engine_fail_call(struct llama_engine *engine, struct llama_call *call, int status, enum engine_reason reason,
                             const char *text)
 {
 	struct llama_group *group = &call->root->group;
@@ -255,7 +255,7 @@ static void end_waiting(struct llama_engine *engine)
 		else if (call->count_only)
 			llama_engine_finish_call(engine, call, ENGINE_FINISH_STOP);
 		else if (call == call->root && !call->started && now - call->submitted_us > UINT64_C(1000) * ENGINE_WAITING_TIMEOUT_MS)
-			llama_engine_fail_call(engine, call, 503, "capacity_timeout", "request timed out waiting for capacity");
+			llama_engine_fail_call(engine, call, 503, ENGINE_REASON_TIMEOUT, "request timed out waiting for capacity");
 	}
 }
 
@@ -364,9 +364,9 @@ static void *engine_main(void *user)
 	}
 	static const char stopped[] = "the engine is shutting down";
 	while (engine->running_count)
-		llama_engine_fail_call(engine, engine->running[0], 503, NULL, stopped);
+		llama_engine_fail_call(engine, engine->running[0], 503, ENGINE_REASON_NONE, stopped);
 	for (struct list_link *link; (link = list_first(&engine->waiting));)
-		llama_engine_fail_call(engine, LIST_OF(link, struct llama_call, link), 503, NULL, stopped);
+		llama_engine_fail_call(engine, LIST_OF(link, struct llama_call, link), 503, ENGINE_REASON_NONE, stopped);
 	publish(engine);
 	return NULL;
 }

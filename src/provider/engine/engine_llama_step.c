@@ -116,7 +116,7 @@ static void observe_call(struct llama_engine *engine, const struct llama_call *c
 static void finish(struct llama_engine *engine, struct llama_call *call, enum call_state state)
 {
 	if (state == CALL_FAILED) {
-		llama_engine_fail_call(engine, call, 500, "provider_error", "the answer could not be written down: out of memory");
+		llama_engine_fail_call(engine, call, 500, ENGINE_REASON_FAULT, "the answer could not be written down: out of memory");
 		return;
 	}
 	observe_call(engine, call);
@@ -133,7 +133,7 @@ static void sample(struct llama_engine *engine, struct llama_call *call, float *
 	struct engine_logprobs *logprobs = call->sampling.logprobs ? &values : NULL;
 	int32_t token = logits ? engine_sampler_next(call->sampler, logits, logprobs) : -1;
 	if (token < 0) {
-		llama_engine_fail_call(engine, call, 500, "provider_error", "generation failed: the model gave no usable token");
+		llama_engine_fail_call(engine, call, 500, ENGINE_REASON_FAULT, "generation failed: the model gave no usable token");
 		return;
 	}
 	engine->tokens_done++;
@@ -217,7 +217,7 @@ static void run_apart(struct llama_engine *engine, const struct step *failed)
 		}
 		engine->failures++;
 		log_warn("engine.call_failed", "result=%d tokens=%zu", result, count);
-		llama_engine_fail_call(engine, call, 500, "provider_error", "generation failed: the model could not be run");
+		llama_engine_fail_call(engine, call, 500, ENGINE_REASON_FAULT, "generation failed: the model could not be run");
 	}
 }
 

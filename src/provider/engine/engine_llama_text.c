@@ -135,7 +135,7 @@ enum call_state llama_call_token(struct llama_engine *engine, struct llama_call 
 	enum call_state state = CALL_GOES_ON;
 	if (call->generated++ == 0)
 		call->first_token_us = clock_mono_us();
-	if (llama_vocab_is_eog(engine->vocab, token)) {
+	if (llama_vocab_is_eog(engine->vocab, token) || engine_sampler_stops_at(call->sampler, token)) {
 		state = CALL_STOPPED;
 	} else {
 		char bytes[PIECE_MAX];

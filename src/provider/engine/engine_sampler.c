@@ -20,6 +20,8 @@ struct engine_sampler {
 	bool ignore_end;
 	int64_t min_tokens, generated;
 	struct buf biases; /* struct chat_logit_bias */
+	int32_t stop_tokens[CHAT_MAX_STOP_TOKENS];
+	size_t stop_token_count;
 	bool penalties;
 	float repetition, frequency, presence;
 	struct buf seen;     /* uint8_t[vocabulary]: bit 0 listed in `distinct` */
@@ -95,6 +97,26 @@ static enum db_err copy_biases(struct engine_sampler *sampler, const struct chat
 	return buf_append(&sampler->biases, sampling->biases, sampling->bias_count * sizeof *sampling->biases);
 }
 
+static enum db_err copy_stop_tokens(struct engine_sampler *sampler, const struct chat_sampling *sampling, struct error *error)
+{
+	for (size_t i = 0; i < sampling->stop_token_count; i++) {
+		int32_t token = sampling->stop_tokens[i];
+		if (token >= sampler->model->tokens)
+			return error_set(error, DB_E_RANGE, "stop_token_ids names token %d, but the model's tokens go from 0 to %d", token,
+			                 sampler->model->tokens - 1);
+		sampler->stop_tokens[sampler->stop_token_count++] = token;
+	}
+	return DB_OK;
+}
+
+bool engine_sampler_stops_at(const struct engine_sampler *sampler, int32_t token)
+{
+	for (size_t i = 0; i < sampler->stop_token_count; i++)
+		if (sampler->stop_tokens[i] == token)
+			return true;
+	return false;
+}
+
 static enum db_err zeroed(struct buf *buf, size_t bytes)
 {
 	buf_init(buf, bytes);
@@ -141,6 +163,8 @@ enum db_err engine_sampler_new(const struct engine_sampler_model *model, const s
 		sampler->chain = make_chain(sampling, temperature);
 	sampler->reach = NEGLIGIBLE_LOGIT_GAP * (temperature > 1 ? (float)temperature : 1.0f);
 	enum db_err err = copy_biases(sampler, sampling, error);
+	if (!err)
+		err = copy_stop_tokens(sampler, sampling, error);
 	if (!err && prepare_penalties(sampler, sampling))
 		err = error_set(error, DB_E_NOMEM, "out of memory");
 	if (err) {
@@ -219,7 +243,10 @@ static void apply_penalties(const struct engine_sampler *sampler, float *logits)
 
 static void forbid_end(const struct engine_sampler *sampler, float *logits)
 {
-	if (!sampler->ignore_end && sampler->generated >= sampler->min_tokens)
+	bool too_early = sampler->generated < sampler->min_tokens;
+	for (size_t i = 0; too_early && i < sampler->stop_token_count; i++)
+		logits[sampler->stop_tokens[i]] = -INFINITY;
+	if (!sampler->ignore_end && !too_early)
 		return;
 	for (size_t i = 0; i < sampler->model->end_count; i++)
 		logits[sampler->model->end[i]] = -INFINITY;

@@ -37,10 +37,13 @@ struct engine_sampler_model {
 enum db_err engine_sampler_model_init(struct engine_sampler_model *model, const struct llama_vocab *vocab);
 void engine_sampler_model_free(struct engine_sampler_model *model);
 
-/* `grammar` (may be NULL) is borrowed. DB_E_RANGE for a biased token that is not in the vocabulary. */
+/* `grammar` (may be NULL) is borrowed. DB_E_RANGE for a biased token or a stop token that is not in the vocabulary. */
 enum db_err engine_sampler_new(const struct engine_sampler_model *model, const struct chat_sampling *sampling,
                                struct chat_grammar *grammar, struct engine_sampler **out, struct error *error);
 void engine_sampler_free(struct engine_sampler *sampler);
+
+/* The request named this token as one that ends its answer. It cannot come before min_tokens. */
+bool engine_sampler_stops_at(const struct engine_sampler *sampler, int32_t token);
 
 /* Tells the sampler about tokens of the prompt, for the repetition penalty. */
 void engine_sampler_prompt(struct engine_sampler *sampler, const int32_t *tokens, size_t count);

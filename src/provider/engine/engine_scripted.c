@@ -202,7 +202,8 @@ static void finish(struct script_engine *engine, struct script_call *call, enum 
 	forget(call);
 }
 
-static void fail(struct script_engine *engine, struct script_call *call, int status, const char *reason, const char *text)
+static void fail(struct script_engine *engine, struct script_call *call, int status, enum engine_reason reason,
+                 const char *text)
 {
 	struct chat_usage usage = usage_of(call);
 	leave(engine, call);
@@ -230,7 +231,7 @@ static void advance(struct script_engine *engine, struct script_call *call)
 {
 	const struct engine_script *script = &engine->script;
 	if (faults_now(engine, call)) {
-		fail(engine, call, script->fail_status, "provider_error", engine->fail_text);
+		fail(engine, call, script->fail_status, ENGINE_REASON_FAULT, engine->fail_text);
 		return;
 	}
 	if (call->pieces == 0) {
@@ -283,7 +284,7 @@ static void look_at(struct script_engine *engine, struct script_call *call, bool
 		if (call->said)
 			finish(engine, call, ENGINE_FINISH_CANCELLED);
 		else
-			fail(engine, call, 499, "cancelled", "request cancelled");
+			fail(engine, call, 499, ENGINE_REASON_CANCELLED, "request cancelled");
 	} else if (!call->running) {
 		if (!list_linked(&call->link))
 			list_push_back(&engine->waiting, &call->link);
@@ -330,7 +331,7 @@ static bool await(struct script_engine *engine)
 static void end_all(struct script_engine *engine, struct list *calls)
 {
 	for (struct list_link *link; (link = list_first(calls));)
-		fail(engine, LIST_OF(link, struct script_call, link), 503, NULL, "the engine is shutting down");
+		fail(engine, LIST_OF(link, struct script_call, link), 503, ENGINE_REASON_NONE, "the engine is shutting down");
 }
 
 static void *script_main(void *user)

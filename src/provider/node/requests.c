@@ -68,7 +68,8 @@ struct step {
 	size_t content_len, reasoning_len, tool_calls_len, logprobs_len, stop_len;
 	enum engine_finish finish;
 	int status;
-	char reason[32], error[256];
+	enum engine_reason reason;
+	char error[256];
 	struct chat_usage usage;
 	size_t text_len;
 	char text[]; /* content, reasoning, tool calls, logprobs, stop string, one after the other */
@@ -167,12 +168,13 @@ static void queue_terminal(struct node_request *request, const struct wire_messa
 	ws_abort(request->node->ws);
 }
 
-static void queue_error(struct node_request *request, int status, const char *reason, const char *text)
+static void queue_error(struct node_request *request, int status, enum engine_reason reason, const char *text)
 {
-	struct wire_message message = {
-	    .type = WIRE_ERROR,
-	    .as.error = {
-	        .request_id = str_of(request->id), .error = str_of(text), .status_code = status, .error_reason = str_of(reason)}};
+	struct wire_message message = {.type = WIRE_ERROR,
+	                               .as.error = {.request_id = str_of(request->id),
+	                                            .error = str_of(text),
+	                                            .status_code = status,
+	                                            .error_reason = str_of(engine_reason_name(reason))}};
 	queue_terminal(request, &message);
 }
 
@@ -200,16 +202,25 @@ static void queue_frame(struct node_request *request, struct str frame)
 	log_error("node.seal_failed", "request=%s error=%s", request->id, error_name(err));
 	node->stats.chunk_encryption_errors++;
 	outbound_drop_chunks(&request->unsent);
-	queue_error(request, 500, NULL, "response encryption failed");
+	queue_error(request, 500, ENGINE_REASON_FAULT, "response encryption failed");
 	request->failed = true;
 	stop_engine(request);
+}
+
+/* Of a refusal at the door: only a full queue has a reason that its sentence is not enough for. */
+static enum engine_reason reason_of(int status)
+{
+	return status == 429 ? ENGINE_REASON_QUEUE : ENGINE_REASON_NONE;
 }
 
 /* A refusal before there is anything to keep. */
 static void refuse(struct node *node, struct str request_id, int status, const char *text)
 {
 	struct wire_message message = {.type = WIRE_ERROR,
-	                               .as.error = {.request_id = request_id, .error = str_of(text), .status_code = status}};
+	                               .as.error = {.request_id = request_id,
+	                                            .error = str_of(text),
+	                                            .status_code = status,
+	                                            .error_reason = str_of(engine_reason_name(reason_of(status)))}};
 	log_info("node.refused", "request=%.*s status=%d why=\"%s\"", STR_ARG(str_sub(request_id, 0, 64)), status, text);
 	node_send(node, &message);
 }
@@ -451,7 +462,7 @@ static void engine_said_finish(struct engine_call *call, enum engine_finish fini
 	net_post(request->node->loop, step_on_loop, step);
 }
 
-static void engine_said_error(struct engine_call *call, int status, const char *reason, const char *text,
+static void engine_said_error(struct engine_call *call, int status, enum engine_reason reason, const char *text,
                               const struct chat_usage *so_far, void *user)
 {
 	struct node_request *request = user;
@@ -460,7 +471,7 @@ static void engine_said_error(struct engine_call *call, int status, const char *
 	(void)so_far;
 	step->kind = STEP_ERROR;
 	step->status = status;
-	str_copy(str_sub(str_of(reason), 0, sizeof step->reason - 1), step->reason, sizeof step->reason);
+	step->reason = reason;
 	str_copy(str_sub(str_of(text), 0, sizeof step->error - 1), step->error, sizeof step->error);
 	net_post(request->node->loop, step_on_loop, step);
 }
@@ -568,12 +579,15 @@ static void on_model_ready(struct residency_use *use, struct engine *engine, int
 {
 	struct node_request *request = LIST_OF(use, struct node_request, use);
 	struct error error = {0};
-	if (status)
-		error_set(&error, DB_E_LIMIT, "%s", why);
-	else
-		status = submit(request, engine, &error);
+	enum engine_reason reason = status == 500 ? ENGINE_REASON_LOAD : reason_of(status);
 	if (status) {
-		queue_error(request, status, NULL, error.text);
+		error_set(&error, DB_E_LIMIT, "%s", why);
+	} else {
+		status = submit(request, engine, &error);
+		reason = reason_of(status);
+	}
+	if (status) {
+		queue_error(request, status, reason, error.text);
 		request->ended = true;
 	}
 	flush(request);
@@ -642,7 +656,7 @@ static void stop_waiting(struct node_request *request)
 	stats->cancellations_before_output++;
 	residency_release(&request->use);
 	forget_body(request);
-	queue_error(request, 499, NULL, "request cancelled");
+	queue_error(request, 499, ENGINE_REASON_CANCELLED, "request cancelled");
 	request->ended = true;
 }
 

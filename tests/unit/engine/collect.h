@@ -113,7 +113,7 @@ static inline void on_finish(struct engine_call *call, enum engine_finish finish
 	pthread_mutex_unlock(&c->lock);
 }
 
-static inline void on_error(struct engine_call *call, int status, const char *reason, const char *text,
+static inline void on_error(struct engine_call *call, int status, enum engine_reason reason, const char *text,
                             const struct chat_usage *so_far, void *user)
 {
 	struct collector *c = user;
@@ -121,7 +121,7 @@ static inline void on_error(struct engine_call *call, int status, const char *re
 	pthread_mutex_lock(&c->lock);
 	c->ends++;
 	c->status = status;
-	snprintf(c->reason, sizeof c->reason, "%s", reason ? reason : "");
+	snprintf(c->reason, sizeof c->reason, "%s", engine_reason_name(reason));
 	snprintf(c->text, sizeof c->text, "%s", text);
 	c->usage = *so_far;
 	pthread_cond_broadcast(&c->changed);

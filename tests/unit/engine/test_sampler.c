@@ -88,6 +88,25 @@ static void tokens_are_drawn_by_their_probability(void **state)
 	expect_shares((struct chat_sampling){.temperature = 1}, 0.5, 0.3, 0.2);
 }
 
+static void a_stop_token_ends_the_answer_but_not_before_it_may(void **state)
+{
+	(void)state;
+	struct chat_sampling sampling = {.stop_tokens = {1000}, .stop_token_count = 1, .min_tokens = 2, .ignore_eos = true};
+	struct engine_sampler *sampler = sampler_of(&sampling);
+	static const int32_t expected[] = {1001, 1001, 1000};
+	for (int i = 0; i < 3; i++) {
+		set_logits();
+		assert_int_equal(engine_sampler_next(sampler, logits, NULL), expected[i]);
+	}
+	assert_true(engine_sampler_stops_at(sampler, 1000));
+	assert_false(engine_sampler_stops_at(sampler, 1001));
+	engine_sampler_free(sampler);
+	sampling.stop_tokens[0] = shared.tokens;
+	struct error error;
+	assert_int_equal(engine_sampler_new(&shared, &sampling, NULL, &sampler, &error), DB_E_RANGE);
+	assert_non_null(strstr(error.text, "stop_token_ids"));
+}
+
 static void temperature_sharpens_and_flattens(void **state)
 {
 	(void)state;
@@ -166,6 +185,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(tokens_are_drawn_by_their_probability),
+	    cmocka_unit_test(a_stop_token_ends_the_answer_but_not_before_it_may),
 	    cmocka_unit_test(temperature_sharpens_and_flattens),
 	    cmocka_unit_test(truncation_keeps_the_likeliest),
 	    cmocka_unit_test(typical_p_keeps_what_is_near_the_expected_surprise),

@@ -1,0 +1,137 @@
+/* Calls that run beside each other on the real model. */
+#include "llama_fixture.h"
+
+/* Each joins when the one before has begun to decode. llama.cpp's CPU attention rounds differently for batches of 64 tokens and
+ * more, and for a lone sequence above 512 tokens, so prompts that are run together with others need not give the same text. */
+/* A wrong cell, position or row shows at once, in the first words. Later words may differ: the CPU back end rounds a batch of
+ * four rows otherwise than single rows, and where two tokens are as good as equally likely that decides. */
+static void concurrent_greedy_answers_begin_like_each_alone(void **state)
+{
+	(void)state;
+	static const char *const questions[] = {"Write one sentence about the sea.", "Count from one to ten.",
+	                                        "What do cats eat? Explain it to a child.", "Say hello."};
+	enum { COUNT = 4 };
+	struct request requests[COUNT];
+	char *alone[COUNT];
+	struct collector c[COUNT];
+	for (int i = 0; i < COUNT; i++) {
+		requests[i] = ask_for(questions[i], 24);
+		requests[i].chat.sampling.ignore_eos = true;
+		alone[i] = answer(shared, &requests[i]);
+	}
+	uint64_t before = inside(shared)->steps;
+	for (int i = 0; i < COUNT; i++) {
+		collector_init(&c[i]);
+		submit(shared, &requests[i], &c[i]);
+		wait_deltas(&c[i], 1);
+	}
+	for (int i = 0; i < COUNT; i++) {
+		wait_end(&c[i]);
+		assert_int_equal(c[i].usage.completion_tokens, 24);
+		assert_memory_equal(content_of(&c[i]), alone[i], 12);
+		collector_free(&c[i]);
+		request_free(&requests[i]);
+		free(alone[i]);
+	}
+	assert_true(inside(shared)->steps - before < COUNT * 24); /* they did share steps */
+}
+
+static void a_paused_call_keeps_its_place_and_goes_on_with_the_same_text(void **state)
+{
+	(void)state;
+	struct request request = ask_for(question, 24);
+	char *expected = answer(shared, &request);
+	struct collector paused, other;
+	collector_init(&paused);
+	submit(shared, &request, &paused);
+	wait_deltas(&paused, 3);
+	engine_pause(paused.call);
+	run(shared, &request, &other);
+	int before = deltas_now(&paused);
+	collector_free(&other);
+	run(shared, &request, &other);
+	collector_free(&other);
+	assert_int_equal(deltas_now(&paused), before);
+	engine_resume(paused.call);
+	wait_end(&paused);
+	assert_string_equal(content_of(&paused), expected);
+	collector_free(&paused);
+	free(expected);
+	request_free(&request);
+}
+
+static void a_long_prompt_does_not_stop_a_running_stream(void **state)
+{
+	(void)state;
+	struct request running = ask_for(question, 200), late;
+	running.chat.sampling.ignore_eos = true;
+	inside(shared)->step_tokens = 65;
+	char *text = long_text(300); /* at least four steps */
+	late = ask_for(text, 1);
+	struct collector a, b;
+	collector_init(&a);
+	collector_init(&b);
+	submit(shared, &running, &a);
+	wait_deltas(&a, 2);
+	submit(shared, &late, &b);
+	pthread_mutex_lock(&b.lock);
+	while (!b.started)
+		pthread_cond_wait(&b.changed, &b.lock);
+	pthread_mutex_unlock(&b.lock);
+	int at_start = deltas_now(&a);
+	wait_end(&b);
+	assert_true(deltas_now(&a) >= at_start + 3); /* a token in each of the prompt's steps but the last */
+	engine_cancel(a.call);
+	wait_end(&a);
+	inside(shared)->step_tokens = ENGINE_STEP_TOKENS;
+	collector_free(&a);
+	collector_free(&b);
+	request_free(&running);
+	request_free(&late);
+	free(text);
+}
+
+static void tenants_take_turns_and_know_their_place(void **state)
+{
+	(void)state;
+	struct engine *engine = load(1, 1024);
+	struct request request = ask_for(question, 3), long_one = ask_for(question, 900);
+	long_one.chat.sampling.ignore_eos = true;
+	struct collector running, a[4], b;
+	collector_init(&running);
+	assert_int_equal(submit_as(engine, &long_one, "first", &running), 0);
+	wait_deltas(&running, 1);
+	for (int i = 0; i < 4; i++) {
+		collector_init(&a[i]);
+		assert_int_equal(submit_as(engine, &request, "many", &a[i]), 0);
+	}
+	collector_init(&b);
+	assert_int_equal(submit_as(engine, &request, "few", &b), 0);
+	while (engine_queue_position(b.call) != 2 || engine_queue_position(a[3].call) != 5)
+		sched_yield();
+	assert_int_equal(engine_queue_position(a[0].call), 1);
+	assert_int_equal(engine_queue_position(running.call), 0);
+	engine_cancel(running.call);
+	wait_end(&b);
+	for (int i = 0; i < 4; i++) {
+		wait_end(&a[i]);
+		collector_free(&a[i]);
+	}
+	wait_end(&running);
+	collector_free(&running);
+	collector_free(&b);
+	request_free(&request);
+	request_free(&long_one);
+	engine_free(engine);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(concurrent_greedy_answers_begin_like_each_alone),
+	    cmocka_unit_test(a_paused_call_keeps_its_place_and_goes_on_with_the_same_text),
+	    cmocka_unit_test(a_long_prompt_does_not_stop_a_running_stream),
+	    cmocka_unit_test(tenants_take_turns_and_know_their_place),
+	};
+	return cmocka_run_group_tests(tests, start_shared, stop_shared);
+}

@@ -1,0 +1,154 @@
+/* JSON, schemas and tools on the real model. */
+#include "llama_fixture.h"
+
+static void json_object_answers_are_json(void **state)
+{
+	(void)state;
+	struct request request = ask_for("Give me a JSON object about a cat with a name and an age.", 200);
+	request.chat.format = CHAT_FORMAT_JSON_OBJECT;
+	request.chat.sampling.has_temperature = request.chat.sampling.has_seed = true;
+	request.chat.sampling.temperature = 0.7;
+	request.chat.sampling.seed = 3;
+	request.chat.sampling.has_frequency_penalty = true;
+	request.chat.sampling.frequency_penalty = 0.5;
+	struct collector c;
+	run(shared, &request, &c);
+	assert_int_equal(c.status, 0);
+	assert_int_equal(content_of(&c)[strspn(content_of(&c), " \n")], '{');
+	if (c.finish == ENGINE_FINISH_STOP) {
+		struct json_doc *doc = json_parse(buf_str(&c.content), NULL, NULL);
+		assert_non_null(doc);
+		json_free(doc);
+	}
+	collector_free(&c);
+	request_free(&request);
+}
+
+static void json_schema_answers_match_the_schema(void **state)
+{
+	(void)state;
+	struct request request = ask_for("Is the sky blue?", 60);
+	struct json_doc *schema =
+	    json_parse(STR("{\"type\":\"object\",\"properties\":{\"verdict\":{\"enum\":[\"certainly\",\"never\"]},"
+	                   "\"n\":{\"type\":\"boolean\"}},\"required\":[\"verdict\",\"n\"],"
+	                   "\"additionalProperties\":false}"),
+	               request.arena, NULL);
+	request.chat.format = CHAT_FORMAT_JSON_SCHEMA;
+	request.chat.schema = json_root(schema);
+	struct collector c;
+	run(shared, &request, &c);
+	assert_int_equal(c.status, 0);
+	assert_int_equal(c.finish, ENGINE_FINISH_STOP);
+	struct json_doc *doc = json_parse(buf_str(&c.content), NULL, NULL);
+	assert_non_null(doc);
+	struct str verdict;
+	bool n;
+	assert_true(json_as_str(json_get(json_root(doc), "verdict"), &verdict));
+	assert_true(str_is(verdict, "certainly") || str_is(verdict, "never"));
+	assert_true(json_as_bool(json_get(json_root(doc), "n"), &n));
+	assert_int_equal(json_len(json_root(doc)), 2);
+	json_free(doc);
+	collector_free(&c);
+	request_free(&request);
+}
+
+static json_val *weather_tools(struct request *request)
+{
+	struct json_doc *tools = json_parse(
+	    STR("[{\"type\":\"function\",\"function\":{\"name\":\"get_weather\",\"description\":\"Weather\",\"parameters\":"
+	        "{\"type\":\"object\",\"properties\":{\"city\":{\"enum\":[\"Paris\",\"Rome\"]}},\"required\":[\"city\"],"
+	        "\"additionalProperties\":false}}}]"),
+	    request->arena, NULL);
+	request->chat.has_tools = true;
+	request->chat.tools = json_root(tools);
+	return json_root(tools);
+}
+
+static void a_model_without_a_tool_template_calls_what_it_must(void **state)
+{
+	(void)state;
+	static const char *const choices[] = {"\"required\"", "{\"type\":\"function\",\"function\":{\"name\":\"get_weather\"}}"};
+	for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
+		struct request request = ask_for("What is the weather in Paris?", 60);
+		weather_tools(&request);
+		struct json_doc *choice = json_parse(str_of(choices[i]), request.arena, NULL);
+		request.chat.tool_choice = json_root(choice);
+		struct collector c;
+		run(shared, &request, &c);
+		if (c.status)
+			fail_msg("%d %s", c.status, c.text);
+		assert_int_equal(c.finish, ENGINE_FINISH_TOOL_CALLS);
+		assert_non_null(memmem(c.tool_calls.at, c.tool_calls.len, "\"name\":\"get_weather\"", 20));
+		assert_non_null(memmem(c.tool_calls.at, c.tool_calls.len, "\"id\":\"call_", 11));
+		collector_free(&c);
+		request_free(&request);
+	}
+}
+
+static void tools_are_not_shown_where_none_may_be_called(void **state)
+{
+	(void)state;
+	struct request with = ask_for("What is the weather in Paris?", 8), without = ask_for("What is the weather in Paris?", 8);
+	weather_tools(&with);
+	struct json_doc *choice = json_parse(STR("\"none\""), with.arena, NULL);
+	with.chat.tool_choice = json_root(choice);
+	struct collector a, b;
+	run(shared, &with, &a);
+	run(shared, &without, &b);
+	assert_int_equal(a.status, 0);
+	assert_int_equal(a.usage.prompt_tokens, b.usage.prompt_tokens);
+	assert_int_equal(a.tool_calls.len, 0);
+	collector_free(&a);
+	collector_free(&b);
+	request_free(&with);
+	request_free(&without);
+}
+
+static char *read_file(const char *path)
+{
+	FILE *file = fopen(path, "rb");
+	assert_non_null(file);
+	char *text = calloc(1, 1 << 16);
+	assert_true(fread(text, 1, (1 << 16) - 1, file) > 0);
+	fclose(file);
+	return text;
+}
+
+static void a_required_tool_is_called_with_valid_arguments(void **state)
+{
+	(void)state;
+	struct error error = {0};
+	char *template = read_file(TEST_SOURCE_DIR "/build/deps/src/llama.cpp/models/templates/Qwen-Qwen2.5-7B-Instruct.jinja");
+	struct engine_llama_options options = {
+	    .model_path = MODEL, .threads = 1, .max_sequences = 1, .context_tokens = 1024, .chat_template = template};
+	struct engine *engine = engine_llama_new(&options, &error);
+	assert_non_null(engine);
+	struct request request = ask_for("What is the weather in Paris?", 100);
+	weather_tools(&request);
+	struct json_doc *choice = json_parse(STR("\"required\""), request.arena, NULL);
+	request.chat.tool_choice = json_root(choice);
+	struct collector c;
+	run(engine, &request, &c);
+	if (c.status)
+		fail_msg("%d %s", c.status, c.text);
+	assert_int_equal(c.finish, ENGINE_FINISH_TOOL_CALLS);
+	assert_non_null(memmem(c.tool_calls.at, c.tool_calls.len, "\"name\":\"get_weather\"", 20));
+	assert_non_null(memmem(c.tool_calls.at, c.tool_calls.len, "\"id\":\"call_", 11));
+	assert_non_null(memmem(c.tool_calls.at, c.tool_calls.len, "city", 4));
+	collector_free(&c);
+	request_free(&request);
+	engine_free(engine);
+	free(template);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(json_object_answers_are_json),
+	    cmocka_unit_test(json_schema_answers_match_the_schema),
+	    cmocka_unit_test(a_model_without_a_tool_template_calls_what_it_must),
+	    cmocka_unit_test(tools_are_not_shown_where_none_may_be_called),
+	    cmocka_unit_test(a_required_tool_is_called_with_valid_arguments),
+	};
+	return cmocka_run_group_tests(tests, start_shared, stop_shared);
+}
