@@ -94,7 +94,7 @@ static void a_second_that_fails_leaves_the_first_its_time(void **state)
 	struct house *house = house_new("10", &timing);
 	struct swarm_fleet_options slow = {.credit = true, .think_us = 1500000};
 	house_add(house, slow);
-	house_add(house, with_fault(SWARM_FAULT_ERROR));
+	house_add(house, with_fault(SWARM_FAULT_BUSY));
 	for (int round = 0; round < ROUNDS_MAX && hedges(house, "started") == 0; round++) {
 		struct said said = house_chat(house, CHAT(""));
 		assert_int_equal(said.status, 200);
