@@ -132,23 +132,45 @@ bool chat_messages_parse(const json_val *root, struct chat_request *request, str
 	return true;
 }
 
+static bool take_prompt(const json_val *prompt, struct chat_request *request, struct api_error *error)
+{
+	struct json_iter iter = json_iter(json_type(prompt) == JSON_ARRAY ? prompt : NULL);
+	struct str text = STR_NONE;
+	int64_t token;
+	if (!json_as_str(prompt, &text) && json_type(prompt) != JSON_ARRAY)
+		return chat_refuse(error, "prompt", "prompt must be text, token ids, or an array of either.");
+	for (json_val *value; (value = json_next(&iter, NULL));)
+		if (!json_as_i64(value, &token) || token < 0 || token > INT32_MAX)
+			return chat_refuse(error, "prompt", "prompt must be text, token ids, or an array of either.");
+	uint64_t estimate = text.len > 0 ? text_tokens(text.len) : json_type(prompt) == JSON_ARRAY ? json_len(prompt) : 0;
+	request->prompt_estimate_tokens += estimate;
+	return estimate > 0 || chat_refuse(error, "prompt", "A prompt must not be empty.");
+}
+
+static bool is_several(const json_val *prompt)
+{
+	struct json_iter iter = json_iter(json_type(prompt) == JSON_ARRAY ? prompt : NULL);
+	enum json_type first = json_type(json_next(&iter, NULL));
+	return first == JSON_STRING || first == JSON_ARRAY;
+}
+
 bool chat_prompt_parse(const json_val *root, struct chat_request *request, struct api_error *error)
 {
 	const json_val *prompt = json_get_some(root, "prompt");
-	struct str text;
-	int64_t token;
-	if (json_as_str(prompt, &text)) {
-		request->prompt_estimate_tokens = text_tokens(text.len);
-	} else {
-		struct json_iter iter = json_iter(json_type(prompt) == JSON_ARRAY ? prompt : NULL);
-		request->prompt_estimate_tokens = json_type(prompt) == JSON_ARRAY ? json_len(prompt) : 0;
-		for (json_val *value; (value = json_next(&iter, NULL));)
-			if (!json_as_i64(value, &token) || token < 0 || token > INT32_MAX)
-				return chat_refuse(error, "prompt", "prompt must be a string or an array of token ids.");
-	}
 	request->prompt = prompt;
-	return request->prompt_estimate_tokens > 0 ||
-	       chat_refuse(error, "prompt", "prompt must be a string or an array of token ids, and not empty.");
+	if (!is_several(prompt))
+		return take_prompt(prompt, request, error);
+	struct json_iter iter = json_iter(prompt);
+	if (json_len(prompt) > CHAT_MAX_ANSWERS)
+		return chat_refuse(error, "prompt", "A request may have at most %d prompts.", CHAT_MAX_ANSWERS);
+	request->prompts = prompt;
+	request->prompt = NULL;
+	for (json_val *one; (one = json_next(&iter, NULL));) {
+		request->prompt = request->prompt ? request->prompt : one;
+		if (!take_prompt(one, request, error))
+			return false;
+	}
+	return true;
 }
 
 static bool tool_is_declared(const json_val *tools, struct str wanted)

@@ -33,7 +33,11 @@ static bool parse_limits(struct chat_request *request, struct api_error *error)
 	}
 	bool given = false;
 	request->n = 1;
-	return chat_get_int(request->root, "n", 1, CHAT_MAX_CHOICES, &given, &request->n, error);
+	if (!chat_get_int(request->root, "n", 1, CHAT_MAX_CHOICES, &given, &request->n, error))
+		return false;
+	return chat_request_answers(request) <= CHAT_MAX_ANSWERS ||
+	       chat_refuse(error, "n", "A request may ask for at most %d answers, those to all its prompts together.",
+	                   CHAT_MAX_ANSWERS);
 }
 
 static bool parse_stream(struct chat_request *request, struct api_error *error)

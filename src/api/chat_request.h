@@ -11,7 +11,8 @@
 #define CHAT_MAX_STOPS          16
 #define CHAT_MAX_STOP_TOKENS    32
 #define CHAT_MAX_BIASES         1024
-#define CHAT_MAX_CHOICES        8 /* answers to one request */
+#define CHAT_MAX_CHOICES        8  /* answers to one prompt */
+#define CHAT_MAX_ANSWERS        32 /* of a request: its prompts times the answers to each */
 #define CHAT_ENDPOINT_EMBED     "/v1/embeddings"
 #define CHAT_ENDPOINT_COUNT     "/v1/messages/count_tokens"
 #define CHAT_DEFAULT_MAX_TOKENS 8192 /* http-api 2.1: when neither the request nor the model says */
@@ -74,6 +75,9 @@ struct chat_request {
 	/* Of a body with "endpoint":"/v1/completions": the text as a string or an array of token ids, which no template touches.
 	 * NULL: a conversation. Only for providers that registered with plain_prompts. */
 	const json_val *prompt;
+	/* Several prompts in one body: the array of them, and `prompt` is the first. Answers are numbered prompt by prompt. NULL
+	 * when there is one. Only for providers with a model that can "prompts". */
+	const json_val *prompts;
 	bool has_media;         /* an image, video or audio part (http-api 2.2 step 11) */
 	struct str cache_scope; /* prompt_cache_key, else user, else empty */
 	struct str *serials;    /* provider_serial and provider_serials, trimmed, each once */
@@ -85,6 +89,12 @@ struct chat_request {
 	const void *dialect_input; /* given to the dialect's parse; NULL when it has none */
 	void *dialect_state;       /* what the dialect that parsed it wants to see again in its answer; in the arena */
 };
+
+/* How many answers a request asks for. */
+static inline int64_t chat_request_answers(const struct chat_request *request)
+{
+	return request->prompts ? (int64_t)json_len(request->prompts) * request->n : request->n;
+}
 
 /* Parses and validates a /v1/chat/completions body, or one with a plain prompt. On failure fills *error (400, the right param;
  * messages never hold text of the request) and returns false. A max_tokens below 1 is refused rather than read as absent. */

@@ -11,7 +11,8 @@
 /* --- the request --- */
 
 struct completions_request {
-	struct str echo; /* the prompt, to stand before the answer; empty = no echo */
+	const json_val *echoed; /* the prompt or prompts, to stand before the answers to them; NULL = no echo */
+	uint32_t each;          /* answers to one prompt */
 	bool include_usage;
 };
 
@@ -40,38 +41,34 @@ static bool refuse_unsupported(const json_val *root, struct api_error *error)
 	return true;
 }
 
-/* A string, or the ids of its tokens; also either of them alone in an array. */
+/* A text or the ids of its tokens, or an array of prompts; an array of one is that one. */
 static const json_val *the_prompt(const json_val *root, struct api_error *error)
 {
-	const json_val *prompt = json_get_some(root, "prompt");
+	const json_val *prompt = json_get_some(root, "prompt"), *first = json_at(prompt, 0);
 	if (!prompt && json_get_some(root, "messages"))
 		chat_refuse(error, "messages", "/v1/completions takes a prompt: a body with messages belongs to /v1/chat/completions.");
 	else if (!prompt)
 		chat_refuse(error, "prompt", "prompt is required.");
-	if (!prompt || json_type(prompt) != JSON_ARRAY)
-		return prompt;
-	struct json_iter iter = json_iter(prompt);
-	const json_val *first = json_next(&iter, NULL);
-	if (json_type(first) != JSON_STRING && json_type(first) != JSON_ARRAY)
-		return prompt;
-	if (json_len(prompt) == 1)
-		return first;
-	chat_refuse(error, "prompt", "One prompt at a time: send a request for each of them.");
-	return NULL;
+	bool tokens = json_type(json_at(first, 0)) == JSON_INT;
+	bool alone = json_len(prompt) == 1 && (json_type(first) == JSON_STRING || tokens);
+	return alone ? first : prompt;
 }
 
 static bool parse_echo(const json_val *root, const json_val *prompt, struct completions_request *request,
                        struct api_error *error)
 {
-	bool echo = false;
+	struct json_iter iter = json_iter(json_type(prompt) == JSON_ARRAY ? prompt : NULL);
+	bool echo = false, texts = json_type(prompt) == JSON_STRING || json_len(prompt) > 0;
 	if (!chat_get_bool(root, "echo", &echo, error))
 		return false;
 	if (!echo)
 		return true;
 	if (json_get_some(root, "logprobs"))
 		return chat_refuse(error, "echo", "echo together with logprobs is not supported: prompts are not scored.");
-	return json_as_str(prompt, &request->echo) ||
-	       chat_refuse(error, "echo", "echo needs the prompt as text: tokens are not turned back.");
+	for (json_val *one; (one = json_next(&iter, NULL));)
+		texts &= json_type(one) == JSON_STRING;
+	request->echoed = prompt;
+	return texts || chat_refuse(error, "echo", "echo needs the prompt as text: tokens are not turned back.");
 }
 
 static bool put_logprobs(struct json_writer *w, const json_val *root, struct api_error *error)
@@ -128,6 +125,7 @@ static bool parse(struct str body, struct arena *arena, struct chat_request *out
 	}
 	bool ok = lower_parse(&lowered, arena, out, error);
 	request->include_usage = out->include_usage;
+	request->each = (uint32_t)out->n;
 	out->dialect_state = request;
 	return ok;
 }
@@ -179,7 +177,7 @@ static struct dialect_answer *answer_new(struct arena *arena, const struct chat_
 	answer->request = options->request ? options->request->dialect_state : NULL;
 	answer->steps.keep_think_tags = true;
 	answer->id = str_of(arena_printf(arena, "cmpl-%s", options->job_id));
-	answer->choice_count = options->request && options->request->n > 1 ? (uint32_t)options->request->n : 1;
+	answer->choice_count = options->request ? (uint32_t)chat_request_answers(options->request) : 1;
 	for (size_t i = 0; i < ANSWER_MAX_CHOICES; i++) {
 		struct buf *bufs[5];
 		choice_bufs(&answer->choices[i], bufs);
@@ -360,6 +358,15 @@ static enum db_err add_text(struct completions_answer *answer, uint32_t index, s
 	return DB_OK;
 }
 
+static struct str echo_of(const struct completions_answer *answer, uint32_t index)
+{
+	const struct completions_request *request = answer->request;
+	struct str text = STR_NONE;
+	if (request && request->echoed && !json_as_str(request->echoed, &text))
+		json_as_str(json_at(request->echoed, index / request->each), &text);
+	return text;
+}
+
 static enum db_err begin_choice(struct completions_answer *answer, uint32_t index)
 {
 	struct choice *choice = &answer->choices[index];
@@ -368,7 +375,7 @@ static enum db_err begin_choice(struct completions_answer *answer, uint32_t inde
 	if (choice->begun)
 		return DB_OK;
 	choice->begun = true;
-	struct str echo = answer->request ? answer->request->echo : STR_NONE;
+	struct str echo = echo_of(answer, index);
 	choice->logprob_characters = characters(echo);
 	return echo.len > 0 ? add_text(answer, index, echo) : DB_OK;
 }

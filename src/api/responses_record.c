@@ -196,15 +196,6 @@ enum db_err responses_record_object(struct str record, struct buf *out)
 	return out->failed ? DB_E_LIMIT : DB_OK;
 }
 
-static json_val *item_at(const json_val *input, size_t at)
-{
-	struct json_iter iter = json_iter(input);
-	json_val *item = json_next(&iter, NULL);
-	while (item && at-- > 0)
-		item = json_next(&iter, NULL);
-	return item;
-}
-
 /* The place of the item with this id in the order asked for; SIZE_MAX when there is none. */
 static size_t place_of(const json_val *input, struct str id, bool ascending)
 {
@@ -242,7 +233,7 @@ static enum db_err put_page(struct json_writer *w, const json_val *input, const 
 	json_key(w, "data");
 	json_begin_array(w);
 	for (size_t i = from; i < to; i++) {
-		last = item_at(input, page->ascending ? i : count - 1 - i);
+		last = json_at(input, page->ascending ? i : count - 1 - i);
 		first = first ? first : last;
 		json_value(w, last);
 	}

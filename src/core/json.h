@@ -40,6 +40,8 @@ bool json_as_bool(const json_val *val, bool *out);
 
 size_t json_len(const json_val *val); /* elements of an array or members of an object, else 0 */
 
+json_val *json_at(const json_val *array, size_t index); /* by counting; NULL past the end */
+
 struct json_iter {
 	const json_val *container;
 	json_val *cur;

@@ -244,6 +244,15 @@ size_t json_len(const json_val *val)
 	return type == JSON_ARRAY || type == JSON_OBJECT ? unsafe_yyjson_get_len((void *)(uintptr_t)val) : 0;
 }
 
+json_val *json_at(const json_val *array, size_t index)
+{
+	struct json_iter iter = json_iter(json_type(array) == JSON_ARRAY ? array : NULL);
+	json_val *value = json_next(&iter, NULL);
+	while (value && index-- > 0)
+		value = json_next(&iter, NULL);
+	return value;
+}
+
 struct json_iter json_iter(const json_val *container)
 {
 	struct json_iter iter = {.container = container, .left = json_len(container)};

@@ -43,9 +43,10 @@ enum wire_capability {
 	WIRE_CAN_JSON = 1 << 5,
 	WIRE_CAN_SCHEMA = 1 << 6,
 	WIRE_CAN_LOGPROBS = 1 << 7,
-	WIRE_CAN_CHOOSE = 1 << 8, /* gives several answers to one request */
+	WIRE_CAN_CHOOSE = 1 << 8,  /* gives several answers to one request */
+	WIRE_CAN_PROMPTS = 1 << 9, /* takes several plain prompts in one request */
 };
-#define WIRE_CAPABILITIES 9
+#define WIRE_CAPABILITIES 10
 const char *wire_capability_name(unsigned bit); /* of 1 << bit: "embeddings"; NULL when there is none */
 
 struct wire_models {

@@ -57,6 +57,49 @@ def test_sdk_reads_both_forms(coordinator, provider):
     assert "".join(said).strip() == "one two"
 
 
+def test_several_prompts_are_answered_one_by_one_and_numbered_through(coordinator, provider):
+    node = coordinator()
+    provider(node, {})  # each prompt has an answer of its own
+    prompts = ["first text", "second text here", [5, 6, 7]]
+    alone = [post(node, model="scripted", prompt=prompt).json() for prompt in prompts]
+    raw = post(node, model="scripted", prompt=prompts)
+    answer = raw.json()
+    Completion.model_validate(answer)
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
+    assert [choice["text"] for choice in answer["choices"]] == [one["choices"][0]["text"] for one in alone]
+    assert len({choice["text"] for choice in answer["choices"]}) == 3
+    for count in ("prompt_tokens", "completion_tokens"):
+        assert answer["usage"][count] == sum(one["usage"][count] for one in alone)
+    node.wait_idle()
+    assert node.usage()[0]["completion_tokens"] == answer["usage"]["completion_tokens"]
+    twice = post(node, model="scripted", prompt=prompts[:2], n=2, echo=True).json()
+    assert [choice["index"] for choice in twice["choices"]] == [0, 1, 2, 3]
+    assert [choice["text"].startswith(prompts[choice["index"] // 2]) for choice in twice["choices"]] == [True] * 4
+    said, ends = {}, {}
+    for chunk in stream(node, model="scripted", prompt=prompts):
+        for choice in chunk["choices"]:
+            said[choice["index"]] = said.get(choice["index"], "") + choice["text"]
+            ends[choice["index"]] = choice["finish_reason"] or ends.get(choice["index"])
+    assert said == {choice["index"]: choice["text"] for choice in answer["choices"]} and set(ends.values()) == {"stop"}
+    node.check_books()
+
+
+def test_several_prompts_need_a_provider_that_takes_them(coordinator):
+    node = coordinator()
+
+    class OnePrompt(PythonProvider):
+        def registration(self):
+            return super().registration() | {"plain_prompts": True}
+
+    one = OnePrompt(node)
+    one.start()
+    wait_standing(node, one.serial, "self_signed", "online")
+    node.wait_routable(one.model)
+    refused = post(node, model=one.model, prompt=["a", "b"])
+    assert (refused.status_code, refused.json()["error"]["param"]) == (503, "prompt")
+    one.stop()
+
+
 def test_echo_puts_the_prompt_before_the_answer(coordinator, provider):
     node = coordinator()
     provider(node, {"text": "one two"})
@@ -116,7 +159,12 @@ REFUSED = [
     ({"prompt": 5}, "prompt"),
     ({"prompt": [1, "a"]}, "prompt"),
     ({"prompt": [1, -1]}, "prompt"),
-    ({"prompt": ["a", "b"]}, "prompt"),
+    ({"prompt": ["a", ""]}, "prompt"),
+    ({"prompt": ["a", [1]], "echo": True}, "echo"),
+    ({"prompt": [["a"], ["b"]]}, "prompt"),
+    ({"prompt": [["a"]]}, "prompt"),
+    ({"prompt": ["a"] * 33}, "prompt"),
+    ({"prompt": ["a"] * 5, "n": 8}, "n"),
     ({"prompt": "x", "suffix": "y"}, "suffix"),
     ({"prompt": "x", "best_of": 2}, "best_of"),
     ({"prompt": "x", "logprobs": 6}, "logprobs"),

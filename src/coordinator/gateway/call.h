@@ -76,7 +76,8 @@ struct call {
 	bool service, stream;
 	const struct chat_request *request; /* in the exchange's arena */
 	uint64_t prompt_estimate, prompt_bound;
-	int64_t answers;       /* that were asked for */
+	int64_t answers;       /* that were asked for, to all prompts together */
+	bool prompts;          /* there are several */
 	int64_t max_tokens;    /* of each answer */
 	int64_t output_tokens; /* of all answers together, at most */
 

@@ -171,6 +171,9 @@ static void fail_unroutable(struct call *call, const struct route_decision *deci
 	if (serving == 0 && !learn_knows(&call->gateway->learn, str_of(call->model)))
 		api_fail(&error, 404, "model_not_found", NULL, "model",
 		         "No provider offers this model: GET /v1/models lists those that can be used.");
+	else if (gate[ROUTE_CAPABILITY] > 0 && call->prompts)
+		api_fail(&error, 503, "model_unavailable", NULL, "prompt",
+		         "No provider of this model takes several prompts at once: send a request for each of them.");
 	else if (gate[ROUTE_CAPABILITY] > 0 && call->answers > 1)
 		api_fail(&error, 503, "model_unavailable", NULL, "n",
 		         "No provider of this model gives several answers to one request.");
@@ -275,7 +278,8 @@ static uint32_t need_of(const struct call *call)
 	case CHAT_TASK_ANSWER:
 		break;
 	}
-	return call->answers > 1 ? WIRE_CAN_CHAT | WIRE_CAN_CHOOSE : WIRE_CAN_CHAT;
+	uint32_t need = WIRE_CAN_CHAT | (call->prompts ? (uint32_t)WIRE_CAN_PROMPTS : 0);
+	return call->request->n > 1 ? need | WIRE_CAN_CHOOSE : need;
 }
 
 /* Output tokens that the provider has to have room for: it ends an answer where the model's context ends, however many more

@@ -214,7 +214,8 @@ static struct call *call_new(struct gateway *gateway, struct exchange *exchange,
 	call->prompt_estimate = request->prompt_estimate_tokens;
 	call->prompt_bound = request->prompt_bound_tokens;
 	call->max_tokens = request->max_tokens > 0 ? request->max_tokens : CHAT_DEFAULT_MAX_TOKENS;
-	call->answers = request->n;
+	call->answers = chat_request_answers(request);
+	call->prompts = request->prompts != NULL;
 	call->output_tokens = call->answers * call->max_tokens;
 	str_copy(request->model, call->model, sizeof call->model);
 	str_copy(request->model, call->public_model, sizeof call->public_model);

@@ -35,7 +35,7 @@ const char *node_blind_admit(struct replay *seen, const struct wire_request *mes
 	if (!str_eq(said->model, chat->model) || said->max_prompt_tokens <= 0 || said->max_tokens <= 0 ||
 	    limit_of(limits, "max_prompt_tokens") != said->max_prompt_tokens || limit_of(limits, "max_tokens") != said->max_tokens)
 		return "the sealed body and the declared model and limits differ";
-	if (chat->max_tokens > said->max_tokens || chat->n > 1)
+	if (chat->max_tokens > said->max_tokens || chat_request_answers(chat) > 1)
 		return "the sealed body asks for more than was declared";
 	if (!is_fresh(seen, message->encrypted_body.ciphertext))
 		return "the sealed body is not fresh: seal again";

@@ -36,12 +36,14 @@ struct node_request {
 	char cache_tenant[TENANT_MAX + 1];
 	struct residency_use use; /* of the model, to the end */
 	struct engine_call *call;
-	struct step *last;    /* made ahead: the end of a call must not get lost for want of memory */
-	bool ended;           /* the engine call's last callback was handled, the terminal message made */
-	bool paused;          /* the engine was asked to pause */
-	atomic_uint behind;   /* deltas that were posted and not yet handled */
-	uint32_t spoke, told; /* bits of the choices whose role frame, and whose end, was made */
-	uint32_t choices;     /* that were asked for */
+	struct step *last;     /* made ahead: the end of a call must not get lost for want of memory */
+	bool ended;            /* the engine call's last callback was handled, the terminal message made */
+	bool paused;           /* the engine was asked to pause */
+	atomic_uint behind;    /* deltas that were posted and not yet handled */
+	uint32_t spoke, told;  /* bits of the choices whose role frame, and whose end, was made */
+	uint32_t choices;      /* that were asked for, of each prompt */
+	uint32_t prompt;       /* which of several prompts the engine answers */
+	struct engine *engine; /* ... and who does: with several it is asked once for each */
 	enum chat_task task;
 
 	bool paced; /* flow credit was agreed */
@@ -265,8 +267,15 @@ static void queue_choice_end(struct node_request *request, uint32_t choice, enum
 	buf_free(&frame);
 }
 
+/* Prompts are answered one after the other, and choices numbered through. */
+static uint32_t first_choice(const struct node_request *request)
+{
+	return request->prompt * request->choices;
+}
+
 static void on_delta(struct node_request *request, const struct step *step)
 {
+	uint32_t choice = first_choice(request) + step->choice;
 	if (request->orphaned || request->cancelled || request->failed)
 		return;
 	struct buf frame;
@@ -279,10 +288,10 @@ static void on_delta(struct node_request *request, const struct step *step)
 		buf_free(&frame);
 		return;
 	}
-	if (!(request->spoke & (UINT32_C(1) << step->choice))) {
-		chat_frame_role(&request->head, step->choice, &frame);
+	if (!(request->spoke & (UINT32_C(1) << choice))) {
+		chat_frame_role(&request->head, choice, &frame);
 		queue_made(request, &frame);
-		request->spoke |= UINT32_C(1) << step->choice;
+		request->spoke |= UINT32_C(1) << choice;
 	}
 	struct str all = {step->text, step->text_len};
 	struct str content = str_sub(all, 0, step->content_len);
@@ -292,12 +301,12 @@ static void on_delta(struct node_request *request, const struct step *step)
 	if (content.len + reasoning.len + tool_calls.len + logprobs.len > 0) {
 		response_hash_add(&request->hash, content, reasoning);
 		hash_tool_calls(&request->hash, tool_calls);
-		chat_frame_delta(&request->head, step->choice, content, reasoning, tool_calls, logprobs, &frame);
+		chat_frame_delta(&request->head, choice, content, reasoning, tool_calls, logprobs, &frame);
 		queue_made(request, &frame);
 	}
 	buf_free(&frame);
 	if (step->choice_ended)
-		queue_choice_end(request, step->choice, step->finish, str_sub(all, step->text_len - step->stop_len, step->stop_len));
+		queue_choice_end(request, choice, step->finish, str_sub(all, step->text_len - step->stop_len, step->stop_len));
 }
 
 /* --- the signed terminal message: an enclave takes milliseconds to sign, so a worker does it --- */
@@ -352,11 +361,15 @@ static void sign_done(void *arg)
 	flush(request);
 }
 
-static void queue_last_frames(struct node_request *request, enum engine_finish finish)
+static void queue_prompt_end(struct node_request *request, enum engine_finish finish)
+{
+	for (uint32_t i = 0; request->task == CHAT_TASK_ANSWER && i < request->choices; i++)
+		queue_choice_end(request, first_choice(request) + i, finish, str_of(request->stop));
+}
+
+static void queue_last_frames(struct node_request *request)
 {
 	struct buf frame;
-	for (uint32_t i = 0; request->task == CHAT_TASK_ANSWER && i < request->choices; i++)
-		queue_choice_end(request, i, finish, str_of(request->stop));
 	buf_init(&frame, FRAME_MAX);
 	chat_frame_usage(&request->head, &request->usage, &frame);
 	queue_made(request, &frame);
@@ -365,12 +378,60 @@ static void queue_last_frames(struct node_request *request, enum engine_finish f
 	buf_free(&frame);
 }
 
+static void add_usage(struct chat_usage *sum, const struct chat_usage *usage)
+{
+	sum->prompt_tokens += usage->prompt_tokens;
+	sum->completion_tokens += usage->completion_tokens;
+	sum->reasoning_tokens += usage->reasoning_tokens;
+	sum->cached_tokens += usage->cached_tokens;
+}
+
+static int submit(struct node_request *request, struct engine *engine, struct error *error);
+
+/* The engine goes on with the next prompt. False when there is none, or it cannot: then *status says why. */
+static bool begin_next_prompt(struct node_request *request, int *status, struct error *error)
+{
+	const json_val *prompts = request->chat.prompts; /* gone once the last one was begun */
+	if (request->cancelled || request->failed || request->orphaned || !prompts)
+		return false;
+	request->last = calloc(1, sizeof *request->last);
+	if (!request->last) {
+		*status = 503;
+		error_set(error, DB_E_NOMEM, "insufficient memory for another prompt");
+		return false;
+	}
+	request->last->request = request;
+	engine_call_release(request->call);
+	request->call = NULL;
+	if (request->stop)
+		secret_wipe(request->stop, strlen(request->stop));
+	free(request->stop);
+	request->stop = NULL;
+	request->paused = false;
+	request->prompt++;
+	*status = submit(request, request->engine, error);
+	return *status == 0;
+}
+
 static void on_finish(struct node_request *request, const struct step *step)
 {
 	struct node *node = request->node;
-	request->usage = step->usage;
-	node->stats.requests_served++;
+	struct error error = {0};
+	int status = 0;
+	add_usage(&request->usage, &step->usage);
 	node->stats.tokens_generated += (int64_t)step->usage.completion_tokens;
+	if (!request->cancelled && !request->orphaned && !request->failed)
+		queue_prompt_end(request, step->finish);
+	if (step == request->last)
+		request->last = NULL; /* whoever handles it frees it */
+	if (step->finish != ENGINE_FINISH_CANCELLED && begin_next_prompt(request, &status, &error))
+		return;
+	if (status) {
+		queue_error(request, status, NULL, error.text);
+		request->ended = true;
+		return;
+	}
+	node->stats.requests_served++;
 	if (step->finish == ENGINE_FINISH_CANCELLED)
 		node->stats.cancellations_partial_complete++;
 	if (request->orphaned || request->failed) {
@@ -378,7 +439,7 @@ static void on_finish(struct node_request *request, const struct step *step)
 		return;
 	}
 	if (!request->cancelled)
-		queue_last_frames(request, step->finish);
+		queue_last_frames(request);
 	net_work(node->loop, sign_work, sign_done, request);
 }
 
@@ -569,8 +630,12 @@ static int submit(struct node_request *request, struct engine *engine, struct er
 		what.max_prompt_tokens = (uint64_t)request->blind->max_prompt_tokens;
 	request->task = what.chat->task;
 	request->choices = what.chat->n > 1 ? (uint32_t)what.chat->n : 1;
+	request->engine = engine;
+	if (what.chat->prompts)
+		request->chat.prompt = json_at(what.chat->prompts, request->prompt);
 	int status = engine_submit(engine, &what, &callbacks, request, &request->call, error);
-	forget_body(request);
+	if (!what.chat->prompts || request->prompt + 1 == json_len(what.chat->prompts))
+		forget_body(request);
 	return status;
 }
 
