@@ -1,5 +1,6 @@
 #include "coordinator/admin.h"
 
+#include "coordinator/books_admin.h"
 #include "coordinator/store/store.h"
 #include "core/cli.h"
 #include "core/clock.h"
@@ -28,7 +29,6 @@ int admin_ledger_verify(const struct coordinator_config *config)
 	buf_init(&out, 4096);
 	json_writer_init(&w, &out);
 	json_begin_object(&w);
-	json_put_bool(&w, "clean", clean);
 	json_put_i64(&w, "entries", audit.entries);
 	json_put_i64(&w, "accounts", audit.accounts);
 	json_put_i64(&w, "open_holds", audit.open_holds);
@@ -40,6 +40,8 @@ int admin_ledger_verify(const struct coordinator_config *config)
 	json_put_i64(&w, "wrong_settlements", audit.wrong_settlements);
 	json_put_i64(&w, "usage_cost_micro_usd", audit.usage_cost_uusd);
 	json_put_i64(&w, "charged_micro_usd", audit.charged_uusd);
+	clean = books_put_chain(config, &w) && clean;
+	json_put_bool(&w, "clean", clean);
 	json_end_object(&w);
 	print_json(&out);
 	return clean ? CLI_OK : CLI_FAILED;

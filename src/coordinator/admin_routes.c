@@ -1,6 +1,7 @@
 /* What the operator does over HTTP or the socket beside the database (http-api 4.6, 5.1). */
 #include "coordinator/server.h"
 
+#include "coordinator/actor.h"
 #include "core/id.h"
 #include "core/json.h"
 #include "core/log.h"
@@ -14,6 +15,7 @@ struct gift {
 	struct server *server;
 	struct exchange *exchange; /* NULL: left */
 	struct store_transfer transfer;
+	char actor[STORE_ACTOR_SIZE];
 	const char *word; /* "credited_usd", "rewarded_usd" */
 };
 
@@ -100,9 +102,13 @@ static void on_given(bool applied, const struct error *error, void *user)
 
 static void give(struct gift *gift)
 {
+	struct store *store = server_rooms(gift->server)->store;
+	store_act(store, str_of(gift->actor), str_of(gift->transfer.reference));
 	enum db_err err = ledger_transfer(server_rooms(gift->server)->ledger, &gift->transfer, on_given, gift);
-	if (err)
-		fail(gift, 503, "server_error", "The books cannot be written at the moment: nothing was given.");
+	if (!err)
+		return;
+	store_act(store, STR_NONE, STR_NONE);
+	fail(gift, 503, "server_error", "The books cannot be written at the moment: nothing was given.");
 }
 
 static void on_owner(const struct store_account *account, const struct error *error, void *user)
@@ -156,6 +162,7 @@ static void begin_gift(struct server *server, struct exchange *exchange, const c
 	(void)str_copy(str_of(type), transfer.type, sizeof transfer.type);
 	id_uuid4(transfer.key);
 	*gift = (struct gift){.server = server, .exchange = exchange, .transfer = transfer, .word = word};
+	actor_of(exchange, gift->actor);
 	exchange->owner = gift;
 	exchange->on_gone = on_gift_gone;
 	if (strcmp(transfer.to, "owner") == 0)

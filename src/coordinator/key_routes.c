@@ -4,6 +4,7 @@
 #include "coordinator/server.h"
 
 #include "coordinator/accounts/key_json.h"
+#include "coordinator/actor.h"
 #include "core/clock.h"
 #include "core/uri.h"
 #include "crypto/hash.h"
@@ -16,12 +17,21 @@ struct job {
 	struct server *server;
 	struct exchange *exchange; /* NULL: left */
 	char account[STORE_ID_SIZE], key_id[STORE_ID_SIZE];
+	char actor[STORE_ACTOR_SIZE];
 	unsigned scopes;
 	bool is_operator;                      /* any account's keys */
 	void (*with_account)(struct job *job); /* once the account is known */
 	void (*with_key)(struct job *job);     /* once `key` was found and may be touched */
 	struct store_key key;
 };
+
+/* The accounts, for the next change, which the audit trail shall put down to whoever asked. */
+static struct accounts *acting(const struct job *job)
+{
+	const struct server_rooms *rooms = server_rooms(job->server);
+	store_act(rooms->store, str_of(job->actor), STR_NONE);
+	return rooms->accounts;
+}
 
 /* --- answers --- */
 
@@ -51,6 +61,7 @@ static struct job *begin(struct server *server, struct exchange *exchange)
 	job->exchange = exchange;
 	job->scopes = exchange->caller.scopes;
 	job->is_operator = exchange->caller.is_admin;
+	actor_of(exchange, job->actor);
 	(void)str_copy(str_of(ledger_account_id(exchange->caller.account)), job->account, sizeof job->account);
 	exchange->owner = job;
 	exchange->on_gone = on_job_gone;
@@ -239,7 +250,7 @@ static void patch(struct job *job)
 		fail(job, 403, "forbidden", "A key cannot be given scopes that the request itself has not.");
 		return;
 	}
-	accounts_key_update(server_rooms(job->server)->accounts, &changed, fields, on_updated, job);
+	accounts_key_update(acting(job), &changed, fields, on_updated, job);
 }
 
 void handle_key_patch(struct server *server, struct exchange *exchange)
@@ -252,7 +263,7 @@ static void rotate(struct job *job)
 	if (!job->exchange)
 		(void)end(job); /* nobody would ever see the new text */
 	else if (may_manage(job))
-		accounts_key_rotate(server_rooms(job->server)->accounts, &job->key, on_made, job);
+		accounts_key_rotate(acting(job), &job->key, on_made, job);
 }
 
 void handle_key_rotate(struct server *server, struct exchange *exchange)
@@ -271,7 +282,7 @@ static void on_deleted(const struct error *error, void *user)
 static void delete (struct job *job)
 {
 	if (may_manage(job))
-		accounts_key_delete(server_rooms(job->server)->accounts, str_of(job->key.id), on_deleted, job);
+		accounts_key_delete(acting(job), str_of(job->key.id), on_deleted, job);
 }
 
 void handle_key_delete(struct server *server, struct exchange *exchange)
@@ -326,7 +337,7 @@ static void create(struct job *job)
 		return;
 	}
 	memcpy(terms.account_id, job->account, sizeof terms.account_id);
-	accounts_key_create(server_rooms(job->server)->accounts, &terms, on_made, job);
+	accounts_key_create(acting(job), &terms, on_made, job);
 }
 
 static void on_account(const struct store_account *account, const struct error *error, void *user)
@@ -397,7 +408,7 @@ void handle_legacy_key_create(struct server *server, struct exchange *exchange)
 	if (!job)
 		return;
 	memcpy(terms.account_id, job->account, sizeof terms.account_id);
-	accounts_key_create(server_rooms(server)->accounts, &terms, on_legacy_made, job);
+	accounts_key_create(acting(job), &terms, on_legacy_made, job);
 }
 
 static void on_legacy_found(const struct store_key *key, const struct store_account *account, const struct error *error,
@@ -415,7 +426,7 @@ static void on_legacy_found(const struct store_key *key, const struct store_acco
 	}
 	job->key = *key;
 	if (may_manage(job))
-		accounts_key_disable(server_rooms(job->server)->accounts, str_of(key->id), on_deleted, job);
+		accounts_key_disable(acting(job), str_of(key->id), on_deleted, job);
 }
 
 void handle_legacy_key_revoke(struct server *server, struct exchange *exchange)

@@ -1,5 +1,6 @@
 /* The coordinator's program: its commands, and the hardening of the process. */
 #include "coordinator/admin.h"
+#include "coordinator/books_admin.h"
 #include "coordinator/operator.h"
 #include "coordinator/serve.h"
 #include "core/cli.h"
@@ -124,18 +125,71 @@ static int run_key_create(const struct cli_args *args)
 	return with_config(args, key_create_with);
 }
 
-static int credit_with(const struct cli_args *args, const struct coordinator_config *config)
+static int give_with(const struct cli_args *args, const struct coordinator_config *config, const char *kind)
 {
 	if (cli_arg_count(args) != 2) {
-		fprintf(stderr, "darkbloom-coordinator: credit needs an account and an amount: credit owner 25\n");
+		fprintf(stderr, "darkbloom-coordinator: %s needs an account and an amount: %s owner 25\n", kind, kind);
 		return CLI_USAGE;
 	}
-	return operator_credit(config, cli_arg(args, 0), cli_arg(args, 1));
+	return operator_give(config, kind, cli_arg(args, 0), cli_arg(args, 1), cli_value(args, "reason"));
+}
+
+static int credit_with(const struct cli_args *args, const struct coordinator_config *config)
+{
+	return give_with(args, config, "credit");
 }
 
 static int run_credit(const struct cli_args *args)
 {
 	return with_config(args, credit_with);
+}
+
+static int reward_with(const struct cli_args *args, const struct coordinator_config *config)
+{
+	return give_with(args, config, "reward");
+}
+
+static int run_reward(const struct cli_args *args)
+{
+	return with_config(args, reward_with);
+}
+
+static int close_with(const struct cli_args *args, const struct coordinator_config *config)
+{
+	(void)args;
+	return operator_ledger_close(config);
+}
+
+static int run_ledger_close(const struct cli_args *args)
+{
+	return with_config(args, close_with);
+}
+
+static int export_with(const struct cli_args *args, const struct coordinator_config *config)
+{
+	struct books_export options = {.format = cli_value(args, "format"),
+	                               .from = cli_value(args, "from"),
+	                               .to = cli_value(args, "to"),
+	                               .account = cli_value(args, "account")};
+	return books_export(config, &options);
+}
+
+static int run_ledger_export(const struct cli_args *args)
+{
+	return with_config(args, export_with);
+}
+
+static int audit_with(const struct cli_args *args, const struct coordinator_config *config)
+{
+	int64_t limit;
+	if (!cli_int(args, "limit", 50, 1, 1000000000, &limit))
+		return CLI_USAGE;
+	return books_trail(config, limit, cli_flag(args, "json"), cli_flag(args, "verify"));
+}
+
+static int run_audit(const struct cli_args *args)
+{
+	return with_config(args, audit_with);
 }
 
 static int verify_with(const struct cli_args *args, const struct coordinator_config *config)
@@ -200,6 +254,26 @@ static const struct cli_option list_options[] = {
     {"json", 0, NULL, false, "print JSON"},
     END_OF_OPTIONS,
 };
+static const struct cli_option give_options[] = {
+    CONFIG_OPTION,
+    {"reason", 'r', "TEXT", false, "why, for the ledger and the audit trail; default: command line"},
+    END_OF_OPTIONS,
+};
+static const struct cli_option export_options[] = {
+    CONFIG_OPTION,
+    {"format", 'f', "FORMAT", false, "csv or jsonl; default: jsonl"},
+    {"from", 0, "TIME", false, "entries from this day or time on (UTC)"},
+    {"to", 0, "TIME", false, "entries before this day or time"},
+    {"account", 'a', "ID", false, "of this account only"},
+    END_OF_OPTIONS,
+};
+static const struct cli_option audit_options[] = {
+    CONFIG_OPTION,
+    {"verify", 0, NULL, false, "only say whether every row is as it was written"},
+    {"limit", 'n', "COUNT", false, "the newest rows; default: 50"},
+    {"json", 0, NULL, false, "print JSON lines"},
+    END_OF_OPTIONS,
+};
 static const struct cli_option config_options[] = {CONFIG_OPTION, END_OF_OPTIONS};
 static const struct cli_option show_options[] = {
     CONFIG_OPTION,
@@ -235,8 +309,23 @@ static const struct cli_command commands[] = {
      run_keys_list},
     {"keys revoke", "KEY_ID", "delete an API key: from then on it is refused", THROUGH_SOCKET,
      "darkbloom-coordinator keys revoke key_0123456789abcdef01234567", config_options, run_key_revoke},
-    {"credit", "ACCOUNT USD", "give an account credit", THROUGH_SOCKET, "darkbloom-coordinator credit owner 25", config_options,
-     run_credit},
+    {"credit", "ACCOUNT USD", "give an account credit", THROUGH_SOCKET,
+     "darkbloom-coordinator credit owner 25\n"
+     "darkbloom-coordinator credit owner 5 --reason \"outage of 3 May\"",
+     give_options, run_credit},
+    {"reward", "ACCOUNT USD", "give an account money that it may withdraw", THROUGH_SOCKET,
+     "darkbloom-coordinator reward acc_1 10 --reason \"found a fault\"", give_options, run_reward},
+    {"audit", NULL, "who did what to money and keys",
+     "Every row's hash covers the one before it. A coordinator may be running.",
+     "darkbloom-coordinator audit --limit 20\n"
+     "darkbloom-coordinator audit --verify",
+     audit_options, run_audit},
+    {"ledger close", NULL, "close the period: from then on its entries cannot be altered unnoticed", THROUGH_SOCKET,
+     "darkbloom-coordinator ledger close", config_options, run_ledger_close},
+    {"ledger export", NULL, "print the ledger's entries as CSV or JSON lines", "A coordinator may be running.",
+     "darkbloom-coordinator ledger export --format csv > ledger.csv\n"
+     "darkbloom-coordinator ledger export --from 2026-01-01 --to 2026-02-01 --account owner",
+     export_options, run_ledger_export},
     {"ledger verify", NULL, "recompute the books from their rows",
      "Prints JSON; the status is 1 when anything does not add up. A coordinator may be running.",
      "darkbloom-coordinator ledger verify", config_options, run_ledger_verify},

@@ -9,4 +9,8 @@ struct exchange;
 void handle_receipt(struct server *server, struct exchange *exchange);
 void handle_receipt_key(struct server *server, struct exchange *exchange);
 
+/* books_routes.c */
+void handle_ledger_close(struct server *server, struct exchange *exchange);
+void handle_ledger_export(struct server *server, struct exchange *exchange);
+
 #endif

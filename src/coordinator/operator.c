@@ -4,6 +4,8 @@
 #include "coordinator/accounts/key_json.h"
 #include "coordinator/serve.h"
 #include "coordinator/server.h"
+#include "coordinator/store/store_books.h"
+#include "coordinator/store/store_trail.h"
 #include "core/cli.h"
 #include "core/clock.h"
 #include "core/id.h"
@@ -14,6 +16,7 @@
 #include <stdio.h>
 
 #define ANSWER_WITHIN_MS 30000
+#define NOTE_SIZE        101
 
 /* One command. Either way the answer is the JSON of the HTTP route, in `answer`. */
 struct command {
@@ -228,6 +231,7 @@ static void create_in_database(struct command *command)
 		return;
 	}
 	memcpy(terms.account_id, command->account_id, sizeof terms.account_id);
+	store_act(command->store, STR("operator"), STR_NONE);
 	accounts_key_create(command->accounts, &terms, on_key, command);
 }
 
@@ -354,6 +358,7 @@ static void on_revoked(const struct error *error, void *user)
 
 static void revoke_in_database(struct command *command)
 {
+	store_act(command->store, STR("operator"), STR_NONE);
 	accounts_key_delete(command->accounts, str_of(command->key_id), on_revoked, command);
 }
 
@@ -395,6 +400,7 @@ static void on_credited(bool applied, const struct error *error, void *user)
 static void credit_in_database(struct command *command)
 {
 	memcpy(command->transfer.to, command->account_id, sizeof command->transfer.to);
+	store_act(command->store, STR("operator"), str_of(command->transfer.reference));
 	store_transfer(command->store, &command->transfer, on_credited, command);
 }
 
@@ -406,25 +412,73 @@ static int print_credited(struct command *command, const json_val *answer)
 	return CLI_OK;
 }
 
-int operator_credit(const struct coordinator_config *config, const char *account, const char *usd)
+int operator_give(const struct coordinator_config *config, const char *kind, const char *account, const char *usd,
+                  const char *reason)
 {
 	struct command command = new_command(config, "POST");
 	struct json_writer w;
-	command.transfer =
-	    (struct store_transfer){.type = "admin_credit", .from = STORE_ACCOUNT_GRANTS, .reference = "command line"};
+	command.transfer = (struct store_transfer){.from = STORE_ACCOUNT_GRANTS, .withdrawable = strcmp(kind, "reward") == 0};
+	(void)snprintf(command.transfer.type, sizeof command.transfer.type, "admin_%s", kind);
 	if (price_parse_usd(str_of(usd), &command.transfer.amount_uusd) != DB_OK || command.transfer.amount_uusd == 0) {
 		fprintf(stderr, "darkbloom-coordinator: %s is no amount in dollars, such as 10 or 2.50.\n", usd);
+		return CLI_USAGE;
+	}
+	if (!str_copy(str_of(reason ? reason : "command line"), command.transfer.reference, NOTE_SIZE)) {
+		fprintf(stderr, "darkbloom-coordinator: The reason is longer than %d bytes.\n", NOTE_SIZE - 1);
 		return CLI_USAGE;
 	}
 	id_uuid4(command.transfer.key);
 	command.account = account;
 	command.in_database = credit_in_database;
-	(void)snprintf(command.path, sizeof command.path, "/v1/admin/credit");
+	(void)snprintf(command.path, sizeof command.path, "/v1/admin/%s", kind);
 	json_writer_init(&w, &command.body);
 	json_begin_object(&w);
 	json_put_cstr(&w, "account", account);
 	json_put_cstr(&w, "amount_usd", usd);
-	json_put_cstr(&w, "note", "command line");
+	json_put_cstr(&w, "note", command.transfer.reference);
 	json_end_object(&w);
 	return run(&command, print_credited);
+}
+
+/* --- ledger close --- */
+
+static void on_period_closed(const struct store_close *close, const struct error *error, void *user)
+{
+	struct command *command = user;
+	struct json_writer w;
+	json_writer_init(&w, &command->answer);
+	json_begin_object(&w);
+	if (close) {
+		json_put_i64(&w, "close", close->id);
+		json_put_i64(&w, "entries", close->entries);
+		json_put_cstr(&w, "hash", close->hash);
+	}
+	json_end_object(&w);
+	finish(command, error);
+}
+
+static void close_in_database(struct command *command)
+{
+	store_act(command->store, STR("operator"), STR_NONE);
+	store_ledger_close(command->store, on_period_closed, command);
+}
+
+static int print_close(struct command *command, const json_val *answer)
+{
+	int64_t close = 0, entries = 0;
+	(void)command;
+	if (!json_as_i64(json_get(answer, "close"), &close))
+		printf("Nothing was written since the last close.\n");
+	else if (json_as_i64(json_get(answer, "entries"), &entries))
+		printf("Close %lld covers %lld entries. Keep its hash elsewhere: %.*s\n", (long long)close, (long long)entries,
+		       STR_ARG(text_of(answer, "hash")));
+	return CLI_OK;
+}
+
+int operator_ledger_close(const struct coordinator_config *config)
+{
+	struct command command = new_command(config, "POST");
+	command.in_database = close_in_database;
+	(void)snprintf(command.path, sizeof command.path, "/v1/admin/ledger/close");
+	return run(&command, print_close);
 }

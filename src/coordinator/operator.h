@@ -16,6 +16,9 @@ struct operator_key {
 int operator_key_create(const struct coordinator_config *config, const struct operator_key *key);
 int operator_keys_list(const struct coordinator_config *config, const char *account, bool as_json);
 int operator_key_revoke(const struct coordinator_config *config, const char *key_id);
-int operator_credit(const struct coordinator_config *config, const char *account, const char *usd);
+/* kind: "credit" (to be spent here) or "reward" (may be withdrawn); reason: for the books. */
+int operator_give(const struct coordinator_config *config, const char *kind, const char *account, const char *usd,
+                  const char *reason);
+int operator_ledger_close(const struct coordinator_config *config);
 
 #endif

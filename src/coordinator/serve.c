@@ -1,6 +1,7 @@
 #include "coordinator/serve.h"
 
 #include "coordinator/key_file.h"
+#include "coordinator/book_keeper.h"
 #include "coordinator/limit_keeper.h"
 #include "coordinator/portal.h"
 #include "coordinator/receipt_key.h"
@@ -29,6 +30,7 @@ struct serving {
 	struct ledger *ledger;
 	struct accounts *accounts;
 	struct limit_keeper keeper;
+	struct book_keeper books;
 	struct shed shed;
 	struct response_keeper responses;
 	struct fleet *fleet;
@@ -195,9 +197,10 @@ static void listen_now(struct serving *s)
 	                             .receipt_key = s->receipt_key,
 	                             .keeper = &s->responses};
 	s->server = server_new(&rooms, &error);
-	if (s->server)
+	if (s->server) {
+		book_keeper_start(&s->books, s->loop, s->store);
 		announce(s);
-	else
+	} else
 		fail(s, CLI_NETWORK, &error);
 }
 
@@ -377,6 +380,7 @@ static void close_rooms(struct serving *s)
 	shed_stop(&s->shed);
 	limit_keeper_stop(&s->keeper);
 	response_keeper_stop(&s->responses);
+	book_keeper_stop(&s->books);
 	server_free(s->server);
 	gateway_free(s->gateway);
 	if (s->fleet)

@@ -62,6 +62,8 @@ static const struct route routes[] = {
     {"POST", "/v1/admin/credit", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_admin_credit, NULL},
     {"GET", "/v1/admin/demand", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_admin_demand, NULL},
     {"POST", "/v1/admin/reward", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_admin_reward, NULL},
+    {"POST", "/v1/admin/ledger/close", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_ledger_close, NULL},
+    {"GET", "/v1/admin/ledger/export", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_ledger_export, NULL},
     {"GET", "/v1/encryption-key", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_encryption_key, NULL},
     {"GET", "/v1/providers/attestation", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_attestation, NULL},
     {"GET", "/v1/me", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_me, NULL},

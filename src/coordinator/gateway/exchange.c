@@ -122,10 +122,16 @@ void exchange_error(struct exchange *exchange, const struct api_error *error)
 
 void exchange_stream_start(struct exchange *exchange, void (*on_room)(struct http_request *http, void *exchange_of_room))
 {
+	exchange_header(exchange, "X-Accel-Buffering", STR("no"));
+	exchange_stream_start_as(exchange, "text/event-stream", on_room);
+}
+
+void exchange_stream_start_as(struct exchange *exchange, const char *content_type,
+                              void (*on_room)(struct http_request *http, void *exchange_of_room))
+{
 	exchange->status = 200;
 	exchange_header(exchange, "Cache-Control", STR("no-cache"));
-	exchange_header(exchange, "X-Accel-Buffering", STR("no"));
-	http_stream_start(exchange->http, 200, "text/event-stream", on_room);
+	http_stream_start(exchange->http, 200, content_type, on_room);
 }
 
 size_t exchange_stream_room(const struct exchange *exchange)

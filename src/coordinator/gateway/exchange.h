@@ -69,6 +69,9 @@ void exchange_answer(struct exchange *exchange, int status, const char *content_
 
 /* An event stream. on_room as in http_stream_start, with the owner. */
 void exchange_stream_start(struct exchange *exchange, void (*on_room)(struct http_request *http, void *exchange));
+/* Any other stream: a download. */
+void exchange_stream_start_as(struct exchange *exchange, const char *content_type,
+                              void (*on_room)(struct http_request *http, void *exchange));
 size_t exchange_stream_room(const struct exchange *exchange); /* as http_stream_room */
 enum db_err exchange_stream_write(struct exchange *exchange, struct str bytes);
 void exchange_stream_end(struct exchange *exchange);

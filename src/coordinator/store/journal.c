@@ -8,6 +8,7 @@
 
 #include "coordinator/store/reader.h"
 #include "coordinator/store/sqlite_file.h"
+#include "coordinator/store/trail.h"
 #include "coordinator/store/writer.h"
 #include "core/clock.h"
 #include "core/log.h"
@@ -37,8 +38,9 @@ struct journal {
 	struct reader *reader;      /* the reader thread's */
 	struct sqlite_mover *mover; /* the mover thread's */
 	pthread_t writer_thread, reader_thread, mover_thread;
-	int threads;             /* of these, started in this order */
-	struct store_op **group; /* writer thread: GROUP_MAX_OPS */
+	int threads;               /* of these, started in this order */
+	struct store_op **group;   /* writer thread: GROUP_MAX_OPS */
+	struct store_actor *actor; /* loop thread: of the next operation that the trail notes */
 
 	pthread_mutex_t lock; /* over everything below */
 	pthread_cond_t wake_writer, wake_reader, wake_mover;
@@ -405,6 +407,12 @@ static bool may_gather(enum op_kind kind)
 	return kind == OP_HOLD_CREATE || kind == OP_HOLD_RAISE || kind == OP_HOLD_RELEASE || kind == OP_SETTLE;
 }
 
+void journal_act(struct journal *journal, struct store_actor *actor)
+{
+	free(journal->actor);
+	journal->actor = actor;
+}
+
 static void submit_write(struct journal *journal, struct store_op *op)
 {
 	op->ticket = ++journal->issued;
@@ -431,6 +439,10 @@ static void submit_read(struct journal *journal, struct store_op *op)
 
 void journal_submit(struct journal *journal, struct store_op *op)
 {
+	if (journal->actor && trail_notes(op)) {
+		op->actor = journal->actor;
+		journal->actor = NULL;
+	}
 	pthread_mutex_lock(&journal->lock);
 	if (op->kind < OP_FIRST_READ)
 		submit_write(journal, op);
@@ -451,6 +463,7 @@ static void free_journal(struct journal *journal)
 	pthread_cond_destroy(&journal->wake_reader);
 	pthread_cond_destroy(&journal->wake_mover);
 	free(journal->group);
+	free(journal->actor);
 	free(journal->door);
 	free(journal);
 }

@@ -9,6 +9,8 @@
 struct journal;
 
 struct journal *journal_open(const struct store_options *options, struct net_loop *loop, struct error *error);
+/* Loop thread. Who asks for the next operation that the audit trail notes; owned from then on. */
+void journal_act(struct journal *journal, struct store_actor *actor);
 /* Loop thread. Takes the operation; it comes back through op->deliver. */
 void journal_submit(struct journal *journal, struct store_op *op);
 void journal_close(struct journal *journal);

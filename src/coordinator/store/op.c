@@ -59,6 +59,7 @@ void op_free(struct store_op *op)
 	if ((op->kind == OP_TASK_WRITE || op->kind == OP_TASK_READ) && ((struct op_task *)op)->dispose)
 		((struct op_task *)op)->dispose((struct op_task *)op);
 	op_clear_error(op);
+	free(op->actor);
 	free(op);
 }
 

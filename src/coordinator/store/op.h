@@ -45,6 +45,8 @@ enum op_kind {
 	OP_KINDS,
 };
 
+struct store_actor; /* trail.h */
+
 /* The head of every op_* struct below. */
 struct store_op {
 	struct store_op *next;
@@ -54,6 +56,7 @@ struct store_op {
 	struct error *why;                    /* the sentence; owned; NULL also when there was no memory for it */
 	void (*deliver)(struct store_op *op); /* loop thread: calls back; NULL = nobody waits */
 	void *user;
+	struct store_actor *actor; /* who asked, for the audit trail; owned; NULL = nobody was named */
 };
 
 const struct error *op_error(const struct store_op *op); /* NULL when it went well */

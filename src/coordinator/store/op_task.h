@@ -7,6 +7,7 @@
 #define COORDINATOR_STORE_OP_TASK_H
 
 #include "coordinator/store/book.h"
+#include "coordinator/store/trail.h"
 
 struct op_task {
 	struct store_op op; /* op.deliver calls back on the loop thread */
@@ -17,6 +18,8 @@ struct op_task {
 	void (*write)(struct book *book, struct op_task *task);
 	/* OP_TASK_READ, a reader's thread: sees every write that was asked for before it. */
 	void (*read)(struct sql *db, struct op_task *task);
+	/* OP_TASK_WRITE: what the audit trail says of it, when it is about money or keys. False: nothing happened. May be NULL. */
+	bool (*note)(const struct op_task *task, struct trail_note *note);
 	void (*dispose)(struct op_task *task); /* frees what the subject owns beyond the struct, wipes secrets; may be NULL */
 };
 

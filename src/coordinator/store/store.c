@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "coordinator/store/store_internal.h"
+#include "coordinator/store/trail.h"
 #include "core/clock.h"
 #include "core/log.h"
 
@@ -52,6 +53,16 @@ bool store_healthy(const struct store *store, struct error *error)
 void store_stats(const struct store *store, struct store_stats *out)
 {
 	journal_stats(store->journal, out);
+}
+
+void store_act(struct store *store, struct str actor, struct str reason)
+{
+	struct store_actor *named = actor.len ? calloc(1, sizeof *named) : NULL;
+	journal_act(store->journal, named);
+	if (!named)
+		return; /* without memory the row names the account that it is about */
+	str_copy(str_sub(actor, 0, sizeof named->name - 1), named->name, sizeof named->name);
+	str_copy(str_sub(reason, 0, sizeof named->reason - 1), named->reason, sizeof named->reason);
 }
 
 static void deliver_flush(struct store_op *op)

@@ -157,6 +157,7 @@ enum writer_result writer_apply(struct writer *writer, struct store_op *op)
 	default:
 		op_fail(op, DB_E_UNSUPPORTED, "The writer does not know the operation %s.", op_name(op->kind));
 	}
+	trail_write(book->db, op);
 	if (result(writer) == WRITER_OK)
 		return WRITER_OK;
 	op_fail_with(op, &book->db->why);
