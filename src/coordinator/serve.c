@@ -1,7 +1,7 @@
 #include "coordinator/serve.h"
 
-#include "coordinator/key_file.h"
 #include "coordinator/book_keeper.h"
+#include "coordinator/key_file.h"
 #include "coordinator/limit_keeper.h"
 #include "coordinator/portal.h"
 #include "coordinator/receipt_key.h"
