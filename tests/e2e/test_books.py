@@ -5,6 +5,12 @@ import io
 import json
 import sqlite3
 
+from harness import wait_until
+
+
+def verified(node):
+    return json.loads(node.command("ledger", "verify").stdout)
+
 
 def test_a_closed_period_proves_what_it_covers(coordinator, provider):
     node = coordinator()
@@ -16,9 +22,9 @@ def test_a_closed_period_proves_what_it_covers(coordinator, provider):
     assert "by the running coordinator" in run.stderr
     assert "Nothing was written" in node.command("ledger", "close").stdout
     assert node.chat("scripted").status_code == 200
-    node.check_books()
-    told = json.loads(node.command("ledger", "verify").stdout)
-    assert told["clean"] and told["closes"] == 1 and told["open_entries"] == 2 and told["broken_audit_row"] == 0
+    wait_until(lambda: verified(node)["open_entries"] == 2, "the last request to be written")
+    told = verified(node)
+    assert told["clean"] and told["closes"] == 1 and told["broken_audit_row"] == 0
 
     node.terminate()
     run = node.command("ledger", "close")
@@ -37,8 +43,14 @@ def test_entries_come_out_whole_by_route_and_by_command(coordinator, provider, a
     for _ in range(5):
         assert node.chat("scripted").status_code == 200
     node.wait_idle()
-    lines = [json.loads(line) for line in node.command("ledger", "export").stdout.splitlines()]
-    assert [line["id"] for line in lines] == list(range(1, len(lines) + 1)) and len(lines) >= 12
+
+    def exported():
+        """The grant and five requests, once they are durable."""
+        rows = [json.loads(line) for line in node.command("ledger", "export").stdout.splitlines()]
+        return rows if len(rows) >= 12 else None
+
+    lines = wait_until(exported, "the entries to be written")
+    assert [line["id"] for line in lines] == list(range(1, len(lines) + 1))
     assert sum(line["amount_micro_usd"] for line in lines) == 0
     table = list(csv.DictReader(io.StringIO(node.command("ledger", "export", "--format", "csv").stdout)))
     assert [int(row["amount_micro_usd"]) for row in table] == [line["amount_micro_usd"] for line in lines]
