@@ -103,6 +103,8 @@ static struct engine *load_source(void *user, struct error *error)
 	                                       .max_sequences = offer->options->sequences,
 	                                       .context_tokens = offer->options->context,
 	                                       .embeddings = offer->options->embeddings,
+	                                       .speculation = offer->options->no_speculation ? ENGINE_SPECULATE_NEVER
+	                                                                                     : ENGINE_SPECULATE_WHERE_IT_PAYS,
 	                                       .on_progress = source->progress ? pass_progress : NULL,
 	                                       .user = &report};
 	source->progress = NULL;

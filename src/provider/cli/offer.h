@@ -18,7 +18,8 @@ struct offer_options {
 	double kv_gb;            /* KV memory of all models together; 0 = what the weights leave of the machine's memory */
 	struct kv_cache *cache;  /* outlives the offer; NULL = none */
 	bool embeddings;         /* of every model, not only of those made for them */
-	bool on_demand;          /* load nothing but pinned models at start */
+	bool no_speculation;
+	bool on_demand; /* load nothing but pinned models at start */
 };
 
 struct offer;

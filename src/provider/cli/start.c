@@ -42,6 +42,7 @@ const struct cli_option start_options[] = {
     {.name = "config", .value = "FILE", .help = "TOML file with a [cache] section"},
     {.name = "context", .value = "TOKENS", .help = "tokens kept for all sequences of a model (default 8192)"},
     {.name = "embeddings", .help = "offer embeddings with every model too, not only with models made for them"},
+    {.name = "no-speculation", .help = "never run tokens that are only guessed, not even where it was measured to be faster"},
     {.name = "heartbeat-ms", .value = "MS", .help = "interval of reports to the coordinator (default 5000)"},
     {.name = "scripted-engine",
      .value = "FILE",
@@ -57,7 +58,7 @@ struct start {
 	size_t name_count, pin_count;
 	int64_t threads, sequences, context, heartbeat_ms, max_loaded, idle_minutes, reserve_gb;
 	double kv_gb;
-	bool private_only, on_demand, embeddings;
+	bool private_only, on_demand, embeddings, no_speculation;
 	char models_dir[MODEL_PATH_SIZE], state_dir[1024];
 };
 
@@ -147,6 +148,7 @@ static bool read_start(struct start *start, const struct cli_args *args)
 	start->private_only = cli_flag(args, "private-only");
 	start->on_demand = cli_flag(args, "on-demand");
 	start->embeddings = cli_flag(args, "embeddings");
+	start->no_speculation = cli_flag(args, "no-speculation");
 	provider_models_dir(args, start->models_dir, sizeof start->models_dir);
 	provider_state_dir(args, start->state_dir, sizeof start->state_dir);
 	if (!start->models_dir[0] || !start->state_dir[0]) {
@@ -336,6 +338,7 @@ static bool load(struct provider *provider)
 	                                            .kv_gb = start->kv_gb,
 	                                            .cache = provider->cache,
 	                                            .embeddings = start->embeddings,
+	                                            .no_speculation = start->no_speculation,
 	                                            .on_demand = start->on_demand};
 	provider->offer = offer_open(provider->loop, &provider->offering);
 	return provider->offer != NULL;

@@ -114,6 +114,7 @@ struct engine_capacity {
 	uint64_t budget_used_tokens, budget_max_tokens, budget_queued_tokens;
 	double decode_tps, prefill_tps; /* observed, 0 = not yet */
 	uint64_t requests_done, tokens_done;
+	uint64_t tokens_guessed, guesses_right; /* run ahead of being chosen (engine_draft.h); the right ones saved a step each */
 	uint64_t progress; /* rises with every step and every request that ends: an engine with work that does not rise hangs */
 };
 void engine_capacity(struct engine *engine, struct engine_capacity *out);
@@ -130,9 +131,17 @@ void engine_free(struct engine *engine);
  *   llama-server counts.
  * - The same seed gives the same text when a call runs alone. On the CPU, attention rounds differently for batches of 64 tokens
  *   and more and for a lone sequence above 512 tokens, so text may differ when other calls run beside it.
+ * - Guessing ahead changes no answer, but for that rounding: a step that runs guesses is a batch.
  * - n answers share one run of the prompt; answer i draws with seed + i. Usage counts the prompt once.
  * - Refused with a sentence: n above ENGINE_MAX_CHOICES, logprobs with tools,
  * content parts that are not text, schemas that no grammar can express. */
+
+/* Speculation from the sequence's own text. Models with a recurrent state, which cannot be taken back, never guess. */
+enum engine_speculation {
+	ENGINE_SPECULATE_WHERE_IT_PAYS, /* measured all the time */
+	ENGINE_SPECULATE_NEVER,
+	ENGINE_SPECULATE_ALWAYS, /* run every guess, whatever it costs (tests) */
+};
 
 struct engine_llama_options {
 	const char *model_path;    /* a GGUF file */
@@ -146,6 +155,7 @@ struct engine_llama_options {
 	struct kv_cache *cache;
 	const char *model_id, *weight_hash;
 	bool embeddings; /* make embeddings too (engine_embed.h) */
+	enum engine_speculation speculation;
 	/* Progress of the load, 0..1, on the calling thread; return false to give up. May be NULL. */
 	bool (*on_progress)(float fraction, void *user);
 	void *user;

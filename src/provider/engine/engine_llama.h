@@ -19,6 +19,7 @@
 #include "core/list.h"
 #include "provider/engine/chat_shim.h"
 #include "provider/engine/engine.h"
+#include "provider/engine/engine_draft.h"
 #include "provider/engine/engine_llama_cache.h"
 #include "provider/engine/engine_output.h"
 #include "provider/engine/engine_pace.h"
@@ -106,8 +107,9 @@ struct llama_call {
 	size_t restored;                 /* ... of the prompt, that the prefix cache brought when the call was admitted last */
 	size_t cached_tokens;            /* ... when it was admitted first: what its consumer is told */
 	struct llama_cache_call *cached; /* engine_llama_cache.c's */
-	size_t reserved;                 /* tokens of the budget */
-	bool started, said;              /* on_started was called; visible text was given out */
+	struct engine_draft draft;
+	size_t reserved;    /* tokens of the budget */
+	bool started, said; /* on_started was called; visible text was given out */
 	uint64_t started_us, first_token_us;
 	uint64_t generated;
 	struct engine_output output;
@@ -135,6 +137,7 @@ struct llama_engine {
 	struct kv_cost cost;
 	struct kv_budget *budget;
 	bool owns_budget;
+	enum engine_speculation speculation;
 	struct kv_budget_watcher watcher; /* wakes the engine when another model gave memory back */
 	/* chat_shim_decode; tests put faults here */
 	int32_t (*decode)(struct llama_context *context, const struct llama_batch *batch);
@@ -155,6 +158,7 @@ struct llama_engine {
 	struct list waiting, tenants;
 	struct engine_pace pace;
 	struct engine_concurrency concurrency;
+	struct engine_draft_cost draft_cost;
 	struct llama_call *running[ENGINE_LLAMA_MAX_SEQUENCES]; /* by age, the oldest first */
 	size_t running_count;
 	bool sequence_used[ENGINE_LLAMA_MAX_SEQUENCES];
@@ -163,6 +167,7 @@ struct llama_engine {
 	struct llama_batch batch;
 	double decode_tps, prefill_tps;
 	uint64_t requests_done, tokens_done, steps, progress;
+	uint64_t tokens_guessed, guesses_right;
 	unsigned failures;         /* calls in a row that could not be run */
 	struct llama_cache *cache; /* engine_llama_cache.c's; NULL: no prefix cache */
 };
@@ -201,6 +206,13 @@ void llama_fair_join(struct llama_engine *engine, struct llama_call *call);  /* 
 void llama_fair_leave(struct llama_engine *engine, struct llama_call *call); /* has ended */
 struct llama_call *llama_fair_next(struct llama_engine *engine);             /* of those that may run now; NULL: none */
 void llama_fair_number(struct llama_engine *engine);                         /* tells every waiting call its place */
+
+/* engine_llama_guess.c: the tokens that each of `count` answers is run ahead with in the next step */
+struct llama_guesses {
+	int32_t tokens[ENGINE_LLAMA_MAX_SEQUENCES][ENGINE_DRAFT_MOST];
+	size_t count[ENGINE_LLAMA_MAX_SEQUENCES];
+};
+void llama_guess(struct llama_engine *engine, struct llama_call *const *calls, size_t count, struct llama_guesses *out);
 
 /* engine_llama_step.c: one decode step over the running calls */
 void llama_engine_step(struct llama_engine *engine);

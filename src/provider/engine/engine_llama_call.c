@@ -25,6 +25,7 @@ void llama_call_clear(struct llama_call *call)
 	call->sampler = NULL;
 	chat_prompt_free(&call->prompt);
 	engine_output_free(&call->output);
+	engine_draft_free(&call->draft);
 	buf_free(&call->tokens);
 	buf_free(&call->logprobs);
 }
@@ -96,6 +97,7 @@ static struct llama_call *new_call(struct llama_engine *engine, const struct eng
 	buf_init(&call->tokens, 0);
 	buf_init(&call->logprobs, 0);
 	engine_output_init(&call->output, NULL, 0);
+	engine_draft_init(&call->draft);
 	return call;
 }
 

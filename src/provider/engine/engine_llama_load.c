@@ -69,7 +69,12 @@ static enum db_err make_context(struct llama_engine *engine, const struct engine
 	params.n_batch = LOGICAL_BATCH;
 	params.n_ubatch = ENGINE_STEP_TOKENS;
 	params.n_seq_max = engine->max_sequences;
-	params.n_outputs_max = engine->max_sequences;
+	engine->speculation = options->speculation;
+	if (llama_model_is_recurrent(engine->model) || llama_model_is_hybrid(engine->model))
+		engine->speculation = ENGINE_SPECULATE_NEVER;
+	bool guesses = engine->speculation != ENGINE_SPECULATE_NEVER;
+	params.n_outputs_max = engine->max_sequences + (guesses ? ENGINE_DRAFT_TOTAL : 0);
+	params.n_outputs_max_per_seq = 1 + (guesses ? ENGINE_DRAFT_MOST : 0);
 	params.n_threads = params.n_threads_batch = (int32_t)threads;
 	params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_AUTO;
 	/* One cache for all: the budget belongs to whoever needs it. Only where each sequence can have the model's whole context

@@ -295,6 +295,8 @@ static void publish(struct llama_engine *engine)
 	    .prefill_tps = engine->prefill_tps,
 	    .requests_done = engine->requests_done,
 	    .tokens_done = engine->tokens_done,
+	    .tokens_guessed = engine->tokens_guessed,
+	    .guesses_right = engine->guesses_right,
 	    .progress = engine->progress,
 	};
 	for (size_t i = 0; i < engine->running_count; i++) {

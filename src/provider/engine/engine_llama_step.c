@@ -1,5 +1,6 @@
-/* One decode step: every running call adds its next token, prompts add up to a chunk, llama.cpp runs them as one batch, and
- * each call whose last token was run gets its next one. */
+/* One decode step: every running call adds its next token, prompts add up to a chunk, or else guesses are added where they pay.
+ * llama.cpp runs them as one batch, and each call whose last token was run gets its next one, and more as long as its guesses
+ * were right. */
 #include "provider/engine/engine_llama.h"
 
 #include "core/clock.h"
@@ -17,12 +18,13 @@ struct part {
 	size_t count;
 	int32_t logits_at; /* index into the batch, or -1 when its prompt goes on */
 	bool captured;     /* ends where the prefix cache wants to look at the sequence */
+	size_t guesses;    /* in the batch right after its tokens */
 };
 
 struct step {
 	struct part parts[ENGINE_LLAMA_MAX_SEQUENCES];
 	size_t part_count;
-	size_t answers, prompt_tokens; /* one token each, and tokens of prompts */
+	size_t answers, prompt_tokens, guesses; /* one token each, tokens of prompts, and guessed tokens */
 };
 
 static size_t unrun_tokens(const struct llama_call *call)
@@ -40,10 +42,19 @@ static void start_call(struct llama_call *call)
 		call->callbacks.on_started(&call->root->base, call->user);
 }
 
+static void add_token(struct llama_batch *batch, const struct llama_call *call, int32_t token, size_t place, bool logits)
+{
+	int32_t at = batch->n_tokens++;
+	batch->token[at] = token;
+	batch->pos[at] = (llama_pos)place;
+	batch->n_seq_id[at] = 1;
+	batch->seq_id[at][0] = call->seq;
+	batch->logits[at] = logits;
+}
+
 /* Adds at most `count` of the call's tokens: a chunk ends early where the prefix cache wants to look at the sequence. */
 static void add_part(struct llama_engine *engine, struct step *step, struct llama_call *call, size_t count)
 {
-	struct llama_batch *batch = &engine->batch;
 	const int32_t *tokens = call_tokens(call);
 	size_t boundary = llama_cache_boundary(engine, call);
 	bool captured = boundary > call->in_cache && boundary <= call->in_cache + count;
@@ -53,15 +64,44 @@ static void add_part(struct llama_engine *engine, struct step *step, struct llam
 		count = llama_cache_chunk(call, count);
 	bool last = count == unrun_tokens(call);
 	start_call(call);
-	for (size_t i = 0; i < count; i++) {
-		int32_t at = batch->n_tokens++;
-		batch->token[at] = tokens[call->in_cache + i];
-		batch->pos[at] = (llama_pos)(call->in_cache + i);
-		batch->n_seq_id[at] = 1;
-		batch->seq_id[at][0] = call->seq;
-		batch->logits[at] = last && i + 1 == count;
+	for (size_t i = 0; i < count; i++)
+		add_token(&engine->batch, call, tokens[call->in_cache + i], call->in_cache + i, last && i + 1 == count);
+	step->parts[step->part_count++] = (struct part){call, count, last ? engine->batch.n_tokens - 1 : -1, captured, 0};
+}
+
+static bool is_running(const struct llama_call *call)
+{
+	return !atomic_load(&call->root->paused);
+}
+
+static void add_guesses(struct llama_engine *engine, struct step *step, const int32_t *tokens, size_t count)
+{
+	struct part *part = &step->parts[step->part_count - 1];
+	for (size_t i = 0; i < count; i++)
+		add_token(&engine->batch, part->call, tokens[i], part->call->in_cache + part->count + i, true);
+	part->guesses = count;
+	step->guesses += count;
+}
+
+/* Guesses wait while a prompt does. */
+static void add_answers(struct llama_engine *engine, struct step *step)
+{
+	struct llama_call *calls[ENGINE_LLAMA_MAX_SEQUENCES];
+	struct llama_guesses guesses = {.count = {0}};
+	bool prompts = false;
+	for (size_t i = 0; i < engine->running_count; i++) {
+		struct llama_call *call = engine->running[i];
+		if (is_running(call) && unrun_tokens(call) == 1)
+			calls[step->answers++] = call;
+		else if (is_running(call))
+			prompts = true;
 	}
-	step->parts[step->part_count++] = (struct part){call, count, last ? batch->n_tokens - 1 : -1, captured};
+	if (!prompts)
+		llama_guess(engine, calls, step->answers, &guesses);
+	for (size_t i = 0; i < step->answers; i++) {
+		add_part(engine, step, calls[i], 1);
+		add_guesses(engine, step, guesses.tokens[i], guesses.count[i]);
+	}
 }
 
 /* Calls that decode come first, so that a long prompt never holds them up; then prompts share a chunk, the oldest first, that
@@ -69,23 +109,19 @@ static void add_part(struct llama_engine *engine, struct step *step, struct llam
 static void fill_batch(struct llama_engine *engine, struct step *step)
 {
 	engine->batch.n_tokens = 0;
-	for (size_t i = 0; i < engine->running_count; i++) {
-		struct llama_call *call = engine->running[i];
-		if (!atomic_load(&call->root->paused) && unrun_tokens(call) == 1)
-			add_part(engine, step, call, 1);
-	}
-	step->answers = step->part_count;
+	add_answers(engine, step);
+	size_t others = (size_t)engine->batch.n_tokens;
 	size_t chunk = engine_pace_chunk(&engine->pace, step->answers, engine->step_tokens);
-	size_t end = step->answers + chunk < engine->step_tokens ? step->answers + chunk : engine->step_tokens;
+	size_t end = others + chunk < engine->step_tokens ? others + chunk : engine->step_tokens;
 	for (size_t i = 0; i < engine->running_count; i++) {
 		struct llama_call *call = engine->running[i];
 		size_t taken = (size_t)engine->batch.n_tokens, wanted = unrun_tokens(call);
 		size_t room = end > taken ? end - taken : 0;
-		if (atomic_load(&call->root->paused) || wanted <= 1 || room == 0)
+		if (!is_running(call) || wanted <= 1 || room == 0)
 			continue;
 		add_part(engine, step, call, wanted < room ? wanted : room);
 	}
-	step->prompt_tokens = (size_t)engine->batch.n_tokens - step->answers;
+	step->prompt_tokens = (size_t)engine->batch.n_tokens - others;
 }
 
 /* --- what came out --- */
@@ -127,14 +163,15 @@ static void finish(struct llama_engine *engine, struct llama_call *call, enum ca
 	                                                 : ENGINE_FINISH_STOP);
 }
 
-static void sample(struct llama_engine *engine, struct llama_call *call, float *logits)
+/* The call has ended when it does not go on. */
+static enum call_state sample(struct llama_engine *engine, struct llama_call *call, float *logits)
 {
 	struct engine_logprobs values;
 	struct engine_logprobs *logprobs = call->sampling.logprobs ? &values : NULL;
 	int32_t token = logits ? engine_sampler_next(call->sampler, logits, logprobs) : -1;
 	if (token < 0) {
 		llama_engine_fail_call(engine, call, 500, ENGINE_REASON_FAULT, "generation failed: the model gave no usable token");
-		return;
+		return CALL_FAILED;
 	}
 	engine->tokens_done++;
 	if (call->turn)
@@ -142,6 +179,7 @@ static void sample(struct llama_engine *engine, struct llama_call *call, float *
 	enum call_state state = llama_call_token(engine, call, token, logprobs);
 	if (state != CALL_GOES_ON)
 		finish(engine, call, state);
+	return state;
 }
 
 /* The first answer's prompt was run: the others go on from a copy of it. Each changes the logits it draws from. */
@@ -161,13 +199,43 @@ static void sample_all(struct llama_engine *engine, struct llama_call *root, flo
 	free(copy);
 }
 
-static void sample_next(struct llama_engine *engine, struct llama_call *call, int32_t at)
+/* Takes back what a failed batch, or wrong guesses, may have left in the cache. A state that cannot be cut starts over. */
+static void cut(struct llama_engine *engine, struct llama_call *call)
 {
-	float *logits = llama_get_logits_ith(engine->context, at);
-	if (call->choices > 1 && call == call->root && !call->group.forked)
-		sample_all(engine, call, logits);
+	llama_memory_t memory = llama_get_memory(engine->context);
+	if (llama_memory_seq_rm(memory, call->seq, (llama_pos)call->in_cache, -1))
+		return;
+	llama_memory_seq_rm(memory, call->seq, -1, -1);
+	call->in_cache = 0;
+}
+
+/* The sampler goes through the guesses as if each had been run after the one before was chosen. */
+static void sample_guessed(struct llama_engine *engine, const struct part *part)
+{
+	struct llama_call *call = part->call;
+	engine->tokens_guessed += part->guesses;
+	for (size_t right = 0;; right++) {
+		int32_t at = part->logits_at + (int32_t)right;
+		if (sample(engine, call, llama_get_logits_ith(engine->context, at)) != CALL_GOES_ON)
+			return;
+		bool wanted = is_running(call) && !atomic_load(&call->root->cancelled);
+		if (right == part->guesses || !wanted || call_tokens(call)[call_token_count(call) - 1] != engine->batch.token[at + 1])
+			break;
+		call->in_cache++;
+		engine->guesses_right++;
+	}
+	cut(engine, call);
+}
+
+static void sample_next(struct llama_engine *engine, const struct part *part)
+{
+	struct llama_call *call = part->call;
+	if (part->guesses)
+		sample_guessed(engine, part);
+	else if (call->choices > 1 && call == call->root && !call->group.forked)
+		sample_all(engine, call, llama_get_logits_ith(engine->context, part->logits_at));
 	else
-		sample(engine, call, logits);
+		sample(engine, call, llama_get_logits_ith(engine->context, part->logits_at));
 }
 
 static void take_results(struct llama_engine *engine, const struct step *step)
@@ -183,23 +251,10 @@ static void take_results(struct llama_engine *engine, const struct step *step)
 	}
 	for (size_t i = 0; i < step->part_count; i++)
 		if (step->parts[i].logits_at >= 0)
-			sample_next(engine, step->parts[i].call, step->parts[i].logits_at);
+			sample_next(engine, &step->parts[i]);
 }
 
 /* --- when decoding fails --- */
-
-/* Takes back what a failed batch may have left in the cache. A recurrent state cannot be cut: such a call starts over. */
-static void roll_back(struct llama_engine *engine, const struct step *step)
-{
-	llama_memory_t memory = llama_get_memory(engine->context);
-	for (size_t i = 0; i < step->part_count; i++) {
-		struct llama_call *call = step->parts[i].call;
-		if (llama_memory_seq_rm(memory, call->seq, (llama_pos)call->in_cache, -1))
-			continue;
-		llama_memory_seq_rm(memory, call->seq, -1, -1);
-		call->in_cache = 0;
-	}
-}
 
 /* Every call alone, so that only those that cannot be run fail. */
 static void run_apart(struct llama_engine *engine, const struct step *failed)
@@ -221,6 +276,16 @@ static void run_apart(struct llama_engine *engine, const struct step *failed)
 	}
 }
 
+static void observe_step(struct llama_engine *engine, const struct step *step, uint64_t took_us)
+{
+	if (!step->prompt_tokens)
+		engine_draft_observe(&engine->draft_cost, step->answers + step->guesses, took_us);
+	if (!step->guesses)
+		engine_pace_observe(&engine->pace, step->answers, step->prompt_tokens, took_us);
+	if (!step->guesses && !step->prompt_tokens)
+		engine_concurrency_observe(&engine->concurrency, (uint32_t)step->answers, took_us);
+}
+
 void llama_engine_step(struct llama_engine *engine)
 {
 	if (!engine->running_count)
@@ -235,16 +300,15 @@ void llama_engine_step(struct llama_engine *engine)
 	engine->steps++;
 	engine->progress++;
 	if (result == 0) {
-		engine_pace_observe(&engine->pace, step.answers, step.prompt_tokens, took_us);
-		if (!step.prompt_tokens)
-			engine_concurrency_observe(&engine->concurrency, (uint32_t)step.answers, took_us);
+		observe_step(engine, &step, took_us);
 		take_results(engine, &step);
 		return;
 	}
 	if (atomic_load(&engine->aborting))
 		return;
 	log_warn("engine.decode_failed", "result=%d calls=%zu tokens=%d", result, step.part_count, engine->batch.n_tokens);
-	roll_back(engine, &step);
+	for (size_t i = 0; i < step.part_count; i++)
+		cut(engine, step.parts[i].call);
 	if (result == 1 && engine->running_count > 1)
 		llama_engine_preempt_youngest(engine); /* no room in the cache after all */
 	else
