@@ -131,7 +131,8 @@ void engine_free(struct engine *engine);
  *   llama-server counts.
  * - The same seed gives the same text when a call runs alone. On the CPU, attention rounds differently for batches of 64 tokens
  *   and more and for a lone sequence above 512 tokens, so text may differ when other calls run beside it.
- * - Guessing ahead changes no answer, but for that rounding: a step that runs guesses is a batch.
+ * - Guessing ahead changes no answer, but for that rounding: a step that runs guesses is a batch, and where sequences share
+ *   their cells, tokens come to lie in others.
  * - n answers share one run of the prompt; answer i draws with seed + i. Usage counts the prompt once.
  * - Refused with a sentence: n above ENGINE_MAX_CHOICES, logprobs with tools,
  * content parts that are not text, schemas that no grammar can express. */

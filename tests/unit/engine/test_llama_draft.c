@@ -10,17 +10,19 @@
 #define SMOL  TEST_SOURCE_DIR "/build/deps/models/SmolLM2-135M-Instruct.Q4_1.gguf"
 #define GEMMA TEST_SOURCE_DIR "/build/deps/models/gemma-3-270m-q4_k_m.gguf"
 
+#define SMOL_CONTEXT 8192
+
 /* Much of the answer can be copied. */
 static const char copying[] = "Repeat this list word by word, twice: red ship, blue ship, green ship, white ship, black ship.";
 static const char telling[] = "Tell me a story about a lighthouse.";
 
 static struct engine *plain, *guessing;
 
-static struct engine *load(const char *path, enum engine_speculation speculation)
+static struct engine *load(const char *path, enum engine_speculation speculation, uint32_t sequences, uint32_t context)
 {
 	struct error error = {.text = ""};
 	struct engine_llama_options options = {
-	    .model_path = path, .threads = 1, .max_sequences = 4, .context_tokens = 1024, .speculation = speculation};
+	    .model_path = path, .threads = 1, .max_sequences = sequences, .context_tokens = context, .speculation = speculation};
 	struct engine *engine = engine_llama_new(&options, &error);
 	if (!engine)
 		fail_msg("%s", error.text);
@@ -29,8 +31,8 @@ static struct engine *load(const char *path, enum engine_speculation speculation
 
 static void open_both(const char *path)
 {
-	plain = load(path, ENGINE_SPECULATE_NEVER);
-	guessing = load(path, ENGINE_SPECULATE_ALWAYS);
+	plain = load(path, ENGINE_SPECULATE_NEVER, 4, 1024);
+	guessing = load(path, ENGINE_SPECULATE_ALWAYS, 4, 1024);
 }
 
 static void close_both(void)
@@ -170,25 +172,48 @@ static void a_grammar_judges_every_guess(void **state)
 	request_free(&request);
 }
 
-/* Side by side no answer is rounded as it is alone, but guesses change nothing about who gets which token: each is whole. */
-static void answers_side_by_side_are_whole(void **state)
+static void run_side_by_side(struct engine *engine, const struct request *request, struct collector *c, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		collector_init(&c[i]);
+		submit(engine, request, &c[i]);
+		wait_deltas(&c[i], 1); /* a common prompt of many tokens would be rounded in another way */
+	}
+	for (size_t i = 0; i < count; i++)
+		wait_end(&c[i]);
+}
+
+static void answers_side_by_side_each_get_their_own_tokens(void **state)
 {
 	(void)state;
-	struct collector c[4];
-	struct request request = request_for(copying, 30);
-	for (size_t i = 0; i < 4; i++) {
-		collector_init(&c[i]);
-		submit(guessing, &request, &c[i]);
+	struct collector alone, c[2];
+	struct request request = request_for(copying, 40);
+	struct engine *apart = load(SMOL, ENGINE_SPECULATE_ALWAYS, 2, 2 * SMOL_CONTEXT); /* each its own cells */
+	run(plain, &request, &alone);
+	run_side_by_side(apart, &request, c, 2);
+	assert_true(guesses_right(apart) > 0);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(c[i].usage.completion_tokens, 40);
+		assert_string_equal(content_of(&c[i]), content_of(&alone));
+		collector_free(&c[i]);
 	}
-	for (size_t i = 0; i < 4; i++)
-		wait_end(&c[i]);
-	for (size_t i = 0; i < 4; i++) {
+	collector_free(&alone);
+	engine_free(apart);
+	request_free(&request);
+}
+
+/* In common cells an answer is rounded by where its tokens came to lie, so the words may be others. */
+static void answers_in_common_cells_are_whole(void **state)
+{
+	(void)state;
+	struct collector c[3];
+	struct request request = request_for(copying, 30);
+	run_side_by_side(guessing, &request, c, 3);
+	for (size_t i = 0; i < 3; i++) {
 		assert_int_equal(c[i].status, 0);
 		assert_int_equal(c[i].usage.completion_tokens, 30);
-		assert_string_equal(content_of(&c[i]), content_of(&c[3]));
-	}
-	for (size_t i = 0; i < 4; i++)
 		collector_free(&c[i]);
+	}
 	request.chat.n = 3;
 	run(guessing, &request, &c[0]);
 	assert_int_equal(c[0].usage.completion_tokens, 90);
@@ -247,7 +272,8 @@ int main(void)
 	    cmocka_unit_test(penalties_biases_and_log_probabilities_see_only_what_was_chosen),
 	    cmocka_unit_test(an_answer_ends_where_it_did),
 	    cmocka_unit_test(a_grammar_judges_every_guess),
-	    cmocka_unit_test(answers_side_by_side_are_whole),
+	    cmocka_unit_test(answers_side_by_side_each_get_their_own_tokens),
+	    cmocka_unit_test(answers_in_common_cells_are_whole),
 	    cmocka_unit_test(a_cancelled_or_paused_answer_takes_no_more_guesses),
 	    cmocka_unit_test(a_model_with_sliding_windows_takes_its_guesses_back),
 	};
