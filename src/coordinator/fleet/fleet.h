@@ -115,6 +115,7 @@ void fleet_job_timing(const struct fleet_job *job, uint64_t *route_us, uint64_t 
 /* Back-pressure. The consumer took `chunks` more: providers that understand credit are granted them (in batches). */
 void fleet_job_consumed(struct fleet_job *job, uint32_t chunks);
 bool fleet_job_has_credit(const struct fleet_job *job); /* false: the caller must bound what it buffers itself */
+void fleet_job_first_content(struct fleet_job *job);    /* as route_first_content */
 /* For an attempt that the caller ends by fleet_job_cancel and blames: ROUTE_OUTCOME_TIMEOUT of one that accepted or began and
  * fell silent, ROUTE_OUTCOME_LATE of one that said nothing. What the provider itself says is told without this. */
 void fleet_job_outcome(struct fleet_job *job, enum route_outcome outcome);

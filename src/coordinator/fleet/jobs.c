@@ -284,6 +284,12 @@ void jobs_drained(struct session *session)
 		grant(LIST_OF(link, struct fleet_job, link));
 }
 
+void fleet_job_first_content(struct fleet_job *job)
+{
+	struct fleet *fleet = job->session->fleet;
+	(void)route_first_content(fleet->routes, job->reservation, net_now_us(fleet->loop));
+}
+
 void fleet_job_outcome(struct fleet_job *job, enum route_outcome outcome)
 {
 	struct fleet *fleet = job->session->fleet;

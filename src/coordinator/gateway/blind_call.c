@@ -262,7 +262,8 @@ static int64_t settle(struct blind_call *call, const struct fleet_provider_view 
 	admit_note_output(&call->admission, &call->caller, billed.completion_tokens);
 	int64_t charged = ledger_settle(call->hold, &usage);
 	call->hold = NULL;
-	learn_output(&gateway->learn, str_of(call->model), billed.completion_tokens);
+	learn_output(&gateway->learn, str_of(call->model), str_of(ledger_account_id(call->caller.account)),
+	             billed.completion_tokens);
 	gateway->settled++;
 	metric_add(gateway->prompt_tokens, billed.prompt_tokens);
 	metric_add(gateway->completion_tokens, billed.completion_tokens);
@@ -549,7 +550,7 @@ static void start(struct blind_call *call)
 	struct gateway *gateway = call->gateway;
 	const struct gateway_options *options = &gateway->options;
 	const struct blind_ask *ask = &call->request.ask;
-	uint64_t expected = learn_expect(&gateway->learn, str_of(call->model));
+	uint64_t expected = learn_expect(&gateway->learn, str_of(call->model), str_of(ledger_account_id(call->caller.account)));
 	struct route_decision decision = {0};
 	struct fleet_blind_request blind = {.provider_id = str_of(call->provider_id),
 	                                    .sender_key = call->request.ephemeral_public_key,

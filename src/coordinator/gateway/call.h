@@ -9,8 +9,8 @@
 #include "coordinator/gateway/admit.h"
 #include "coordinator/gateway/blind.h"
 #include "coordinator/gateway/gateway.h"
-#include "coordinator/gateway/learn.h"
 #include "coordinator/routing/hedge.h"
+#include "coordinator/routing/learn.h"
 #include "core/id.h"
 
 #define CALL_MAX_ATTEMPTS      64 /* http-api 2.1 */
@@ -171,5 +171,11 @@ uint64_t money_tokens(uint64_t chunks, size_t text_bytes);
 void money_settle(struct call *call, const struct attempt *attempt, const struct fleet_job_end *end, const char *outcome,
                   struct chat_usage *billed);
 void money_release(struct call *call, const char *reason);
+
+/* Who asks, as routing and learning know accounts. */
+static inline struct str call_account(const struct call *call)
+{
+	return str_of(ledger_account_id(call->caller.account));
+}
 
 #endif

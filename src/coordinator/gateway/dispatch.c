@@ -319,7 +319,7 @@ static enum db_err start_job(struct call *call, struct attempt *attempt, struct 
 	struct gateway *gateway = call->gateway;
 	struct route_node *excluded[CALL_MAX_ATTEMPTS];
 	size_t excluded_count = not_again(call, excluded);
-	uint64_t expected = (uint64_t)call->answers * learn_expect(&gateway->learn, str_of(call->model));
+	uint64_t expected = (uint64_t)call->answers * learn_expect(&gateway->learn, str_of(call->model), call_account(call));
 	struct fleet_job_request request = {
 	    .account = call->caller.account ? str_of(ledger_account_id(call->caller.account)) : STR_NONE,
 	    .route = {.model = str_of(call->model),
@@ -365,7 +365,7 @@ static void note_start(struct call *call, struct attempt *attempt, const struct 
 {
 	attempt->started_us = net_now_us(call->gateway->options.loop);
 	attempt->predicted_ms = decision->ttft_ms;
-	attempt->tail_ms = -1;
+	attempt->tail_ms = decision->tail_ms;
 	call->attempts_made++;
 	metric_add(call->gateway->attempts, 1);
 }
@@ -506,6 +506,15 @@ static void failed(struct attempt *attempt, struct route_node *node, const struc
 		dispatch_next(call);
 }
 
+/* Nobody blames a provider that said nothing by the deadline (routing 11.2): one that accepted, and then was silent, it does.
+ */
+static void blame(struct attempt *attempt, int status)
+{
+	bool began = attempt->accepted || attempt->held_count > 0;
+	enum route_outcome silent = began ? ROUTE_OUTCOME_TIMEOUT : ROUTE_OUTCOME_LATE;
+	fleet_job_outcome(attempt->job, status == 504 ? silent : ROUTE_OUTCOME_FAULT);
+}
+
 void dispatch_retire(struct attempt *attempt, int status, const char *text)
 {
 	struct call *call = attempt->call;
@@ -513,6 +522,7 @@ void dispatch_retire(struct attempt *attempt, int status, const char *text)
 	exclude(call, fleet_job_node(attempt->job));
 	note_failure(call, &end);
 	metric_add(call->gateway->failovers, 1);
+	blame(attempt, status);
 	dispatch_drop(attempt);
 }
 
@@ -520,6 +530,7 @@ void dispatch_give_up(struct attempt *attempt, int status, const char *text)
 {
 	struct fleet_job_end end = {.status = status, .text = str_of(text), .provider_fault = true};
 	struct route_node *node = fleet_job_node(attempt->job);
+	blame(attempt, status);
 	fleet_job_cancel(attempt->job);
 	attempt->job = NULL;
 	attempt->ended = true;

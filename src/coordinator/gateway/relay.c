@@ -158,6 +158,7 @@ static void commit(struct attempt *attempt)
 	call->provider_us = now - attempt->started_us;
 	metric_observe(gateway->first_content, now - http_started_us(call->exchange->http));
 	call->held_price = attempt->price;
+	fleet_job_first_content(attempt->job);
 	net_timer_stop(&call->keepalive_timer);
 	dispatch_watch_idle(attempt);
 	race_won(attempt);

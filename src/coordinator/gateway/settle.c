@@ -25,7 +25,7 @@ bool money_hold(struct call *call, struct api_error *error)
 	struct gateway *gateway = call->gateway;
 	if (is_free(call))
 		return true;
-	int64_t expected = 2 * call->answers * (int64_t)learn_expect(&gateway->learn, str_of(call->model));
+	int64_t expected = 2 * call->answers * (int64_t)learn_expect(&gateway->learn, str_of(call->model), call_account(call));
 	if (expected < LEARN_DEFAULT_TOKENS)
 		expected = LEARN_DEFAULT_TOKENS;
 	call->held_tokens = expected < call->output_tokens ? expected : call->output_tokens;
@@ -141,7 +141,8 @@ void money_settle(struct call *call, const struct attempt *attempt, const struct
 	int64_t charged = ledger_settle(call->hold, &usage);
 	call->hold = NULL;
 	if (call->dialect->task == CHAT_TASK_ANSWER)
-		learn_output(&gateway->learn, str_of(call->model), billed->completion_tokens / (uint64_t)call->answers);
+		learn_output(&gateway->learn, str_of(call->model), call_account(call),
+		             billed->completion_tokens / (uint64_t)call->answers);
 	hedge_answered(&gateway->hedge, billed->prompt_tokens, billed->completion_tokens);
 	admit_note_output(&call->admission, &call->caller, billed->completion_tokens);
 	gateway->settled++;

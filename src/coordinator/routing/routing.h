@@ -181,6 +181,7 @@ const char *route_gate_name(enum route_gate gate); /* the chapter's reason names
 struct route_decision {
 	struct route_node *node;
 	double cost_ms, ttft_ms;  /* ttft < 0 = unknown */
+	double tail_ms;           /* by when nearly all that were so predicted had content, as learnt; < 0 = not known yet */
 	bool cold;                /* the model must be loaded first */
 	bool owned;               /* by the caller */
 	uint64_t expected_tokens; /* of output, as the cost assumed */
@@ -192,6 +193,12 @@ struct route_decision {
 	uint32_t considered, by_gate[ROUTE_GATES];
 };
 
+/* What the gateway (or a simulator) calls for an attempt, in this order:
+ *   route_select        with the request's own limits filled in (route_request), and expected_tokens from learn.h
+ *   route_first_content when the first content came: calibrates predictions, and the reputation
+ *   route_outcome       once, when the attempt ended, however it did
+ *   route_release       always, last
+ * and learn_output for every answer that was paid for. fleet/jobs.c does the last three for its jobs. */
 struct route_reservation; /* tokens and a place held on one node for one request */
 
 /* Chooses the best node and reserves on it in one step. DB_OK; DB_E_NOT_FOUND when no node serves the model at all or all fail
@@ -234,6 +241,9 @@ enum route_outcome {
  * breaker whose time is over lets one request try: until that one ended no other is let in. */
 void route_outcome(struct route_fleet *fleet, const struct route_reservation *reservation, enum route_outcome outcome,
                    uint64_t now_us);
+/* The first content of a reservation came: predicted against actual time corrects the model's next predictions. Returns the
+ * actual time in milliseconds. */
+double route_first_content(struct route_fleet *fleet, const struct route_reservation *reservation, uint64_t now_us);
 /* For the reputation (routing 14). */
 void route_node_challenged(struct route_fleet *fleet, struct route_node *node, bool passed);
 void route_node_seen(struct route_fleet *fleet, struct route_node *node, uint64_t now_us);

@@ -102,6 +102,13 @@ struct route_rates {
 	float ring[ROUTE_RATE_SAMPLES], sorted[ROUTE_RATE_SAMPLES];
 };
 
+#define ROUTE_RATIO_BUCKETS 40
+
+/* Actual over predicted times to the first content. */
+struct route_ratios {
+	float weight[ROUTE_RATIO_BUCKETS], total;
+};
+
 struct route_rank {
 	double key; /* its base_ms */
 	struct route_entry *entry;
@@ -121,6 +128,7 @@ struct route_model {
 	uint32_t class_count, class_cap;
 	struct route_rates **rates;
 	uint32_t rate_count;
+	struct route_ratios ratios;
 	uint32_t entries; /* nodes that advertise it; 0 = the model is forgotten */
 	/* Kept up to date by route_entry_refresh. Private nodes are not shown. */
 	uint32_t shown, routable, warm, trust[ROUTE_TRUST_HARDWARE + 1];
@@ -215,6 +223,9 @@ struct route_reservation {
 	uint64_t tokens, expected;
 	uint32_t beat; /* node's heartbeat count when it was made */
 	uint8_t shape; /* enum route_shape */
+	bool cold;
+	float predicted_ms, read_ms; /* to the first content, not corrected (< 0 unknown); of it, reading the prompt */
+	uint64_t made_us;
 };
 
 struct route_candidate {
@@ -279,6 +290,11 @@ void route_record_free(struct route_fleet *fleet, struct route_record *record);
 void route_health_free(struct route_fleet *fleet, struct route_health *health);
 void route_devices_free(struct route_fleet *fleet);
 void route_device_refresh(struct route_fleet *fleet, const struct route_device *device);
+
+/* calibrate.c */
+void route_calibrate(struct route_model *model, double predicted_ms, double actual_ms);
+double route_ttft_factor(const struct route_model *model);                  /* by which predictions are corrected */
+double route_tail_ms(const struct route_model *model, double predicted_ms); /* of an uncorrected one; < 0 = not known */
 
 /* breaker.c */
 bool route_node_shut(const struct route_node *node, uint64_t now_us);

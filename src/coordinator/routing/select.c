@@ -409,6 +409,10 @@ static void reserve(struct search *s, struct route_entry *entry, struct route_re
 	    .beat = node->beat,
 	    .shape = (uint8_t)route_shape_of(s->request),
 	};
+	reservation->cold = entry->cold;
+	reservation->made_us = s->fleet->now_us;
+	reservation->predicted_ms = (float)route_entry_ttft(entry, s->request);
+	reservation->read_ms = (float)(s->prompt * entry->prompt_ms);
 	s->decision->probe = route_probe_begin(s->fleet, reservation);
 	list_push_back(&node->reservations, &reservation->link);
 	entry->pending++;
@@ -455,7 +459,9 @@ static void describe(const struct search *s, const struct route_candidate *chose
 	const struct route_entry *entry = chosen->entry;
 	decision->node = entry->node;
 	decision->cost_ms = chosen->cost;
-	decision->ttft_ms = route_entry_ttft(entry, s->request);
+	double predicted_ms = route_entry_ttft(entry, s->request);
+	decision->ttft_ms = predicted_ms < 0 ? predicted_ms : predicted_ms * route_ttft_factor(entry->model);
+	decision->tail_ms = route_tail_ms(entry->model, predicted_ms);
 	decision->cold = entry->cold;
 	decision->owned = route_is_own(entry->node, s->request);
 	decision->expected_tokens = route_expected(s->request);
@@ -465,7 +471,7 @@ static void describe(const struct search *s, const struct route_candidate *chose
 enum db_err route_select(struct route_fleet *fleet, const struct route_request *request, uint64_t now_us,
                          struct route_decision *decision, struct route_reservation **reservation)
 {
-	*decision = (struct route_decision){.ttft_ms = -1, .runner_up_ms = -1};
+	*decision = (struct route_decision){.ttft_ms = -1, .tail_ms = -1, .runner_up_ms = -1};
 	*reservation = NULL;
 	route_advance(fleet, now_us);
 	struct route_model *model = route_model_find(fleet, request->model);
