@@ -427,7 +427,7 @@ static void on_finish(struct node_request *request, const struct step *step)
 	if (step->finish != ENGINE_FINISH_CANCELLED && begin_next_prompt(request, &status, &error))
 		return;
 	if (status) {
-		queue_error(request, status, NULL, error.text);
+		queue_error(request, status, ENGINE_REASON_NONE, error.text);
 		request->ended = true;
 		return;
 	}
