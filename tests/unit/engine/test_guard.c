@@ -158,6 +158,141 @@ static void a_paused_call_is_no_sign_of_hanging(void **state)
 	engine_free(engine);
 }
 
+/* --- an engine without room --- */
+
+/* Takes calls and never starts one, as if others held all memory. */
+struct crowded {
+	struct engine base;
+	struct crowd *crowd;
+	struct engine_call *call;
+	struct engine_callbacks callbacks;
+	void *user;
+};
+
+struct crowd {
+	uint64_t budget_tokens;
+	atomic_int looks, made;
+};
+
+static void free_call(struct engine_call *call)
+{
+	free(call);
+}
+
+static int crowded_submit(struct engine *engine, const struct engine_request *request, const struct engine_callbacks *given,
+                          void *user, struct engine_call **call, struct error *error)
+{
+	struct crowded *crowded = (struct crowded *)engine;
+	(void)request;
+	(void)error;
+	crowded->call = *call = calloc(1, sizeof **call);
+	engine_call_init(*call, engine, free_call);
+	engine_call_hold(*call);
+	crowded->callbacks = *given;
+	crowded->user = user;
+	return 0;
+}
+
+static void crowded_cancel(struct engine_call *call)
+{
+	(void)call;
+}
+
+static void crowded_pause(struct engine_call *call, bool paused)
+{
+	(void)call;
+	(void)paused;
+}
+
+static void crowded_info(const struct engine *engine, struct engine_info *out)
+{
+	(void)engine;
+	(void)out;
+}
+
+static void crowded_capacity(struct engine *engine, struct engine_capacity *out)
+{
+	struct crowd *crowd = ((struct crowded *)engine)->crowd;
+	out->waiting = 1;
+	out->budget_max_tokens = crowd->budget_tokens;
+	atomic_fetch_add(&crowd->looks, 1);
+}
+
+static void crowded_free(struct engine *engine)
+{
+	struct crowded *crowded = (struct crowded *)engine;
+	const struct chat_usage nothing = {0};
+	if (crowded->call) {
+		crowded->callbacks.on_error(crowded->call, 503, ENGINE_REASON_NONE, "gone", &nothing, crowded->user);
+		engine_call_release(crowded->call);
+	}
+	free(crowded);
+}
+
+static struct engine *make_crowded(void *user, struct error *error)
+{
+	static const struct engine_ops ops = {.submit = crowded_submit,
+	                                      .cancel = crowded_cancel,
+	                                      .set_paused = crowded_pause,
+	                                      .info = crowded_info,
+	                                      .capacity = crowded_capacity,
+	                                      .free = crowded_free};
+	struct crowd *crowd = user;
+	if (atomic_fetch_add(&crowd->made, 1) > 0)
+		return engine_scripted_new(&(struct engine_script){.text = "one two three"}, error);
+	struct crowded *crowded = calloc(1, sizeof *crowded);
+	crowded->base.ops = &ops;
+	crowded->crowd = crowd;
+	return &crowded->base;
+}
+
+static struct engine *guard_crowd(struct crowd *crowd)
+{
+	struct error error;
+	struct engine_guard_options options = {
+	    .make = make_crowded, .user = crowd, .poll_ms = 2, .wedged_ms = 600000, .pinned_ms = 20, .cooldown_ms = 600000};
+	struct engine *engine = engine_guard_new(&options, &error);
+	assert_non_null(engine);
+	return engine;
+}
+
+static void an_engine_that_stays_without_room_is_replaced(void **state)
+{
+	(void)state;
+	struct crowd crowd = {.budget_tokens = 4096};
+	struct engine *engine = guard_crowd(&crowd);
+	struct request request = ask("hello");
+	struct collector c;
+	run(engine, &request, &c);
+	assert_int_equal(c.status, 503);
+	collector_free(&c);
+	run_until_well(engine, &request, &c);
+	assert_int_equal(engine_guard_restarts(engine), 1);
+	collector_free(&c);
+	request_free(&request);
+	engine_free(engine);
+}
+
+static void an_engine_with_room_or_without_demand_is_left_alone(void **state)
+{
+	(void)state;
+	for (int demand = 0; demand < 2; demand++) {
+		struct crowd crowd = {.budget_tokens = demand ? 4097 : 0};
+		struct engine *engine = guard_crowd(&crowd);
+		struct request request = ask("hello");
+		struct collector c;
+		collector_init(&c);
+		if (demand)
+			submit(engine, &request, &c);
+		while (atomic_load(&crowd.looks) < 40) /* many times as long as it takes to be without room */
+			sched_yield();
+		assert_int_equal(engine_guard_restarts(engine), 0);
+		engine_free(engine);
+		collector_free(&c);
+		request_free(&request);
+	}
+}
+
 static void freeing_the_guard_ends_every_call(void **state)
 {
 	(void)state;
@@ -184,6 +319,8 @@ int main(void)
 	    cmocka_unit_test(a_hung_engine_fails_its_calls_over_and_is_replaced),
 	    cmocka_unit_test(a_reload_that_fails_is_reported_and_tried_again),
 	    cmocka_unit_test(a_paused_call_is_no_sign_of_hanging),
+	    cmocka_unit_test(an_engine_that_stays_without_room_is_replaced),
+	    cmocka_unit_test(an_engine_with_room_or_without_demand_is_left_alone),
 	    cmocka_unit_test(freeing_the_guard_ends_every_call),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

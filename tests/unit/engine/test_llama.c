@@ -55,49 +55,13 @@ static void a_load_can_be_given_up(void **state)
 
 /* --- answers --- */
 
-/* The same model driven by hand: greedy decoding over the rendered prompt with plain llama.h calls. */
-static char *reference_answer(const char *prompt, size_t steps, uint64_t *prompt_tokens)
-{
-	struct llama_engine *engine = inside(shared);
-	struct llama_context_params params = llama_context_default_params();
-	params.n_ctx = 1024;
-	params.n_threads = params.n_threads_batch = llama_n_threads(engine->context);
-	struct llama_context *context = llama_init_from_model(engine->model, params);
-	assert_non_null(context);
-	llama_token tokens[1024], next;
-	int32_t count = llama_tokenize(engine->vocab, prompt, (int32_t)strlen(prompt), tokens, 1024, true, true);
-	assert_true(count > 0);
-	*prompt_tokens = (uint64_t)count;
-	struct buf text;
-	buf_init(&text, 1 << 20);
-	struct llama_batch batch = llama_batch_get_one(tokens, count);
-	for (size_t i = 0; i < steps; i++) {
-		assert_int_equal(llama_decode(context, batch), 0);
-		const float *logits = llama_get_logits_ith(context, -1);
-		next = 0;
-		for (int32_t id = 1; id < llama_vocab_n_tokens(engine->vocab); id++)
-			if (logits[id] > logits[next])
-				next = id;
-		if (llama_vocab_is_eog(engine->vocab, next))
-			break;
-		char piece[256];
-		buf_append(&text, piece, (size_t)llama_token_to_piece(engine->vocab, next, piece, sizeof piece, 0, false));
-		batch = llama_batch_get_one(&next, 1);
-	}
-	llama_free(context);
-	buf_append_byte(&text, '\0');
-	char *copy = strdup(text.at);
-	buf_free(&text);
-	return copy;
-}
-
 static void greedy_answers_equal_plain_decoding_and_count_its_tokens(void **state)
 {
 	(void)state;
 	const char prompt[] = "<|im_start|>system\nYou are terse.<|im_end|>\n<|im_start|>user\nName three colours.<|im_end|>\n"
 	                      "<|im_start|>assistant\n";
 	uint64_t prompt_tokens;
-	char *expected = reference_answer(prompt, 40, &prompt_tokens);
+	char *expected = reference_answer(shared, prompt, 40, LLAMA_FLASH_ATTN_TYPE_AUTO, &prompt_tokens);
 	struct request request = request_of("[{\"role\":\"system\",\"content\":\"You are terse.\"},"
 	                                    "{\"role\":\"user\",\"content\":\"Name three colours.\"}]");
 	request.chat.max_tokens = 40;
