@@ -1,5 +1,6 @@
 #include "coordinator/serve.h"
 
+#include "coordinator/aliases.h"
 #include "coordinator/book_keeper.h"
 #include "coordinator/key_file.h"
 #include "coordinator/limit_keeper.h"
@@ -34,6 +35,7 @@ struct serving {
 	struct shed shed;
 	struct response_keeper responses;
 	struct fleet *fleet;
+	struct aliases *aliases;
 	struct gateway *gateway;
 	struct portal *portal;
 	struct p256_key *receipt_key;
@@ -195,6 +197,7 @@ static void listen_now(struct serving *s)
 	                             .limits = s->keeper.limits,
 	                             .shed = &s->shed,
 	                             .receipt_key = s->receipt_key,
+	                             .aliases = s->aliases,
 	                             .keeper = &s->responses};
 	s->server = server_new(&rooms, &error);
 	if (s->server) {
@@ -225,13 +228,28 @@ static void on_first_start(const char *new_key, const struct error *error, void 
 		portal_offer_setup(s->portal, s->store, on_setup_offered, s);
 }
 
-static void on_levels(const struct error *error, void *user)
+static void on_aliases(const struct error *error, void *user)
 {
 	struct serving *s = user;
 	if (error)
 		fail(s, CLI_FAILED, error);
 	else
 		accounts_first_start(s->accounts, s->config->first_grant_uusd, on_first_start, s);
+}
+
+static void on_alias_moved(struct str alias, void *user)
+{
+	struct serving *s = user;
+	aliases_keep(s->aliases, alias);
+}
+
+static void on_levels(const struct error *error, void *user)
+{
+	struct serving *s = user;
+	if (error)
+		fail(s, CLI_FAILED, error);
+	else if (!(s->aliases = aliases_new(s->store, s->fleet, on_aliases, s)))
+		fail(s, CLI_FAILED, &(struct error){DB_E_NOMEM, "There is not enough memory to start."});
 }
 
 static void on_prices(const struct error *error, void *user)
@@ -330,6 +348,8 @@ static bool open_rooms(struct serving *s, struct error *error)
 	    .max_providers = (uint32_t)c->max_providers,
 	    .warm_interval_ms = (uint32_t)c->warm_interval_s * 1000,
 	    .warm_off = !c->warm_pool,
+	    .on_alias_moved = on_alias_moved,
+	    .alias_user = s,
 	};
 	tenant_key_load(c->dir, fleet.tenant_key);
 	s->receipt_key = receipt_key_load(c->dir, error);
@@ -388,6 +408,7 @@ static void close_rooms(struct serving *s)
 	portal_stop(s->portal);
 	if (s->store)
 		store_close(s->store);
+	aliases_free(s->aliases);
 	portal_free(s->portal);
 	limits_free(s->keeper.limits);
 	if (s->accounts)

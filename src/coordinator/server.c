@@ -60,6 +60,9 @@ static const struct route routes[] = {
     {"PATCH", "/v1/admin/keys/*", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_key_patch, NULL},
     {"DELETE", "/v1/admin/keys/*", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_key_delete, NULL},
     {"POST", "/v1/admin/credit", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_admin_credit, NULL},
+    {"GET", "/v1/admin/models/aliases", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_aliases, NULL},
+    {"POST", "/v1/admin/models/aliases", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_alias_put, NULL},
+    {"DELETE", "/v1/admin/models/aliases/*", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_alias_delete, NULL},
     {"GET", "/v1/admin/demand", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_admin_demand, NULL},
     {"POST", "/v1/admin/reward", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_admin_reward, NULL},
     {"POST", "/v1/admin/ledger/close", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_ledger_close, NULL},
@@ -111,7 +114,7 @@ struct server {
 	struct tls_context *tls;
 	struct exchange_meter meters[ROUTE_COUNT], unmatched;
 	struct sealed *sealed;
-	struct models *models;
+	struct models *models, *builds;
 	struct operate *operate;
 	size_t inflight;
 	bool draining, stopping;
@@ -136,6 +139,11 @@ const struct sealed *server_sealed(const struct server *server)
 struct models *server_models(const struct server *server)
 {
 	return server->models;
+}
+
+struct models *server_builds(const struct server *server)
+{
+	return server->builds;
 }
 
 struct operate *server_operate(const struct server *server)
@@ -367,8 +375,9 @@ struct server *server_new(const struct server_rooms *rooms, struct error *error)
 		exchange_meter_init(&server->meters[i], rooms->metrics, routes[i].method, routes[i].path);
 	exchange_meter_init(&server->unmatched, rooms->metrics, "any", "unmatched");
 	server->models = model_routes_new(server);
+	server->builds = model_routes_new_builds(server);
 	server->operate = operate_new(server);
-	if (!server->models || !server->operate) {
+	if (!server->models || !server->builds || !server->operate) {
 		error_set(error, DB_E_NOMEM, "There is not enough memory for the server.");
 		goto failed;
 	}
@@ -442,6 +451,7 @@ void server_free(struct server *server)
 	tls_free(server->tls);
 	sealed_free(server->sealed);
 	models_free(server->models);
+	models_free(server->builds);
 	operate_free(server->operate);
 	free(server);
 }

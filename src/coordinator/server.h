@@ -19,6 +19,7 @@
 struct server;
 struct models;
 struct portal;
+struct aliases;
 
 /* The rooms that handlers use; borrowed for the server's life. */
 struct server_rooms {
@@ -34,6 +35,7 @@ struct server_rooms {
 	struct limits *limits;
 	const struct shed *shed;
 	const struct p256_key *receipt_key;
+	struct aliases *aliases;
 	struct response_keeper *keeper; /* its vault is NULL where nothing is kept */
 };
 
@@ -60,6 +62,8 @@ struct models *server_models(const struct server *server);
 struct operate *server_operate(const struct server *server);
 int64_t server_started_s(const struct server *server); /* Unix time */
 
+struct models *server_builds(const struct server *server); /* the same without aliases */
+struct models *model_routes_new_builds(struct server *server);
 struct models *model_routes_new(struct server *server); /* the listings, as server_models keeps them */
 void handle_capacity(struct server *server, struct exchange *exchange);
 void handle_stats(struct server *server, struct exchange *exchange);
@@ -95,6 +99,10 @@ void handle_legacy_key_create(struct server *server, struct exchange *exchange);
 void handle_legacy_key_revoke(struct server *server, struct exchange *exchange);
 /* the operator: http-api 4.6 */
 void handle_admin_credit(struct server *server, struct exchange *exchange);
+/* public names of models: registry 3 */
+void handle_aliases(struct server *server, struct exchange *exchange);
+void handle_alias_put(struct server *server, struct exchange *exchange);
+void handle_alias_delete(struct server *server, struct exchange *exchange);
 void handle_admin_demand(struct server *server, struct exchange *exchange);
 void handle_admin_reward(struct server *server, struct exchange *exchange);
 

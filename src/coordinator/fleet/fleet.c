@@ -107,8 +107,9 @@ struct fleet *fleet_new(struct net_loop *loop, struct accounts *accounts, struct
 	buf_init(&fleet->plain, WIRE_MAX_TO_COORDINATOR);
 	fleet->routes = route_fleet_new(&policy);
 	fleet->planner = fleet->routes ? planner_new(fleet->routes, &options->planner) : NULL;
+	fleet->aliases = fleet->routes ? alias_table_new(fleet->routes) : NULL;
 	fleet->arena = arena_new(MESSAGE_ARENA_BYTES);
-	if (!fleet->planner || !fleet->arena || !copy_backends(fleet)) {
+	if (!fleet->planner || !fleet->aliases || !fleet->arena || !copy_backends(fleet)) {
 		fleet_free(fleet);
 		return NULL;
 	}
@@ -143,6 +144,7 @@ void fleet_free(struct fleet *fleet)
 	waiting_free(fleet);
 	strays_free(fleet);
 	planner_free(fleet->planner);
+	alias_table_free(fleet->aliases);
 	route_fleet_free(fleet->routes);
 	arena_free(fleet->arena);
 	buf_free(&fleet->out);

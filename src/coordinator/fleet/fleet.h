@@ -9,6 +9,7 @@
 #include "api/chat_event.h"
 #include "coordinator/accounts/accounts.h"
 #include "coordinator/observe/metrics.h"
+#include "coordinator/routing/alias.h"
 #include "coordinator/routing/planner.h"
 #include "coordinator/routing/routing.h"
 #include "core/buf.h"
@@ -30,10 +31,12 @@ struct fleet_options {
 	uint32_t max_providers;                               /* 0 = 100,000 */
 	/* Makes tenants' names for providers' caches; all 0: one for this process. Keep it, and caches survive a restart. */
 	uint8_t tenant_key[FLEET_TENANT_KEY_BYTES];
-	struct planner_options planner; /* the warm pool's (routing 12) */
-	uint32_t warm_interval_ms;      /* 0 = 10,000 */
-	bool warm_off;                  /* no model is loaded by command */
-	uint32_t relay_buffer_bytes;    /* unread answer kept for one request before an honest abort, 0 = 4 MiB */
+	struct planner_options planner;                       /* the warm pool's (routing 12) */
+	uint32_t warm_interval_ms;                            /* 0 = 10,000 */
+	bool warm_off;                                        /* no model is loaded by command */
+	void (*on_alias_moved)(struct str alias, void *user); /* a canary grew or was rolled back; may be NULL */
+	void *alias_user;
+	uint32_t relay_buffer_bytes; /* unread answer kept for one request before an honest abort, 0 = 4 MiB */
 };
 struct fleet *fleet_new(struct net_loop *loop, struct accounts *accounts, struct metrics *metrics,
                         const struct fleet_options *options);
@@ -141,6 +144,16 @@ size_t fleet_waiting(const struct fleet *fleet, struct str model);
 void fleet_note_demand(struct fleet *fleet, struct str model, enum planner_event event);
 enum db_err fleet_keep_warm(struct fleet *fleet, struct str model, uint32_t providers); /* as planner_keep_warm */
 size_t fleet_demand(const struct fleet *fleet, struct planner_view *out, size_t max);   /* as planner_views */
+
+/* --- public names of models (routing 13.2) --- */
+
+struct alias_table *fleet_aliases(const struct fleet *fleet); /* for reading, and for alias_restore at start */
+/* As alias_put and alias_remove; providers hear of it. */
+enum db_err fleet_alias_put(struct fleet *fleet, const struct alias_change *change, struct error *error);
+enum db_err fleet_alias_remove(struct fleet *fleet, struct str id);
+enum alias_choice fleet_resolve(struct fleet *fleet, const struct route_request *request, struct str *build);
+bool fleet_alias_note(struct fleet *fleet, const struct alias_outcome *outcome); /* as alias_note */
+void fleet_alias_health(const struct fleet *fleet, struct str id, struct alias_health *desired, struct alias_health *previous);
 
 /* --- views --- */
 /* O(providers): for a cache. */

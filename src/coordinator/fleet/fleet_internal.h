@@ -121,6 +121,7 @@ struct fleet {
 	/* strays.c */
 	struct map strays;
 	struct list stray_order;
+	struct alias_table *aliases;
 	/* warm.c */
 	struct planner *planner;
 	struct net_timer warm_timer, warm_soon;
@@ -203,6 +204,9 @@ void strays_free(struct fleet *fleet);
 void waiting_init(struct fleet *fleet);
 void waiting_free(struct fleet *fleet);
 void waiting_wake_node(struct fleet *fleet, const struct route_node *node); /* soon, not now */
+
+/* --- aliases.c --- */
+void session_send_desired(struct session *session); /* which builds its aliases want; an empty list means none */
 
 /* --- warm.c --- */
 void warm_start(struct fleet *fleet);

@@ -124,13 +124,6 @@ static void send_trust_status(struct session *session)
 	(void)session_send(session, &message);
 }
 
-static void send_desired_models(struct session *session)
-{
-	struct wire_message message = {.type = WIRE_DESIRED_MODELS};
-	if (version_compare(session->texts.version, STR(FLEET_DESIRED_MODELS_AT)) >= 0)
-		(void)session_send(session, &message);
-}
-
 static void settle(struct session *session)
 {
 	if (session->check || session->lookup)
@@ -148,7 +141,7 @@ static void settle(struct session *session)
 	         route_node_models(session->node, NULL, 0), STR_ARG(session->texts.chip_name));
 	if (session->attested)
 		send_trust_status(session);
-	send_desired_models(session);
+	session_send_desired(session);
 	if (!session->closing)
 		session_challenge(session);
 }

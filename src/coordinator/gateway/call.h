@@ -71,6 +71,7 @@ struct call {
 
 	char id[ID_UUID_SIZE]; /* the job id that the consumer sees, and the id of the hold */
 	char model[ROUTE_MODEL_SIZE], public_model[ROUTE_MODEL_SIZE];
+	bool aliased;         /* public_model is an alias, model the build that was chosen for it */
 	struct caller caller; /* its allowed_models live as long as the exchange */
 	struct admission admission;
 	bool service, stream;
@@ -130,6 +131,13 @@ void call_let_go(struct call *call);
 
 /* --- infer.c --- */
 int call_retry_after_s(const struct call *call);
+
+/* --- naming.c --- */
+/* Puts the build that `asked`, with the public name in it, is to get into call->model. False when the machines that it names
+ * can serve none. */
+bool naming_resolve(struct call *call, const struct route_request *asked);
+void naming_answered(const struct call *call);
+void naming_failed(const struct call *call, const struct fleet_job_end *end);
 
 /* --- dispatch.c --- */
 void dispatch_next(struct call *call);

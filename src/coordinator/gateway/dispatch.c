@@ -488,6 +488,7 @@ static void failed(struct attempt *attempt, struct route_node *node, const struc
 	}
 	log_info("request.attempt_failed", "id=%s attempt=%u status=%d capacity=%d after_content=%d", call->id, call->attempts_made,
 	         end->status, end->capacity, after_content);
+	naming_failed(call, end);
 	if (after_content) {
 		fail_after_content(call, end);
 		return;

@@ -365,6 +365,7 @@ void relay_complete(struct attempt *attempt, const struct fleet_job_end *end)
 		call_over(call);
 		return;
 	}
+	naming_answered(call);
 	call->text_bytes = attempt->answer->text_bytes;
 	call->chunks = attempt->answer->chunks;
 	/* Settled before the consumer hears the end, so that a look at the usage right afterwards shows it. */
