@@ -86,7 +86,8 @@ def test_a_canary_whose_build_fails_is_rolled_back_by_itself(coordinator, provid
         return state()["state"] == "rolled_back"
     wait_until(rolled_back, "the roll back")
     assert "failed" in state()["rolled_back_because"] and state()["share_percent"] == 0
-    provider(node, script={"text": "old words"}, model="acme-old")
+    provider(node, script={"text": "old words"}, model="acme-old", wait=False)  # listings show the alias alone
+    wait_until(lambda: node.chat("acme-chat").status_code == 200, "the old build to answer")
     assert text_of(node.chat("acme-chat")).startswith("old")
     node.check_books()
 
