@@ -83,9 +83,31 @@ def small_scalars():
         yield {"scalar": scalar.to_bytes(32, "big").hex(), "public": xy(ec.derive_private_key(scalar, ec.SECP256R1())).hex()}
 
 
+def sealed_parts():
+    """AES-256-GCM by libsodium."""
+    for number, (size, aad_size) in enumerate([(0, 0), (0, 20), (1, 0), (15, 1), (16, 16), (17, 300), (64, 12), (1000, 0), (70000, 5000)]):
+        key, nonce = stream(f"seal key {number}", 32), stream(f"seal nonce {number}", 12)
+        aad, plain = stream(f"seal aad {number}", aad_size), stream(f"seal plain {number}", size)
+        sealed = nacl.bindings.crypto_aead_aes256gcm_encrypt(plain, aad or None, nonce, key)
+        yield {"key": key.hex(), "nonce": nonce.hex(), "aad": b64(aad), "plain": b64(plain), "sealed": b64(sealed)}
+
+
+def derivations():
+    """HKDF-SHA256 from RFC 5869's text with hashlib's HMAC."""
+    for number, (salt_size, info_size, size) in enumerate([(0, 0, 32), (13, 10, 42), (80, 80, 82), (32, 0, 12), (1, 256, 1), (64, 3, 8160)]):
+        salt, secret = stream(f"hkdf salt {number}", salt_size), stream(f"hkdf secret {number}", 32 + number)
+        info, out, block = stream(f"hkdf info {number}", info_size), b"", b""
+        prk = hmac.new(salt or bytes(32), secret, "sha256").digest()
+        for counter in range(1, -(-size // 32) + 1):
+            block = hmac.new(prk, block + info + bytes([counter]), "sha256").digest()
+            out += block
+        yield {"salt": b64(salt), "secret": b64(secret), "info": b64(info), "prk": prk.hex(), "out": b64(out[:size])}
+
+
 def main():
     vectors = {name: list(make()) for name, make in [("boxes", boxes), ("mnemonics", mnemonics), ("digests", digests), ("macs", macs),
-                                                     ("signatures", signatures), ("small_scalars", small_scalars)]}
+                                                     ("signatures", signatures), ("small_scalars", small_scalars),
+                                                     ("sealed_parts", sealed_parts), ("derivations", derivations)]}
     path = Path(__file__).with_name("crypto_vectors.json")
     path.write_text(json.dumps(vectors, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
