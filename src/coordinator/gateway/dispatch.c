@@ -572,6 +572,7 @@ static void on_deadline(struct net_timer *timer)
 		attempt->extended = true;
 		net_timer_start(options->loop, &attempt->deadline, options->preamble_ms, 0, on_deadline);
 	} else {
+		fleet_note_demand(call->gateway->options.fleet, str_of(call->model), PLANNER_TTFT_MISS);
 		dispatch_give_up(attempt, 504, "no answer came in time.");
 	}
 	call_leave(call);

@@ -48,6 +48,8 @@ void race_won(struct attempt *winner)
 	uint64_t prompt = 0, output = 0;
 	if (call->racing)
 		metric_add(winner->is_backup ? gateway->hedges_won : gateway->hedges_lost, 1);
+	if (call->racing && winner->is_backup)
+		fleet_note_demand(gateway->options.fleet, str_of(call->model), PLANNER_HEDGE_WON);
 	LIST_EACH_SAFE (link, next, &call->attempts) {
 		struct attempt *other = LIST_OF(link, struct attempt, link);
 		if (other == winner)
@@ -78,6 +80,7 @@ bool race_approves(struct call *call, const struct route_decision *decision)
 		return false;
 	call->backup = backup;
 	call->racing = true;
+	fleet_note_demand(call->gateway->options.fleet, str_of(call->model), PLANNER_HEDGE_STARTED);
 	return true;
 }
 
