@@ -6,7 +6,7 @@ die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 if [ "$(uname)" = Darwin ]; then
 	command -v brew >/dev/null || die "Homebrew is missing: install it from its home page, then run the same command again"
-	packages=(cmake ninja pkgconf ccache clang-format libuv libnghttp2 openssl@3 libsodium sqlite curl cmocka python@3)
+	packages=(cmake ninja pkgconf ccache clang-format libuv libnghttp2 openssl@3 libsodium sqlite curl cmocka libpq postgresql@16 python@3)
 	missing=()
 	for package in "${packages[@]}"; do brew list --versions "$package" >/dev/null 2>&1 || missing+=("$package"); done
 	[ ${#missing[@]} -eq 0 ] || brew install "${missing[@]}"
@@ -15,7 +15,8 @@ fi
 
 command -v apt-get >/dev/null || die "this system has neither apt nor Homebrew: install the libraries that CONTRIBUTING.md lists by hand"
 packages=(build-essential cmake ninja-build pkg-config git ccache clang clang-format libclang-rt-14-dev
-	libuv1-dev libnghttp2-dev libssl-dev libsodium-dev libsqlite3-dev libcurl4-openssl-dev libcmocka-dev
+	libuv1-dev libnghttp2-dev libssl-dev libsodium-dev libsqlite3-dev libpq-dev libcurl4-openssl-dev libcmocka-dev
+	postgresql
 	python3 python3-venv python3-pip nghttp2-client curl sqlite3 gdb ca-certificates)
 missing=()
 for package in "${packages[@]}"; do

@@ -1,7 +1,7 @@
 #include "coordinator/admin.h"
 
 #include "coordinator/books_admin.h"
-#include "coordinator/store/store.h"
+#include "coordinator/database.h"
 #include "core/cli.h"
 #include "core/clock.h"
 #include "core/json.h"
@@ -19,7 +19,7 @@ int admin_ledger_verify(const struct coordinator_config *config)
 {
 	struct store_audit audit;
 	struct error error;
-	if (store_audit(config->database, &audit, &error) != DB_OK) {
+	if (store_audit(database_place(config), &audit, &error) != DB_OK) {
 		fprintf(stderr, "darkbloom-coordinator: %s\n", error.text);
 		return CLI_FAILED;
 	}
@@ -78,7 +78,7 @@ int admin_ledger_show(const struct coordinator_config *config, const char *reque
 {
 	struct store_record record;
 	struct error error;
-	if (store_show(config->database, str_of(request_id), &record, &error) != DB_OK) {
+	if (store_show(database_place(config), str_of(request_id), &record, &error) != DB_OK) {
 		fprintf(stderr, "darkbloom-coordinator: %s\n", error.text);
 		return CLI_FAILED;
 	}

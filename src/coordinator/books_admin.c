@@ -1,5 +1,7 @@
 #include "coordinator/books_admin.h"
 
+#include "coordinator/database.h"
+
 #include <stdio.h>
 
 #include "coordinator/money/entry_text.h"
@@ -53,7 +55,7 @@ int books_export(const struct coordinator_config *config, const struct books_exp
 	buf_init(&exporting.text, 65536);
 	entry_write_head(exporting.format, &exporting.text);
 	fwrite(exporting.text.at, 1, exporting.text.len, stdout);
-	enum db_err err = store_entries_each(config->database, &range, print_entry, &exporting, &error);
+	enum db_err err = store_entries_each(database_place(config), &range, print_entry, &exporting, &error);
 	buf_free(&exporting.text);
 	if (err)
 		fprintf(stderr, "darkbloom-coordinator: %s\n", error.text);
@@ -98,7 +100,7 @@ int books_trail(const struct coordinator_config *config, int64_t limit, bool as_
 {
 	struct store_trail trail;
 	struct error error;
-	enum db_err err = store_trail_read(config->database, limit,
+	enum db_err err = store_trail_read(database_place(config), limit,
 	                                   verify_only ? NULL
 	                                   : as_json   ? print_row_json
 	                                               : print_row,
@@ -124,8 +126,8 @@ bool books_put_chain(const struct coordinator_config *config, struct json_writer
 	struct store_chain chain;
 	struct store_trail trail;
 	struct error error;
-	bool read = store_chain_verify(config->database, &chain, &error) == DB_OK &&
-	            store_trail_read(config->database, 0, NULL, NULL, &trail, &error) == DB_OK;
+	bool read = store_chain_verify(database_place(config), &chain, &error) == DB_OK &&
+	            store_trail_read(database_place(config), 0, NULL, NULL, &trail, &error) == DB_OK;
 	if (!read) {
 		json_put_cstr(w, "why", error.text);
 		return false;

@@ -21,6 +21,11 @@ struct coordinator_config {
 	const char *database; /* path, never empty after loading */
 	int64_t group_commit_us;
 
+	/* [store] */
+	const char *store_url; /* PostgreSQL; empty = the SQLite file */
+	int64_t store_connections, store_lost_after_s;
+	bool store_migrate;
+
 	/* [trust] */
 	int min_trust; /* enum route_trust */
 	struct config_strings backends;

@@ -1,6 +1,7 @@
 /* The coordinator's program: its commands, and the hardening of the process. */
 #include "coordinator/admin.h"
 #include "coordinator/books_admin.h"
+#include "coordinator/database.h"
 #include "coordinator/operator.h"
 #include "coordinator/serve.h"
 #include "core/cli.h"
@@ -68,7 +69,7 @@ static int serve_with(const struct cli_args *args, const struct coordinator_conf
 		return CLI_USAGE;
 	adjusted.port = port;
 	if (cli_flag(args, "check-config")) {
-		printf("The configuration is right. Database: %s\n", config->database);
+		printf("The configuration is right. Database: %s\n", config->store_url[0] ? "PostgreSQL" : config->database);
 		return CLI_OK;
 	}
 	struct serve_options options = {.config = &adjusted,
@@ -203,6 +204,17 @@ static int run_ledger_verify(const struct cli_args *args)
 	return with_config(args, verify_with);
 }
 
+static int migrate_with(const struct cli_args *args, const struct coordinator_config *config)
+{
+	(void)args;
+	return database_migrate(config);
+}
+
+static int run_migrate(const struct cli_args *args)
+{
+	return with_config(args, migrate_with);
+}
+
 static int show_with(const struct cli_args *args, const struct coordinator_config *config)
 {
 	bool latest = cli_flag(args, "latest");
@@ -332,6 +344,9 @@ static const struct cli_command commands[] = {
     {"ledger show", "[REQUEST_ID]", "what one request held and cost",
      "Prints JSON. The id is the X-Inference-Job-ID of the answer. A coordinator may be running.",
      "darkbloom-coordinator ledger show --latest", show_options, run_ledger_show},
+    {"migrate", NULL, "bring the database to the schema of this program",
+     "Make a backup first: there is no way back. A coordinator refuses to start on an older schema, and on a newer one.",
+     "darkbloom-coordinator migrate", config_options, run_migrate},
     {"config docs", NULL, "print the reference of all settings as Markdown", NULL, "darkbloom-coordinator config docs",
      no_options, run_config_docs},
     {.run = NULL},

@@ -2,6 +2,7 @@
 
 #include "coordinator/accounts/accounts.h"
 #include "coordinator/accounts/key_json.h"
+#include "coordinator/database.h"
 #include "coordinator/serve.h"
 #include "coordinator/server.h"
 #include "coordinator/store/store_books.h"
@@ -124,7 +125,7 @@ static void on_account(const struct store_account *account, const struct error *
 
 static void use_database(struct command *command)
 {
-	struct store_options options = {.path = command->config->database};
+	struct store_options options = database_options(command->config);
 	command->failed = true;
 	if (serve_make_dir(command->config->dir, &command->error) == DB_OK)
 		command->store = store_open(&options, command->loop, &command->error);

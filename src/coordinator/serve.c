@@ -2,6 +2,7 @@
 
 #include "coordinator/aliases.h"
 #include "coordinator/book_keeper.h"
+#include "coordinator/database.h"
 #include "coordinator/key_file.h"
 #include "coordinator/limit_keeper.h"
 #include "coordinator/portal.h"
@@ -156,7 +157,7 @@ static void announce(const struct serving *s)
 	bool v6 = strchr(s->config->host, ':') != NULL;
 	printf("Darkbloom coordinator %s is ready on %s://%s%s%s:%u (trust floor: %s, data: %s, started in %llu ms).\n",
 	       DARKBLOOM_VERSION, server_is_tls(s->server) ? "https" : "http", v6 ? "[" : "", s->config->host, v6 ? "]" : "",
-	       (unsigned)port, trust[s->config->min_trust], s->config->database,
+	       (unsigned)port, trust[s->config->min_trust], s->config->store_url[0] ? "PostgreSQL" : s->config->database,
 	       (unsigned long long)((clock_mono_us() - s->began_us) / 1000));
 	if (s->portal->setup_path[0])
 		printf("Sign up as the operator at /signup with the code in %s.\n", s->portal->setup_path);
@@ -331,9 +332,11 @@ static enum db_err open_keeper(struct serving *s, struct error *error)
 static bool open_rooms(struct serving *s, struct error *error)
 {
 	const struct coordinator_config *c = s->config;
-	struct store_options store = {.path = c->database, .group_commit_us = (uint32_t)c->group_commit_us};
-	if (serve_make_dir(c->dir, error) != DB_OK)
+	struct store_options store = database_options(c);
+	char name[STORE_ID_SIZE];
+	if (serve_make_dir(c->dir, error) != DB_OK || database_name(c, name, error) != DB_OK)
 		return false;
+	store.instance = name;
 	s->store = store_open(&store, s->loop, error);
 	if (!s->store || open_keeper(s, error) != DB_OK)
 		return false;

@@ -123,7 +123,7 @@ def test_every_header_compiles_alone(tmp_path):
     headers = [path for path in SOURCES if path.suffix == ".h"]
     assert headers
     wrong = []
-    flags = subprocess.run(["pkg-config", "--cflags", "libuv", "libnghttp2", "openssl", "libsodium", "sqlite3"], capture_output=True, text=True).stdout.split()
+    flags = subprocess.run(["pkg-config", "--cflags", "libuv", "libnghttp2", "openssl", "libsodium", "sqlite3", "libpq"], capture_output=True, text=True).stdout.split()
     for path in headers:
         result = subprocess.run(["cc", "-std=c17", "-D_GNU_SOURCE", "-fsyntax-only", "-x", "c", "-I", str(TOP / "src"), "-I", str(TOP / "build/deps/include"),
                                  "-isystem", str(TOP / "build/deps/include/llama"), *flags, str(path)], capture_output=True, text=True)

@@ -1,4 +1,5 @@
-/* A store on a database file of its own, and calls that wait for their answer by running the loop. */
+/* A store on a database of its own, a SQLite file or a schema of PostgreSQL, and calls that wait for their answer by running
+ * the loop. */
 #ifndef TESTS_UNIT_STORE_FIXTURE_H
 #define TESTS_UNIT_STORE_FIXTURE_H
 
@@ -17,10 +18,22 @@
 
 #include "coordinator/store/store.h"
 #include "core/log.h"
+#include "postgres_fixture.h"
+
+/* How long a test is to run: an environment variable, for the long runs, or what is usual. */
+static inline size_t test_length(const char *variable, size_t usual)
+{
+	const char *text = getenv(variable);
+	return text ? strtoul(text, NULL, 10) : usual;
+}
+
+/* What fixtures are made on from now on. */
+static bool fixture_on_postgres;
 
 struct fixture {
 	char folder[256];
-	char path[300];
+	char path[600]; /* or PostgreSQL's address */
+	bool on_postgres;
 	struct net_loop *loop;
 	struct store *store;
 
@@ -40,7 +53,8 @@ static inline void fixture_open_with(struct fixture *f, bool migrate)
 	struct error error = {0};
 	f->loop = net_loop_new(&error);
 	assert_non_null(f->loop);
-	f->store = store_open(&(struct store_options){.path = f->path, .migrate = migrate}, f->loop, &error);
+	f->store = store_open(&(struct store_options){.path = f->path, .migrate = migrate, .instance = "fixture", .readers = 2},
+	                      f->loop, &error);
 	if (!f->store)
 		fail_msg("store_open: %s", error.text);
 }
@@ -72,6 +86,9 @@ static inline void fixture_folder(struct fixture *f)
 	snprintf(f->folder, sizeof f->folder, "%s/db_store_XXXXXX", tmp ? tmp : "/tmp");
 	assert_non_null(mkdtemp(f->folder));
 	snprintf(f->path, sizeof f->path, "%s/ledger.db", f->folder);
+	f->on_postgres = fixture_on_postgres;
+	if (f->on_postgres)
+		postgres_schema(f->path, sizeof f->path);
 	log_set_level(LOG_OFF);
 }
 
@@ -106,6 +123,8 @@ static inline void fixture_remove(struct fixture *f)
 	if (dir)
 		closedir(dir);
 	rmdir(f->folder);
+	if (f->on_postgres)
+		postgres_drop();
 }
 
 static inline int fixture_stop(void **state)
@@ -123,6 +142,10 @@ static inline void fixture_sql(struct fixture *f, const char *sql)
 {
 	sqlite3 *db = NULL;
 	char *message = NULL;
+	if (f->on_postgres) {
+		postgres_exec(f->path, sql);
+		return;
+	}
 	assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
 	sqlite3_busy_timeout(db, 5000);
 	sqlite3_exec(db, sql, NULL, NULL, &message);
@@ -135,6 +158,8 @@ static inline int64_t fixture_number(struct fixture *f, const char *sql)
 {
 	sqlite3 *db = NULL;
 	sqlite3_stmt *stmt = NULL;
+	if (f->on_postgres)
+		return postgres_number(f->path, sql);
 	assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
 	sqlite3_busy_timeout(db, 5000);
 	if (sqlite3_prepare_v2(db, sql, -1, &stmt, NULL) != SQLITE_OK)
@@ -319,5 +344,16 @@ static inline void assert_books_right(struct fixture *f)
 		    (long long)audit.wrong_balances, (long long)audit.negative_balances, (long long)audit.wrong_settlements,
 		    (long long)audit.usage_cost_uusd, (long long)audit.charged_uusd);
 }
+
+static inline int fixture_run_on_both(const struct CMUnitTest *tests, size_t count)
+{
+	int failed = 0;
+	for (int on_postgres = 0; on_postgres < 2; on_postgres++) {
+		fixture_on_postgres = on_postgres;
+		failed += _cmocka_run_group_tests(on_postgres ? "on PostgreSQL" : "on SQLite", tests, count, NULL, NULL);
+	}
+	return failed;
+}
+#define RUN_ON_BOTH(tests) fixture_run_on_both(tests, sizeof(tests) / sizeof(tests)[0])
 
 #endif

@@ -106,6 +106,7 @@ static void check_entries(struct audit_run *run)
 	struct store_audit *out = run->out;
 	int64_t hold = 0, transfer = 0, sum = 0;
 	struct sql_stmt *stmt = sql_say(run->db, statements[A_ENTRIES]);
+	sql_stream(stmt);
 
 	while (sql_row(stmt)) {
 		int64_t account = sql_i64(stmt, 0), amount = sql_i64(stmt, 1);

@@ -12,6 +12,7 @@ void book_init(struct book *book, struct sql *db)
 	map_init(&book->accounts);
 	map_init(&book->holds);
 	map_init(&book->spends);
+	map_init(&book->ended);
 	list_init(&book->touched);
 	list_init(&book->unwritten);
 }
@@ -22,6 +23,8 @@ void book_free(struct book *book)
 	map_free(&book->accounts);
 	map_free(&book->holds);
 	map_free(&book->spends);
+	map_free(&book->ended);
+	postgres_rows_free(book->rows);
 }
 
 static void out_of_memory(struct book *book)
@@ -31,30 +34,34 @@ static void out_of_memory(struct book *book)
 
 /* --- accounts --- */
 
+bool book_add_account(struct book *book, const struct book_account *read)
+{
+	struct book_account *account = malloc(sizeof *account);
+	if (account)
+		*account = *read;
+	if (account && map_put(&book->accounts, str_of(account->id), account, NULL) == DB_OK)
+		return true;
+	free(account);
+	out_of_memory(book);
+	return false;
+}
+
 struct book_account *book_account(struct book *book, const char *id)
 {
-	struct book_account *account = map_get(&book->accounts, str_of(id));
-	if (account || book->db->failed)
+	struct book_account *account = map_get(&book->accounts, str_of(id)), read = {.ref = 0};
+	if (account || book->db->failed || !str_copy(str_of(id), read.id, sizeof read.id))
 		return account;
 
 	struct sql_stmt *stmt = sql_say(book->db, book_statements[W_ACCOUNT_READ]);
 	sql_put_text(stmt, 1, id);
 	if (!sql_row(stmt))
 		return NULL;
-	account = calloc(1, sizeof *account);
-	if (account && str_copy(str_of(id), account->id, sizeof account->id)) {
-		account->ref = sql_i64(stmt, 0);
-		account->is_source = sql_i64(stmt, 1) != 0;
-		account->balance = sql_i64(stmt, 2);
-		account->withdrawable = sql_i64(stmt, 3);
-	}
+	read.ref = sql_i64(stmt, 0);
+	read.is_source = sql_i64(stmt, 1) != 0;
+	read.balance = sql_i64(stmt, 2);
+	read.withdrawable = sql_i64(stmt, 3);
 	sql_done(stmt);
-	if (!account || map_put(&book->accounts, str_of(account->id), account, NULL)) {
-		free(account);
-		out_of_memory(book);
-		return NULL;
-	}
-	return account;
+	return book_add_account(book, &read) ? map_get(&book->accounts, str_of(id)) : NULL;
 }
 
 static void forget_accounts(struct book *book)
@@ -87,7 +94,8 @@ static void move(struct book *book, const struct book_entry *entry)
 		list_push_back(&book->touched, &account->touched);
 }
 
-void book_write(struct book *book, const struct book_transaction *transaction)
+/* The entries of one transaction in one statement. */
+static void write_entries(struct book *book, const struct book_transaction *transaction)
 {
 	struct sql_stmt *stmt = sql_say(book->db, book_statements[transaction->count == 2 ? W_ENTRIES_2 : W_ENTRIES_3]);
 	sql_put_i64(stmt, 1, book->last_entry + 1);
@@ -104,7 +112,33 @@ void book_write(struct book *book, const struct book_transaction *transaction)
 		sql_put_i64(stmt, at + 3, entry->account->balance);
 		sql_put_i64(stmt, at + 4, entry->account->withdrawable);
 	}
-	if (sql_run(stmt))
+	sql_run(stmt);
+}
+
+static void gather_entries(struct book *book, const struct book_transaction *transaction)
+{
+	for (int i = 0; i < transaction->count; i++) {
+		const struct book_entry *entry = &transaction->entries[i];
+		move(book, entry);
+		rows_i64(book->rows, ROWS_LEDGER, book->last_entry + 1 + i);
+		rows_i64_or_null(book->rows, ROWS_LEDGER, transaction->hold);
+		rows_i64_or_null(book->rows, ROWS_LEDGER, transaction->transfer);
+		rows_i64(book->rows, ROWS_LEDGER, entry->account->ref);
+		rows_text(book->rows, ROWS_LEDGER, entry->type);
+		rows_i64(book->rows, ROWS_LEDGER, entry->amount);
+		rows_i64(book->rows, ROWS_LEDGER, entry->account->balance);
+		rows_i64(book->rows, ROWS_LEDGER, entry->account->withdrawable);
+		rows_i64(book->rows, ROWS_LEDGER, transaction->at_us);
+	}
+}
+
+void book_write(struct book *book, const struct book_transaction *transaction)
+{
+	if (book->rows)
+		gather_entries(book, transaction);
+	else
+		write_entries(book, transaction);
+	if (!book->db->failed)
 		book->last_entry += transaction->count;
 }
 
@@ -121,31 +155,64 @@ static void free_holds(struct book *book)
 	list_init(&book->unwritten);
 }
 
+bool book_add_hold(struct book *book, const struct book_hold *read)
+{
+	struct book_hold *hold = malloc(sizeof *hold);
+	if (hold)
+		*hold = *read;
+	if (hold && map_put(&book->holds, str_of(hold->facts.request_id), hold, NULL) == DB_OK)
+		return true;
+	free(hold);
+	out_of_memory(book);
+	return false;
+}
+
 static void load_open_holds(struct book *book)
 {
 	struct sql_stmt *stmt = sql_say(book->db, book_statements[W_OPEN_HOLDS]);
 	while (sql_row(stmt)) {
-		struct book_hold *hold = calloc(1, sizeof *hold);
-		if (!hold) {
-			out_of_memory(book);
+		struct book_hold read = {.row = sql_i64(stmt, 0), .account = sql_i64(stmt, 2)};
+		sql_copy(stmt, 1, read.facts.request_id, sizeof read.facts.request_id);
+		read.facts.amount_uusd = sql_i64(stmt, 3);
+		if (!book_add_hold(book, &read))
 			break;
-		}
-		hold->row = sql_i64(stmt, 0);
-		sql_copy(stmt, 1, hold->facts.request_id, sizeof hold->facts.request_id);
-		hold->account = sql_i64(stmt, 2);
-		hold->facts.amount_uusd = sql_i64(stmt, 3);
-		if (map_put(&book->holds, str_of(hold->facts.request_id), hold, NULL)) {
-			free(hold);
-			out_of_memory(book);
-			break;
-		}
 	}
+	sql_done(stmt);
+}
+
+bool book_has_ended(const struct book *book, const char *request_id)
+{
+	return map_get(&book->ended, str_of(request_id)) != NULL;
+}
+
+void book_note_ended(struct book *book, const char *request_id)
+{
+	struct book_ended *ended = malloc(sizeof *ended);
+	void *old = NULL;
+	if (!ended || !str_copy(str_of(request_id), ended->request_id, sizeof ended->request_id) ||
+	    map_put(&book->ended, str_of(ended->request_id), ended, &old)) {
+		free(ended);
+		out_of_memory(book);
+	}
+	free(old);
+}
+
+void book_forget_ended(struct book *book)
+{
+	size_t cursor = 0;
+	struct book_ended *ended;
+	while ((ended = map_next(&book->ended, &cursor)))
+		free(ended);
+	map_free(&book->ended);
+	map_init(&book->ended);
 }
 
 /* --- the whole --- */
 
 enum db_err book_load(struct book *book)
 {
+	if (book->rows) /* it is read anew with each turn */
+		return DB_OK;
 	book->last_hold = sql_number(sql_say(book->db, book_statements[W_LAST_HOLD]));
 	book->last_entry = sql_number(sql_say(book->db, book_statements[W_LAST_ENTRY]));
 	load_open_holds(book);
@@ -157,6 +224,9 @@ void book_forget(struct book *book)
 	forget_accounts(book);
 	free_holds(book);
 	book_flush_spends(book, false);
+	book_forget_ended(book);
+	if (book->rows)
+		postgres_rows_forget(book->rows);
 	book->totals = (struct book_totals){0};
 }
 
@@ -167,7 +237,7 @@ static void write_account(struct book *book, struct book_account *account)
 	sql_put_i64(stmt, 1, account->balance);
 	sql_put_i64(stmt, 2, account->withdrawable);
 	sql_put_i64(stmt, 3, account->ref);
-	sql_run(stmt);
+	sql_post(stmt);
 
 	if (account->earned.jobs) {
 		stmt = sql_say(db, book_statements[W_EARNINGS_ADD]);
@@ -176,7 +246,7 @@ static void write_account(struct book *book, struct book_account *account)
 		sql_put_i64(stmt, 3, account->earned.amount);
 		sql_put_i64(stmt, 4, account->earned.prompt_tokens);
 		sql_put_i64(stmt, 5, account->earned.completion_tokens);
-		sql_run(stmt);
+		sql_post(stmt);
 		account->earned = (struct book_totals){0};
 	}
 }
@@ -189,7 +259,7 @@ static void write_totals(struct book *book)
 	sql_put_i64(stmt, 1, book->totals.jobs);
 	sql_put_i64(stmt, 2, book->totals.prompt_tokens);
 	sql_put_i64(stmt, 3, book->totals.completion_tokens);
-	sql_run(stmt);
+	sql_post(stmt);
 	book->totals = (struct book_totals){0};
 }
 
@@ -203,6 +273,8 @@ void book_flush(struct book *book)
 	write_totals(book);
 	if (book->spends.count > 0)
 		book_flush_spends(book, true);
+	if (book->rows)
+		postgres_rows_post(book->rows, book->db);
 	if (book->accounts.count > ACCOUNTS_IN_MEMORY)
 		forget_accounts(book);
 }

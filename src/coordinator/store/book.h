@@ -7,6 +7,7 @@
 #define COORDINATOR_STORE_BOOK_H
 
 #include "coordinator/store/op.h"
+#include "coordinator/store/postgres_rows.h"
 #include "coordinator/store/sql.h"
 #include "core/list.h"
 #include "core/map.h"
@@ -76,6 +77,10 @@ struct book_hold {
 	struct list_link unwritten;
 };
 
+struct book_ended {
+	char request_id[STORE_ID_SIZE];
+};
+
 struct book_hold_end {
 	const char *state; /* "open", "settled", "released" */
 	const char *reason;
@@ -92,12 +97,26 @@ struct book {
 	int64_t last_hold, last_entry;
 	struct book_totals totals; /* of the group's requests */
 	struct map spends;         /* limit group -> struct book_spend, of the group's requests */
+
+	/* PostgreSQL only */
+	struct postgres_rows *rows; /* what goes to the big tables with the commit; NULL on SQLite, where it goes at once */
+	struct map ended;           /* request id -> struct book_ended: those the group mentions that are not open any more */
+	int64_t instance;           /* whose holds new ones are */
 };
 
 extern const char *const book_statements[W_STATEMENTS];
 
 void book_init(struct book *book, struct sql *db);
 void book_free(struct book *book);
+/* Reads ahead, with a statement for all of them, what the operations of a group will look up one by one. PostgreSQL only. */
+void book_read_ahead(struct book *book, struct store_op **ops, size_t count);
+bool book_has_ended(const struct book *book, const char *request_id);
+void book_note_ended(struct book *book, const char *request_id);
+void book_forget_ended(struct book *book);
+/* Puts rows that were read into memory; false, with db->failed set, without memory. */
+bool book_add_account(struct book *book, const struct book_account *read);
+bool book_add_hold(struct book *book, const struct book_hold *read);
+
 /* NULL when there is no such account, or when the database failed (book->db->failed). */
 struct book_account *book_account(struct book *book, const char *id);
 enum db_err book_load(struct book *book); /* open holds and last ids, from the database */

@@ -108,7 +108,7 @@ static void write_spend(struct book *book, const struct book_spend *spend)
 	sql_put_text(stmt, 1, spend->group);
 	sql_put_i64(stmt, 2, spend->day);
 	sql_put_i64(stmt, 3, spend->amount);
-	sql_run(stmt);
+	sql_post(stmt);
 }
 
 void book_spend(struct book *book, const char *group, int64_t day, int64_t amount)

@@ -18,11 +18,9 @@ static void drop_hold(struct book *book, struct book_hold *hold)
 	free(hold);
 }
 
-/* Returns holds.id, or 0 when the request id is in the file already. */
-static int64_t insert_hold(struct book *book, const struct store_hold *facts, int64_t account, const struct book_hold_end *end)
+static bool write_hold_row(struct book *book, const struct store_hold *facts, int64_t account, const struct book_hold_end *end)
 {
-	struct sql *db = book->db;
-	struct sql_stmt *stmt = sql_say(db, book_statements[W_HOLD_INSERT]);
+	struct sql_stmt *stmt = sql_say(book->db, book_statements[W_HOLD_INSERT]);
 	sql_put_i64(stmt, 1, book->last_hold + 1);
 	sql_put_text(stmt, 2, facts->request_id);
 	sql_put_i64(stmt, 3, account);
@@ -35,9 +33,36 @@ static int64_t insert_hold(struct book *book, const struct store_hold *facts, in
 	sql_put_i64_or_null(stmt, 10, end->entry);
 	sql_put_i64(stmt, 11, facts->created_us);
 	sql_put_i64_or_null(stmt, 12, end->at_us);
-	if (!sql_run(stmt) || sql_changes(db) == 0)
-		return 0;
-	return ++book->last_hold;
+	return sql_run(stmt) && sql_changes(book->db) > 0;
+}
+
+static bool gather_hold_row(struct book *book, const struct store_hold *facts, int64_t account, const struct book_hold_end *end)
+{
+	if (book_has_ended(book, facts->request_id))
+		return false;
+	rows_i64(book->rows, ROWS_HOLDS, book->last_hold + 1);
+	rows_text(book->rows, ROWS_HOLDS, facts->request_id);
+	rows_i64(book->rows, ROWS_HOLDS, account);
+	rows_text(book->rows, ROWS_HOLDS, facts->key_id);
+	rows_i64(book->rows, ROWS_HOLDS, facts->amount_uusd);
+	rows_i64(book->rows, ROWS_HOLDS, facts->price_in);
+	rows_i64(book->rows, ROWS_HOLDS, facts->price_out);
+	rows_text(book->rows, ROWS_HOLDS, end->state);
+	rows_text(book->rows, ROWS_HOLDS, end->reason);
+	rows_i64_or_null(book->rows, ROWS_HOLDS, end->entry);
+	rows_i64(book->rows, ROWS_HOLDS, facts->created_us);
+	rows_i64_or_null(book->rows, ROWS_HOLDS, end->at_us);
+	rows_i64(book->rows, ROWS_HOLDS, book->instance);
+	if (end->at_us)
+		book_note_ended(book, facts->request_id);
+	return true;
+}
+
+/* Returns holds.id, or 0 when the request id is in the database already. */
+static int64_t insert_hold(struct book *book, const struct store_hold *facts, int64_t account, const struct book_hold_end *end)
+{
+	bool written = book->rows ? gather_hold_row(book, facts, account, end) : write_hold_row(book, facts, account, end);
+	return written ? ++book->last_hold : 0;
 }
 
 bool book_write_hold(struct book *book, struct book_hold *hold, const struct book_hold_end *end)
@@ -49,20 +74,36 @@ bool book_write_hold(struct book *book, struct book_hold *hold, const struct boo
 	return false;
 }
 
+static bool write_hold_end(struct book *book, const struct book_hold *hold, const struct book_hold_end *end)
+{
+	struct sql_stmt *stmt = sql_say(book->db, book_statements[W_HOLD_END]);
+	sql_put_text(stmt, 1, end->state);
+	sql_put_text(stmt, 2, end->reason);
+	sql_put_i64_or_null(stmt, 3, end->entry);
+	sql_put_i64(stmt, 4, end->at_us);
+	sql_put_i64(stmt, 5, hold->row);
+	return sql_run(stmt);
+}
+
+static void gather_hold_end(struct book *book, const struct book_hold *hold, const struct book_hold_end *end)
+{
+	rows_i64(book->rows, ROWS_HOLD_ENDS, hold->row);
+	rows_text(book->rows, ROWS_HOLD_ENDS, end->state);
+	rows_text(book->rows, ROWS_HOLD_ENDS, end->reason);
+	rows_i64_or_null(book->rows, ROWS_HOLD_ENDS, end->entry);
+	rows_i64(book->rows, ROWS_HOLD_ENDS, end->at_us);
+	book_note_ended(book, hold->facts.request_id);
+}
+
 /* Writes that it ended. False when its row says that it ended before. */
 static bool end_hold(struct book *book, struct book_hold *hold, const struct book_hold_end *end, int64_t *row)
 {
-	struct sql *db = book->db;
-	if (hold->row) {
-		struct sql_stmt *stmt = sql_say(db, book_statements[W_HOLD_END]);
-		sql_put_text(stmt, 1, end->state);
-		sql_put_text(stmt, 2, end->reason);
-		sql_put_i64_or_null(stmt, 3, end->entry);
-		sql_put_i64(stmt, 4, end->at_us);
-		sql_put_i64(stmt, 5, hold->row);
-		if (!sql_run(stmt))
+	if (!hold->row) {
+		if (!book_write_hold(book, hold, end))
 			return false;
-	} else if (!book_write_hold(book, hold, end)) {
+	} else if (book->rows) {
+		gather_hold_end(book, hold, end);
+	} else if (!write_hold_end(book, hold, end)) {
 		return false;
 	}
 	*row = hold->row;
@@ -113,7 +154,10 @@ void apply_hold_raise(struct book *book, struct op_hold_change *op)
 		return;
 	}
 	hold->facts.amount_uusd = op->amount_uusd;
-	if (hold->row) {
+	if (hold->row && book->rows) {
+		rows_i64(book->rows, ROWS_HOLD_RAISES, hold->row);
+		rows_i64(book->rows, ROWS_HOLD_RAISES, op->amount_uusd);
+	} else if (hold->row) {
 		struct sql_stmt *stmt = sql_say(book->db, book_statements[W_HOLD_RAISE]);
 		sql_put_i64(stmt, 1, op->amount_uusd);
 		sql_put_i64(stmt, 2, hold->row);
@@ -196,6 +240,8 @@ static bool valid_settlement(const struct store_settlement *s)
 
 static bool hold_row_exists(struct book *book, const char *request_id)
 {
+	if (book->rows)
+		return book_has_ended(book, request_id);
 	struct sql_stmt *stmt = sql_say(book->db, book_statements[W_HOLD_EXISTS]);
 	sql_put_text(stmt, 1, request_id);
 	return sql_exists(stmt);
@@ -217,14 +263,14 @@ static int64_t settle_hold(struct book *book, const struct store_settlement *s, 
 	return insert_hold(book, &facts, consumer->ref, &end);
 }
 
-static void write_usage(struct book *book, const struct store_settlement *s, int64_t row, const struct book_account *consumer,
-                        const struct book_account *provider)
+static void write_usage_row(struct book *book, const struct store_settlement *s, int64_t row, int64_t consumer,
+                            int64_t provider)
 {
 	struct sql_stmt *stmt = sql_say(book->db, book_statements[W_USAGE_INSERT]);
 	sql_put_i64(stmt, 1, row);
-	sql_put_i64(stmt, 2, consumer->ref);
+	sql_put_i64(stmt, 2, consumer);
 	sql_put_text(stmt, 3, s->key_id);
-	sql_put_i64_or_null(stmt, 4, provider ? provider->ref : 0);
+	sql_put_i64_or_null(stmt, 4, provider);
 	sql_put_text(stmt, 5, s->provider_id);
 	sql_put_text(stmt, 6, s->provider_key);
 	sql_put_text(stmt, 7, s->model);
@@ -247,7 +293,45 @@ static void write_usage(struct book *book, const struct store_settlement *s, int
 	sql_put_text(stmt, 24, s->se_signature);
 	sql_put_text(stmt, 25, s->se_public_key);
 	sql_run(stmt);
+}
 
+static void gather_usage_row(struct postgres_rows *rows, const struct store_settlement *s, int64_t row, int64_t consumer,
+                             int64_t provider)
+{
+	rows_i64(rows, ROWS_USAGE, row);
+	rows_i64(rows, ROWS_USAGE, consumer);
+	rows_text(rows, ROWS_USAGE, s->key_id);
+	rows_i64_or_null(rows, ROWS_USAGE, provider);
+	rows_text(rows, ROWS_USAGE, s->provider_id);
+	rows_text(rows, ROWS_USAGE, s->provider_key);
+	rows_text(rows, ROWS_USAGE, s->model);
+	rows_text(rows, ROWS_USAGE, s->public_model);
+	rows_i64(rows, ROWS_USAGE, (int64_t)s->prompt_tokens);
+	rows_i64(rows, ROWS_USAGE, (int64_t)s->completion_tokens);
+	rows_i64(rows, ROWS_USAGE, (int64_t)s->reasoning_tokens);
+	rows_i64(rows, ROWS_USAGE, s->price_in);
+	rows_i64(rows, ROWS_USAGE, s->price_out);
+	rows_i64(rows, ROWS_USAGE, s->cost_uusd);
+	rows_i64(rows, ROWS_USAGE, s->fee_uusd);
+	rows_text(rows, ROWS_USAGE, s->outcome);
+	rows_i64(rows, ROWS_USAGE, s->created_us);
+	rows_i64(rows, ROWS_USAGE, (int64_t)s->cached_tokens);
+	rows_i64(rows, ROWS_USAGE, s->price_cached);
+	rows_i64(rows, ROWS_USAGE, s->service);
+	rows_text(rows, ROWS_USAGE, s->job_id);
+	rows_i64(rows, ROWS_USAGE, (int64_t)s->reported_tokens);
+	rows_text(rows, ROWS_USAGE, s->response_hash);
+	rows_text(rows, ROWS_USAGE, s->se_signature);
+	rows_text(rows, ROWS_USAGE, s->se_public_key);
+}
+
+static void write_usage(struct book *book, const struct store_settlement *s, int64_t row, const struct book_account *consumer,
+                        const struct book_account *provider)
+{
+	if (book->rows)
+		gather_usage_row(book->rows, s, row, consumer->ref, provider ? provider->ref : 0);
+	else
+		write_usage_row(book, s, row, consumer->ref, provider ? provider->ref : 0);
 	if (s->cost_uusd && s->key_id[0])
 		book_spend(book, s->key_group[0] ? s->key_group : s->key_id, clock_day(s->created_us), s->cost_uusd);
 	book->totals.jobs++;
@@ -255,12 +339,12 @@ static void write_usage(struct book *book, const struct store_settlement *s, int
 	book->totals.completion_tokens += (int64_t)s->completion_tokens;
 }
 
-static void write_earning(struct book *book, const struct store_settlement *s, int64_t row, struct book_account *provider,
-                          int64_t payout)
+static void write_earning_row(struct book *book, const struct store_settlement *s, int64_t row, int64_t provider,
+                              int64_t payout)
 {
 	struct sql_stmt *stmt = sql_say(book->db, book_statements[W_EARNING_INSERT]);
 	sql_put_i64(stmt, 1, row);
-	sql_put_i64(stmt, 2, provider->ref);
+	sql_put_i64(stmt, 2, provider);
 	sql_put_text(stmt, 3, s->provider_id);
 	sql_put_text(stmt, 4, s->provider_key);
 	sql_put_text(stmt, 5, s->model);
@@ -269,7 +353,29 @@ static void write_earning(struct book *book, const struct store_settlement *s, i
 	sql_put_i64(stmt, 8, (int64_t)s->completion_tokens);
 	sql_put_i64(stmt, 9, s->created_us);
 	sql_run(stmt);
+}
 
+static void gather_earning_row(struct postgres_rows *rows, const struct store_settlement *s, int64_t row, int64_t provider,
+                               int64_t payout)
+{
+	rows_i64(rows, ROWS_EARNINGS, row);
+	rows_i64(rows, ROWS_EARNINGS, provider);
+	rows_text(rows, ROWS_EARNINGS, s->provider_id);
+	rows_text(rows, ROWS_EARNINGS, s->provider_key);
+	rows_text(rows, ROWS_EARNINGS, s->model);
+	rows_i64(rows, ROWS_EARNINGS, payout);
+	rows_i64(rows, ROWS_EARNINGS, (int64_t)s->prompt_tokens);
+	rows_i64(rows, ROWS_EARNINGS, (int64_t)s->completion_tokens);
+	rows_i64(rows, ROWS_EARNINGS, s->created_us);
+}
+
+static void write_earning(struct book *book, const struct store_settlement *s, int64_t row, struct book_account *provider,
+                          int64_t payout)
+{
+	if (book->rows)
+		gather_earning_row(book->rows, s, row, provider->ref, payout);
+	else
+		write_earning_row(book, s, row, provider->ref, payout);
 	provider->earned.jobs++;
 	provider->earned.amount += payout;
 	provider->earned.prompt_tokens += (int64_t)s->prompt_tokens;

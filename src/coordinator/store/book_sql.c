@@ -28,26 +28,14 @@ const char *const book_statements[W_STATEMENTS] = {
                      " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
     [W_KEY_DISABLE] = "UPDATE api_keys SET disabled = 1 WHERE id = ?",
     /* The bits are those of enum store_key_field. */
-    [W_KEY_UPDATE] = "UPDATE api_keys SET " IF_ASKED(1, name, 3) ", " IF_ASKED(2, disabled, 4) ", " IF_ASKED(4, spend_limit, 5) ", " IF_ASKED(
-        8, limit_reset,
-        6) ", " IF_ASKED(16, rpm,
-                         7) ", " IF_ASKED(32, itpm,
-                                          8) ", " IF_ASKED(64, otpm,
-                                                           9) ", " IF_ASKED(128, allowed_models,
-                                                                            10) ", " IF_ASKED(256, self_route_only,
-                                                                                              11) ", " IF_ASKED(512, expires_us,
-                                                                                                                12) ","
-                                                                                                                    " " IF_ASKED(
-                                                                                                                        1024,
-                                                                                                                        scopes,
-                                                                                                                        13) " W"
-                                                                                                                            "HE"
-                                                                                                                            "RE"
-                                                                                                                            " i"
-                                                                                                                            "d "
-                                                                                                                            "= "
-                                                                                                                            "?"
-                                                                                                                            "1",
+    /* clang-format off */
+    [W_KEY_UPDATE] = "UPDATE api_keys SET "
+                     IF_ASKED(1, name, 3) ", " IF_ASKED(2, disabled, 4) ", " IF_ASKED(4, spend_limit, 5) ", "
+                     IF_ASKED(8, limit_reset, 6) ", " IF_ASKED(16, rpm, 7) ", " IF_ASKED(32, itpm, 8) ", "
+                     IF_ASKED(64, otpm, 9) ", " IF_ASKED(128, allowed_models, 10) ", "
+                     IF_ASKED(256, self_route_only, 11) ", " IF_ASKED(512, expires_us, 12) ", "
+                     IF_ASKED(1024, scopes, 13) " WHERE id = ?1",
+    /* clang-format on */
     [W_KEY_ROTATE] = "UPDATE api_keys SET hash = ?2, id = ?3, label = ?4, created_us = ?5, last_used_us = 0 WHERE id = ?1",
     [W_KEY_DELETE] = "DELETE FROM api_keys WHERE id = ?",
     [W_KEY_TOUCH] = "UPDATE api_keys SET last_used_us = ?2 WHERE id = ?1 AND last_used_us < ?2",

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "coordinator/store/reader.h"
 #include "coordinator/store/sqlite_file.h"
@@ -13,6 +14,9 @@
 #include "core/clock.h"
 #include "core/log.h"
 
+#define READERS_MAX       16
+#define READERS_SHARED    4
+#define GIVE_UP_US        10000000 /* a server that is away while the store closes is waited for so long */
 #define GROUP_MAX_OPS     16384
 #define QUEUED_MAX_OPS    200000 /* about 200 MB; beyond it new money is refused */
 #define GATHER_ENOUGH_OPS 4096   /* do not wait for more than these */
@@ -34,11 +38,13 @@ struct journal {
 	struct net_loop *loop;
 	uint64_t gather_us;
 	struct door *door;
-	struct writer *writer;      /* the writer thread's */
-	struct reader *reader;      /* the reader thread's */
-	struct sqlite_mover *mover; /* the mover thread's */
-	pthread_t writer_thread, reader_thread, mover_thread;
-	int threads;               /* of these, started in this order */
+	struct writer *writer; /* the writer thread's */
+	struct reader *readers[READERS_MAX];
+	int reader_count;
+	struct sqlite_mover *mover; /* the mover thread's; NULL: there is no write-ahead log of ours */
+	pthread_t threads[READERS_MAX + 2];
+	int thread_count;
+	uint64_t tend_at_us;       /* writer thread: when others are to hear of this coordinator again */
 	struct store_op **group;   /* writer thread: GROUP_MAX_OPS */
 	struct store_actor *actor; /* loop thread: of the next operation that the trail notes */
 
@@ -55,6 +61,7 @@ struct journal {
 	struct error why;
 
 	atomic_bool failed; /* set once, after `why` */
+	atomic_bool away;   /* the server cannot be reached, or takes no writes just now */
 	atomic_size_t queued;
 };
 
@@ -175,6 +182,10 @@ bool journal_healthy(const struct journal *journal, struct error *error)
 			*error = journal->why;
 		return false;
 	}
+	if (atomic_load_explicit(&journal->away, memory_order_relaxed)) {
+		error_set(error, DB_E_AGAIN, "The database cannot be reached, or takes no writes just now.");
+		return false;
+	}
 	if (atomic_load_explicit(&journal->queued, memory_order_relaxed) > QUEUED_MAX_OPS) {
 		error_set(error, DB_E_LIMIT, "The database is too far behind: its disk is slower than the load.");
 		return false;
@@ -213,6 +224,48 @@ static enum writer_result try_group(struct writer *writer, struct store_op **ops
 	return result;
 }
 
+static void set_away(struct journal *journal, bool away, const struct error *why)
+{
+	if (atomic_exchange_explicit(&journal->away, away, memory_order_relaxed) == away)
+		return;
+	if (away)
+		log_error("store.away", "reason=\"%s\"", why->text);
+	else
+		log_info("store.back", "queued=%zu", atomic_load_explicit(&journal->queued, memory_order_relaxed));
+}
+
+/* Under no lock. False when the store closes and the server stays away. */
+static bool pause_before_retry(struct journal *journal, int attempt, uint64_t since_us)
+{
+	uint64_t pause_us = attempt < 8 ? UINT64_C(10000) << attempt : 2000000;
+	pthread_mutex_lock(&journal->lock);
+	bool closing = journal->closing;
+	pthread_mutex_unlock(&journal->lock);
+	if (closing && clock_mono_us() - since_us > GIVE_UP_US)
+		return false;
+	usleep((useconds_t)(closing && pause_us > 100000 ? 100000 : pause_us));
+	return true;
+}
+
+/* The same once more while a failure is one that passes. An operation is in the books once, however often it was tried. */
+static enum writer_result try_until_clear(struct journal *journal, struct store_op **ops, size_t count)
+{
+	struct writer *writer = journal->writer;
+	uint64_t start_us = clock_mono_us();
+	enum writer_result result = try_group(writer, ops, count);
+	for (int attempt = 0; result != WRITER_OK && writer_may_retry(writer); attempt++) {
+		bool committed = false;
+		set_away(journal, attempt > 0, writer_error(writer));
+		if (!pause_before_retry(journal, attempt, start_us))
+			break;
+		if (writer_recover(writer, &committed))
+			result = committed ? WRITER_OK : try_group(writer, ops, count);
+	}
+	if (result == WRITER_OK)
+		set_away(journal, false, NULL);
+	return result;
+}
+
 /* All in one transaction. An operation that breaks a constraint spoils the whole transaction: then both halves are tried on
  * their own, until it stands alone. This keeps savepoints, and their cost, out of the groups where all goes well. */
 static void commit_group(struct journal *journal, struct store_op **ops, size_t count)
@@ -220,14 +273,14 @@ static void commit_group(struct journal *journal, struct store_op **ops, size_t 
 	struct writer *writer = journal->writer;
 	const struct error *broken = writer_broken(writer);
 
-	if (!broken && try_group(writer, ops, count) == WRITER_OK)
+	if (!broken && try_until_clear(journal, ops, count) == WRITER_OK)
 		return;
 	broken = writer_broken(writer);
 	if (broken) {
 		mark_failed(journal, broken);
 		fail_all(ops, count, broken);
-	} else if (count == 1) {
-		op_fail_with(ops[0], writer_error(writer));
+	} else if (count == 1 || writer_may_retry(writer)) { /* alone, or given up */
+		fail_all(ops, count, writer_error(writer));
 	} else {
 		commit_group(journal, ops, count / 2);
 		commit_group(journal, ops + count / 2, count - count / 2);
@@ -237,6 +290,8 @@ static void commit_group(struct journal *journal, struct store_op **ops, size_t 
 /* Under the lock, which is given up meanwhile. The mover does the long part while writes go on, the writer the short rest. */
 static void tend_log(struct journal *journal, int longer_than)
 {
+	if (!journal->mover)
+		return;
 	if (journal->log_moved) {
 		journal->log_moved = false;
 		pthread_mutex_unlock(&journal->lock);
@@ -248,21 +303,43 @@ static void tend_log(struct journal *journal, int longer_than)
 	}
 }
 
-/* Under the lock: waits for writes, and for a group of them to gather. False when there will be no more. */
-static bool wait_for_writes(struct journal *journal)
+/* Under the lock, which is given up meanwhile: other coordinators are to see that this one is here. */
+static void tend_shared(struct journal *journal)
 {
+	uint64_t every_us = writer_tend_us(journal->writer);
+	if (!every_us || clock_mono_us() < journal->tend_at_us)
+		return;
+	pthread_mutex_unlock(&journal->lock);
+	writer_tend(journal->writer);
+	pthread_mutex_lock(&journal->lock);
+	journal->tend_at_us = clock_mono_us() + every_us;
+}
+
+/* Under the lock. */
+static void wait_idle(struct journal *journal)
+{
+	uint64_t every_us = writer_tend_us(journal->writer);
 	bool is_quiet = false;
 	while (!journal->writes.first && !journal->closing) {
 		journal->writer_idle = true;
-		if (is_quiet && !journal->log_moved)
-			pthread_cond_wait(&journal->wake_writer, &journal->lock);
-		else
+		if (!is_quiet || journal->log_moved)
 			is_quiet = !wait_us(&journal->wake_writer, &journal->lock, QUIET_US);
-		if (is_quiet && !journal->writes.first)
+		else if (every_us)
+			wait_us(&journal->wake_writer, &journal->lock, every_us);
+		else
+			pthread_cond_wait(&journal->wake_writer, &journal->lock);
+		if (is_quiet && !journal->writes.first) {
 			tend_log(journal, LOG_PAGES_QUIET);
+			tend_shared(journal);
+		}
 	}
 	journal->writer_idle = false;
+}
 
+/* Under the lock: waits for writes, and for a group of them to gather. False when there will be no more. */
+static bool wait_for_writes(struct journal *journal)
+{
+	wait_idle(journal);
 	uint64_t start_us = clock_mono_us(), waited_us = 0;
 	while (journal->writes.first && !journal->urgent && !journal->closing && journal->writes.count < GATHER_ENOUGH_OPS &&
 	       waited_us < journal->gather_us) {
@@ -285,7 +362,7 @@ static void finish_group(struct journal *journal, const struct op_queue *done, u
 	queue_append(&journal->finished, done);
 	post_finished(journal);
 	if (journal->reads.first)
-		pthread_cond_signal(&journal->wake_reader);
+		pthread_cond_broadcast(&journal->wake_reader);
 }
 
 /* Of a database that failed one line is enough, and is written. */
@@ -314,6 +391,7 @@ static void write_group(struct journal *journal, struct op_queue *taken)
 	pthread_mutex_lock(&journal->lock);
 	finish_group(journal, &done, took_us);
 	tend_log(journal, LOG_PAGES_BUSY);
+	tend_shared(journal);
 	pthread_mutex_unlock(&journal->lock);
 }
 
@@ -332,7 +410,7 @@ static void *run_writer(void *arg)
 		pthread_mutex_lock(&journal->lock);
 	}
 	journal->writes_over = true;
-	pthread_cond_signal(&journal->wake_reader);
+	pthread_cond_broadcast(&journal->wake_reader);
 	pthread_cond_signal(&journal->wake_mover);
 	pthread_mutex_unlock(&journal->lock);
 	return NULL;
@@ -340,28 +418,35 @@ static void *run_writer(void *arg)
 
 /* --- reader --- */
 
-static void answer(struct journal *journal, struct store_op *op)
+static void answer(struct journal *journal, struct reader *reader, struct store_op *op)
 {
-	struct error why;
-	if (journal_healthy(journal, &why) || why.code == DB_E_LIMIT)
-		reader_query(journal->reader, op);
+	if (atomic_load_explicit(&journal->failed, memory_order_acquire))
+		op_fail_with(op, &journal->why);
 	else
-		op_fail_with(op, &why);
+		reader_query(reader, op);
 	if (op->failed == DB_E_IO)
 		mark_failed(journal, op_error(op));
 }
 
+struct reader_start {
+	struct journal *journal;
+	struct reader *reader;
+};
+
 static void *run_reader(void *arg)
 {
-	struct journal *journal = arg;
+	struct reader_start *start = arg;
+	struct journal *journal = start->journal;
+	struct reader *reader = start->reader;
 
+	free(start);
 	pthread_mutex_lock(&journal->lock);
 	for (;;) {
 		struct store_op *op = journal->reads.first;
 		if (op && op->ticket <= journal->passed) {
 			queue_pop(&journal->reads);
 			pthread_mutex_unlock(&journal->lock);
-			answer(journal, op);
+			answer(journal, reader, op);
 			pthread_mutex_lock(&journal->lock);
 			queue_push(&journal->finished, op);
 			post_finished(journal);
@@ -434,7 +519,7 @@ static void submit_read(struct journal *journal, struct store_op *op)
 		journal->urgent = true;
 		pthread_cond_signal(&journal->wake_writer);
 	}
-	pthread_cond_signal(&journal->wake_reader);
+	pthread_cond_broadcast(&journal->wake_reader);
 }
 
 void journal_submit(struct journal *journal, struct store_op *op)
@@ -456,7 +541,8 @@ static void free_journal(struct journal *journal)
 	if (!journal)
 		return;
 	sqlite_mover_close(journal->mover);
-	reader_close(journal->reader);
+	for (int i = 0; i < journal->reader_count; i++)
+		reader_close(journal->readers[i]);
 	writer_close(journal->writer);
 	pthread_mutex_destroy(&journal->lock);
 	pthread_cond_destroy(&journal->wake_writer);
@@ -471,23 +557,69 @@ static void free_journal(struct journal *journal)
 /* Ends what was started: the writer writes what is asked for, then the others stop. */
 static void stop_threads(struct journal *journal)
 {
-	const pthread_t threads[] = {journal->writer_thread, journal->reader_thread, journal->mover_thread};
 	pthread_mutex_lock(&journal->lock);
 	journal->closing = true;
 	pthread_cond_signal(&journal->wake_writer);
 	pthread_mutex_unlock(&journal->lock);
-	for (int i = 0; i < journal->threads; i++)
-		pthread_join(threads[i], NULL);
+	for (int i = 0; i < journal->thread_count; i++)
+		pthread_join(journal->threads[i], NULL);
 }
 
+static bool start_thread(struct journal *journal, void *(*run)(void *arg), void *arg)
+{
+	if (pthread_create(&journal->threads[journal->thread_count], NULL, run, arg))
+		return false;
+	journal->thread_count++;
+	return true;
+}
+
+static bool start_reader(struct journal *journal, struct reader *reader)
+{
+	struct reader_start *start = malloc(sizeof *start);
+	if (start)
+		*start = (struct reader_start){journal, reader};
+	if (start && start_thread(journal, run_reader, start))
+		return true;
+	free(start);
+	return false;
+}
+
+/* The writer first: when it stops, the others do. */
 static enum db_err start_threads(struct journal *journal, struct error *error)
 {
-	if (!pthread_create(&journal->writer_thread, NULL, run_writer, journal) && ++journal->threads &&
-	    !pthread_create(&journal->reader_thread, NULL, run_reader, journal) && ++journal->threads &&
-	    !pthread_create(&journal->mover_thread, NULL, run_mover, journal) && ++journal->threads)
+	bool started = start_thread(journal, run_writer, journal);
+	for (int i = 0; i < journal->reader_count && started; i++)
+		started = start_reader(journal, journal->readers[i]);
+	if (started && journal->mover)
+		started = start_thread(journal, run_mover, journal);
+	if (started)
 		return DB_OK;
-	stop_threads(journal);
+	if (journal->thread_count)
+		stop_threads(journal);
 	return error_set(error, DB_E_NOMEM, "The threads of the database could not be started.");
+}
+
+static enum db_err open_readers(struct journal *journal, const struct store_options *options, int count, struct error *error)
+{
+	while (journal->reader_count < count) {
+		struct reader *reader = reader_open(options->path, error);
+		if (!reader)
+			return DB_E_IO;
+		journal->readers[journal->reader_count++] = reader;
+	}
+	return DB_OK;
+}
+
+static enum db_err open_connections(struct journal *journal, const struct store_options *options, struct error *error)
+{
+	bool shared = sql_is_postgres(options->path);
+	int readers = !shared ? 1 : options->readers ? (int)options->readers : READERS_SHARED;
+	journal->writer = writer_open(options, error);
+	if (!journal->writer || open_readers(journal, options, readers < READERS_MAX ? readers : READERS_MAX, error))
+		return DB_E_IO;
+	if (!shared)
+		journal->mover = sqlite_mover_open(options->path, error);
+	return shared || journal->mover ? DB_OK : DB_E_IO;
 }
 
 struct journal *journal_open(const struct store_options *options, struct net_loop *loop, struct error *error)
@@ -506,10 +638,7 @@ struct journal *journal_open(const struct store_options *options, struct net_loo
 	if (!journal->group || !journal->door)
 		goto no_memory;
 	journal->door->journal = journal;
-	journal->writer = writer_open(options, error);
-	journal->reader = journal->writer ? reader_open(options->path, error) : NULL;
-	journal->mover = journal->reader ? sqlite_mover_open(options->path, error) : NULL;
-	if (!journal->mover || start_threads(journal, error))
+	if (open_connections(journal, options, error) || start_threads(journal, error))
 		goto fail;
 	return journal;
 

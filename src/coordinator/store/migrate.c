@@ -1,5 +1,9 @@
 #include "coordinator/store/migrate.h"
 
+#include <unistd.h>
+
+#include "coordinator/store/sqlite_file.h"
+#include "coordinator/store/store.h"
 #include "core/clock.h"
 #include "core/log.h"
 
@@ -159,4 +163,25 @@ enum db_err migrate_or_check(struct sql *db, bool may_migrate, struct error *err
 	if (!err && (version == 0 || may_migrate))
 		return migrate(db, migrations, migrations_count, error);
 	return err ? err : schema_check(db, error);
+}
+
+enum db_err store_migrate(const char *place, int *from, int *to, struct error *error)
+{
+	bool is_file = !sql_is_postgres(place);
+	int lock = is_file ? sqlite_file_lock(place, error) : -1;
+	if (is_file && (lock < 0 || sqlite_file_make(place, error))) {
+		if (lock >= 0)
+			close(lock);
+		return DB_E_IO;
+	}
+	struct sql *db = sql_open(place, SQL_WRITE, error);
+	enum db_err err = db ? schema_version(db, from, error) : DB_E_IO;
+	if (!err)
+		err = migrate(db, migrations, migrations_count, error);
+	if (!err)
+		err = schema_version(db, to, error);
+	sql_close(db);
+	if (lock >= 0)
+		close(lock);
+	return err;
 }

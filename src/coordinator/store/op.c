@@ -43,10 +43,15 @@ void op_clear_error(struct store_op *op)
 	op->why = NULL;
 }
 
+bool op_is_list(enum op_kind kind)
+{
+	return kind == OP_PRICES_LIST || kind == OP_USAGE_LIST || kind == OP_USAGE_OF_REQUEST || kind == OP_LEDGER_OF_REQUEST ||
+	       kind == OP_KEYS_LIST || kind == OP_LEVELS_LIST;
+}
+
 void op_free(struct store_op *op)
 {
-	if (op->kind == OP_PRICES_LIST || op->kind == OP_USAGE_LIST || op->kind == OP_USAGE_OF_REQUEST ||
-	    op->kind == OP_LEDGER_OF_REQUEST || op->kind == OP_KEYS_LIST || op->kind == OP_LEVELS_LIST)
+	if (op_is_list(op->kind))
 		free(((struct op_list *)op)->rows);
 	if (op->kind == OP_KEYS_TOUCH || op->kind == OP_LEVELS_SAVE)
 		free(((struct op_batch *)op)->rows);

@@ -66,6 +66,7 @@ void op_fail_with(struct store_op *op, const struct error *error);
 void op_clear_error(struct store_op *op);
 void op_free(struct store_op *op);
 const char *op_name(enum op_kind kind);
+bool op_is_list(enum op_kind kind); /* it is an op_list */
 
 struct op_flush {
 	struct store_op op;

@@ -4,9 +4,12 @@
 #include "coordinator/store/op_task.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
-#include "coordinator/store/sql.h"
+#include "coordinator/store/postgres_db.h"
 #include "core/clock.h"
+
+#define ATTEMPTS 20 /* about four seconds */
 
 enum reader_statement {
 	R_OWNER,
@@ -271,7 +274,7 @@ static void read_list(struct sql *db, struct sql_stmt *stmt, struct op_list *op,
 		}
 }
 
-void reader_query(struct reader *reader, struct store_op *op)
+static void query(struct reader *reader, struct store_op *op)
 {
 	struct sql *db = reader->db;
 	struct op_list *list = (struct op_list *)op; /* for the kinds that are lists */
@@ -331,4 +334,35 @@ void reader_query(struct reader *reader, struct store_op *op)
 	}
 	if (db->failed)
 		op_fail_with(op, &db->why);
+}
+
+/* What an attempt that failed on the way has found so far. */
+static void forget_rows(struct store_op *op)
+{
+	struct op_list *list = (struct op_list *)op;
+	if (op_is_list(op->kind)) {
+		free(list->rows);
+		list->rows = NULL;
+		list->count = 0;
+	}
+	if (op->kind == OP_LOGIN_READ)
+		((struct op_login *)op)->count = 0;
+	op_clear_error(op);
+}
+
+static bool may_retry(const struct reader *reader, const struct store_op *op, int attempt)
+{
+	return op->failed == DB_E_AGAIN && reader->db->kind == SQL_POSTGRES && attempt < ATTEMPTS;
+}
+
+void reader_query(struct reader *reader, struct store_op *op)
+{
+	query(reader, op);
+	for (int attempt = 1; may_retry(reader, op, attempt); attempt++) {
+		usleep((useconds_t)(attempt < 6 ? 5000 << attempt : 250000));
+		if (!postgres_db_connected(reader->db) && !postgres_db_reconnect(reader->db))
+			continue;
+		forget_rows(op);
+		query(reader, op);
+	}
 }

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "coordinator/store/postgres_db.h"
 #include "coordinator/store/sqlite_db.h"
 
 #define ATTEMPTS 10
@@ -14,7 +15,7 @@ bool sql_is_postgres(const char *place)
 
 struct sql *sql_open(const char *place, enum sql_mode mode, struct error *error)
 {
-	return sqlite_db_open(place, mode, error);
+	return sql_is_postgres(place) ? postgres_db_open(place, mode, error) : sqlite_db_open(place, mode, error);
 }
 
 void sql_clear(struct sql *db)
@@ -103,19 +104,19 @@ void sql_put_null(struct sql_stmt *stmt, int at)
 void sql_put_text(struct sql_stmt *stmt, int at, const char *text)
 {
 	if (stmt)
-		stmt->db->backend->put_bytes(stmt, at, str_of(text), false);
+		stmt->db->backend->put_bytes(stmt, at, str_of(text), SQL_TEXT);
 }
 
 void sql_put_str(struct sql_stmt *stmt, int at, struct str text)
 {
 	if (stmt)
-		stmt->db->backend->put_bytes(stmt, at, text, false);
+		stmt->db->backend->put_bytes(stmt, at, text, SQL_PART);
 }
 
 void sql_put_blob(struct sql_stmt *stmt, int at, struct str bytes)
 {
 	if (stmt)
-		stmt->db->backend->put_bytes(stmt, at, bytes, true);
+		stmt->db->backend->put_bytes(stmt, at, bytes, SQL_BLOB);
 }
 
 /* --- rows --- */
@@ -140,6 +141,12 @@ void sql_post(struct sql_stmt *stmt)
 		stmt->db->backend->post(stmt);
 	else
 		sql_run(stmt);
+}
+
+void sql_stream(struct sql_stmt *stmt)
+{
+	if (stmt && stmt->db->backend->stream)
+		stmt->db->backend->stream(stmt);
 }
 
 void sql_done(struct sql_stmt *stmt)
@@ -222,11 +229,16 @@ bool sql_atomically(struct sql *db, void (*body)(struct sql *db, void *user), vo
 			body(db, user);
 		if (sql_exec(db, "COMMIT"))
 			return true;
-		db->backend->rollback(db);
+		sql_rollback(db);
 		if (db->failed != DB_E_AGAIN)
 			break;
 	}
 	return false;
+}
+
+void sql_rollback(struct sql *db)
+{
+	db->backend->rollback(db);
 }
 
 void sql_close(struct sql *db)

@@ -64,6 +64,8 @@ bool sql_run(struct sql_stmt *stmt);
 /* The same, but nobody asks for sql_changes and a failure may show later, at the next sql_row, sql_run or commit at the latest:
  * on PostgreSQL it travels in a pipeline with its neighbours. */
 void sql_post(struct sql_stmt *stmt);
+/* From now on the rows of this statement come one by one, for those with more than memory should hold. Not inside a write. */
+void sql_stream(struct sql_stmt *stmt);
 void sql_done(struct sql_stmt *stmt); /* after the only row of interest was read */
 /* How many rows the last sql_run, or the last statement read to its end, inserted, changed or deleted. */
 int64_t sql_changes(const struct sql *db);
@@ -85,6 +87,8 @@ bool sql_exec(struct sql *db, const char *text);
 /* Carries out body in a transaction of its own, again when the database asks for that (serialisation, lost connection before
  * the commit). Operations of the store do not need it: they run inside the writer's. False: see `why`. */
 bool sql_atomically(struct sql *db, void (*body)(struct sql *db, void *user), void *user);
+/* Ends the transaction that is open, if any, without its changes; `failed` and `why` stay as they are. */
+void sql_rollback(struct sql *db);
 void sql_close(struct sql *db); /* frees it; NULL is fine */
 
 #endif

@@ -99,10 +99,10 @@ static void put_null(struct sql_stmt *stmt, int at)
 	sqlite3_bind_null(inner(stmt), at);
 }
 
-static void put_bytes(struct sql_stmt *stmt, int at, struct str bytes, bool is_blob)
+static void put_bytes(struct sql_stmt *stmt, int at, struct str bytes, enum sql_bytes kind)
 {
 	const char *start = bytes.len ? bytes.at : "";
-	if (is_blob)
+	if (kind == SQL_BLOB)
 		sqlite3_bind_blob64(inner(stmt), at, start, bytes.len, SQLITE_STATIC);
 	else
 		sqlite3_bind_text64(inner(stmt), at, start, bytes.len, SQLITE_STATIC, SQLITE_UTF8);

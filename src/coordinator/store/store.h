@@ -25,11 +25,19 @@ struct store;
 struct store_options {
 	const char *path;         /* SQLite file, made when missing, mode 0600; or a postgres:// address */
 	uint32_t group_commit_us; /* how long the writer gathers before it commits; 0 = commit as soon as it is free */
-	bool migrate;             /* an older schema is brought forward; otherwise it is refused, unless the database is empty */
+	/* PostgreSQL, which several coordinators may share: */
+	const char *instance;  /* this one's name, the same after a restart, which then releases its own holds; NULL = none */
+	int64_t lost_after_us; /* one that was not seen for so long has ended, and its holds are released; 0 = 30 seconds */
+	uint32_t readers;      /* connections that answer queries; 0 = 4 */
+	bool migrate;          /* an older schema is brought forward; otherwise it is refused, unless the database is empty */
 };
-/* Opens, checks the version of the schema (DB_E_UNSUPPORTED), settles what a crash left: every open hold is released with the
- * reason "restart". One process at a time (a lock beside the file). Blocks: start-up only. */
+/* Opens, checks the version of the schema (DB_E_UNSUPPORTED), settles what a crash left: every hold this coordinator left open
+ * is released with the reason "restart". A file has one coordinator at a time (a lock beside it), a PostgreSQL database any
+ * number. Blocks: start-up only. */
 struct store *store_open(const struct store_options *options, struct net_loop *loop, struct error *error);
+/* Brings the schema to this program's version, or makes it; no coordinator may run on a SQLite file meanwhile. from, to: the
+ * versions before and after. Blocks. */
+enum db_err store_migrate(const char *place, int *from, int *to, struct error *error);
 /* Writes everything that was asked for, then closes. Blocks. Callbacks still owed are called from inside: close the store
  * before the rooms that wait for it are freed, and ask nothing of it in them. */
 void store_close(struct store *store);
@@ -47,8 +55,8 @@ struct store_stats {
 	uint64_t commit_us_max;
 };
 void store_stats(const struct store *store, struct store_stats *out);
-/* False when the database failed (disk full, damaged: for good, until a restart) or is far behind: money requests must be
- * refused. error gets the sentence. */
+/* False when the database failed (disk full, damaged: for good, until a restart), cannot be reached just now, or is far behind:
+ * money requests must be refused. error gets the sentence. */
 bool store_healthy(const struct store *store, struct error *error);
 
 /* --- accounts and keys --- */

@@ -7,6 +7,8 @@
 #include "coordinator/store/migrate.h"
 #include "coordinator/store/op_login.h"
 #include "coordinator/store/op_task.h"
+#include "coordinator/store/postgres_db.h"
+#include "coordinator/store/postgres_turn.h"
 #include "coordinator/store/sqlite_db.h"
 #include "coordinator/store/sqlite_file.h"
 #include "core/clock.h"
@@ -17,7 +19,12 @@ struct writer {
 	int lock_fd;
 	int log_pages;       /* in the write-ahead log, not yet moved into the file */
 	struct error broken; /* code DB_OK while it works */
+	bool shared;         /* PostgreSQL: `turn` holds */
+	struct turn turn;
 };
+
+#define LOST_AFTER_US 30000000
+#define TEND_US       4000000
 
 /* --- opening --- */
 
@@ -40,21 +47,46 @@ static struct sql *open_file(struct writer *writer, const char *path, struct err
 	return db;
 }
 
+static void load_file(struct writer *writer)
+{
+	release_left_open(writer->book.db);
+	if (!writer->book.db->failed)
+		book_load(&writer->book);
+}
+
+static void join_others(struct writer *writer, const struct store_options *options)
+{
+	struct turn *turn = &writer->turn;
+	writer->shared = true;
+	turn->book = &writer->book;
+	turn->lost_after_us = options->lost_after_us ? options->lost_after_us : LOST_AFTER_US;
+	if (options->instance)
+		(void)str_copy(str_sub(str_of(options->instance), 0, sizeof turn->name - 1), turn->name, sizeof turn->name);
+	writer->book.rows = postgres_rows_new();
+	if (writer->book.rows)
+		turn_register(turn);
+	else
+		sql_fail(writer->book.db, DB_E_NOMEM, "There is no memory to open the database.");
+}
+
 struct writer *writer_open(const struct store_options *options, struct error *error)
 {
 	struct writer *writer = calloc(1, sizeof *writer);
+	bool shared = sql_is_postgres(options->path);
 	if (!writer) {
 		error_set(error, DB_E_NOMEM, "There is no memory to open the database.");
 		return NULL;
 	}
 	writer->lock_fd = -1;
 	book_init(&writer->book, NULL);
-	struct sql *db = writer->book.db = open_file(writer, options->path, error);
+	struct sql *db = writer->book.db =
+	    shared ? postgres_db_open(options->path, SQL_WRITE, error) : open_file(writer, options->path, error);
 	if (!db || migrate_or_check(db, options->migrate, error))
 		goto fail;
-	release_left_open(db);
-	if (!db->failed)
-		book_load(&writer->book);
+	if (shared)
+		join_others(writer, options);
+	else
+		load_file(writer);
 	if (!db->failed)
 		return writer;
 	if (error)
@@ -69,6 +101,8 @@ void writer_close(struct writer *writer)
 {
 	if (!writer)
 		return;
+	if (writer->shared && writer->book.instance && postgres_db_connected(writer->book.db))
+		turn_leave(&writer->turn);
 	book_free(&writer->book);
 	sql_close(writer->book.db);
 	if (writer->lock_fd >= 0)
@@ -84,16 +118,33 @@ static enum writer_result result(struct writer *writer)
 	const struct sql *db = writer->book.db;
 	if (!db->failed)
 		return WRITER_OK;
-	if (db->failed != DB_E_INTERNAL && !writer->broken.code)
+	if (db->failed != DB_E_INTERNAL && db->failed != DB_E_AGAIN && !writer->broken.code)
 		writer->broken = db->why;
 	return WRITER_SPOILED;
 }
 
+/* Others took this coordinator for lost, and released what it held: it comes back as a new one. */
+static bool begin_turn(struct writer *writer)
+{
+	struct turn *turn = &writer->turn;
+	if (turn_begin(turn))
+		return true;
+	if (!turn->ended || writer->book.db->failed)
+		return false;
+	turn_rollback(turn);
+	log_warn("store.taken_for_lost", "instance=%lld", (long long)writer->book.instance);
+	turn_register(turn);
+	return !writer->book.db->failed && turn_begin(turn);
+}
+
 enum writer_result writer_begin(struct writer *writer, struct store_op **ops, size_t count)
 {
-	(void)ops, (void)count;
-	sql_clear(writer->book.db);
-	sql_run(sql_say(writer->book.db, "BEGIN IMMEDIATE"));
+	struct sql *db = writer->book.db;
+	sql_clear(db);
+	if (!writer->shared)
+		sql_run(sql_say(db, "BEGIN IMMEDIATE"));
+	else if (begin_turn(writer))
+		book_read_ahead(&writer->book, ops, count);
 	return result(writer);
 }
 
@@ -166,24 +217,72 @@ enum writer_result writer_apply(struct writer *writer, struct store_op *op)
 
 enum writer_result writer_commit(struct writer *writer)
 {
-	book_flush(&writer->book);
-	sql_run(sql_say(writer->book.db, "COMMIT"));
+	if (writer->shared) {
+		turn_commit(&writer->turn);
+	} else {
+		book_flush(&writer->book);
+		sql_run(sql_say(writer->book.db, "COMMIT"));
+	}
 	return result(writer);
+}
+
+static void undo(struct writer *writer)
+{
+	struct sql *db = writer->book.db;
+	sql_rollback(db);
+	book_forget(&writer->book);
+	sql_clear(db);
+	if (!writer->broken.code)
+		book_load(&writer->book);
+	result(writer);
 }
 
 void writer_rollback(struct writer *writer)
 {
 	struct sql *db = writer->book.db;
 	struct error why = db->why;
+	enum db_err failed = db->failed;
 
-	book_forget(&writer->book);
-	sql_clear(db);
-	if (!sqlite3_get_autocommit(sqlite_handle(db)))
-		sql_run(sql_say(db, "ROLLBACK"));
-	if (!writer->broken.code && !db->failed)
-		book_load(&writer->book);
-	result(writer);
+	if (writer->shared)
+		turn_rollback(&writer->turn);
+	else
+		undo(writer);
 	db->why = why;
+	if (!db->failed)
+		db->failed = failed;
+}
+
+bool writer_may_retry(const struct writer *writer)
+{
+	return writer->shared && !writer->broken.code && writer->book.db->failed == DB_E_AGAIN;
+}
+
+bool writer_recover(struct writer *writer, bool *committed)
+{
+	struct sql *db = writer->book.db;
+	struct turn *turn = &writer->turn;
+	*committed = false;
+	if (!postgres_db_connected(db) && !postgres_db_reconnect(db)) {
+		db->failed = DB_E_AGAIN; /* a password that is changed meanwhile is no reason to give up either */
+		return false;
+	}
+	sql_clear(db);
+	return !turn->uncertain || turn_resolve(turn, committed);
+}
+
+uint64_t writer_tend_us(const struct writer *writer)
+{
+	uint64_t third = (uint64_t)writer->turn.lost_after_us / 3;
+	return !writer->shared ? 0 : third < TEND_US ? third : TEND_US;
+}
+
+void writer_tend(struct writer *writer)
+{
+	bool committed;
+	if (writer->broken.code || !writer_recover(writer, &committed))
+		return;
+	turn_sweep(&writer->turn);
+	result(writer);
 }
 
 const struct error *writer_broken(const struct writer *writer)

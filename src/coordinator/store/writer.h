@@ -20,6 +20,16 @@ enum writer_result writer_begin(struct writer *writer, struct store_op **ops, si
 enum writer_result writer_apply(struct writer *writer, struct store_op *op);
 enum writer_result writer_commit(struct writer *writer); /* durable when WRITER_OK */
 void writer_rollback(struct writer *writer);
+/* The last failure is one that passes (connection lost, serialisation, disk of the server full): the group is to be tried
+ * again. SQLite has no such failures. */
+bool writer_may_retry(const struct writer *writer);
+/* Before it is tried again: finds the server, and whether the group was committed after all, which leaves nothing to be done.
+ * False when the server cannot be reached; writer_error says why. */
+bool writer_recover(struct writer *writer, bool *committed);
+/* How long without writes until writer_tend is to be called, microseconds; 0 = never. */
+uint64_t writer_tend_us(const struct writer *writer);
+/* Says to other coordinators that this one is here, and ends what lost ones left. */
+void writer_tend(struct writer *writer);
 /* Why nothing more can be written (disk full, damaged file); NULL while it works. */
 const struct error *writer_broken(const struct writer *writer);
 const struct error *writer_error(const struct writer *writer); /* of what was SPOILED last */

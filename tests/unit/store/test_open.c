@@ -26,7 +26,7 @@ static void a_new_file_is_made_private_and_at_the_last_version(void **state)
 	fixture_open(f);
 	assert_int_equal(stat(f->path, &info), 0);
 	assert_int_equal(info.st_mode & 0777, 0600);
-	char wal[320];
+	char wal[640];
 	snprintf(wal, sizeof wal, "%s-wal", f->path);
 	make_account(f, "a", 0);
 	assert_int_equal(stat(wal, &info), 0);
@@ -170,7 +170,7 @@ static void what_is_no_database_is_refused(void **state)
 static void a_missing_folder_is_named(void **state)
 {
 	struct fixture *f = *state;
-	char path[600];
+	char path[1024];
 	snprintf(path, sizeof path, "%s/no/such/ledger.db", f->folder);
 	assert_refused(path, DB_E_IO, "folder");
 }

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# A PostgreSQL server of a test's own, in a temporary folder, reached over a socket in it and as durable as a real one.
+# usage: tests/postgres.sh        Says `ready ADDRESS`, then follows the words it reads, one a line:
+#   crash   kill -9 the server and all its processes, then say `crashed`
+#   start   start it again on what is left, then say `ready ADDRESS`
+#   stop    stop it in order, then say `stopped`
+# It ends, and leaves nothing behind, when its standard input does: so no test can forget it.
+set -euo pipefail
+die() { printf 'postgres.sh: %s\n' "$*" >&2; exit 3; }
+
+bin=
+for place in "${DARKBLOOM_POSTGRES_BIN:-}" /usr/lib/postgresql/*/bin /opt/homebrew/opt/postgresql@*/bin /usr/local/opt/postgresql@*/bin; do
+	[ -x "$place/initdb" ] && bin=$place
+done
+[ -n "$bin" ] || { command -v initdb >/dev/null && bin=$(dirname "$(command -v initdb)"); } || die "PostgreSQL is not installed: run make setup"
+
+folder=$(mktemp -d "${TMPDIR:-/tmp}/db_pg_XXXXXX")
+as=()
+if [ "$(id -u)" -eq 0 ]; then # initdb refuses root
+	user=nobody
+	getent passwd postgres >/dev/null 2>&1 && user=postgres
+	chown "$user" "$folder"
+	as=(setpriv --reuid "$user" --regid "$(id -g "$user")" --clear-groups)
+	command -v setpriv >/dev/null || as=(runuser -u "$user" --)
+fi
+address="postgres://test@/test?host=$(printf '%s' "$folder" | sed 's|/|%2F|g')&sslmode=disable"
+
+server=
+start() {
+	(cd "$folder" && exec "${as[@]}" "$bin/postgres" -D "$folder/data" -k "$folder" -c listen_addresses= -c max_connections=60 \
+		-c shared_buffers=64MB -c fsync=on -c full_page_writes=on -c max_wal_size=512MB) </dev/null >>"$folder/log" 2>&1 &
+	server=$!
+	for _ in $(seq 600); do
+		"$bin/pg_isready" -q -h "$folder" && { echo "ready $address"; return; }
+		kill -0 "$server" 2>/dev/null || { cat "$folder/log" >&2; die "the server did not start"; }
+		sleep 0.05
+	done
+	die "the server is not ready after 30 s"
+}
+crash() {
+	[ -n "$server" ] || return 0
+	kill -STOP "$server" 2>/dev/null || true # so that it starts nothing new meanwhile
+	local children
+	children=$(ps -o pid= --ppid "$server" 2>/dev/null || pgrep -P "$server" || true)
+	# shellcheck disable=SC2086
+	kill -KILL $children "$server" 2>/dev/null || true
+	wait "$server" 2>/dev/null || true
+	server=
+}
+finish() {
+	crash
+	rm -rf "$folder"
+}
+trap finish EXIT
+trap 'exit 1' INT TERM HUP
+
+"${as[@]}" "$bin/initdb" -D "$folder/data" -U test -A trust -E UTF8 --no-locale --no-instructions -N >"$folder/initdb" 2>&1 ||
+	{ cat "$folder/initdb" >&2; die "initdb failed"; }
+start >/dev/null
+"$bin/createdb" -h "$folder" -U test test
+echo "ready $address"
+while read -r word; do
+	case $word in
+	crash) crash && echo crashed ;;
+	start) start ;;
+	stop) kill -INT "$server" && wait "$server" 2>/dev/null || true; server=; echo stopped ;;
+	*) die "unknown word: $word" ;;
+	esac
+done
