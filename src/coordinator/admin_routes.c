@@ -1,7 +1,9 @@
 /* What the operator does over HTTP or the socket beside the database (http-api 4.6, 5.1). */
 #include "coordinator/server.h"
 
+#include "coordinator/accounts/login.h"
 #include "coordinator/actor.h"
+#include "coordinator/store/store_terms.h"
 #include "core/id.h"
 #include "core/json.h"
 #include "core/log.h"
@@ -16,7 +18,8 @@ struct gift {
 	struct exchange *exchange; /* NULL: left */
 	struct store_transfer transfer;
 	char actor[STORE_ACTOR_SIZE];
-	const char *word; /* "credited_usd", "rewarded_usd" */
+	const char *word;             /* "credited_usd", "rewarded_usd" */
+	char email[STORE_EMAIL_SIZE]; /* by which the account was named; empty = by its id */
 };
 
 static void refuse(struct exchange *exchange, int status, const char *type, const char *param, const char *message)
@@ -74,6 +77,8 @@ static void on_account(const struct store_account *account, const struct error *
 	json_begin_object(&w);
 	json_put_bool(&w, "ok", true);
 	json_put_cstr(&w, "account_id", account->id);
+	if (gift->email[0])
+		json_put_cstr(&w, "email", gift->email);
 	put_usd(&w, gift->word, gift->transfer.amount_uusd);
 	json_put_bool(&w, "withdrawable", gift->transfer.withdrawable);
 	put_usd(&w, "balance_after", account->balance_uusd);
@@ -111,28 +116,39 @@ static void give(struct gift *gift)
 	fail(gift, 503, "server_error", "The books cannot be written at the moment: nothing was given.");
 }
 
-static void on_owner(const struct store_account *account, const struct error *error, void *user)
+static void on_named(const struct store_account *account, const struct error *error, void *user)
 {
 	struct gift *gift = user;
-	if (error) {
+	if (error && error->code == DB_E_EXISTS) {
+		fail(gift, 409, "conflict", "More than one account has this e-mail address: name the account by its id.");
+	} else if (error && error->code != DB_E_NOT_FOUND) {
 		fail(gift, 503, "server_error", "The accounts cannot be read at the moment: nothing was given.");
 	} else if (!account) {
-		fail(gift, 404, "not_found", "There is no owner yet.");
+		fail(gift, 404, "not_found", "There is no such account.");
 	} else {
 		memcpy(gift->transfer.to, account->id, sizeof gift->transfer.to);
 		give(gift);
 	}
 }
 
-/* {"account": "owner" or an id, "amount_usd": "1.00", "note": ...} */
-static bool read_gift(struct str body, struct store_transfer *transfer, const char **wrong)
+/* Whom it is for: "owner" or an id in `account`, or an address in `email`. */
+static bool read_receiver(const json_val *root, struct store_transfer *transfer, char email[STORE_EMAIL_SIZE])
+{
+	struct str account, address;
+	bool by_email = json_as_str(json_get_some(root, "email"), &address);
+	if (json_as_str(json_get_some(root, "account"), &account))
+		return !by_email && account.len > 0 && str_copy(account, transfer->to, sizeof transfer->to);
+	return by_email && login_fold_email(address, email) == DB_OK;
+}
+
+/* {"account" or "email": ..., "amount_usd": "1.00", "note": ...} */
+static bool read_gift(struct str body, struct store_transfer *transfer, char email[STORE_EMAIL_SIZE], const char **wrong)
 {
 	struct error why;
-	struct str account, amount, note = STR("admin");
+	struct str amount, note = STR("admin");
 	struct json_doc *doc = json_parse(body, NULL, &why);
 	const json_val *root = doc ? json_root(doc) : NULL, *given = json_get_some(root, "note");
-	bool good = json_as_str(json_get(root, "account"), &account) && account.len > 0 &&
-	            str_copy(account, transfer->to, sizeof transfer->to);
+	bool good = read_receiver(root, transfer, email);
 	*wrong = good ? NULL : "account";
 	if (good && (!json_as_str(json_get(root, "amount_usd"), &amount) ||
 	             price_parse_usd(amount, &transfer->amount_uusd) != DB_OK || transfer->amount_uusd <= 0))
@@ -148,10 +164,13 @@ static bool read_gift(struct str body, struct store_transfer *transfer, const ch
 static void begin_gift(struct server *server, struct exchange *exchange, const char *type, const char *word, bool withdrawable)
 {
 	struct store_transfer transfer = {.from = STORE_ACCOUNT_GRANTS, .withdrawable = withdrawable};
+	char email[STORE_EMAIL_SIZE] = "";
 	const char *wrong;
-	if (!read_gift(exchange_body(exchange), &transfer, &wrong)) {
+	if (!read_gift(exchange_body(exchange), &transfer, email, &wrong)) {
 		refuse(exchange, 400, "bad_request", wrong,
-		       "The body must be {\"account\": \"owner\", \"amount_usd\": \"1.00\", \"note\": \"...\"}.");
+		       "The body must be {\"email\": \"...\", \"amount_usd\": \"1.00\", \"note\": \"...\"}, or have \"account\" with "
+		       "an id "
+		       "in place of the address.");
 		return;
 	}
 	struct gift *gift = malloc(sizeof *gift);
@@ -162,11 +181,14 @@ static void begin_gift(struct server *server, struct exchange *exchange, const c
 	(void)str_copy(str_of(type), transfer.type, sizeof transfer.type);
 	id_uuid4(transfer.key);
 	*gift = (struct gift){.server = server, .exchange = exchange, .transfer = transfer, .word = word};
+	memcpy(gift->email, email, sizeof gift->email);
 	actor_of(exchange, gift->actor);
 	exchange->owner = gift;
 	exchange->on_gone = on_gift_gone;
-	if (strcmp(transfer.to, "owner") == 0)
-		store_owner_get(server_rooms(server)->store, on_owner, gift);
+	if (email[0])
+		store_account_by_email(server_rooms(server)->store, str_of(email), on_named, gift);
+	else if (strcmp(transfer.to, "owner") == 0)
+		store_owner_get(server_rooms(server)->store, on_named, gift);
 	else
 		give(gift);
 }

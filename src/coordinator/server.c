@@ -64,6 +64,8 @@ static const struct route routes[] = {
     {"POST", "/v1/admin/models/aliases", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_alias_put, NULL},
     {"DELETE", "/v1/admin/models/aliases/*", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_alias_delete, NULL},
     {"GET", "/v1/admin/demand", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_admin_demand, NULL},
+    {"PUT", "/v1/admin/users/role", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_admin_role, NULL},
+    {"PUT", "/v1/admin/users/platform-fee", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_admin_platform_fee, NULL},
     {"POST", "/v1/admin/reward", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_admin_reward, NULL},
     {"POST", "/v1/admin/ledger/close", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_ledger_close, NULL},
     {"GET", "/v1/admin/ledger/export", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_ledger_export, NULL},

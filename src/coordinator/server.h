@@ -104,6 +104,8 @@ void handle_aliases(struct server *server, struct exchange *exchange);
 void handle_alias_put(struct server *server, struct exchange *exchange);
 void handle_alias_delete(struct server *server, struct exchange *exchange);
 void handle_admin_demand(struct server *server, struct exchange *exchange);
+void handle_admin_role(struct server *server, struct exchange *exchange);
+void handle_admin_platform_fee(struct server *server, struct exchange *exchange);
 void handle_admin_reward(struct server *server, struct exchange *exchange);
 
 #endif

@@ -118,6 +118,15 @@ int ledger_account_fee_percent(const struct ledger_account *account)
 	return account->fee_percent;
 }
 
+void ledger_account_terms(struct ledger *ledger, const struct store_account *terms)
+{
+	struct ledger_account *account = ledger_account_find(ledger, str_of(terms->id));
+	if (!account)
+		return;
+	account->is_service = terms->role == STORE_ROLE_SERVICE;
+	account->fee_percent = terms->fee_percent >= 0 ? terms->fee_percent : ledger->fee_percent;
+}
+
 int64_t ledger_available(const struct ledger_account *account)
 {
 	return account->balance > account->held ? account->balance - account->held : 0;

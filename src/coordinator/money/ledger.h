@@ -32,6 +32,8 @@ struct ledger_account *ledger_account_find(struct ledger *ledger, struct str acc
 const char *ledger_account_id(const struct ledger_account *account);
 bool ledger_account_is_service(const struct ledger_account *account);
 int ledger_account_fee_percent(const struct ledger_account *account); /* its own, or the default */
+/* The store has new terms of an account: they hold from its next request on. */
+void ledger_account_terms(struct ledger *ledger, const struct store_account *terms);
 int64_t ledger_available(const struct ledger_account *account);
 int64_t ledger_balance(const struct ledger_account *account); /* with money on hold counted in */
 int64_t ledger_withdrawable(const struct ledger_account *account);
