@@ -40,9 +40,9 @@ static void write_hardware(struct json_writer *w, const struct wire_hardware *in
 	json_end_object(w);
 }
 
-static const char *const capability_names[WIRE_CAPABILITIES] = {"chat",      "embeddings", "count_tokens",       "tools",
-                                                                "reasoning", "json_mode",  "structured_outputs", "logprobs",
-                                                                "choices",   "prompts"};
+static const char *const capability_names[WIRE_CAPABILITIES] = {
+    "chat",     "embeddings", "count_tokens", "tools", "reasoning", "json_mode", "structured_outputs",
+    "logprobs", "choices",    "prompts",      "resume"};
 
 const char *wire_capability_name(unsigned bit)
 {

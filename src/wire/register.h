@@ -45,8 +45,9 @@ enum wire_capability {
 	WIRE_CAN_LOGPROBS = 1 << 7,
 	WIRE_CAN_CHOOSE = 1 << 8,  /* gives several answers to one request */
 	WIRE_CAN_PROMPTS = 1 << 9, /* takes several plain prompts in one request */
+	WIRE_CAN_RESUME = 1 << 10, /* goes on with an answer that another provider began */
 };
-#define WIRE_CAPABILITIES 10
+#define WIRE_CAPABILITIES 11
 const char *wire_capability_name(unsigned bit); /* of 1 << bit: "embeddings"; NULL when there is none */
 
 struct wire_models {

@@ -10,6 +10,7 @@
 
 #include "api/chat_event.h"
 #include "api/chat_request.h"
+#include "api/chat_resume.h"
 #include "core/arena.h"
 #include "core/error.h"
 
@@ -50,6 +51,10 @@ struct engine_delta {
 	struct str content, reasoning;
 	struct str tool_calls; /* JSON array of OpenAI tool-call deltas, or empty */
 	struct str logprobs;   /* JSON object of OpenAI logprobs, or empty */
+	/* The tokens that were sampled since the last delta, and what continuing depends on; none where n > 1. */
+	struct chat_resume sampled;
+	/* It repeats what the answer had said where it is continued. Such deltas come first, maybe on another thread. */
+	bool replayed;
 };
 
 struct engine_callbacks {
@@ -67,6 +72,9 @@ struct engine_request {
 	struct str tenant;               /* opaque; fairness */
 	struct str cache_scope;          /* opaque; whose prefixes it may find and leave. Empty: nobody's, nothing is kept */
 	uint64_t max_prompt_tokens;      /* a longer prompt is refused with 413; 0 = none */
+	/* count > 0: the answer began so elsewhere and goes on here, to the last token as it would have gone on there. Where that
+	 * cannot be (another print, tokens that this model would not take) it is refused with 409. Copied. */
+	struct chat_resume resume;
 };
 
 /* Accepts (0) or refuses at once: an HTTP-like status (429: the queue is full), with error->text from the chapter's vocabulary

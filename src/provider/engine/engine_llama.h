@@ -33,6 +33,7 @@
 
 #define ENGINE_LLAMA_MAX_SEQUENCES 64
 #define ENGINE_STEP_TOKENS         512 /* in one batch: llama.cpp's physical batch (inference 2.5) */
+#define ENGINE_AGAIN_TOKENS        32  /* of an answer that is run again, in one step */
 #define ENGINE_RESERVE_AHEAD       256
 #define ENGINE_CRASHED_FAILURES    3 /* calls in a row that cannot be run: the engine reports that it crashed */
 
@@ -63,6 +64,8 @@ struct llama_group {
 	enum engine_finish finish;
 	struct chat_usage usage;
 };
+
+enum call_state { CALL_GOES_ON, CALL_STOPPED, CALL_AT_LENGTH, CALL_FAILED };
 
 struct llama_call {
 	struct engine_call base;
@@ -113,8 +116,13 @@ struct llama_call {
 	uint64_t started_us, first_token_us;
 	uint64_t generated;
 	struct engine_output output;
-	uint64_t text_bytes; /* of all tokens so far, stop strings included */
-	struct buf logprobs; /* struct call_logprob, not yet given out */
+	uint64_t text_bytes;       /* of all tokens so far, stop strings included */
+	struct chat_resume resume; /* how the answer began elsewhere, in the arena; count 0 as a rule */
+	uint64_t print;            /* of what the answer depends on besides its tokens */
+	struct buf fresh;          /* int32_t: sampled since the last delta */
+	bool replaying;
+	enum call_state resumed; /* where replaying ended */
+	struct buf logprobs;     /* struct call_logprob, not yet given out */
 };
 
 struct llama_engine {
@@ -127,6 +135,7 @@ struct llama_engine {
 	const struct llama_vocab *vocab;
 	struct ggml_threadpool *pool;
 	struct chat_templates *templates;
+	char weight_hash[65]; /* "" = unknown */
 	struct engine_sampler_model sampling;
 	struct engine_info info;
 	uint32_t max_sequences;
@@ -195,7 +204,6 @@ struct chat_usage llama_call_usage(const struct llama_call *call);
 void llama_call_clear_request(struct llama_call *root); /* ... and of the request, when its last answer has ended */
 
 /* engine_llama_text.c: from sampled tokens to deltas */
-enum call_state { CALL_GOES_ON, CALL_STOPPED, CALL_AT_LENGTH, CALL_FAILED };
 /* Takes a sampled token in and gives out what it makes visible. */
 enum call_state llama_call_token(struct llama_engine *engine, struct llama_call *call, int32_t token,
                                  const struct engine_logprobs *logprobs);
@@ -216,6 +224,8 @@ void llama_guess(struct llama_engine *engine, struct llama_call *const *calls, s
 
 /* engine_llama_step.c: one decode step over the running calls */
 void llama_engine_step(struct llama_engine *engine);
+void llama_engine_end_call(struct llama_engine *engine, struct llama_call *call,
+                           enum call_state state); /* it goes no further */
 
 /* engine_llama_sched.c: the two threads, admission and the end of calls */
 enum db_err llama_engine_start(struct llama_engine *engine);

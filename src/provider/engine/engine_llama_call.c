@@ -2,6 +2,8 @@
 #include "provider/engine/engine_llama.h"
 
 #include "core/clock.h"
+#include "core/version.h"
+#include "crypto/hash.h"
 #include "provider/engine/chat_conversation.h"
 
 #include <stdlib.h>
@@ -28,6 +30,7 @@ void llama_call_clear(struct llama_call *call)
 	engine_draft_free(&call->draft);
 	buf_free(&call->tokens);
 	buf_free(&call->logprobs);
+	buf_free(&call->fresh);
 }
 
 void llama_call_clear_request(struct llama_call *root)
@@ -66,12 +69,29 @@ static bool copy_sampling(struct arena *arena, const struct chat_sampling *from,
 	return true;
 }
 
+static bool copy_resume(struct arena *arena, const struct chat_resume *from, struct chat_resume *out)
+{
+	*out = (struct chat_resume){from->print, NULL, from->count};
+	if (!from->count)
+		return true;
+	int32_t *tokens = arena_alloc(arena, from->count * sizeof *tokens);
+	if (!tokens)
+		return false;
+	memcpy(tokens, from->tokens, from->count * sizeof *tokens);
+	out->tokens = tokens;
+	return true;
+}
+
 /* What this engine cannot do is refused in words, never ignored. */
-static int refuse(const struct chat_request *chat, struct error *error)
+static int refuse(const struct chat_request *chat, const struct chat_resume *resume, struct error *error)
 {
 	if (chat->n > ENGINE_MAX_CHOICES) {
 		error_set(error, DB_E_UNSUPPORTED, "n must be at most %d: send the request several times instead", ENGINE_MAX_CHOICES);
 		return 400;
+	}
+	if (chat->n > 1 && resume->count > 0) {
+		error_set(error, DB_E_UNSUPPORTED, "several answers cannot be continued");
+		return 409;
 	}
 	if (chat->sampling.logprobs && chat->has_tools) {
 		error_set(error, DB_E_UNSUPPORTED, "logprobs together with tools is not supported by this provider");
@@ -96,6 +116,7 @@ static struct llama_call *new_call(struct llama_engine *engine, const struct eng
 	call->root = call;
 	buf_init(&call->tokens, 0);
 	buf_init(&call->logprobs, 0);
+	buf_init(&call->fresh, (size_t)1 << 20);
 	engine_output_init(&call->output, NULL, 0);
 	engine_draft_init(&call->draft);
 	return call;
@@ -104,7 +125,7 @@ static struct llama_call *new_call(struct llama_engine *engine, const struct eng
 struct llama_call *llama_call_new(struct llama_engine *engine, const struct engine_request *request,
                                   const struct engine_callbacks *callbacks, void *user, int *status, struct error *error)
 {
-	*status = refuse(request->chat, error);
+	*status = refuse(request->chat, &request->resume, error);
 	if (*status)
 		return NULL;
 	struct llama_call *call = new_call(engine, callbacks, user);
@@ -122,6 +143,7 @@ struct llama_call *llama_call_new(struct llama_engine *engine, const struct engi
 	call->cache_scope = arena_str(call->arena, request->cache_scope);
 	if ((request->tenant.len && !call->tenant.at) || (request->cache_scope.len && !call->cache_scope.at) ||
 	    !copy_sampling(call->arena, &request->chat->sampling, &call->sampling) ||
+	    !copy_resume(call->arena, &request->resume, &call->resume) ||
 	    (request->chat->prompt && !llama_plain_copy(call, request->chat->prompt)))
 		goto out_of_memory;
 	*status = chat_conversation_copy(request->chat, str_of(engine->info.architecture), call->arena, &call->conversation, error);
@@ -288,6 +310,50 @@ static bool add_sibling(struct llama_engine *engine, struct llama_call *root, ui
 	return make_sampler(engine, call);
 }
 
+/* Two calls with the same print, sampling and tokens so far go on alike. */
+static uint64_t print_of(const struct llama_engine *engine, const struct llama_call *call)
+{
+	struct sha256_state state;
+	uint8_t digest[SHA256_BYTES];
+	uint64_t facts[] = {engine->info.parameters, engine->info.weight_bytes, (uint64_t)engine->sampling.tokens,
+	                    (uint64_t)call->max_tokens, call->prompt_count};
+	uint64_t print;
+	sha256_begin(&state);
+	sha256_update(&state, DARKBLOOM_PROTOCOL_VERSION, sizeof DARKBLOOM_PROTOCOL_VERSION);
+	sha256_update(&state, engine->weight_hash, sizeof engine->weight_hash);
+	sha256_update(&state, facts, sizeof facts);
+	sha256_update(&state, call->tokens.at, call->prompt_count * sizeof(int32_t));
+	sha256_end(&state, digest);
+	memcpy(&print, digest, sizeof print);
+	return print;
+}
+
+static void refuse_resume(struct llama_call *call, const char *why)
+{
+	struct error error;
+	error_set(&error, DB_E_UNSUPPORTED, "the answer cannot be continued here: %s", why);
+	fail(call, 409, ENGINE_REASON_NONE, error);
+}
+
+/* Brings sampler, reader and text to where the answer was. The tokens join those of the prompt, to be run with them. */
+static void replay(struct llama_engine *engine, struct llama_call *call)
+{
+	if (call->resume.print != call->print) {
+		refuse_resume(call, "weights, program or limits differ");
+		return;
+	}
+	call->replaying = true;
+	for (size_t i = 0; i < call->resume.count && !call->fail_status; i++) {
+		int32_t token = call->resume.tokens[i];
+		if (call->resumed != CALL_GOES_ON || !engine_sampler_accept(call->sampler, token))
+			refuse_resume(call, "it would have gone another way");
+		else if ((call->resumed = llama_call_token(engine, call, token, NULL)) == CALL_FAILED)
+			fail_memory(call);
+	}
+	call->replaying = false;
+	buf_clear(&call->fresh);
+}
+
 void llama_call_prepare(struct llama_engine *engine, struct llama_call *call)
 {
 	if (!render(engine, call))
@@ -306,6 +372,9 @@ void llama_call_prepare(struct llama_engine *engine, struct llama_call *call)
 		call->max_tokens = room;
 	if (!make_sampler(engine, call))
 		return;
+	call->print = print_of(engine, call);
+	if (call->resume.count > 0)
+		replay(engine, call);
 	for (uint32_t choice = 1; choice < call->choices; choice++)
 		if (!add_sibling(engine, call, choice) && !call->fail_status)
 			fail_memory(call);

@@ -84,6 +84,7 @@ static enum db_err make_context(struct llama_engine *engine, const struct engine
 	params.no_perf = true;
 	struct load_log log = {""};
 	loading = &log;
+	(void)str_copy(str_of(options->weight_hash), engine->weight_hash, sizeof engine->weight_hash);
 	engine->context = llama_init_from_model(engine->model, params);
 	loading = NULL;
 	if (!engine->context)

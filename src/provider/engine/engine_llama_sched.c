@@ -254,6 +254,8 @@ static void end_waiting(struct llama_engine *engine)
 			llama_engine_fail_call(engine, call, call->fail_status, call->fail_reason, call->fail.text);
 		else if (call->count_only)
 			llama_engine_finish_call(engine, call, ENGINE_FINISH_STOP);
+		else if (call->resumed != CALL_GOES_ON)
+			llama_engine_end_call(engine, call, call->resumed);
 		else if (call == call->root && !call->started && now - call->submitted_us > UINT64_C(1000) * ENGINE_WAITING_TIMEOUT_MS)
 			llama_engine_fail_call(engine, call, 503, ENGINE_REASON_TIMEOUT, "request timed out waiting for capacity");
 	}

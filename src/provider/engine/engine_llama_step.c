@@ -104,6 +104,14 @@ static void add_answers(struct llama_engine *engine, struct step *step)
 	}
 }
 
+/* How many tokens to run next of those that wait. An answer that is run again goes in small pieces: attention over larger ones
+ * rounds in another way than one token at a time, and the answer must go on as it would have. */
+static size_t piece_of(const struct llama_call *call, size_t wanted)
+{
+	size_t most = call->in_cache < call->prompt_count ? call->prompt_count - call->in_cache : ENGINE_AGAIN_TOKENS;
+	return wanted < most ? wanted : most;
+}
+
 /* Calls that decode come first, so that a long prompt never holds them up; then prompts share a chunk, the oldest first, that
  * is small enough for the step not to keep the others waiting. */
 static void fill_batch(struct llama_engine *engine, struct step *step)
@@ -115,9 +123,9 @@ static void fill_batch(struct llama_engine *engine, struct step *step)
 	size_t end = others + chunk < engine->step_tokens ? others + chunk : engine->step_tokens;
 	for (size_t i = 0; i < engine->running_count; i++) {
 		struct llama_call *call = engine->running[i];
-		size_t taken = (size_t)engine->batch.n_tokens, wanted = unrun_tokens(call);
+		size_t taken = (size_t)engine->batch.n_tokens, wanted = piece_of(call, unrun_tokens(call));
 		size_t room = end > taken ? end - taken : 0;
-		if (!is_running(call) || wanted <= 1 || room == 0)
+		if (!is_running(call) || unrun_tokens(call) <= 1 || room == 0)
 			continue;
 		add_part(engine, step, call, wanted < room ? wanted : room);
 	}
@@ -141,6 +149,8 @@ static void observe(double *average, double value)
 static void observe_call(struct llama_engine *engine, const struct llama_call *call)
 {
 	uint64_t now = clock_mono_us();
+	if (call->resume.count > 0) /* most of it was made elsewhere */
+		return;
 	if (call->generated > 1 && now > call->first_token_us)
 		observe(&engine->decode_tps, (double)(call->generated - 1) * 1e6 / (double)(now - call->first_token_us));
 	bool cold = call == call->root && !call->restored && call->first_token_us > call->started_us + PREFILL_LEAST_US;
@@ -149,7 +159,7 @@ static void observe_call(struct llama_engine *engine, const struct llama_call *c
 		                                                            (double)(call->first_token_us - call->started_us)));
 }
 
-static void finish(struct llama_engine *engine, struct llama_call *call, enum call_state state)
+void llama_engine_end_call(struct llama_engine *engine, struct llama_call *call, enum call_state state)
 {
 	if (state == CALL_FAILED) {
 		llama_engine_fail_call(engine, call, 500, ENGINE_REASON_FAULT, "the answer could not be written down: out of memory");
@@ -178,7 +188,7 @@ static enum call_state sample(struct llama_engine *engine, struct llama_call *ca
 		call->turn->served++;
 	enum call_state state = llama_call_token(engine, call, token, logprobs);
 	if (state != CALL_GOES_ON)
-		finish(engine, call, state);
+		llama_engine_end_call(engine, call, state);
 	return state;
 }
 
@@ -262,7 +272,8 @@ static void run_apart(struct llama_engine *engine, const struct step *failed)
 	for (size_t i = 0; i < failed->part_count; i++) {
 		struct llama_call *call = failed->parts[i].call;
 		struct step alone = {.part_count = 0};
-		size_t count = unrun_tokens(call) < engine->step_tokens ? unrun_tokens(call) : engine->step_tokens;
+		size_t wanted = piece_of(call, unrun_tokens(call));
+		size_t count = wanted < engine->step_tokens ? wanted : engine->step_tokens;
 		engine->batch.n_tokens = 0;
 		add_part(engine, &alone, call, count);
 		int32_t result = engine->decode(engine->context, &engine->batch);

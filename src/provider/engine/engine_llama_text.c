@@ -112,7 +112,7 @@ static bool read_answer(struct llama_call *call, struct str text, bool final, st
 
 static bool give_out(struct llama_engine *engine, struct llama_call *call, bool final)
 {
-	struct engine_delta delta = {.choice = call->choice};
+	struct engine_delta delta = {.choice = call->choice, .replayed = call->replaying};
 	struct buf logprobs;
 	buf_init(&logprobs, (size_t)16 << 20);
 	struct str text = engine_output_take(&call->output, final);
@@ -123,7 +123,10 @@ static bool give_out(struct llama_engine *engine, struct llama_call *call, bool 
 	}
 	if (ok && (delta.content.len || delta.reasoning.len || delta.tool_calls.len || delta.logprobs.len)) {
 		call->said = true;
+		delta.sampled =
+		    (struct chat_resume){call->print, (const int32_t *)(const void *)call->fresh.at, call->fresh.len / sizeof(int32_t)};
 		call->callbacks.on_delta(&call->root->base, &delta, call->user);
+		buf_clear(&call->fresh);
 	}
 	buf_free(&logprobs);
 	return ok;
@@ -135,6 +138,8 @@ enum call_state llama_call_token(struct llama_engine *engine, struct llama_call 
 	enum call_state state = CALL_GOES_ON;
 	if (call->generated++ == 0)
 		call->first_token_us = clock_mono_us();
+	if (call->choices == 1 && buf_append(&call->fresh, &token, sizeof token))
+		return CALL_FAILED;
 	if (llama_vocab_is_eog(engine->vocab, token) || engine_sampler_stops_at(call->sampler, token)) {
 		state = CALL_STOPPED;
 	} else {

@@ -16,7 +16,9 @@ struct engine_sampler {
 	const struct engine_sampler_model *model;
 	struct chat_grammar *grammar;
 	struct llama_sampler *chain; /* NULL: greedy */
-	float reach;                 /* logits below best - reach are not candidates */
+	uint64_t seed;
+	uint32_t draws; /* of the token that is chosen now */
+	float reach;    /* logits below best - reach are not candidates */
 	bool ignore_end;
 	int64_t min_tokens, generated;
 	struct buf biases; /* struct chat_logit_bias */
@@ -58,13 +60,29 @@ void engine_sampler_model_free(struct engine_sampler_model *model)
 	*model = (struct engine_sampler_model){0};
 }
 
-static uint32_t seed_of(const struct chat_sampling *sampling)
+static uint64_t seed_of(const struct chat_sampling *sampling)
 {
 	uint64_t seed = sampling->seed;
 	if (!sampling->has_seed)
 		id_random(&seed, sizeof seed);
-	uint32_t folded = (uint32_t)(seed ^ (seed >> 32));
-	return folded == LLAMA_DEFAULT_SEED ? 0 : folded; /* that value would mean "random" to llama.cpp */
+	return seed;
+}
+
+/* SplitMix64's mixer. */
+static uint64_t mix(uint64_t x)
+{
+	x += UINT64_C(0x9e3779b97f4a7c15);
+	x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return x ^ (x >> 31);
+}
+
+/* In [0, 1). It depends on the seed, the token's place in the answer and how often that place was drawn for, and on nothing
+ * that was drawn before: an answer that is continued elsewhere draws as it would have here. */
+static double draw(struct engine_sampler *sampler)
+{
+	uint64_t place = mix(sampler->seed) ^ (uint64_t)sampler->generated;
+	return (double)(mix(mix(place) + sampler->draws++) >> 11) * 0x1p-53;
 }
 
 static struct llama_sampler *make_chain(const struct chat_sampling *s, double temperature)
@@ -80,7 +98,6 @@ static struct llama_sampler *make_chain(const struct chat_sampling *s, double te
 		llama_sampler_chain_add(chain, llama_sampler_init_min_p((float)s->min_p, 1));
 	if (temperature < 1 || temperature > 1)
 		llama_sampler_chain_add(chain, llama_sampler_init_temp((float)temperature));
-	llama_sampler_chain_add(chain, llama_sampler_init_dist(seed_of(s)));
 	return chain;
 }
 
@@ -161,6 +178,7 @@ enum db_err engine_sampler_new(const struct engine_sampler_model *model, const s
 	double temperature = sampling->has_temperature ? sampling->temperature : 0;
 	if (temperature > 0)
 		sampler->chain = make_chain(sampling, temperature);
+	sampler->seed = seed_of(sampling);
 	sampler->reach = NEGLIGIBLE_LOGIT_GAP * (temperature > 1 ? (float)temperature : 1.0f);
 	enum db_err err = copy_biases(sampler, sampling, error);
 	if (!err)
@@ -208,11 +226,17 @@ void engine_sampler_prompt(struct engine_sampler *sampler, const int32_t *tokens
 static bool take(struct engine_sampler *sampler, int32_t token)
 {
 	sampler->generated++;
+	sampler->draws = 0;
 	if (sampler->penalties) {
 		list_token(sampler, token);
 		((uint32_t *)(void *)sampler->counts.at)[token]++;
 	}
 	return !sampler->grammar || chat_grammar_accept(sampler->grammar, token);
+}
+
+bool engine_sampler_accept(struct engine_sampler *sampler, int32_t token)
+{
+	return token >= 0 && token < sampler->model->tokens && take(sampler, token);
 }
 
 /* --- logits --- */
@@ -292,7 +316,31 @@ static llama_token_data_array gather(const struct engine_sampler *sampler, const
 	return (llama_token_data_array){out, count, -1, false};
 }
 
-static int32_t choose(const struct engine_sampler *sampler, llama_token_data_array *candidates)
+static int32_t draw_from(struct engine_sampler *sampler, llama_token_data_array *candidates)
+{
+	llama_token_data *data = candidates->data;
+	float most = -INFINITY;
+	double sum = 0, reached = 0;
+	for (size_t i = 0; i < candidates->size; i++)
+		most = data[i].logit > most ? data[i].logit : most;
+	for (size_t i = 0; i < candidates->size; i++) {
+		data[i].p = expf(data[i].logit - most);
+		sum += (double)data[i].p;
+	}
+	double wanted = draw(sampler) * sum;
+	int32_t last = -1;
+	for (size_t i = 0; i < candidates->size; i++) {
+		if (!(data[i].p > 0))
+			continue;
+		last = data[i].id;
+		reached += (double)data[i].p;
+		if (reached > wanted)
+			break;
+	}
+	return last;
+}
+
+static int32_t choose(struct engine_sampler *sampler, llama_token_data_array *candidates)
 {
 	size_t count = 0;
 	for (size_t i = 0; i < candidates->size; i++)
@@ -303,7 +351,7 @@ static int32_t choose(const struct engine_sampler *sampler, llama_token_data_arr
 		return -1;
 	if (sampler->chain) {
 		llama_sampler_apply(sampler->chain, candidates);
-		return candidates->selected < 0 ? -1 : candidates->data[candidates->selected].id;
+		return draw_from(sampler, candidates);
 	}
 	size_t best = 0;
 	for (size_t i = 1; i < count; i++)
@@ -321,7 +369,7 @@ static bool fits(const struct engine_sampler *sampler, int32_t token)
 }
 
 /* A grammar is dear to apply, so it first judges only the token that would be chosen without it, then only the likely ones. */
-static int32_t choose_within_grammar(const struct engine_sampler *sampler, const float *logits, float least, int32_t wish)
+static int32_t choose_within_grammar(struct engine_sampler *sampler, const float *logits, float least, int32_t wish)
 {
 	if (wish >= 0 && fits(sampler, wish))
 		return wish;
@@ -335,7 +383,7 @@ static int32_t choose_within_grammar(const struct engine_sampler *sampler, const
 	return -1;
 }
 
-static int32_t pick(const struct engine_sampler *sampler, const float *logits)
+static int32_t pick(struct engine_sampler *sampler, const float *logits)
 {
 	int32_t best = best_logit(logits, sampler->model->tokens);
 	if (best < 0)

@@ -50,5 +50,8 @@ void engine_sampler_prompt(struct engine_sampler *sampler, const int32_t *tokens
 /* Chooses and takes the next token from `logits`, which are changed. -1 when no token is possible: the logits are not numbers
  * or the grammar has nowhere to go. `logprobs` may be NULL. */
 int32_t engine_sampler_next(struct engine_sampler *sampler, float *logits, struct engine_logprobs *logprobs);
+/* Takes a token that was chosen elsewhere, as if it had been chosen here: the next draw is the one that follows it. False for
+ * one that the vocabulary or the grammar does not have. */
+bool engine_sampler_accept(struct engine_sampler *sampler, int32_t token);
 
 #endif

@@ -5,6 +5,7 @@
 #include "core/buf.h"
 #include "core/clock.h"
 #include "core/list.h"
+#include "crypto/hash.h"
 #include "provider/engine/engine_output.h"
 #include "provider/engine/engine_script.h"
 #include "provider/engine/engine_sync.h"
@@ -30,6 +31,8 @@ struct script_call {
 	struct script_text own; /* the answer when the script gives none */
 	const struct script_text *text;
 	uint64_t prompt_tokens, pieces, limit;
+	struct chat_resume resume; /* in the arena */
+	uint64_t print;
 	uint32_t choices; /* all say the same */
 
 	/* the engine thread's */
@@ -37,6 +40,7 @@ struct script_call {
 	size_t heap_at; /* index + 1 in the heap, 0 = not in it */
 	uint64_t due_us;
 	uint64_t emitted;
+	struct buf fresh; /* int32_t: ids since the last delta */
 	struct engine_output output;
 };
 
@@ -66,6 +70,7 @@ struct script_engine {
 static void clear(struct script_call *call)
 {
 	engine_output_free(&call->output);
+	buf_free(&call->fresh);
 	script_text_free(&call->own);
 	arena_free(call->arena);
 	call->arena = NULL;
@@ -76,6 +81,38 @@ static void destroy_call(struct engine_call *base)
 	struct script_call *call = (struct script_call *)base;
 	clear(call);
 	free(call);
+}
+
+/* What stands for the id of a token: a digest of its text. */
+static int32_t id_of(struct str piece)
+{
+	uint32_t hash = 2166136261u;
+	for (size_t i = 0; i < piece.len; i++)
+		hash = (hash ^ (unsigned char)piece.at[i]) * 16777619u;
+	return (int32_t)(hash & INT32_MAX);
+}
+
+static uint64_t print_of(const struct script_call *call)
+{
+	struct sha256_state state;
+	uint8_t digest[SHA256_BYTES];
+	uint64_t print;
+	sha256_begin(&state);
+	sha256_update(&state, call->text->bytes.at, call->text->bytes.len);
+	sha256_update(&state, &call->pieces, sizeof call->pieces);
+	sha256_update(&state, &call->limit, sizeof call->limit);
+	sha256_end(&state, digest);
+	memcpy(&print, digest, sizeof print);
+	return print;
+}
+
+static bool copy_resume(struct script_call *call, const struct chat_resume *from)
+{
+	int32_t *tokens = arena_alloc(call->arena, (from->count + 1) * sizeof *tokens);
+	if (tokens && from->count)
+		memcpy(tokens, from->tokens, from->count * sizeof *tokens);
+	call->resume = (struct chat_resume){from->print, tokens, from->count};
+	return tokens != NULL;
 }
 
 static bool fill(struct script_engine *engine, struct script_call *call, const struct chat_request *chat)
@@ -101,6 +138,7 @@ static bool fill(struct script_engine *engine, struct script_call *call, const s
 		call->pieces = 0;
 	call->choices = chat->n > 1 ? (uint32_t)chat->n : 1;
 	call->limit = chat->max_tokens > 0 ? (uint64_t)chat->max_tokens : UINT64_MAX;
+	call->print = print_of(call);
 	return true;
 }
 
@@ -211,19 +249,66 @@ static void fail(struct script_engine *engine, struct script_call *call, int sta
 	forget(call);
 }
 
-static void give_out(struct script_call *call, bool final)
+static void give_out(struct script_call *call, bool final, bool replayed)
 {
-	struct engine_delta delta = {.content = engine_output_take(&call->output, final)};
+	struct engine_delta delta = {.content = engine_output_take(&call->output, final), .replayed = replayed};
 	if (!delta.content.len)
 		return;
 	call->said = true;
+	if (call->choices == 1)
+		delta.sampled =
+		    (struct chat_resume){call->print, (const int32_t *)(const void *)call->fresh.at, call->fresh.len / sizeof(int32_t)};
 	for (; delta.choice < call->choices; delta.choice++)
 		call->callbacks.on_delta(&call->base, &delta, call->user);
+	buf_clear(&call->fresh);
 }
 
 static bool faults_now(const struct script_engine *engine, const struct script_call *call)
 {
 	return engine->script.fail_status && call->emitted >= engine->script.fail_after_tokens;
+}
+
+enum told { TOLD_MORE, TOLD_ALL, TOLD_LENGTH };
+
+/* One token. */
+static enum told tell(struct script_engine *engine, struct script_call *call, bool replayed)
+{
+	struct str piece = script_text_piece(call->text, call->pieces, call->emitted);
+	int32_t id = id_of(piece);
+	engine_output_push(&call->output, piece);
+	buf_append(&call->fresh, &id, sizeof id);
+	call->emitted++;
+	pthread_mutex_lock(&engine->lock);
+	engine->active_tokens++;
+	engine->tokens_done++;
+	pthread_mutex_unlock(&engine->lock);
+	bool all = call->emitted == call->pieces && !faults_now(engine, call);
+	bool length = call->emitted >= call->limit && !all && !call->output.stopped;
+	bool end = all || length || call->output.stopped;
+	give_out(call, end, replayed);
+	return !end ? TOLD_MORE : length ? TOLD_LENGTH : TOLD_ALL;
+}
+
+static void end_told(struct script_engine *engine, struct script_call *call, enum told told)
+{
+	finish(engine, call, told == TOLD_LENGTH ? ENGINE_FINISH_LENGTH : ENGINE_FINISH_STOP);
+}
+
+/* What the answer said where it began. False when the call has ended. */
+static bool replay(struct script_engine *engine, struct script_call *call)
+{
+	enum told told = TOLD_MORE;
+	bool same = call->print == call->resume.print && call->choices == 1;
+	for (size_t i = 0; same && i < call->resume.count; i++) {
+		same = told == TOLD_MORE && id_of(script_text_piece(call->text, call->pieces, call->emitted)) == call->resume.tokens[i];
+		if (same)
+			told = tell(engine, call, true);
+	}
+	if (!same)
+		fail(engine, call, 409, ENGINE_REASON_NONE, "the answer cannot be continued here: it would have gone another way");
+	else if (told != TOLD_MORE)
+		end_told(engine, call, told);
+	return same && told == TOLD_MORE;
 }
 
 /* One token, or the end. */
@@ -238,18 +323,9 @@ static void advance(struct script_engine *engine, struct script_call *call)
 		finish(engine, call, ENGINE_FINISH_STOP);
 		return;
 	}
-	engine_output_push(&call->output, script_text_piece(call->text, call->pieces, call->emitted));
-	call->emitted++;
-	pthread_mutex_lock(&engine->lock);
-	engine->active_tokens++;
-	engine->tokens_done++;
-	pthread_mutex_unlock(&engine->lock);
-	bool all = call->emitted == call->pieces && !faults_now(engine, call);
-	bool length = call->emitted >= call->limit && !all && !call->output.stopped;
-	bool end = all || length || call->output.stopped;
-	give_out(call, end);
-	if (end)
-		finish(engine, call, length ? ENGINE_FINISH_LENGTH : ENGINE_FINISH_STOP);
+	enum told told = tell(engine, call, false);
+	if (told != TOLD_MORE)
+		end_told(engine, call, told);
 	else
 		schedule(engine, call, call->due_us + UINT64_C(1000) * script->token_delay_ms);
 }
@@ -269,6 +345,8 @@ static void admit(struct script_engine *engine)
 		pthread_mutex_unlock(&engine->lock);
 		if (call->callbacks.on_started)
 			call->callbacks.on_started(&call->base, call->user);
+		if (call->resume.count && !replay(engine, call))
+			continue;
 		call->due_us = clock_mono_us() + UINT64_C(1000) * engine->script.first_delay_ms;
 		if (!engine->script.hang && !paused)
 			schedule(engine, call, call->due_us);
@@ -377,10 +455,11 @@ static int submit(struct engine *base, const struct engine_request *request, con
 	}
 	engine_call_init(&call->base, base, destroy_call);
 	engine_output_init(&call->output, NULL, 0);
+	buf_init(&call->fresh, (size_t)1 << 20);
 	call->callbacks = *callbacks;
 	call->user = user;
 	call->arena = arena_new(0);
-	if (!call->arena || !fill(engine, call, request->chat)) {
+	if (!call->arena || !fill(engine, call, request->chat) || !copy_resume(call, &request->resume)) {
 		error_set(error, DB_E_NOMEM, "insufficient memory for the request");
 		engine_call_release(&call->base);
 		return 503;

@@ -46,7 +46,7 @@ static uint32_t capabilities_of(const struct engine_info *info)
 	uint32_t bits = info->can_embed ? WIRE_CAN_EMBED : 0;
 	if (info->only_embeds)
 		return bits;
-	bits |= WIRE_CAN_CHAT | WIRE_CAN_TOOLS | WIRE_CAN_COUNT | WIRE_CAN_PROMPTS;
+	bits |= WIRE_CAN_CHAT | WIRE_CAN_TOOLS | WIRE_CAN_COUNT | WIRE_CAN_PROMPTS | WIRE_CAN_RESUME;
 	if (info->can_constrain)
 		bits |= WIRE_CAN_JSON | WIRE_CAN_SCHEMA | WIRE_CAN_LOGPROBS;
 	if (info->can_choose)

@@ -36,14 +36,16 @@ struct node_request {
 	char cache_tenant[TENANT_MAX + 1];
 	struct residency_use use; /* of the model, to the end */
 	struct engine_call *call;
-	struct step *last;     /* made ahead: the end of a call must not get lost for want of memory */
-	bool ended;            /* the engine call's last callback was handled, the terminal message made */
-	bool paused;           /* the engine was asked to pause */
-	atomic_uint behind;    /* deltas that were posted and not yet handled */
-	uint32_t spoke, told;  /* bits of the choices whose role frame, and whose end, was made */
-	uint32_t choices;      /* that were asked for, of each prompt */
-	uint32_t prompt;       /* which of several prompts the engine answers */
-	struct engine *engine; /* ... and who does: with several it is asked once for each */
+	struct step *last;         /* made ahead: the end of a call must not get lost for want of memory */
+	bool ended;                /* the engine call's last callback was handled, the terminal message made */
+	bool paused;               /* the engine was asked to pause */
+	atomic_uint behind;        /* deltas that were posted and not yet handled */
+	uint32_t spoke, told;      /* bits of the choices whose role frame, and whose end, was made */
+	bool notes;                /* the coordinator wants to be able to continue the answer elsewhere */
+	struct chat_resume resume; /* in the arena, likewise; count 0 as a rule */
+	uint32_t choices;          /* that were asked for, of each prompt */
+	uint32_t prompt;           /* which of several prompts the engine answers */
+	struct engine *engine;     /* ... and who does: with several it is asked once for each */
 	enum chat_task task;
 
 	bool paced; /* flow credit was agreed */
@@ -67,6 +69,9 @@ struct step {
 	enum step_kind kind;
 	uint32_t choice;
 	bool choice_ended;
+	bool replayed;
+	uint64_t print;
+	size_t sampled_len; /* bytes */
 	size_t content_len, reasoning_len, tool_calls_len, logprobs_len, stop_len;
 	enum engine_finish finish;
 	int status;
@@ -74,7 +79,8 @@ struct step {
 	char error[256];
 	struct chat_usage usage;
 	size_t text_len;
-	char text[]; /* content, reasoning, tool calls, logprobs, stop string, one after the other */
+	_Alignas(
+	    int32_t) char text[]; /* ids of tokens, content, reasoning, tool calls, logprobs, stop string, one after the other */
 };
 
 /* --- end of a request --- */
@@ -267,6 +273,13 @@ static void queue_choice_end(struct node_request *request, uint32_t choice, enum
 	buf_free(&frame);
 }
 
+static void put_note(const struct step *step, struct buf *frame)
+{
+	struct chat_resume note = {step->print, (const int32_t *)(const void *)step->text, step->sampled_len / sizeof(int32_t)};
+	if (note.count > 0)
+		chat_resume_note(&note, frame);
+}
+
 /* Prompts are answered one after the other, and choices numbered through. */
 static uint32_t first_choice(const struct node_request *request)
 {
@@ -293,7 +306,7 @@ static void on_delta(struct node_request *request, const struct step *step)
 		queue_made(request, &frame);
 		request->spoke |= UINT32_C(1) << choice;
 	}
-	struct str all = {step->text, step->text_len};
+	struct str all = {step->text + step->sampled_len, step->text_len - step->sampled_len};
 	struct str content = str_sub(all, 0, step->content_len);
 	struct str reasoning = str_sub(all, step->content_len, step->reasoning_len);
 	struct str tool_calls = str_sub(all, step->content_len + step->reasoning_len, step->tool_calls_len);
@@ -301,12 +314,15 @@ static void on_delta(struct node_request *request, const struct step *step)
 	if (content.len + reasoning.len + tool_calls.len + logprobs.len > 0) {
 		response_hash_add(&request->hash, content, reasoning);
 		hash_tool_calls(&request->hash, tool_calls);
+	}
+	if (content.len + reasoning.len + tool_calls.len + logprobs.len > 0 && !step->replayed) {
+		put_note(step, &frame);
 		chat_frame_delta(&request->head, choice, content, reasoning, tool_calls, logprobs, &frame);
 		queue_made(request, &frame);
 	}
 	buf_free(&frame);
 	if (step->choice_ended)
-		queue_choice_end(request, choice, step->finish, str_sub(all, step->text_len - step->stop_len, step->stop_len));
+		queue_choice_end(request, choice, step->finish, str_sub(all, all.len - step->stop_len, step->stop_len));
 }
 
 /* --- the signed terminal message: an enclave takes milliseconds to sign, so a worker does it --- */
@@ -488,7 +504,11 @@ static char *append(char *at, struct str text)
 static void engine_said_delta(struct engine_call *call, const struct engine_delta *delta, void *user)
 {
 	struct node_request *request = user;
-	size_t len = delta->content.len + delta->reasoning.len + delta->tool_calls.len + delta->logprobs.len + delta->stop.len;
+	struct str sampled = {(const char *)delta->sampled.tokens, delta->sampled.count * sizeof *delta->sampled.tokens};
+	if (!request->notes)
+		sampled = STR_NONE;
+	size_t len =
+	    sampled.len + delta->content.len + delta->reasoning.len + delta->tool_calls.len + delta->logprobs.len + delta->stop.len;
 	struct step *step = malloc(sizeof *step + len);
 	if (!step) {
 		engine_cancel(call);
@@ -497,6 +517,9 @@ static void engine_said_delta(struct engine_call *call, const struct engine_delt
 	*step = (struct step){.request = request,
 	                      .kind = STEP_DELTA,
 	                      .choice = delta->choice,
+	                      .replayed = delta->replayed,
+	                      .print = delta->sampled.print,
+	                      .sampled_len = sampled.len,
 	                      .choice_ended = delta->ended,
 	                      .finish = delta->finish,
 	                      .content_len = delta->content.len,
@@ -505,7 +528,7 @@ static void engine_said_delta(struct engine_call *call, const struct engine_delt
 	                      .logprobs_len = delta->logprobs.len,
 	                      .stop_len = delta->stop.len,
 	                      .text_len = len};
-	char *at = append(append(append(step->text, delta->content), delta->reasoning), delta->tool_calls);
+	char *at = append(append(append(append(step->text, sampled), delta->content), delta->reasoning), delta->tool_calls);
 	append(append(at, delta->logprobs), delta->stop);
 	atomic_fetch_add_explicit(&request->behind, 1, memory_order_relaxed);
 	net_post(request->node->loop, step_on_loop, step);
@@ -566,6 +589,7 @@ static struct node_request *request_new(struct node *node, const struct wire_req
 		return NULL;
 	request->node = node;
 	request->paced = message->has_credit;
+	request->notes = message->notes && !message->has_blind;
 	request->credit = message->credit;
 	list_init(&request->unsent);
 	if (message->has_blind)
@@ -625,7 +649,8 @@ static int submit(struct node_request *request, struct engine *engine, struct er
 {
 	struct sharing sharing;
 	find_sharing(request, &sharing);
-	struct engine_request what = {.chat = &request->chat, .tenant = sharing.tenant, .cache_scope = sharing.scope};
+	struct engine_request what = {
+	    .chat = &request->chat, .tenant = sharing.tenant, .cache_scope = sharing.scope, .resume = request->resume};
 	if (request->blind)
 		what.max_prompt_tokens = (uint64_t)request->blind->max_prompt_tokens;
 	request->task = what.chat->task;
@@ -700,6 +725,9 @@ void node_request_start(struct node *node, const struct wire_request *message)
 	const char *refusal = open_body(node, message, &request->shared, &request->body);
 	if (!refusal && !chat_request_parse(buf_str(&request->body), request->arena, &request->chat, &unsaid))
 		refusal = "invalid request body";
+	if (!refusal && chat_resume_read(request->chat.root, request->arena, &request->resume))
+		refusal = "invalid request body";
+	request->spoke = request->resume.count > 0; /* the one who began has said who speaks */
 	if (!refusal)
 		refusal = node_blind_admit(&node->blind_seen, message, &request->chat);
 	if (!refusal && (status = start(request, &error)))
