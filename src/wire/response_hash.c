@@ -1,5 +1,7 @@
 #include "wire/response_hash.h"
 
+#define TOOL_CALL_MAX ((size_t)4 << 20)
+
 #include "core/encode.h"
 
 #include "wire/codec.h"
@@ -121,6 +123,22 @@ static void add_tool_calls(struct response_hash *hash, const json_val *choices)
 		for (json_val *call; (call = json_next(&calls, NULL));)
 			add_tool_call(hash, call);
 	}
+}
+
+void response_hash_add_tool_calls(struct response_hash *hash, struct str json_array)
+{
+	struct json_doc *doc = json_array.len ? json_parse(json_array, NULL, NULL) : NULL;
+	struct json_iter each = json_iter(doc ? json_root(doc) : NULL);
+	for (json_val *call; (call = json_next(&each, NULL));) {
+		struct json_writer writer;
+		struct buf text;
+		buf_init(&text, TOOL_CALL_MAX);
+		json_writer_init(&writer, &text);
+		json_value(&writer, call);
+		(void)response_hash_add_tool_call(hash, buf_str(&text));
+		buf_free(&text);
+	}
+	json_free(doc);
 }
 
 void response_hash_add_frame(struct response_hash *hash, const json_val *frame)

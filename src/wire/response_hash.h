@@ -20,6 +20,8 @@ void response_hash_free(struct response_hash *hash); /* wipes */
 void response_hash_add(struct response_hash *hash, struct str content, struct str reasoning);
 /* A tool call of the frame added last, as JSON in any key order and spacing. DB_E_INVALID when it is not JSON. */
 enum db_err response_hash_add_tool_call(struct response_hash *hash, struct str json);
+/* Each of a JSON array of them; a text that is none adds nothing. */
+void response_hash_add_tool_calls(struct response_hash *hash, struct str json_array);
 /* A whole chat.completion.chunk with any number of choices, in the order of 4.4: contents, reasonings, tool calls. */
 void response_hash_add_frame(struct response_hash *hash, const json_val *frame);
 

@@ -244,23 +244,6 @@ static void queue_made(struct node_request *request, struct buf *frame)
 	buf_clear(frame);
 }
 
-/* A delta is a JSON array of tool calls; the hash takes each by itself (protocol-and-trust 4.4). */
-static void hash_tool_calls(struct response_hash *hash, struct str tool_calls)
-{
-	struct json_doc *doc = tool_calls.len ? json_parse(tool_calls, NULL, NULL) : NULL;
-	struct json_iter each = json_iter(doc ? json_root(doc) : NULL);
-	for (json_val *call; (call = json_next(&each, NULL));) {
-		struct json_writer writer;
-		struct buf text;
-		buf_init(&text, FRAME_MAX);
-		json_writer_init(&writer, &text);
-		json_value(&writer, call);
-		response_hash_add_tool_call(hash, buf_str(&text));
-		buf_free(&text);
-	}
-	json_free(doc);
-}
-
 static void queue_choice_end(struct node_request *request, uint32_t choice, enum engine_finish finish, struct str stop)
 {
 	struct buf frame;
@@ -313,7 +296,7 @@ static void on_delta(struct node_request *request, const struct step *step)
 	struct str logprobs = str_sub(all, step->content_len + step->reasoning_len + step->tool_calls_len, step->logprobs_len);
 	if (content.len + reasoning.len + tool_calls.len + logprobs.len > 0) {
 		response_hash_add(&request->hash, content, reasoning);
-		hash_tool_calls(&request->hash, tool_calls);
+		response_hash_add_tool_calls(&request->hash, tool_calls);
 	}
 	if (content.len + reasoning.len + tool_calls.len + logprobs.len > 0 && !step->replayed) {
 		put_note(step, &frame);
