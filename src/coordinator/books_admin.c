@@ -53,8 +53,7 @@ int books_export(const struct coordinator_config *config, const struct books_exp
 		return CLI_USAGE;
 	}
 	buf_init(&exporting.text, 65536);
-	entry_write_head(exporting.format, &exporting.text);
-	fwrite(exporting.text.at, 1, exporting.text.len, stdout);
+	printf("%.*s", STR_ARG(entry_head(exporting.format)));
 	enum db_err err = store_entries_each(database_place(config), &range, print_entry, &exporting, &error);
 	buf_free(&exporting.text);
 	if (err)

@@ -1,7 +1,7 @@
 /* The books for the operator: closing a period, entries as a download (docs/operator/books.md). */
 #include "coordinator/money_routes.h"
 
-#include "coordinator/actor.h"
+#include "coordinator/download.h"
 #include "coordinator/money/entry_text.h"
 #include "coordinator/server.h"
 #include "coordinator/task.h"
@@ -59,104 +59,29 @@ void handle_ledger_close(struct server *server, struct exchange *exchange)
 
 /* --- GET /v1/admin/ledger/export --- */
 
-struct download {
-	struct server *server;
-	struct exchange *exchange; /* NULL: left */
+struct ledger_download {
+	struct download download;
 	struct store_entry_range range;
 	enum entry_format format;
-	bool started, all_sent;
-	bool busy; /* the store is asked, or its rows are written: the download must not be freed */
-	struct buf text;
 };
-
-static void ask_more(struct download *download);
-
-static void free_download(struct download *download)
-{
-	buf_free(&download->text);
-	free(download);
-}
-
-static void on_download_gone(struct exchange *exchange)
-{
-	struct download *download = exchange->owner;
-	download->exchange = NULL;
-	if (!download->busy)
-		free_download(download);
-}
-
-static void on_download_room(struct http_request *http, void *user)
-{
-	struct exchange *exchange = user;
-	(void)http;
-	if (exchange->owner)
-		ask_more(exchange->owner);
-}
-
-static void start(struct download *download)
-{
-	struct exchange *exchange = download->exchange;
-	download->started = true;
-	exchange_header(exchange, "Content-Disposition",
-	                download->format == ENTRY_CSV ? STR("attachment; filename=\"ledger.csv\"")
-	                                              : STR("attachment; filename=\"ledger.jsonl\""));
-	exchange_stream_start_as(exchange, entry_content_type(download->format), on_download_room);
-	entry_write_head(download->format, &download->text);
-}
-
-static void end_download(struct download *download)
-{
-	struct exchange *exchange = download->exchange;
-	exchange->on_gone = NULL;
-	exchange->owner = NULL;
-	free_download(download);
-	exchange_stream_end(exchange);
-}
 
 static void on_entries(const struct store_entry *rows, size_t count, const struct error *error, void *user)
 {
-	struct download *download = user;
-	struct exchange *exchange = download->exchange;
-	if (!exchange) {
-		free_download(download);
-		return;
-	}
-	if (error) {
-		bool started = download->started;
-		exchange->on_gone = NULL;
-		exchange->owner = NULL;
-		free_download(download);
-		if (started) /* what was sent must not look whole */
-			http_stream_abort(exchange->http);
-		else
-			task_refuse(exchange, 503, "service_unavailable", "The books cannot be read at the moment: try again.", 2);
-		return;
-	}
-	if (!download->started)
-		start(download);
+	struct ledger_download *ledger = user;
+	struct buf text;
+	buf_init(&text, 8u << 20);
 	for (size_t i = 0; i < count; i++)
-		entry_write(download->format, &rows[i], &download->text);
+		entry_write(ledger->format, &rows[i], &text);
 	if (count > 0)
-		download->range.after_id = rows[count - 1].id;
-	download->all_sent = count < STORE_ENTRIES_MAX;
-	if (download->text.len > 0)
-		(void)exchange_stream_write(exchange, buf_str(&download->text));
-	buf_clear(&download->text);
-	download->busy = false;
-	if (download->exchange)
-		ask_more(download);
-	else
-		free_download(download);
+		ledger->range.after_id = rows[count - 1].id;
+	download_page(&ledger->download, buf_str(&text), count < STORE_ENTRIES_MAX, error);
+	buf_free(&text);
 }
 
-static void ask_more(struct download *download)
+static void ask_entries(struct download *download)
 {
-	if (download->all_sent && !download->busy) {
-		end_download(download);
-	} else if (!download->busy && (!download->started || exchange_stream_room(download->exchange) > 0)) {
-		download->busy = true;
-		store_entries_list(server_rooms(download->server)->store, &download->range, on_entries, download);
-	}
+	struct ledger_download *ledger = (struct ledger_download *)download;
+	store_entries_list(server_rooms(download->server)->store, &ledger->range, on_entries, ledger);
 }
 
 static bool read_time(const struct exchange *exchange, const char *name, int64_t *out)
@@ -166,7 +91,7 @@ static bool read_time(const struct exchange *exchange, const char *name, int64_t
 	return err == DB_E_NOT_FOUND || (!err && !clock_parse_rfc3339(str_of(text), out));
 }
 
-static bool read_range(const struct exchange *exchange, struct download *download, const char **wrong)
+static bool read_range(const struct exchange *exchange, struct ledger_download *download, const char **wrong)
 {
 	char format[16];
 	struct str query = http_query(exchange->http);
@@ -186,20 +111,16 @@ static bool read_range(const struct exchange *exchange, struct download *downloa
 void handle_ledger_export(struct server *server, struct exchange *exchange)
 {
 	const char *wrong;
-	struct download *download = calloc(1, sizeof *download);
-	if (!download) {
-		task_refuse(exchange, 503, "service_unavailable", "There is not enough memory at the moment: try again.", 2);
+	struct ledger_download *ledger = download_new(server, exchange, sizeof *ledger);
+	if (!ledger)
 		return;
-	}
-	if (!read_range(exchange, download, &wrong)) {
-		free(download);
+	if (!read_range(exchange, ledger, &wrong)) {
+		free(ledger);
 		task_refuse(exchange, 400, "invalid_request_error", wrong, 0);
 		return;
 	}
-	download->server = server;
-	download->exchange = exchange;
-	buf_init(&download->text, 8u << 20);
-	exchange->owner = download;
-	exchange->on_gone = on_download_gone;
-	ask_more(download);
+	ledger->download.content_type = entry_content_type(ledger->format);
+	ledger->download.file_name = ledger->format == ENTRY_CSV ? "ledger.csv" : "ledger.jsonl";
+	ledger->download.head = entry_head(ledger->format);
+	download_start(&ledger->download, ask_entries);
 }

@@ -9,6 +9,20 @@ struct exchange;
 void handle_receipt(struct server *server, struct exchange *exchange);
 void handle_receipt_key(struct server *server, struct exchange *exchange);
 
+/* views_routes.c */
+void handle_usage(struct server *server, struct exchange *exchange);
+void handle_usage_export(struct server *server, struct exchange *exchange);
+void handle_account_earnings(struct server *server, struct exchange *exchange);
+void handle_statement(struct server *server, struct exchange *exchange);
+void handle_leaderboard(struct server *server, struct exchange *exchange);
+void handle_network_totals(struct server *server, struct exchange *exchange);
+
+/* pricing_routes.c */
+void handle_pricing(struct server *server, struct exchange *exchange);
+void handle_price_set(struct server *server, struct exchange *exchange);
+void handle_price_delete(struct server *server, struct exchange *exchange);
+void handle_platform_price_set(struct server *server, struct exchange *exchange);
+
 /* books_routes.c */
 void handle_ledger_close(struct server *server, struct exchange *exchange);
 void handle_ledger_export(struct server *server, struct exchange *exchange);

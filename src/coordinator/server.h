@@ -85,7 +85,6 @@ void handle_response_items(struct server *server, struct exchange *exchange);
 void handle_response_delete(struct server *server, struct exchange *exchange);
 
 void handle_balance(struct server *server, struct exchange *exchange);
-void handle_usage(struct server *server, struct exchange *exchange);
 
 /* keys: http-api 4.1 */
 void handle_keys(struct server *server, struct exchange *exchange);

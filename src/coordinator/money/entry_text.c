@@ -1,6 +1,7 @@
 #include "coordinator/money/entry_text.h"
 
 #include "core/clock.h"
+#include "core/csv.h"
 #include "core/json.h"
 
 bool entry_format_of(struct str name, enum entry_format *out)
@@ -14,36 +15,11 @@ const char *entry_content_type(enum entry_format format)
 	return format == ENTRY_CSV ? "text/csv; charset=utf-8" : "application/x-ndjson";
 }
 
-void entry_write_head(enum entry_format format, struct buf *out)
+struct str entry_head(enum entry_format format)
 {
-	if (format == ENTRY_CSV)
-		buf_append_c(out, "id,created_at,created_us,account,type,amount_micro_usd,balance_after_micro_usd,"
-		                  "withdrawable_after_micro_usd,request_id,transfer_key,reference\r\n");
-}
-
-static bool needs_quotes(struct str text)
-{
-	for (size_t i = 0; i < text.len; i++)
-		if (strchr(",\"\r\n", text.at[i]))
-			return true;
-	return false;
-}
-
-void csv_field(struct buf *out, struct str text)
-{
-	bool is_formula = text.len > 0 && strchr("=+-@\t\r", text.at[0]);
-	bool quoted = needs_quotes(text);
-	if (quoted)
-		buf_append_byte(out, '"');
-	if (is_formula)
-		buf_append_byte(out, '\'');
-	for (size_t i = 0; i < text.len; i++) {
-		if (text.at[i] == '"')
-			buf_append_byte(out, '"');
-		buf_append_byte(out, text.at[i]);
-	}
-	if (quoted)
-		buf_append_byte(out, '"');
+	return format == ENTRY_CSV ? STR("id,created_at,created_us,account,type,amount_micro_usd,balance_after_micro_usd,"
+	                                 "withdrawable_after_micro_usd,request_id,transfer_key,reference\r\n")
+	                           : STR_NONE;
 }
 
 static void write_csv(const struct store_entry *entry, struct buf *out)

@@ -10,10 +10,7 @@ enum entry_format { ENTRY_CSV, ENTRY_JSON };
 /* "csv" or "jsonl". */
 bool entry_format_of(struct str name, enum entry_format *out);
 const char *entry_content_type(enum entry_format format);
-void entry_write_head(enum entry_format format, struct buf *out); /* CSV's first line; nothing for JSON lines */
+struct str entry_head(enum entry_format format); /* CSV's first line; empty for JSON lines */
 void entry_write(enum entry_format format, const struct store_entry *entry, struct buf *out);
-
-/* One field, in quotes when it needs them. A field that a spreadsheet would take for a formula gets an apostrophe in front. */
-void csv_field(struct buf *out, struct str text);
 
 #endif

@@ -361,6 +361,11 @@ static const struct price_row *find_price(const struct ledger *ledger, struct st
 	return len ? map_get(&ledger->prices, (struct str){key, len}) : NULL;
 }
 
+struct price ledger_fallback_price(const struct ledger *ledger)
+{
+	return ledger->fallback;
+}
+
 struct price ledger_price(const struct ledger *ledger, struct str provider_account_or_empty, struct str model, bool service)
 {
 	const struct price_row *row = NULL;

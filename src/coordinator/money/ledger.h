@@ -43,6 +43,7 @@ enum db_err ledger_transfer(struct ledger *ledger, const struct store_transfer *
 
 /* Prices, cached from the store at start: provider's own (linked accounts, non-service consumers), platform's, fallback. */
 void ledger_prices_load(struct ledger *ledger, store_done_fn done, void *user);
+struct price ledger_fallback_price(const struct ledger *ledger);
 struct price ledger_price(const struct ledger *ledger, struct str provider_account_or_empty, struct str model, bool service);
 
 /* The spend of a group of keys, in memory from its first mention and as long as the ledger. `read` is what the store said: its

@@ -4,6 +4,8 @@
 
 #include "core/clock.h"
 
+#define HOUR_US INT64_C(3600000000)
+
 #define ACCOUNTS_IN_MEMORY 100000
 
 void book_init(struct book *book, struct sql *db)
@@ -246,6 +248,14 @@ static void write_account(struct book *book, struct book_account *account)
 		sql_put_i64(stmt, 3, account->earned.amount);
 		sql_put_i64(stmt, 4, account->earned.prompt_tokens);
 		sql_put_i64(stmt, 5, account->earned.completion_tokens);
+		sql_post(stmt);
+		stmt = sql_say(db, book_statements[W_EARNINGS_HOUR]);
+		sql_put_i64(stmt, 1, account->ref);
+		sql_put_i64(stmt, 2, clock_wall_us() / HOUR_US);
+		sql_put_i64(stmt, 3, account->earned.jobs);
+		sql_put_i64(stmt, 4, account->earned.amount);
+		sql_put_i64(stmt, 5, account->earned.prompt_tokens);
+		sql_put_i64(stmt, 6, account->earned.completion_tokens);
 		sql_post(stmt);
 		account->earned = (struct book_totals){0};
 	}

@@ -76,6 +76,10 @@ const char *const book_statements[W_STATEMENTS] = {
         " ON CONFLICT (account) DO UPDATE SET jobs = s.jobs + excluded.jobs, amount = s.amount + excluded.amount,"
         " prompt_tokens = s.prompt_tokens + excluded.prompt_tokens,"
         " completion_tokens = s.completion_tokens + excluded.completion_tokens",
+    [W_EARNINGS_HOUR] = "INSERT INTO earnings_hours AS s (account, hour, jobs, amount, prompt_tokens, completion_tokens)"
+                        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (hour, account) DO UPDATE SET jobs = s.jobs + excluded.jobs,"
+                        " amount = s.amount + excluded.amount, prompt_tokens = s.prompt_tokens + excluded.prompt_tokens,"
+                        " completion_tokens = s.completion_tokens + excluded.completion_tokens",
     [W_TOTALS_ADD] = "UPDATE usage_totals SET requests = requests + ?, prompt_tokens = prompt_tokens + ?,"
                      " completion_tokens = completion_tokens + ?",
 };
