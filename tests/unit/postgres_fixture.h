@@ -17,13 +17,14 @@
 #include <unistd.h>
 
 #include "coordinator/store/sql.h"
+#include "coordinator/store/store.h"
 
 struct postgres_fixture {
 	pid_t pid;
 	int words; /* what the script reads */
 	FILE *answers;
 	char address[512];
-	unsigned schemas;
+	unsigned databases;
 };
 
 static struct postgres_fixture postgres_fixture;
@@ -109,21 +110,15 @@ static inline int64_t postgres_number(const char *address, const char *text)
 	return number;
 }
 
-/* An empty database of one's own: a schema in the server's. */
-static inline void postgres_schema(char *address, size_t size)
+/* An empty database of one's own: a schema in the server's, gone with the server. (Databases of their own would cost a
+ * checkpoint each.) */
+static inline void postgres_database(char *address, size_t size)
 {
 	char text[80];
 	postgres_start();
-	snprintf(text, sizeof text, "CREATE SCHEMA s%u", ++postgres_fixture.schemas);
+	snprintf(text, sizeof text, "CREATE SCHEMA s%u", ++postgres_fixture.databases);
 	postgres_exec(postgres_fixture.address, text);
-	snprintf(address, size, "%s&options=-csearch_path%%3Ds%u", postgres_fixture.address, postgres_fixture.schemas);
-}
-
-static inline void postgres_drop(void)
-{
-	char text[80];
-	snprintf(text, sizeof text, "DROP SCHEMA s%u CASCADE", postgres_fixture.schemas);
-	postgres_exec(postgres_fixture.address, text);
+	snprintf(address, size, "%s&options=-csearch_path%%3Ds%u", postgres_fixture.address, postgres_fixture.databases);
 }
 
 #endif

@@ -88,7 +88,7 @@ static inline void fixture_folder(struct fixture *f)
 	snprintf(f->path, sizeof f->path, "%s/ledger.db", f->folder);
 	f->on_postgres = fixture_on_postgres;
 	if (f->on_postgres)
-		postgres_schema(f->path, sizeof f->path);
+		postgres_database(f->path, sizeof f->path);
 	log_set_level(LOG_OFF);
 }
 
@@ -123,8 +123,6 @@ static inline void fixture_remove(struct fixture *f)
 	if (dir)
 		closedir(dir);
 	rmdir(f->folder);
-	if (f->on_postgres)
-		postgres_drop();
 }
 
 static inline int fixture_stop(void **state)

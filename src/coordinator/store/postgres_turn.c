@@ -31,9 +31,8 @@ static void release_of_ended(struct turn *turn)
 static void end_lost(struct turn *turn)
 {
 	struct sql_stmt *stmt = sql_say(db_of(turn), "UPDATE instances SET ended_us = " NOW ", lost = 1 WHERE ended_us IS NULL"
-	                                             " AND seen_us < " NOW " - ? AND id <> ?");
-	sql_put_i64(stmt, 1, turn->lost_after_us);
-	sql_put_i64(stmt, 2, turn->book->instance);
+	                                             " AND seen_us < " NOW " - patience_us AND id <> ?");
+	sql_put_i64(stmt, 1, turn->book->instance);
 	if (sql_run(stmt) && sql_changes(db_of(turn)) > 0)
 		log_warn("store.coordinators_lost", "count=%lld", (long long)sql_changes(db_of(turn)));
 }
@@ -47,9 +46,10 @@ static void enter(struct turn *turn)
 		sql_put_text(stmt, 1, turn->name);
 		sql_run(stmt);
 	}
-	struct sql_stmt *stmt =
-	    sql_say(db, "INSERT INTO instances (name, started_us, seen_us) VALUES (?, " NOW ", " NOW ") RETURNING id");
+	struct sql_stmt *stmt = sql_say(db, "INSERT INTO instances (name, started_us, seen_us, patience_us)"
+	                                    " VALUES (?, " NOW ", " NOW ", ?) RETURNING id");
 	sql_put_text(stmt, 1, turn->name);
+	sql_put_i64(stmt, 2, turn->patience_us);
 	turn->book->instance = sql_number(stmt);
 	turn->group = 0;
 	turn->ended = false;

@@ -10,7 +10,7 @@
 struct turn {
 	struct book *book;
 	char name[STORE_ID_SIZE]; /* of this coordinator, the same after a restart; empty = none */
-	int64_t lost_after_us;    /* others that were not seen for so long have ended */
+	int64_t patience_us;      /* when it is not seen for so long, others take it for ended */
 	int64_t number;           /* of the last turn that was ours; -1 = none */
 	int64_t group;            /* the last group that was tried */
 	bool uncertain;           /* whether that group was committed is not known: the connection was lost */

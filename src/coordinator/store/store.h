@@ -27,7 +27,7 @@ struct store_options {
 	uint32_t group_commit_us; /* how long the writer gathers before it commits; 0 = commit as soon as it is free */
 	/* PostgreSQL, which several coordinators may share: */
 	const char *instance;  /* this one's name, the same after a restart, which then releases its own holds; NULL = none */
-	int64_t lost_after_us; /* one that was not seen for so long has ended, and its holds are released; 0 = 30 seconds */
+	int64_t lost_after_us; /* when others do not see it for so long they release its holds; 0 = 30 seconds */
 	uint32_t readers;      /* connections that answer queries; 0 = 4 */
 	bool migrate;          /* an older schema is brought forward; otherwise it is refused, unless the database is empty */
 };

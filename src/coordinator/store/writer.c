@@ -59,7 +59,7 @@ static void join_others(struct writer *writer, const struct store_options *optio
 	struct turn *turn = &writer->turn;
 	writer->shared = true;
 	turn->book = &writer->book;
-	turn->lost_after_us = options->lost_after_us ? options->lost_after_us : LOST_AFTER_US;
+	turn->patience_us = options->lost_after_us ? options->lost_after_us : LOST_AFTER_US;
 	if (options->instance)
 		(void)str_copy(str_sub(str_of(options->instance), 0, sizeof turn->name - 1), turn->name, sizeof turn->name);
 	writer->book.rows = postgres_rows_new();
@@ -272,7 +272,7 @@ bool writer_recover(struct writer *writer, bool *committed)
 
 uint64_t writer_tend_us(const struct writer *writer)
 {
-	uint64_t third = (uint64_t)writer->turn.lost_after_us / 3;
+	uint64_t third = (uint64_t)writer->turn.patience_us / 3;
 	return !writer->shared ? 0 : third < TEND_US ? third : TEND_US;
 }
 

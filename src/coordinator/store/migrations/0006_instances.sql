@@ -6,6 +6,7 @@ CREATE TABLE instances (
 	name       TEXT    NOT NULL, -- a coordinator that starts again has the same one; empty = it has none
 	started_us INTEGER NOT NULL, -- these times are the database's
 	seen_us    INTEGER NOT NULL,
+	patience_us INTEGER NOT NULL, -- when it was not seen for so long, it has ended
 	last_group INTEGER NOT NULL DEFAULT 0, -- the last group of operations it committed
 	ended_us   INTEGER,
 	lost       INTEGER NOT NULL DEFAULT 0 CHECK (lost IN (0, 1)) -- it ended because it was not seen for too long
