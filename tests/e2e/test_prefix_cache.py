@@ -73,6 +73,10 @@ def test_a_prompt_is_found_again_by_its_own_key_only_and_after_a_restart(served)
     assert cached_tokens(node, prompt_cache_key="two")[0] == 0
     assert cached_tokens(node)[0] == 0
     wait_until(lambda: len(files_of(cache)) == 3, "the states on disk", 30 * PATIENCE)
+    wait_until(lambda: made.status()["prefix_cache"]["lookups"] == 4, "the counters of the cache", 30 * PATIENCE)
+    counters = made.status()["prefix_cache"]
+    assert counters["on"] and counters["hits_ram"] == 1 and counters["misses"] == 3
+    assert counters["tokens_saved"] >= prompt - 64 and counters["bytes_written"] >= counters["disk_bytes"] > 0
     assert made.terminate() == 0
     made.start()
     node.wait_routable("tiny", 1)

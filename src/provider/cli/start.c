@@ -218,7 +218,7 @@ static void write_state(struct provider *provider)
 	struct node_status status;
 	node_status(provider->node, &status);
 	if (state_write(provider->start.state_dir, &status, provider->start.coordinator_url, offer_residency(provider->offer),
-	                offer_budget(provider->offer), provider->started_at_us, &error))
+	                offer_budget(provider->offer), provider->cache, provider->started_at_us, &error))
 		log_warn("start.state", "why=\"%s\"", error.text);
 }
 

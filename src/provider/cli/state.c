@@ -18,6 +18,15 @@ static bool state_path(const char *state_dir, char *out, size_t size)
 	return n > 0 && (size_t)n < size;
 }
 
+static void write_guesses(struct json_writer *w, struct engine *engine)
+{
+	struct engine_capacity capacity = {0};
+	if (engine)
+		engine_capacity(engine, &capacity);
+	json_put_i64(w, "tokens_guessed", (int64_t)capacity.tokens_guessed);
+	json_put_i64(w, "guesses_right", (int64_t)capacity.guesses_right);
+}
+
 static void write_models(struct json_writer *w, const struct residency *residency)
 {
 	size_t count = residency_count(residency);
@@ -40,6 +49,7 @@ static void write_models(struct json_writer *w, const struct residency *residenc
 		if (view.state == RESIDENCY_LOADING)
 			json_put_double(w, "progress", (double)view.progress);
 		json_put_i64(w, "uses", view.uses);
+		write_guesses(w, view.engine);
 		if (view.failure[0])
 			json_put_cstr(w, "failure", view.failure);
 		json_end_object(w);
@@ -47,8 +57,78 @@ static void write_models(struct json_writer *w, const struct residency *residenc
 	json_end_array(w);
 }
 
+/* --- the prefix cache --- */
+
+static const struct {
+	const char *name;
+	size_t offset;
+} cache_members[] = {
+    {"lookups", offsetof(struct state_cache, lookups)},
+    {"hits_ram", offsetof(struct state_cache, hits_ram)},
+    {"hits_ssd", offsetof(struct state_cache, hits_ssd)},
+    {"misses", offsetof(struct state_cache, misses)},
+    {"tokens_asked", offsetof(struct state_cache, tokens_asked)},
+    {"tokens_saved", offsetof(struct state_cache, tokens_saved)},
+    {"restore_ms", offsetof(struct state_cache, restore_ms)},
+    {"stores", offsetof(struct state_cache, stores)},
+    {"ram_bytes", offsetof(struct state_cache, ram_bytes)},
+    {"disk_bytes", offsetof(struct state_cache, disk_bytes)},
+    {"disk_quota_bytes", offsetof(struct state_cache, disk_quota_bytes)},
+    {"bytes_written", offsetof(struct state_cache, bytes_written)},
+    {"bytes_read", offsetof(struct state_cache, bytes_read)},
+    {"write_drops", offsetof(struct state_cache, write_drops)},
+    {"evictions", offsetof(struct state_cache, evictions)},
+    {"read_errors", offsetof(struct state_cache, read_errors)},
+};
+#define CACHE_MEMBERS (sizeof cache_members / sizeof *cache_members)
+
+void state_write_cache(struct json_writer *w, const struct state_cache *cache)
+{
+	json_key(w, "prefix_cache");
+	json_begin_object(w);
+	json_put_bool(w, "on", cache->on);
+	for (size_t i = 0; cache->on && i < CACHE_MEMBERS; i++)
+		json_put_i64(w, cache_members[i].name, *(const int64_t *)(const void *)((const char *)cache + cache_members[i].offset));
+	json_end_object(w);
+}
+
+static void read_cache(const json_val *object, struct state_cache *out)
+{
+	json_as_bool(json_get(object, "on"), &out->on);
+	for (size_t i = 0; i < CACHE_MEMBERS; i++)
+		json_as_i64(json_get(object, cache_members[i].name), (int64_t *)(void *)((char *)out + cache_members[i].offset));
+}
+
+static struct state_cache cache_now(struct kv_cache *cache)
+{
+	struct kv_stats s;
+	if (!cache)
+		return (struct state_cache){.on = false};
+	kv_cache_stats(cache, &s);
+	return (struct state_cache){.on = true,
+	                            .lookups = (int64_t)s.lookups,
+	                            .hits_ram = (int64_t)s.hits_ram,
+	                            .hits_ssd = (int64_t)s.hits_ssd,
+	                            .misses = (int64_t)s.misses,
+	                            .tokens_asked = (int64_t)s.tokens_asked,
+	                            .tokens_saved = (int64_t)s.tokens_saved,
+	                            .restore_ms = (int64_t)(s.restore_us / 1000),
+	                            .stores = (int64_t)s.stores,
+	                            .ram_bytes = (int64_t)s.ram.bytes,
+	                            .disk_bytes = (int64_t)s.disk.bytes,
+	                            .disk_quota_bytes = (int64_t)s.disk.quota_bytes,
+	                            .bytes_written = (int64_t)s.disk.bytes_written,
+	                            .bytes_read = (int64_t)s.disk.bytes_read,
+	                            .write_drops = (int64_t)s.write_drops,
+	                            .evictions = (int64_t)(s.disk.evictions + s.ram.evicted),
+	                            .read_errors = (int64_t)s.disk.read_errors};
+}
+
+/* --- all of it --- */
+
 enum db_err state_write(const char *state_dir, const struct node_status *status, const char *coordinator_url,
-                        const struct residency *residency, struct kv_budget *budget, int64_t started_at_us, struct error *error)
+                        const struct residency *residency, struct kv_budget *budget, struct kv_cache *cache,
+                        int64_t started_at_us, struct error *error)
 {
 	char path[4096];
 	if (!state_path(state_dir, path, sizeof path))
@@ -56,6 +136,7 @@ enum db_err state_write(const char *state_dir, const struct node_status *status,
 	struct buf text;
 	struct json_writer w;
 	struct kv_budget_stats kv;
+	struct state_cache cached = cache_now(cache);
 	buf_init(&text, STATE_MAX_BYTES);
 	json_writer_init(&w, &text);
 	json_begin_object(&w);
@@ -81,6 +162,7 @@ enum db_err state_write(const char *state_dir, const struct node_status *status,
 	json_put_i64(&w, "reserved_bytes", (int64_t)kv.reserved_bytes);
 	json_put_i64(&w, "peak_bytes", (int64_t)kv.peak_bytes);
 	json_end_object(&w);
+	state_write_cache(&w, &cached);
 	json_key(&w, "stats");
 	json_begin_object(&w);
 	json_put_i64(&w, "requests_active", (int64_t)status->requests_active);
@@ -127,6 +209,7 @@ enum db_err state_parse(struct str text, struct arena *arena, struct state *out)
 	out->trust_level = text_of(trust, "trust_level");
 	out->trust_status = text_of(trust, "status");
 	out->trust_reason = text_of(trust, "reason");
+	read_cache(json_get(root, "prefix_cache"), &out->cache);
 	out->kv_limit_bytes = number_of(kv, "limit_bytes");
 	out->kv_reserved_bytes = number_of(kv, "reserved_bytes");
 	out->kv_peak_bytes = number_of(kv, "peak_bytes");
@@ -140,7 +223,9 @@ enum db_err state_parse(struct str text, struct arena *arena, struct state *out)
 		*one = (struct state_model){.id = text_of(model, "id"),
 		                            .state = text_of(model, "state"),
 		                            .uses = number_of(model, "uses"),
-		                            .failure = text_of(model, "failure")};
+		                            .failure = text_of(model, "failure"),
+		                            .tokens_guessed = number_of(model, "tokens_guessed"),
+		                            .guesses_right = number_of(model, "guesses_right")};
 		json_as_double(json_get(model, "progress"), &one->progress);
 		out->model_count += one->id.len > 0;
 	}

@@ -5,6 +5,7 @@
 
 #include "core/arena.h"
 #include "provider/engine/kv_budget.h"
+#include "provider/kvcache/kv_cache.h"
 #include "provider/node/node.h"
 
 #define STATE_SCHEMA   1
@@ -16,6 +17,14 @@ struct state_model {
 	double progress;      /* of a load, 0..1 */
 	int64_t uses;         /* requests that use it now */
 	struct str failure;   /* of the last load; empty = it went well */
+	int64_t tokens_guessed, guesses_right;
+};
+
+/* What the prefix cache did since the start. */
+struct state_cache {
+	bool on;
+	int64_t lookups, hits_ram, hits_ssd, misses, tokens_asked, tokens_saved, restore_ms, stores;
+	int64_t ram_bytes, disk_bytes, disk_quota_bytes, bytes_written, bytes_read, write_drops, evictions, read_errors;
 };
 
 struct state {
@@ -24,15 +33,18 @@ struct state {
 	const struct state_model *models;
 	size_t model_count;
 	int64_t requests_active, requests_served, tokens_generated;
+	struct state_cache cache;
 	int64_t kv_limit_bytes, kv_reserved_bytes, kv_peak_bytes; /* of all models together */
 };
 
+/* `cache` may be NULL: off. */
 enum db_err state_write(const char *state_dir, const struct node_status *status, const char *coordinator_url,
-                        const struct residency *residency, struct kv_budget *budget, int64_t started_at_us,
-                        struct error *error);
+                        const struct residency *residency, struct kv_budget *budget, struct kv_cache *cache,
+                        int64_t started_at_us, struct error *error);
 /* DB_E_NOT_FOUND when no provider wrote one; DB_E_INVALID when it is damaged or of another schema. Texts live in the arena. */
 enum db_err state_read(const char *state_dir, struct arena *arena, struct state *out, struct error *error);
 enum db_err state_parse(struct str text, struct arena *arena, struct state *out);
+void state_write_cache(struct json_writer *w, const struct state_cache *cache); /* a member of an object that is open */
 /* One provider for each state folder: holds a lock on <state-dir>/provider.lock until the process ends, whatever way that
  * happens. DB_E_EXISTS with a sentence that names the process that has it. */
 enum db_err state_lock(const char *state_dir, struct error *error);

@@ -53,6 +53,8 @@ static void print_json(const struct state *state, enum liveness liveness)
 		json_put_str(&w, "state", model->state);
 		json_put_double(&w, "progress", model->progress);
 		json_put_i64(&w, "requests", model->uses);
+		json_put_i64(&w, "tokens_guessed", model->tokens_guessed);
+		json_put_i64(&w, "guesses_right", model->guesses_right);
 		json_put_str(&w, "failure", model->failure);
 		json_end_object(&w);
 	}
@@ -60,6 +62,7 @@ static void print_json(const struct state *state, enum liveness liveness)
 	json_put_i64(&w, "kv_limit_bytes", state->kv_limit_bytes);
 	json_put_i64(&w, "kv_reserved_bytes", state->kv_reserved_bytes);
 	json_put_i64(&w, "kv_peak_bytes", state->kv_peak_bytes);
+	state_write_cache(&w, &state->cache);
 	json_put_i64(&w, "requests_active", state->requests_active);
 	json_put_i64(&w, "requests_served", state->requests_served);
 	json_put_i64(&w, "tokens_generated", state->tokens_generated);
@@ -87,6 +90,8 @@ static void print_model(const struct state_model *model, const char *label)
 		printf(" %.0f %%", model->progress * 100);
 	if (model->uses)
 		printf(", %lld running", (long long)model->uses);
+	if (model->tokens_guessed)
+		printf(", %lld of %lld guessed tokens were right", (long long)model->guesses_right, (long long)model->tokens_guessed);
 	if (model->failure.len)
 		printf(", last load failed: %.*s", STR_ARG(model->failure));
 	printf("\n");
@@ -95,6 +100,20 @@ static void print_model(const struct state_model *model, const char *label)
 static double gigabytes(int64_t bytes)
 {
 	return (double)bytes / (1024.0 * 1024.0 * 1024.0);
+}
+
+static void print_cache(const struct state_cache *cache)
+{
+	if (!cache->on) {
+		printf("prefix cache off\n");
+		return;
+	}
+	double share = cache->tokens_asked ? 100.0 * (double)cache->tokens_saved / (double)cache->tokens_asked : 0;
+	printf("prefix cache %lld of %lld prompts found (%lld in memory, %lld on disk), %.0f %% of their tokens saved\n",
+	       (long long)(cache->hits_ram + cache->hits_ssd), (long long)cache->lookups, (long long)cache->hits_ram,
+	       (long long)cache->hits_ssd, share);
+	printf("             %.2f GB in memory, %.2f of %.2f GB on disk\n", gigabytes(cache->ram_bytes),
+	       gigabytes(cache->disk_bytes), gigabytes(cache->disk_quota_bytes));
 }
 
 static void print_text(const struct state *state, enum liveness liveness)
@@ -112,6 +131,7 @@ static void print_text(const struct state *state, enum liveness liveness)
 		printf("models       none\n");
 	printf("contexts     %.2f of %.2f GB reserved, %.2f at most so far\n", gigabytes(state->kv_reserved_bytes),
 	       gigabytes(state->kv_limit_bytes), gigabytes(state->kv_peak_bytes));
+	print_cache(&state->cache);
 	printf("requests     %lld running, %lld served\n", (long long)state->requests_active, (long long)state->requests_served);
 	printf("tokens       %lld generated\n", (long long)state->tokens_generated);
 	if (state->last_error.len)

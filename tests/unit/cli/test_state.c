@@ -42,6 +42,22 @@ static struct node_status some_status(void)
 	                            .requests_active = 7};
 }
 
+static void look_up(struct kv_cache *cache)
+{
+	int32_t tokens[200] = {0};
+	struct error error;
+	struct kv_prompt prompt;
+	struct kv_taken taken;
+	struct kv_model *model = kv_model_open(cache, &(struct kv_model_options){.model_id = "acme/one"}, &error);
+	assert_non_null(model);
+	assert_int_equal(kv_prompt_make(model, STR("a"), STR("a"), tokens, 200, &prompt), DB_OK);
+	kv_take(model, &prompt, NULL, &taken);
+	assert_null(taken.state);
+	kv_prompt_free(&prompt);
+	kv_model_close(model);
+}
+
+/* With a prefix cache that was asked once in vain, when there are models. */
 static void write_it(const struct node_status *status, size_t model_count)
 {
 	struct error error = {0};
@@ -51,13 +67,17 @@ static void write_it(const struct node_status *status, size_t model_count)
 	struct kv_budget *budget = kv_budget_new(1 << 20);
 	struct kv_reservation held = {0};
 	assert_true(kv_budget_reserve(budget, 4096, &held));
+	struct kv_cache *cache = model_count ? kv_cache_open(&(struct kv_cache_options){.ram_bytes = 1 << 20}, &error) : NULL;
+	if (cache)
+		look_up(cache);
 	struct residency *residency = residency_new(loop, &(struct residency_options){.poll_ms = 1000});
 	for (size_t i = 0; i < model_count; i++)
 		assert_int_equal(residency_add(residency, &models[i], i == 0 ? engine_scripted_new(&script, &error) : NULL), DB_OK);
-	if (state_write(dir, status, "wss://coordinator.example", residency, budget, 1700000000000000, &error))
+	if (state_write(dir, status, "wss://coordinator.example", residency, budget, cache, 1700000000000000, &error))
 		fail_msg("%s", error.text);
 	kv_reservation_release(&held);
 	kv_budget_free(budget);
+	kv_cache_close(cache);
 	residency_free(residency);
 	net_loop_free(loop);
 }
@@ -92,6 +112,11 @@ static void what_is_written_is_read_again(void **state)
 	assert_int_equal(read.kv_limit_bytes, 1 << 20);
 	assert_int_equal(read.kv_reserved_bytes, 4096);
 	assert_int_equal(read.kv_peak_bytes, 4096);
+	assert_true(read.cache.on);
+	assert_int_equal(read.cache.lookups, 1);
+	assert_int_equal(read.cache.misses, 1);
+	assert_int_equal(read.cache.tokens_asked, 200 / KV_GRID * KV_GRID);
+	assert_int_equal(read.cache.hits_ram + read.cache.hits_ssd, 0);
 	assert_int_equal(read.requests_served, 12);
 	assert_int_equal(read.tokens_generated, 3456);
 	arena_free(arena);
