@@ -196,6 +196,12 @@ struct session *blind_session(const struct fleet *fleet, struct str provider_id)
 	return map_get(&fleet->blind, provider_id);
 }
 
+struct route_node *fleet_blind_node(const struct fleet *fleet, struct str provider_id)
+{
+	const struct session *session = blind_session(fleet, provider_id);
+	return session ? session->node : NULL;
+}
+
 bool fleet_blind_provider(const struct fleet *fleet, struct str provider_id, struct fleet_provider_view *out)
 {
 	const struct session *session = blind_session(fleet, provider_id);

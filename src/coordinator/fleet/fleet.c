@@ -36,7 +36,7 @@ static void refresh_gauges(void *arg)
 {
 	struct fleet *fleet = arg;
 	metric_set(fleet->metrics.providers, (double)fleet->registered);
-	metric_set(fleet->metrics.waiting, (double)fleet->waiting);
+	metric_set(fleet->metrics.waiting, (double)queue_total(fleet->queues));
 	metric_set(fleet->metrics.jobs_open, (double)fleet->jobs.count);
 }
 
@@ -102,14 +102,13 @@ struct fleet *fleet_new(struct net_loop *loop, struct accounts *accounts, struct
 	map_init(&fleet->jobs);
 	map_init(&fleet->blind);
 	map_init(&fleet->strays);
-	waiting_init(fleet);
 	buf_init(&fleet->out, WIRE_MAX_TO_PROVIDER);
 	buf_init(&fleet->plain, WIRE_MAX_TO_COORDINATOR);
 	fleet->routes = route_fleet_new(&policy);
 	fleet->planner = fleet->routes ? planner_new(fleet->routes, &options->planner) : NULL;
 	fleet->aliases = fleet->routes ? alias_table_new(fleet->routes) : NULL;
 	fleet->arena = arena_new(MESSAGE_ARENA_BYTES);
-	if (!fleet->planner || !fleet->aliases || !fleet->arena || !copy_backends(fleet)) {
+	if (!waiting_init(fleet) || !fleet->planner || !fleet->aliases || !fleet->arena || !copy_backends(fleet)) {
 		fleet_free(fleet);
 		return NULL;
 	}

@@ -11,6 +11,7 @@
 #include "coordinator/observe/metrics.h"
 #include "coordinator/routing/alias.h"
 #include "coordinator/routing/planner.h"
+#include "coordinator/routing/queue.h"
 #include "coordinator/routing/routing.h"
 #include "core/buf.h"
 #include "net/http_server.h"
@@ -128,15 +129,23 @@ void fleet_job_cancel(struct fleet_job *job);
  * consumer left after content was sent (billing 4.5): chunks are dropped meanwhile. */
 void fleet_job_park(struct fleet_job *job);
 
-/* Waiting for a provider (routing 11.1): FIFO for each build, at most 10 (DB_E_LIMIT), woken when one may have become free. */
+/* Waiting for a provider (routing 11.1, routing/queue.h): fair between accounts, woken when a provider has room that it can
+ * use. Set priority and weight of `place` before fleet_wait; all 0 is usual. */
 struct fleet_waiter {
-	struct list_link link;
-	void *queue;
-	void (*wake)(struct fleet_waiter *waiter); /* try fleet_job_start again; wait again keeps the place when it fails */
+	struct queue_waiter place;
+	struct fleet *fleet;
+	uint64_t turn;
+	/* Try fleet_job_start again; to wait again, fleet_wait with keep_place. It is out of the queue meanwhile. */
+	void (*wake)(struct fleet_waiter *waiter);
 };
-enum db_err fleet_wait(struct fleet *fleet, struct str model, struct fleet_waiter *waiter, bool keep_place);
+/* Strings of the request are borrowed while it waits. A blind request waits for the provider that it names. DB_E_LIMIT: too
+ * many wait. */
+enum db_err fleet_wait(struct fleet *fleet, const struct route_request *request, struct fleet_waiter *waiter, bool keep_place);
 void fleet_wait_cancel(struct fleet_waiter *waiter);
 size_t fleet_waiting(const struct fleet *fleet, struct str model);
+uint32_t fleet_retry_after_s(const struct fleet *fleet, struct str model); /* as queue_retry_after_s */
+/* The node of a provider that knows blind mode, for route_request.only; NULL when it is gone. */
+struct route_node *fleet_blind_node(const struct fleet *fleet, struct str provider_id);
 
 /* --- the warm pool (routing 12) --- */
 

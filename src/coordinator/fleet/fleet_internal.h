@@ -14,7 +14,6 @@
 #include "wire/payload.h"
 
 #define FLEET_SWEEPS            3  /* sweeps for dead providers in one heartbeat time-out (protocol-and-trust 1.3) */
-#define FLEET_WAIT_MAX          10 /* waiters for one build (routing 11.1) */
 #define FLEET_CREDIT_FIRST      64 /* chunks that a provider may send before the consumer took any */
 #define FLEET_CREDIT_BATCH      32
 #define FLEET_PARK_MS           30000
@@ -53,6 +52,7 @@ struct session {
 	uint8_t complaints;                    /* logged about this peer */
 	bool late;                             /* in fleet->stale */
 	struct list_link link, beat;           /* in fleet->sessions; in fleet->live or fleet->stale */
+	struct list_link woken;
 	uint64_t last_beat_us, last_job_us;
 	uint64_t order; /* of registration */
 	struct session_texts texts;
@@ -126,10 +126,11 @@ struct fleet {
 	struct planner *planner;
 	struct net_timer warm_timer, warm_soon;
 	/* waiting.c */
-	struct map queues; /* build id -> queue */
-	struct list woken;
+	struct queues *queues;
+	struct list woken; /* sessions whose room is to be offered */
 	struct wake_turn *turn;
-	size_t waiting;
+	uint64_t turns;
+	struct session *offering; /* NULL again when it ends meanwhile */
 	struct fleet_metrics metrics;
 };
 
@@ -201,7 +202,8 @@ bool strays_note(struct fleet *fleet, struct str request_id, uint64_t now_us);
 void strays_free(struct fleet *fleet);
 
 /* --- waiting.c --- */
-void waiting_init(struct fleet *fleet);
+bool waiting_init(struct fleet *fleet);
+void waiting_forget(struct session *session);
 void waiting_free(struct fleet *fleet);
 void waiting_wake_node(struct fleet *fleet, const struct route_node *node); /* soon, not now */
 

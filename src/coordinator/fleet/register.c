@@ -311,6 +311,7 @@ void session_unregister(struct session *session)
 	}
 	session_update_facts(session); /* not offered to those whose jobs fail now */
 	jobs_fail_all(session);
+	waiting_forget(session);
 	keys_free(session);
 	if (map_get(&fleet->by_serial, session->texts.serial) == session)
 		map_remove(&fleet->by_serial, session->texts.serial);

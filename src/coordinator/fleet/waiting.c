@@ -1,17 +1,9 @@
-/* Requests that wait for a provider: one queue for each build, first come first served (routing 11.1). Waking happens in a
- * posted call of its own, so that nobody's request starts in the middle of another's end. */
+/* Requests that wait for a provider (routing 11.1): routing/queue.h says whose turn it is; here a provider that may have room
+ * is remembered, and its room is offered in a posted call of its own, so that nobody's request starts in the middle of
+ * another's end. */
 #include <stdlib.h>
 
 #include "coordinator/fleet/fleet_internal.h"
-
-struct queue {
-	struct list_link woken; /* in fleet->woken */
-	struct list waiters;
-	struct list_link *place; /* while waking: where the waiter that was just taken out stood */
-	struct fleet *fleet;
-	size_t model_len;
-	char model[];
-};
 
 /* Outlives the fleet when a call is still posted. */
 struct wake_turn {
@@ -19,54 +11,16 @@ struct wake_turn {
 	bool posted;
 };
 
-void waiting_init(struct fleet *fleet)
+bool waiting_init(struct fleet *fleet)
 {
-	map_init(&fleet->queues);
 	list_init(&fleet->woken);
-}
-
-static struct str queue_model(const struct queue *queue)
-{
-	return (struct str){queue->model, queue->model_len};
-}
-
-static struct queue *queue_get(struct fleet *fleet, struct str model)
-{
-	struct queue *queue = map_get(&fleet->queues, model);
-	if (queue)
-		return queue;
-	queue = calloc(1, sizeof *queue + model.len);
-	if (!queue)
-		return NULL;
-	queue->fleet = fleet;
-	list_init(&queue->waiters);
-	memcpy(queue->model, model.at, model.len);
-	queue->model_len = model.len;
-	if (map_put(&fleet->queues, queue_model(queue), queue, NULL)) {
-		free(queue);
-		return NULL;
-	}
-	return queue;
-}
-
-static void free_if_empty(struct queue *queue)
-{
-	if (queue->waiters.count || queue->place)
-		return;
-	list_remove(&queue->fleet->woken, &queue->woken);
-	map_remove(&queue->fleet->queues, queue_model(queue));
-	free(queue);
+	fleet->queues = queues_new();
+	return fleet->queues != NULL;
 }
 
 void waiting_free(struct fleet *fleet)
 {
-	size_t cursor = 0;
-	for (struct queue *queue; (queue = map_next(&fleet->queues, &cursor));) {
-		for (struct list_link *link; (link = list_pop_front(&queue->waiters));)
-			LIST_OF(link, struct fleet_waiter, link)->queue = NULL;
-		free(queue);
-	}
-	map_free(&fleet->queues);
+	queues_free(fleet->queues);
 	if (fleet->turn && fleet->turn->posted)
 		fleet->turn->fleet = NULL; /* frees itself */
 	else
@@ -74,74 +28,95 @@ void waiting_free(struct fleet *fleet)
 	fleet->turn = NULL;
 }
 
-enum db_err fleet_wait(struct fleet *fleet, struct str model, struct fleet_waiter *waiter, bool keep_place)
+void waiting_forget(struct session *session)
 {
-	struct queue *queue = queue_get(fleet, model);
-	if (!queue)
-		return DB_E_NOMEM;
-	bool returns = keep_place && queue->place;
-	if (!returns && queue->waiters.count >= FLEET_WAIT_MAX)
-		return DB_E_LIMIT;
-	if (returns)
-		list_insert_before(&queue->waiters, queue->place, &waiter->link);
-	else
-		list_push_back(&queue->waiters, &waiter->link);
-	waiter->queue = queue;
-	fleet->waiting++;
-	if (!keep_place)
-		warm_wanted(fleet, model);
-	return DB_OK;
+	list_remove(&session->fleet->woken, &session->woken);
+	if (session->fleet->offering == session)
+		session->fleet->offering = NULL;
 }
 
-static void take_out(struct fleet_waiter *waiter)
+/* --- waiting --- */
+
+enum db_err fleet_wait(struct fleet *fleet, const struct route_request *request, struct fleet_waiter *waiter, bool keep_place)
 {
-	struct queue *queue = waiter->queue;
-	if (queue->place == &waiter->link)
-		queue->place = waiter->link.next;
-	list_remove(&queue->waiters, &waiter->link);
-	waiter->queue = NULL;
-	queue->fleet->waiting--;
+	uint64_t now_us = net_now_us(fleet->loop);
+	if (keep_place)
+		return queue_return(fleet->queues, &waiter->place);
+	waiter->fleet = fleet;
+	waiter->turn = 0;
+	waiter->place.request = *request;
+	waiter->place.request.excluded = NULL;
+	waiter->place.request.excluded_count = 0;
+	return queue_enter(fleet->queues, &waiter->place, queue_places(route_model_routable(fleet->routes, request->model)),
+	                   now_us);
 }
 
 void fleet_wait_cancel(struct fleet_waiter *waiter)
 {
-	struct queue *queue = waiter->queue;
-	if (!queue)
-		return;
-	take_out(waiter);
-	free_if_empty(queue);
+	if (waiter->place.model)
+		(void)queue_leave(waiter->fleet->queues, &waiter->place);
 }
 
 size_t fleet_waiting(const struct fleet *fleet, struct str model)
 {
-	const struct queue *queue = map_get(&fleet->queues, model);
-	return queue ? queue->waiters.count : 0;
+	return queue_length(fleet->queues, model);
 }
 
-/* Each waiter tries once, in order; one that cannot go yet returns to its place and the next tries. */
-static void wake_queue(struct queue *queue)
+uint32_t fleet_retry_after_s(const struct fleet *fleet, struct str model)
 {
-	queue->place = queue->waiters.head.next;
-	for (size_t left = queue->waiters.count; left && queue->place != &queue->waiters.head; left--) {
-		struct fleet_waiter *waiter = LIST_OF(queue->place, struct fleet_waiter, link);
-		take_out(waiter); /* moves place to the next */
+	return queue_retry_after_s(fleet->queues, model, net_now_us(fleet->loop));
+}
+
+/* --- waking --- */
+
+/* Each waiter tries at most once in a turn, whatever comes of it. */
+static bool can_run(const struct queue_waiter *place, void *user)
+{
+	const struct session *session = user;
+	const struct fleet_waiter *waiter = LIST_OF(place, struct fleet_waiter, place);
+	const struct route_request *request = &place->request;
+	if (waiter->turn == session->fleet->turns || (request->only && request->only != session->node))
+		return false;
+	return route_check(session->fleet->routes, session->node, request, net_now_us(session->fleet->loop)) == ROUTE_OK;
+}
+
+static void offer_model(struct session *session, struct str model)
+{
+	struct fleet *fleet = session->fleet;
+	for (struct queue_waiter *place;
+	     fleet->offering == session && (place = queue_take(fleet->queues, model, can_run, session, net_now_us(fleet->loop)));) {
+		struct fleet_waiter *waiter = LIST_OF(place, struct fleet_waiter, place);
+		waiter->turn = fleet->turns;
 		waiter->wake(waiter);
 	}
-	queue->place = NULL;
-	free_if_empty(queue);
+}
+
+static void offer(struct session *session)
+{
+	struct str models[ROUTE_MAX_NODE_MODELS];
+	struct fleet *fleet = session->fleet;
+	if (!session->node)
+		return;
+	size_t count = route_node_models(session->node, models, ROUTE_MAX_NODE_MODELS);
+	fleet->offering = session;
+	for (size_t i = 0; i < count && fleet->offering == session; i++)
+		if (queue_length(fleet->queues, models[i]))
+			offer_model(session, models[i]);
+	fleet->offering = NULL;
 }
 
 static void on_wake(void *arg)
 {
 	struct wake_turn *turn = arg;
+	struct fleet *fleet = turn->fleet;
 	turn->posted = false;
-	if (!turn->fleet) {
+	if (!fleet) {
 		free(turn);
 		return;
 	}
-	struct list *woken = &turn->fleet->woken;
-	for (size_t left = woken->count; left && woken->count; left--)
-		wake_queue(LIST_OF(list_pop_front(woken), struct queue, woken));
+	fleet->turns++;
+	for (size_t left = fleet->woken.count; left && fleet->woken.count; left--)
+		offer(LIST_OF(list_pop_front(&fleet->woken), struct session, woken));
 }
 
 static void post_wake(struct fleet *fleet)
@@ -157,15 +132,10 @@ static void post_wake(struct fleet *fleet)
 
 void waiting_wake_node(struct fleet *fleet, const struct route_node *node)
 {
-	struct str models[ROUTE_MAX_NODE_MODELS];
-	if (!fleet->waiting || !node)
+	if (!node || !queue_total(fleet->queues))
 		return;
-	size_t count = route_node_models(node, models, ROUTE_MAX_NODE_MODELS);
-	for (size_t i = 0; i < count; i++) {
-		struct queue *queue = map_get(&fleet->queues, models[i]);
-		if (!queue || !queue->waiters.count || list_linked(&queue->woken))
-			continue;
-		list_push_back(&fleet->woken, &queue->woken);
-		post_wake(fleet);
-	}
+	struct session *session = route_node_user(node);
+	if (!list_linked(&session->woken))
+		list_push_back(&fleet->woken, &session->woken);
+	post_wake(fleet);
 }

@@ -528,12 +528,30 @@ static void on_wake(struct fleet_waiter *waiter)
 	leave(call);
 }
 
+/* What routing must know; strings are borrowed from the call. */
+static struct route_request route_of(const struct blind_call *call)
+{
+	struct str account = str_of(ledger_account_id(call->caller.account));
+	const struct blind_ask *ask = &call->request.ask;
+	uint64_t expected = learn_expect(&call->gateway->learn, str_of(call->model), account);
+	return (struct route_request){
+	    .model = str_of(call->model),
+	    .prompt_tokens = (uint64_t)ask->prompt_tokens,
+	    .max_tokens = (uint64_t)ask->max_tokens,
+	    .expected_tokens = at_most(expected, (uint64_t)ask->max_tokens),
+	    .blind = true,
+	    .only = fleet_blind_node(call->gateway->options.fleet, str_of(call->provider_id)),
+	    .caller_account = account,
+	};
+}
+
 static void wait_for_provider(struct blind_call *call)
 {
 	const struct gateway_options *options = &call->gateway->options;
 	bool first = !call->waiting;
+	struct route_request request = route_of(call);
 	call->waiter.wake = on_wake;
-	if (fleet_wait(options->fleet, str_of(call->model), &call->waiter, !first) != DB_OK) {
+	if (fleet_wait(options->fleet, &request, &call->waiter, !first) != DB_OK) {
 		call->waiting = false;
 		fail_reseal(call, "reservation_refund", 429, "The provider is busy and too many requests wait", STR_NONE);
 		return;
@@ -550,7 +568,6 @@ static void start(struct blind_call *call)
 	struct gateway *gateway = call->gateway;
 	const struct gateway_options *options = &gateway->options;
 	const struct blind_ask *ask = &call->request.ask;
-	uint64_t expected = learn_expect(&gateway->learn, str_of(call->model), str_of(ledger_account_id(call->caller.account)));
 	struct route_decision decision = {0};
 	struct fleet_blind_request blind = {.provider_id = str_of(call->provider_id),
 	                                    .sender_key = call->request.ephemeral_public_key,
@@ -558,11 +575,7 @@ static void start(struct blind_call *call)
 	                                    .max_prompt_tokens = ask->max_prompt_tokens,
 	                                    .max_tokens = ask->max_tokens};
 	struct fleet_job_request request = {
-	    .route = {.model = str_of(call->model),
-	              .prompt_tokens = (uint64_t)ask->prompt_tokens,
-	              .max_tokens = (uint64_t)ask->max_tokens,
-	              .expected_tokens = at_most(expected, (uint64_t)ask->max_tokens),
-	              .caller_account = str_of(ledger_account_id(call->caller.account))},
+	    .route = route_of(call),
 	    .request_id = str_of(call->id),
 	    .job_id = str_of(call->id),
 	    .stream = call->request.stream,

@@ -221,12 +221,15 @@ static void on_wake(struct fleet_waiter *waiter)
 	call_leave(call);
 }
 
+static struct route_request route_of(const struct call *call);
+
 static void wait_for_provider(struct call *call)
 {
 	struct gateway *gateway = call->gateway;
 	bool first = !call->waiting;
+	struct route_request request = route_of(call);
 	call->waiter.wake = on_wake;
-	if (fleet_wait(gateway->options.fleet, str_of(call->model), &call->waiter, !first) != DB_OK) {
+	if (fleet_wait(gateway->options.fleet, &request, &call->waiter, !first) != DB_OK) {
 		fail_busy(call, "Too many requests wait for this model: try again.");
 		return;
 	}
@@ -313,32 +316,41 @@ static size_t not_again(const struct call *call, struct route_node *out[CALL_MAX
 	return count;
 }
 
+/* What routing must know; strings are borrowed from the call. */
+static struct route_request route_of(const struct call *call)
+{
+	const struct gateway *gateway = call->gateway;
+	uint64_t expected = (uint64_t)call->answers * learn_expect(&gateway->learn, str_of(call->model), call_account(call));
+	return (struct route_request){
+	    .model = str_of(call->model),
+	    .prompt_tokens = call->prompt_estimate,
+	    .max_tokens = room_needed(call),
+	    .expected_tokens = expected < (uint64_t)call->output_tokens ? expected : (uint64_t)call->output_tokens,
+	    .tools = call->request->has_tools,
+	    .vision = call->request->has_media,
+	    .plain_prompt = call->request->prompt != NULL,
+	    .needs = need_of(call),
+	    .caller_account = call_account(call),
+	    .serials = call->request->serials,
+	    .serial_count = call->request->serial_count,
+	};
+}
+
 /* Seals and sends the request to the provider that routing chooses. */
 static enum db_err start_job(struct call *call, struct attempt *attempt, struct route_decision *decision)
 {
 	struct gateway *gateway = call->gateway;
 	struct route_node *excluded[CALL_MAX_ATTEMPTS];
 	size_t excluded_count = not_again(call, excluded);
-	uint64_t expected = (uint64_t)call->answers * learn_expect(&gateway->learn, str_of(call->model), call_account(call));
 	struct fleet_job_request request = {
-	    .account = call->caller.account ? str_of(ledger_account_id(call->caller.account)) : STR_NONE,
-	    .route = {.model = str_of(call->model),
-	              .prompt_tokens = call->prompt_estimate,
-	              .max_tokens = room_needed(call),
-	              .expected_tokens = expected < (uint64_t)call->output_tokens ? expected : (uint64_t)call->output_tokens,
-	              .tools = call->request->has_tools,
-	              .vision = call->request->has_media,
-	              .plain_prompt = call->request->prompt != NULL,
-	              .needs = need_of(call),
-	              .caller_account = str_of(ledger_account_id(call->caller.account)),
-	              .excluded = excluded,
-	              .excluded_count = excluded_count,
-	              .serials = call->request->serials,
-	              .serial_count = call->request->serial_count},
+	    .account = call_account(call),
+	    .route = route_of(call),
 	    .request_id = str_of(call->id),
 	    .stream = call->stream,
 	    .approves = approves,
 	};
+	request.route.excluded = excluded;
+	request.route.excluded_count = excluded_count;
 	buf_clear(&gateway->body);
 	enum db_err err = chat_request_forward(call->request, request.route.model, call->max_tokens, &gateway->body);
 	request.body = buf_str(&gateway->body);

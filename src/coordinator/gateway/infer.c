@@ -193,9 +193,7 @@ static void on_gone(struct exchange *exchange)
 
 int call_retry_after_s(const struct call *call)
 {
-	size_t depth = fleet_waiting(call->gateway->options.fleet, str_of(call->model));
-	size_t seconds = depth == 0 ? 2 : 3 * depth;
-	return seconds < 2 ? 2 : seconds > 30 ? 30 : (int)seconds;
+	return (int)fleet_retry_after_s(call->gateway->options.fleet, str_of(call->model));
 }
 
 static struct call *call_new(struct gateway *gateway, struct exchange *exchange, const struct dialect *dialect,

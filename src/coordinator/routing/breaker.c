@@ -102,7 +102,7 @@ static uint64_t record_event(const struct route_record *record, uint64_t now_us)
 static void rearm_record(struct route_fleet *fleet, struct route_record *record)
 {
 	uint64_t at_us = record_event(record, fleet->now_us);
-	bool runs = at_us && route_timer_start(&fleet->timers, &record->timer, at_us);
+	bool runs = at_us && heap_put(&fleet->timers, &record->timer.item, at_us);
 	if (!runs)
 		route_record_free(fleet, record);
 }
@@ -118,7 +118,7 @@ static uint64_t health_event(const struct route_health *health, uint64_t now_us)
 static void rearm_health(struct route_fleet *fleet, struct route_health *health)
 {
 	uint64_t at_us = health_event(health, fleet->now_us);
-	bool runs = at_us && route_timer_start(&fleet->timers, &health->timer, at_us);
+	bool runs = at_us && heap_put(&fleet->timers, &health->timer.item, at_us);
 	if (!runs)
 		route_health_free(fleet, health);
 }

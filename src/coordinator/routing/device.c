@@ -43,7 +43,7 @@ void route_devices_free(struct route_fleet *fleet)
 	for (struct list_link *link; (link = list_first(&fleet->departed));)
 		device_free(fleet, LIST_OF(link, struct route_device, departed));
 	map_free(&fleet->devices);
-	free(fleet->timers.heap);
+	heap_free(&fleet->timers);
 }
 
 void route_device_refresh(struct route_fleet *fleet, const struct route_device *device)
@@ -174,7 +174,7 @@ struct route_record *route_record_get(struct route_fleet *fleet, struct route_no
 
 void route_record_free(struct route_fleet *fleet, struct route_record *record)
 {
-	route_timer_stop(&fleet->timers, &record->timer);
+	heap_remove(&fleet->timers, &record->timer.item);
 	point_entries(record->device, record, NULL);
 	list_remove(&record->device->records, &record->link);
 	free(record);
@@ -195,7 +195,7 @@ struct route_health *route_health_get(struct route_device *device)
 
 void route_health_free(struct route_fleet *fleet, struct route_health *health)
 {
-	route_timer_stop(&fleet->timers, &health->timer);
+	heap_remove(&fleet->timers, &health->timer.item);
 	health->device->health = NULL;
 	free(health);
 }

@@ -139,8 +139,10 @@ void route_advance(struct route_fleet *fleet, uint64_t now_us)
 		list_remove(&fleet->fresh, &node->fresh);
 		route_node_refresh(fleet, node);
 	}
-	for (struct route_timer *timer; (timer = route_timer_due(&fleet->timers, now_us));)
-		route_timer_fired(fleet, timer);
+	for (struct heap_item *due; (due = heap_first(&fleet->timers)) && due->key <= now_us;) {
+		heap_remove(&fleet->timers, due);
+		route_timer_fired(fleet, LIST_OF(due, struct route_timer, item));
+	}
 }
 
 /* Keeps fleet->fresh in order of time; a new challenge is nearly always the latest. */

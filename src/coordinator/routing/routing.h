@@ -266,6 +266,7 @@ uint64_t route_models_version(struct route_fleet *fleet, uint64_t now_us);
 /* Models that at least one node advertises, for /v1/models; counts are kept up to date, not computed. Order: by id.
  * Returns how many there are. */
 size_t route_models(struct route_fleet *fleet, uint64_t now_us, struct route_model_view *out, size_t max);
+uint32_t route_model_routable(const struct route_fleet *fleet, struct str model); /* nodes, as in route_model_view */
 /* Tokens that one sequence of the model may have, as the nodes said last; 0 = nobody said. */
 uint64_t route_model_context(const struct route_fleet *fleet, struct str model);
 size_t route_node_count(const struct route_fleet *fleet);

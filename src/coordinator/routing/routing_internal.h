@@ -10,6 +10,7 @@
 #ifndef COORDINATOR_ROUTING_INTERNAL_H
 #define COORDINATOR_ROUTING_INTERNAL_H
 
+#include "coordinator/routing/heap.h"
 #include "coordinator/routing/reputation.h"
 #include "coordinator/routing/routing.h"
 #include "core/map.h"
@@ -43,14 +44,8 @@
 /* --- what is remembered of a device, whichever connection it comes by (routing 11.3) --- */
 
 struct route_timer {
-	uint64_t at_us;
-	uint32_t place; /* in the heap, from 1; 0 = not running */
-	bool of_device; /* in a struct route_health, else in a struct route_record */
-};
-
-struct route_timers {
-	struct route_timer **heap; /* binary, earliest first */
-	uint32_t len, cap;
+	struct heap_item item; /* in fleet->timers, by instant */
+	bool of_device;        /* in a struct route_health, else in a struct route_record */
 };
 
 /* Shut until its time is over; then half open: one reservation probes, and its outcome decides. */
@@ -243,8 +238,8 @@ struct route_fleet {
 	uint64_t views_version;
 	size_t model_count, model_cap;
 	struct list all_nodes;
-	struct list fresh; /* nodes, oldest challenge first */
-	struct route_timers timers;
+	struct list fresh;  /* nodes, oldest challenge first */
+	struct heap timers; /* route_timer.item */
 	struct map devices;
 	struct list departed; /* devices, longest away first */
 	struct route_names families, versions;
@@ -270,12 +265,6 @@ struct str route_group_name(const struct route_group *group); /* of NULL: empty 
 bool route_is_own(const struct route_node *node, const struct route_request *request);
 void route_index_place(struct route_entry *entry); /* into the heap that it belongs to now */
 void route_index_remove(struct route_entry *entry);
-
-/* timers.c */
-/* False when out of memory: it does not run. */
-bool route_timer_start(struct route_timers *timers, struct route_timer *timer, uint64_t at_us);
-void route_timer_stop(struct route_timers *timers, struct route_timer *timer);
-struct route_timer *route_timer_due(struct route_timers *timers, uint64_t now_us); /* stopped; NULL when none is */
 
 /* device.c */
 /* The node's from now on; an empty id is none. What was held against the node before stays with the other device. */

@@ -41,6 +41,12 @@ uint64_t route_models_version(struct route_fleet *fleet, uint64_t now_us)
 	return fleet->views_version;
 }
 
+uint32_t route_model_routable(const struct route_fleet *fleet, struct str id)
+{
+	const struct route_model *model = route_model_find(fleet, id);
+	return model ? model->routable : 0;
+}
+
 uint64_t route_model_context(const struct route_fleet *fleet, struct str id)
 {
 	const struct route_model *model = route_model_find(fleet, id);

@@ -405,12 +405,14 @@ struct waiting {
 	int woken, *turn, place;
 };
 
+static const struct route_request any_request = {.model = STR(MODEL), .prompt_tokens = 10, .max_tokens = 10};
+
 static void on_wake(struct fleet_waiter *waiter)
 {
 	struct waiting *w = LIST_OF(waiter, struct waiting, waiter);
 	w->woken++;
 	if (w->picky || consumer_start(&w->consumer, w->scene) != DB_OK)
-		assert_int_equal(fleet_wait(w->scene->fleet, STR(MODEL), waiter, true), DB_OK);
+		assert_int_equal(fleet_wait(w->scene->fleet, &any_request, waiter, true), DB_OK);
 	else
 		w->place = ++*w->turn;
 }
@@ -442,7 +444,7 @@ static void waiters_go_in_order_and_keep_their_place(void **state)
 	assert_true(run_until(&s, is_full, &s));
 	for (int i = 0; i < 11; i++) {
 		w[i] = (struct waiting){.waiter = {.wake = on_wake}, .scene = &s, .picky = i == 0, .turn = &turn};
-		assert_int_equal(fleet_wait(s.fleet, STR(MODEL), &w[i].waiter, false), i < 10 ? DB_OK : DB_E_LIMIT);
+		assert_int_equal(fleet_wait(s.fleet, &any_request, &w[i].waiter, false), i < 10 ? DB_OK : DB_E_LIMIT);
 	}
 	assert_int_equal(fleet_waiting(s.fleet, STR(MODEL)), 10);
 	peer_beat(&p, 0, 1); /* a place for one */
@@ -482,7 +484,7 @@ static void the_fleet_ends_with_everything_open(void **state)
 	scene_begin(&s, NULL);
 	peer_join(&p, &s, (struct peer_options){0});
 	consumer_reach(&c, &p);
-	assert_int_equal(fleet_wait(s.fleet, STR(MODEL), &w.waiter, false), DB_OK);
+	assert_int_equal(fleet_wait(s.fleet, &any_request, &w.waiter, false), DB_OK);
 	peer_beat(&p, 0, 1);
 	run_for_ms(&s, 2);
 	fleet_free(s.fleet);
