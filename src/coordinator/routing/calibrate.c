@@ -55,13 +55,13 @@ double route_tail_ms(const struct route_model *model, double predicted_ms)
 	return predicted_ms * quantile(&model->ratios, TAIL);
 }
 
-double route_first_content(struct route_fleet *fleet, const struct route_reservation *reservation, uint64_t now_us)
+double route_first_content(struct route_fleet *fleet, struct route_reservation *reservation, uint64_t now_us)
 {
 	double actual_ms = now_us > reservation->made_us ? (double)(now_us - reservation->made_us) / 1000 : 0;
 	const struct route_node *node = reservation->node;
-	(void)fleet;
 	if (!node || !reservation->entry)
 		return actual_ms;
+	route_prompt_read(fleet, reservation);
 	route_calibrate(reservation->entry->model, (double)reservation->predicted_ms, actual_ms);
 	if (node->device && !reservation->cold)
 		reputation_latency(&node->device->reputation, actual_ms - (double)reservation->read_ms);

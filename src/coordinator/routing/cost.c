@@ -4,8 +4,6 @@
 
 #include "coordinator/routing/routing_internal.h"
 
-#define QUEUE_MS           3000.0
-#define PENDING_MS         750.0
 #define COLD_MS            30000.0
 #define IDLE_SHUTDOWN_MS   20000.0
 #define PREFILL_PER_DECODE 12.0
@@ -15,6 +13,11 @@
 #define GPU_MEMORY_MS      5000.0
 #define THERMAL_FAIR_MS    2000.0
 #define THERMAL_SERIOUS_MS 8000.0
+#define PROMPT_SHARE       0.5 /* of the machine's time that a prompt takes from running streams */
+#define LEARN_FASTER       0.3
+#define LEARN_SLOWER       0.05
+#define BELIEVE_FACTOR     2.0 /* times the median of its kind */
+#define BELIEVE_AFTER      10  /* reports */
 
 uint64_t route_expected(const struct route_request *request)
 {
@@ -32,15 +35,43 @@ double route_static_decode(const struct route_node_facts *facts)
 	return facts->bandwidth_gbs > 0 ? sqrt(facts->bandwidth_gbs) : 1;
 }
 
-static double effective_decode(const struct route_entry *entry)
+/* A report is an average over what ran lately, at whatever load that was; what a stream would get alone is that times the
+ * slowdown of the load (routing 22). A figure that did not change says nothing new. Being slower than before is believed
+ * slowly: prompts that are read in between slow streams down as well. No node is believed to be much faster than all others of
+ * its kind.
+ */
+void route_entry_learn(struct route_entry *entry)
 {
-	if (entry->slot.decode_tps > 0)
-		return entry->slot.decode_tps;
+	double told = entry->slot.decode_tps;
+	if (entry->slot.running)
+		entry->ran = entry->slot.running;
+	if (told <= 0 || told == entry->reported_tps)
+		return;
+	entry->reported_tps = told;
+	double solo = told * (1 + ROUTE_BATCH_SLOWDOWN * (entry->ran > 1 ? entry->ran - 1 : 0));
 	double median = route_rates_median(entry->model, entry->node->family);
-	if (median > 0)
-		return median;
-	double tps = route_static_decode(&entry->node->facts) / (1 + ROUTE_BATCH_SLOWDOWN * entry->slot.running);
-	return tps < 1 ? 1 : tps;
+	bool believable = route_rates_count(entry->model, entry->node->family) < BELIEVE_AFTER || solo <= BELIEVE_FACTOR * median;
+	route_rates_add(entry->model, entry->node->family, solo);
+	if (!believable)
+		solo = BELIEVE_FACTOR * median;
+	double weight = solo > entry->solo_tps ? LEARN_FASTER : LEARN_SLOWER;
+	entry->solo_tps = entry->solo_tps > 0 ? entry->solo_tps + weight * (solo - entry->solo_tps) : solo;
+}
+
+/* Of a stream alone. */
+static double solo_decode(const struct route_entry *entry)
+{
+	if (entry->solo_tps > 0)
+		return entry->solo_tps;
+	double median = route_rates_median(entry->model, entry->node->family);
+	return median > 0 ? median : route_static_decode(&entry->node->facts);
+}
+
+/* What is only guessed from the memory's bandwidth is no reason to be passed over: who is never asked is never measured. */
+static bool rate_is_known(const struct route_entry *entry)
+{
+	return entry->solo_tps > 0 || entry->node->facts.static_decode_tps > 0 ||
+	       route_rates_count(entry->model, entry->node->family) > 0;
 }
 
 static double prefill(const struct route_entry *entry)
@@ -55,9 +86,7 @@ static double prefill(const struct route_entry *entry)
 static double projected_decode(const struct route_entry *entry)
 {
 	double running = entry->slot.running > entry->pending ? entry->slot.running : entry->pending;
-	double solo = entry->slot.decode_tps > 0 ? entry->slot.decode_tps * (1 + ROUTE_BATCH_SLOWDOWN * entry->slot.running)
-	                                         : route_static_decode(&entry->node->facts);
-	return solo / (1 + ROUTE_BATCH_SLOWDOWN * (running + 1));
+	return solo_decode(entry) / (1 + ROUTE_BATCH_SLOWDOWN * (running + 1));
 }
 
 static double state_ms(const struct route_entry *entry)
@@ -81,12 +110,12 @@ static double health_ms(const struct route_node_facts *facts)
 	       thermal[facts->thermal < 0 || facts->thermal > 3 ? 0 : facts->thermal];
 }
 
-/* Tokens that the node works on: those of others as it reported them, ours as we expect them to be. */
-static double backlog_tokens(const struct route_entry *entry)
+/* What one request that runs costs another of typical size, and the other way round: each slows the other's output down, and
+ * while the new one's prompt is read the running one gets half. */
+static double meeting_ms(const struct route_entry *entry)
 {
-	uint64_t reported = entry->slot.budget_max ? route_live_used(entry) : route_live_potential(entry);
-	uint64_t others = reported > entry->pending_tokens ? reported - entry->pending_tokens : 0;
-	return (double)others + (double)entry->pending_expected;
+	const struct route_model *model = entry->model;
+	return 2 * ROUTE_BATCH_SLOWDOWN * model->typical_output * 1000 / entry->decode_tps + PROMPT_SHARE * entry->read_ms;
 }
 
 /* Requests that wait in the node's engine without a token budget to show for it: each counts as long as this one. */
@@ -97,24 +126,29 @@ static double unbudgeted_waiting(const struct route_entry *entry)
 
 static struct route_cost terms(const struct route_entry *entry)
 {
+	const struct route_node *node = entry->node;
+	uint32_t elsewhere = node->pending - entry->pending; /* in other models of the node: the same machine */
+	uint32_t strange = entry->slot.waiting > entry->pending ? entry->slot.waiting - entry->pending : 0;
 	return (struct route_cost){
 	    .state = state_ms(entry),
-	    .queue = QUEUE_MS * entry->queue,
-	    .pending = PENDING_MS * entry->node->pending,
-	    .backlog = 1000 * backlog_tokens(entry) / entry->decode_tps,
-	    .health = health_ms(&entry->node->facts),
+	    .queue = entry->meeting_ms * entry->queue,
+	    .pending = entry->meeting_ms * elsewhere,
+	    .backlog = node->unread_ms + strange * entry->read_ms,
+	    .health = health_ms(&node->facts),
 	};
 }
 
 void route_entry_measure(struct route_entry *entry)
 {
-	entry->decode_tps = effective_decode(entry);
+	entry->decode_tps = solo_decode(entry);
 	double prompt_ms = 1000 / prefill(entry);
 	double output_ms = 1000 / entry->decode_tps * (1 + unbudgeted_waiting(entry));
 	if (prompt_ms != entry->prompt_ms || output_ms != entry->output_ms)
 		entry->bucket = route_bucket(prompt_ms, output_ms);
 	entry->prompt_ms = prompt_ms;
 	entry->output_ms = output_ms;
+	entry->read_ms = entry->model->typical_prompt * entry->prompt_ms;
+	entry->meeting_ms = meeting_ms(entry);
 	entry->cold = !route_resident(entry);
 }
 
@@ -124,17 +158,18 @@ void route_entry_price(struct route_entry *entry)
 	entry->queue = load > entry->pending ? load : entry->pending;
 	struct route_cost cost = terms(entry);
 	entry->base_ms = cost.state + cost.queue + cost.pending + cost.backlog + cost.health;
-	entry->slow = projected_decode(entry) < ROUTE_DECODE_FLOOR;
+	entry->slow = rate_is_known(entry) && projected_decode(entry) < ROUTE_DECODE_FLOOR;
 }
 
 double route_entry_ttft(const struct route_entry *entry, const struct route_request *request)
 {
 	if (!entry->node->facts.has_capacity)
 		return -1;
-	uint32_t seen = entry->slot.running + entry->slot.waiting;
-	double ahead = entry->slot.waiting + (entry->pending > seen ? entry->pending - seen : 0);
+	const struct route_node *node = entry->node;
 	double read_ms = (double)request->prompt_tokens * entry->prompt_ms;
-	return state_ms(entry) + ahead * read_ms + read_ms + 1000 / entry->decode_tps;
+	double strange = entry->slot.waiting > entry->pending ? entry->slot.waiting - entry->pending : 0;
+	double network_ms = node->facts.network_ms > 0 ? node->facts.network_ms : 0;
+	return state_ms(entry) + node->unread_ms + (strange + 1) * read_ms + 1000 / entry->decode_tps + network_ms;
 }
 
 bool route_cost_of(const struct route_fleet *fleet, const struct route_node *node, const struct route_request *request,
@@ -152,5 +187,6 @@ bool route_cost_of(const struct route_fleet *fleet, const struct route_node *nod
 	out->total = out->state + out->queue + out->pending + out->backlog + out->own + out->health;
 	out->ttft_ms = route_entry_ttft(entry, request);
 	out->projected_tps = projected_decode(entry);
+	out->slow = entry->slow;
 	return true;
 }

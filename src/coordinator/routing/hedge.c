@@ -28,6 +28,15 @@ double hedge_due_ms(const struct hedge *hedge, double predicted_ms, double tail_
 	return due < latest ? due : latest;
 }
 
+double hedge_again_ms(double since_sent_ms, double since_progress_ms, double deadline_ms)
+{
+	if (since_progress_ms >= since_sent_ms || since_progress_ms >= HEDGE_QUIET_MS || since_sent_ms >= deadline_ms)
+		return 0;
+	double again = HEDGE_QUIET_MS - since_progress_ms, left = deadline_ms - since_sent_ms;
+	again = again < left ? again : left;
+	return again < 1 ? 1 : again;
+}
+
 /* The loser is one of the two: it reads the prompt, and until it is cancelled it makes hardly any output. */
 static double hold_of(const struct hedge_backup *backup)
 {

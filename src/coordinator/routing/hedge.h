@@ -40,6 +40,12 @@ void hedge_init(struct hedge *hedge, const struct hedge_policy *policy);
  * first was known to need is not a reason to hedge sooner. */
 double hedge_due_ms(const struct hedge *hedge, double predicted_ms, double tail_ms, double deadline_ms);
 
+/* When the time has come: how long to look away again, or 0 to ask a second now. A provider that gives others content is busy
+ * and not sick: asking another one would only move its load there. It has until half the deadline, and longer as long as it
+ * gets on with others at least every HEDGE_QUIET_MS. `since_progress_ms`: since any chunk for anybody came from it. */
+#define HEDGE_QUIET_MS 500.0
+double hedge_again_ms(double since_sent_ms, double since_progress_ms, double deadline_ms);
+
 struct hedge_backup { /* what route_select said about the second */
 	double ttft_ms;   /* < 0 = unknown */
 	bool cold;        /* it would have to load the model */
@@ -53,7 +59,7 @@ void hedge_end(struct hedge *hedge, const struct hedge_backup *backup, uint64_t 
 /* At the deadline of an attempt without content: is it to be given up? Giving up on a provider that is only slow throws its
  * work away and asks another one for it, and under load that feeds itself until nothing is answered any more. So an attempt is
  * given up when the provider has said nothing at all since the request was sent (no content for anybody), and otherwise waited
- * for as long as HEDGE_PATIENCE deadlines. `since_progress_ms`: since the provider last gave content to anybody. */
+ * for as long as HEDGE_PATIENCE deadlines. `since_progress_ms`: since any chunk for anybody came from it. */
 #define HEDGE_PATIENCE 10.0
 bool hedge_gives_up(double since_sent_ms, double since_progress_ms, double deadline_ms);
 

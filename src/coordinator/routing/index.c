@@ -82,6 +82,8 @@ struct route_model *route_model_get(struct route_fleet *fleet, struct str id)
 		return NULL;
 	}
 	model->class_count = model->class_cap = ROUTE_CLASS_FIRST;
+	model->typical_prompt = ROUTE_TYPICAL_PROMPT;
+	model->typical_output = ROUTE_DEFAULT_OUTPUT;
 	if (!sorted_insert(fleet, model)) {
 		map_remove(&fleet->models, id);
 		model_free(model);

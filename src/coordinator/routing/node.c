@@ -391,8 +391,7 @@ enum db_err route_node_set_slot(struct route_fleet *fleet, struct route_node *no
 	entry->beat = node->beat + 1;
 	if (slot->load_time_ms)
 		entry->load_time_ms = slot->load_time_ms;
-	if (slot->decode_tps > 0)
-		route_rates_add(model, node->family, slot->decode_tps);
+	route_entry_learn(entry);
 	return DB_OK;
 }
 

@@ -68,3 +68,9 @@ double route_rates_median(const struct route_model *model, uint16_t family)
 		return (double)rates->sorted[middle];
 	return ((double)rates->sorted[middle - 1] + (double)rates->sorted[middle]) / 2;
 }
+
+uint32_t route_rates_count(const struct route_model *model, uint16_t family)
+{
+	const struct route_rates *rates = find(model, family);
+	return rates ? rates->count : 0;
+}

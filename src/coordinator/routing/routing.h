@@ -211,6 +211,7 @@ struct route_cost {
 	double state, queue, pending, backlog, own, health, total;
 	double ttft_ms;       /* < 0 = unknown */
 	double projected_tps; /* decode rate that a newcomer would get */
+	bool slow;            /* known to be below the floor: taken when all are */
 };
 /* false when the node does not advertise the model. */
 bool route_cost_of(const struct route_fleet *fleet, const struct route_node *node, const struct route_request *request,
@@ -241,9 +242,9 @@ enum route_outcome {
  * breaker whose time is over lets one request try: until that one ended no other is let in. */
 void route_outcome(struct route_fleet *fleet, const struct route_reservation *reservation, enum route_outcome outcome,
                    uint64_t now_us);
-/* The first content of a reservation came: predicted against actual time corrects the model's next predictions. Returns the
- * actual time in milliseconds. */
-double route_first_content(struct route_fleet *fleet, const struct route_reservation *reservation, uint64_t now_us);
+/* The first content of a reservation came: its prompt is read and the node can read the next; predicted against actual time
+ * corrects the model's next predictions. Returns the actual time in milliseconds. */
+double route_first_content(struct route_fleet *fleet, struct route_reservation *reservation, uint64_t now_us);
 /* For the reputation (routing 14). */
 void route_node_challenged(struct route_fleet *fleet, struct route_node *node, bool passed);
 void route_node_seen(struct route_fleet *fleet, struct route_node *node, uint64_t now_us);

@@ -16,9 +16,10 @@
 #include "core/map.h"
 
 #define ROUTE_TIE_MS         3000.0 /* costs this close are alike (routing 7, selection) */
-#define ROUTE_BATCH_SLOWDOWN 0.27   /* rate(b) = solo / (1 + 0.27 b) */
+#define ROUTE_BATCH_SLOWDOWN 0.27   /* rate of each of b streams = solo / (1 + 0.27 (b - 1)) */
 #define ROUTE_DECODE_FLOOR   15.0   /* tokens/s below which a newcomer is not welcome while others can take it */
 #define ROUTE_DEFAULT_OUTPUT 256    /* tokens, when nothing is known about an answer's length */
+#define ROUTE_TYPICAL_PROMPT 1000   /* likewise of its prompt */
 #define ROUTE_UNRANKED       UINT32_MAX
 #define ROUTE_UNLIMITED      UINT64_MAX
 #define ROUTE_CLASS_FULL     0 /* entries that only lack a free place: known, but not offered */
@@ -128,7 +129,8 @@ struct route_model {
 	/* Kept up to date by route_entry_refresh. Private nodes are not shown. */
 	uint32_t shown, routable, warm, trust[ROUTE_TRUST_HARDWARE + 1];
 	uint64_t active;
-	uint32_t by_gate[ROUTE_GATES]; /* of every entry */
+	uint32_t by_gate[ROUTE_GATES];         /* of every entry */
+	double typical_prompt, typical_output; /* tokens: decayed averages of what was asked for and expected */
 	uint64_t size_bytes, context_tokens;
 	uint32_t can;
 	char quantization[ROUTE_QUANTIZATION_SIZE];
@@ -146,7 +148,7 @@ struct route_shown {
 struct route_entry {
 	/* Read by selection: one cache line. */
 	double base_ms, prompt_ms, output_ms;
-	double decode_tps;    /* effective rate (routing 7, E) */
+	double decode_tps;    /* of a stream alone */
 	uint64_t free_tokens; /* prompt + max of the largest request that is admitted now */
 	struct route_node *node;
 	uint32_t queue; /* effective queue (routing 7) */
@@ -168,11 +170,14 @@ struct route_entry {
 	uint64_t size_bytes;
 	struct route_slot slot;
 	uint64_t load_time_ms;       /* last reported, 0 = never */
+	double solo_tps;             /* learnt from what was reported at whatever load; 0 = nothing yet */
+	double reported_tps;         /* the figure that was last learnt from */
+	double meeting_ms, read_ms;  /* of typical requests: what one more that runs costs (cost.c), reading a prompt */
+	uint32_t ran;                /* streams at the last report that showed some */
 	struct route_record *record; /* NULL: nothing is held against it */
 	/* reservations */
 	uint32_t pending;
-	uint64_t pending_tokens;   /* prompt + max */
-	uint64_t pending_expected; /* prompt + expected */
+	uint64_t pending_tokens; /* prompt + max */
 	/* Of reservations that the last heartbeat may have counted and that ended since. */
 	uint32_t released;
 	uint64_t released_tokens;
@@ -203,6 +208,8 @@ struct route_node {
 	struct list reservations;
 	struct route_entry **entries;
 	uint32_t entry_count, pending;
+	uint32_t unread;  /* reservations whose prompt is not known to be read */
+	double unread_ms; /* reading them */
 	uint32_t beat;
 	bool budgets;   /* some slot reports a token budget */
 	bool loss_told; /* its connection broke: that counts once, however many requests it had */
@@ -215,9 +222,11 @@ struct route_reservation {
 	struct list_link link; /* in its node */
 	struct route_node *node;
 	struct route_entry *entry; /* NULL when the node stopped serving the model */
-	uint64_t tokens, expected;
-	uint32_t beat; /* node's heartbeat count when it was made */
-	uint8_t shape; /* enum route_shape */
+	uint64_t tokens;
+	double unread_ms; /* of the node's */
+	bool read;        /* its prompt is */
+	uint32_t beat;    /* node's heartbeat count when it was made */
+	uint8_t shape;    /* enum route_shape */
 	bool cold;
 	float predicted_ms, read_ms; /* to the first content, not corrected (< 0 unknown); of it, reading the prompt */
 	uint64_t made_us;
@@ -295,11 +304,16 @@ void route_probe_end(const struct route_reservation *reservation);
 void route_record_cool(struct route_fleet *fleet, struct route_record *record, uint64_t until_us);
 void route_timer_fired(struct route_fleet *fleet, struct route_timer *timer);
 
+/* select.c */
+void route_prompt_read(struct route_fleet *fleet, struct route_reservation *reservation);
+
 /* rates.c */
 void route_rates_add(struct route_model *model, uint16_t family, double tps);
+uint32_t route_rates_count(const struct route_model *model, uint16_t family);
 double route_rates_median(const struct route_model *model, uint16_t family); /* 0 = no samples */
 
 /* cost.c */
+void route_entry_learn(struct route_entry *entry);   /* its slot was reported anew: what a stream alone would get */
 void route_entry_measure(struct route_entry *entry); /* rates and slopes, from what the node reported */
 void route_entry_price(struct route_entry *entry);   /* queue and base, from the work it has */
 double route_entry_ttft(const struct route_entry *entry, const struct route_request *request);

@@ -3,6 +3,8 @@
 
 #include "coordinator/routing/routing_internal.h"
 
+#define TYPICAL_WEIGHT 0.01 /* of the newest request in what is typical of a model */
+
 static uint64_t random_next(struct route_fleet *fleet)
 {
 	uint64_t z = fleet->random += 0x9e3779b97f4a7c15u; /* splitmix64 */
@@ -401,11 +403,12 @@ static struct route_reservation *reservation_new(struct route_fleet *fleet)
 static void reserve(struct search *s, struct route_entry *entry, struct route_reservation *reservation)
 {
 	struct route_node *node = entry->node;
+	struct route_model *model = entry->model;
 	*reservation = (struct route_reservation){
 	    .node = node,
 	    .entry = entry,
 	    .tokens = route_need(s->request),
-	    .expected = s->request->prompt_tokens + route_expected(s->request),
+	    .unread_ms = s->prompt * entry->prompt_ms,
 	    .beat = node->beat,
 	    .shape = (uint8_t)route_shape_of(s->request),
 	};
@@ -417,9 +420,29 @@ static void reserve(struct search *s, struct route_entry *entry, struct route_re
 	list_push_back(&node->reservations, &reservation->link);
 	entry->pending++;
 	entry->pending_tokens += reservation->tokens;
-	entry->pending_expected += reservation->expected;
 	node->pending++;
+	node->unread++;
+	node->unread_ms += reservation->unread_ms;
+	model->typical_prompt += TYPICAL_WEIGHT * (s->prompt - model->typical_prompt);
+	model->typical_output += TYPICAL_WEIGHT * (s->output - model->typical_output);
 	route_node_reloaded(s->fleet, node);
+}
+
+static void read_prompt(struct route_node *node, struct route_reservation *reservation)
+{
+	if (reservation->read)
+		return;
+	reservation->read = true;
+	node->unread--;
+	node->unread_ms = node->unread ? node->unread_ms - reservation->unread_ms : 0; /* no rounding is left */
+}
+
+void route_prompt_read(struct route_fleet *fleet, struct route_reservation *reservation)
+{
+	if (!reservation->node || reservation->read)
+		return;
+	read_prompt(reservation->node, reservation);
+	route_node_reloaded(fleet, reservation->node);
 }
 
 void route_release(struct route_fleet *fleet, struct route_reservation *reservation)
@@ -432,7 +455,6 @@ void route_release(struct route_fleet *fleet, struct route_reservation *reservat
 	if (entry) {
 		entry->pending--;
 		entry->pending_tokens -= reservation->tokens;
-		entry->pending_expected -= reservation->expected;
 		if (reservation->beat != node->beat) {
 			entry->released++;
 			entry->released_tokens += reservation->tokens;
@@ -441,6 +463,7 @@ void route_release(struct route_fleet *fleet, struct route_reservation *reservat
 	if (node) {
 		list_remove(&node->reservations, &reservation->link);
 		node->pending--;
+		read_prompt(node, reservation);
 		route_node_reloaded(fleet, node);
 	}
 	reservation->node = NULL;

@@ -76,7 +76,6 @@ static void call_end(struct sim_world *world, struct sim_call *call, enum sim_ou
 	if (outcome == SIM_OK) {
 		result->rate_tps = (float)(output_s > 0 ? call->request->output / output_s : 1e6);
 		hedge_answered(&world->hedge, call->request->prompt, call->request->output);
-		sim_learn(world, call->request->model, call->request->output);
 	}
 	world->open--;
 	call_unref(world, call);
@@ -196,12 +195,30 @@ static void watch_for_hedge(struct sim_world *world, struct sim_attempt *attempt
 	sim_attempt_event(world, attempt, world->now_us + (uint64_t)(due_ms * 1000), SIM_EVENT_HEDGE, 0);
 }
 
+/* Since the machine gave anything to anybody. Its running streams would bring a chunk each few dozen milliseconds. */
+static double quiet_ms(struct sim_world *world, struct sim_seat *seat)
+{
+	sim_box_run(&seat->box, world->now_us);
+	sim_schedule(world, &seat->box);
+	if (seat->box.decoding_count && seat->box.factor > 0 && seat->connected)
+		seat->progress_us = world->now_us;
+	return (double)(world->now_us - seat->progress_us) / 1000;
+}
+
 static void on_hedge(struct sim_world *world, struct sim_attempt *attempt)
 {
 	struct sim_call *call = attempt->call;
 	struct sim_pick pick = {.predicted_ms = -1, .tail_ms = -1};
 	if (attempt->over || call->content || call->hedged || call->attempts.count != 1 || call->excluded_count >= SIM_MAX_TRIES)
 		return;
+	double deadline_ms = (double)patience_us(world, attempt) / 1000;
+	double since_sent_ms = (double)(world->now_us - attempt->sent_us) / 1000;
+	double since_progress_ms = quiet_ms(world, attempt->seat);
+	double again_ms = hedge_again_ms(since_sent_ms, since_progress_ms, deadline_ms);
+	if (again_ms > 0) {
+		sim_attempt_event(world, attempt, world->now_us + (uint64_t)(again_ms * 1000), SIM_EVENT_HEDGE, 0);
+		return;
+	}
 	call->excluded[call->excluded_count++] = attempt->seat;
 	enum sim_answer answer = world->policy->pick(world, call, &pick);
 	call->excluded_count--;
@@ -292,7 +309,7 @@ static bool waits_on(struct sim_world *world, struct sim_attempt *attempt)
 {
 	uint64_t patience = patience_us(world, attempt);
 	double since_sent_ms = (double)(world->now_us - attempt->sent_us) / 1000;
-	double since_progress_ms = (double)(world->now_us - attempt->seat->progress_us) / 1000;
+	double since_progress_ms = quiet_ms(world, attempt->seat);
 	if (world->policy->accept_disarms || hedge_gives_up(since_sent_ms, since_progress_ms, (double)patience / 1000))
 		return false;
 	sim_attempt_event(world, attempt, world->now_us + patience, SIM_EVENT_DEADLINE, 0);

@@ -104,12 +104,33 @@ static void flap(struct sim_world *world, struct sim_seat *seat, uint32_t number
 	sim_events_add(&world->events, back_us + (uint64_t)(happening->period_s * 1e6), SIM_EVENT_FLAP, seat, number);
 }
 
+/* The machines that stall in this period, for as long as it lasts. */
+static void wander(struct sim_world *world, const struct sim_happening *happening, uint32_t number)
+{
+	uint64_t period_us = (uint64_t)(happening->period_s * 1e6);
+	double end_s = happening->at_s + (happening->for_s > 0 ? happening->for_s : world->scenario->seconds);
+	if ((double)world->now_us >= end_s * 1e6)
+		return;
+	struct sim_random random = sim_random_for(world->scenario->seed + world->now_us / period_us, 64 + number);
+	for (uint32_t i = 0; i < world->seat_count; i++) {
+		if (sim_random_unit(&random) >= happening->share)
+			continue;
+		set_factor(world, &world->seats[i], 0);
+		sim_events_add(&world->events, world->now_us + period_us - 1, SIM_EVENT_ENDS, &world->seats[i], number);
+	}
+	sim_events_add(&world->events, world->now_us + period_us, SIM_EVENT_HAPPENS, NULL, number);
+}
+
 void sim_happen(struct sim_world *world, const struct sim_event *event)
 {
 	struct sim_seat *seat = event->subject;
 	switch ((enum sim_event_kind)event->kind) {
 	case SIM_EVENT_HAPPENS: {
 		const struct sim_happening *happening = &world->scenario->happenings[event->number];
+		if (happening->kind == SIM_WANDER) {
+			wander(world, happening, event->number);
+			return;
+		}
 		/* Machines are drawn by the happening, so that every policy meets the same ones. */
 		struct sim_random random = sim_random_for(world->scenario->seed, 64 + event->number);
 		for (uint32_t i = 0; i < world->seat_count; i++)

@@ -1,4 +1,5 @@
 /* The server's own routing: its objects, told what heartbeats say and nothing else. */
+#include "coordinator/routing/learn.h"
 #include "coordinator/routing/planner.h"
 #include "coordinator/routing/routing.h"
 #include "swarm/sim/world.h"
@@ -11,6 +12,7 @@
 struct ours {
 	struct route_fleet *fleet;
 	struct planner *planner;
+	struct learn learn;
 };
 
 static enum db_err start(struct sim_world *world)
@@ -20,6 +22,7 @@ static enum db_err start(struct sim_world *world)
 	if (!ours)
 		return DB_E_NOMEM;
 	world->mine = ours;
+	learn_init(&ours->learn);
 	ours->fleet = route_fleet_new(&policy);
 	ours->planner = ours->fleet ? planner_new(ours->fleet, NULL) : NULL;
 	return ours->planner ? DB_OK : DB_E_NOMEM;
@@ -29,6 +32,7 @@ static void stop(struct sim_world *world)
 {
 	struct ours *ours = world->mine;
 	planner_free(ours->planner);
+	learn_free(&ours->learn);
 	route_fleet_free(ours->fleet);
 	free(ours);
 }
@@ -36,6 +40,12 @@ static void stop(struct sim_world *world)
 static struct str model_id(const struct sim_world *world, uint16_t model)
 {
 	return str_of(world->scenario->models[model].id);
+}
+
+static struct str account_of(const struct sim_request *request, char out[24])
+{
+	int len = snprintf(out, 24, "tenant-%u", request->tenant);
+	return (struct str){out, (size_t)len};
 }
 
 static void tell_facts(struct sim_world *world, struct sim_seat *seat, struct route_node *node)
@@ -110,6 +120,8 @@ static void joined(struct sim_world *world, struct sim_seat *seat)
 static void left(struct sim_world *world, struct sim_seat *seat)
 {
 	const struct ours *ours = world->mine;
+	LIST_EACH (link, &seat->attempts)
+		route_outcome(ours->fleet, LIST_OF(link, struct sim_attempt, of_seat)->mine, ROUTE_OUTCOME_LOST, world->now_us);
 	planner_node_gone(ours->planner, seat->mine);
 	route_node_remove(ours->fleet, seat->mine);
 	seat->mine = NULL;
@@ -117,11 +129,14 @@ static void left(struct sim_world *world, struct sim_seat *seat)
 
 static struct route_request ask(const struct sim_world *world, const struct sim_call *call)
 {
+	const struct ours *ours = world->mine;
 	const struct sim_request *request = call->request;
+	char account[24];
+	uint64_t expected = learn_expect(&ours->learn, model_id(world, request->model), account_of(request, account));
 	return (struct route_request){.model = model_id(world, request->model),
 	                              .prompt_tokens = request->prompt + call->made,
 	                              .max_tokens = request->max_tokens,
-	                              .expected_tokens = (uint64_t)sim_expected(world, call),
+	                              .expected_tokens = expected < request->max_tokens ? expected : request->max_tokens,
 	                              .tools = request->tools};
 }
 
@@ -148,7 +163,7 @@ static enum sim_answer pick(struct sim_world *world, const struct sim_call *call
 	*out = (struct sim_pick){.seat = route_node_user(decision.node),
 	                         .cold = decision.cold,
 	                         .predicted_ms = decision.ttft_ms,
-	                         .tail_ms = -1,
+	                         .tail_ms = decision.tail_ms,
 	                         .mine = reservation};
 	if (decision.cold)
 		planner_note(ours->planner, request.model, PLANNER_COLD_DISPATCH, world->now_us);
@@ -157,10 +172,26 @@ static enum sim_answer pick(struct sim_world *world, const struct sim_call *call
 
 static void release(struct sim_world *world, struct sim_attempt *attempt, enum sim_end end)
 {
-	const struct ours *ours = world->mine;
-	(void)end;
+	static const enum route_outcome outcomes[] = {[SIM_END_OK] = ROUTE_OUTCOME_OK,
+	                                              [SIM_END_FAULT] = ROUTE_OUTCOME_FAULT,
+	                                              [SIM_END_CAPACITY] = ROUTE_OUTCOME_CAPACITY,
+	                                              [SIM_END_TIMEOUT] = ROUTE_OUTCOME_TIMEOUT,
+	                                              [SIM_END_LOST] = ROUTE_OUTCOME_LOST,
+	                                              [SIM_END_CANCELLED] = ROUTE_OUTCOME_CLIENT};
+	struct ours *ours = world->mine;
+	const struct sim_request *request = attempt->call->request;
+	char account[24];
+	route_outcome(ours->fleet, attempt->mine, outcomes[end], world->now_us);
+	if (end == SIM_END_OK)
+		learn_output(&ours->learn, model_id(world, request->model), account_of(request, account), request->output);
 	route_release(ours->fleet, attempt->mine);
 	attempt->mine = NULL;
+}
+
+static void content(struct sim_world *world, struct sim_attempt *attempt)
+{
+	const struct ours *ours = world->mine;
+	(void)route_first_content(ours->fleet, attempt->mine, world->now_us);
 }
 
 static void tick(struct sim_world *world)
@@ -199,6 +230,7 @@ const struct sim_policy sim_policy_ours = {.name = "ours",
                                            .beat = beat,
                                            .pick = pick,
                                            .release = release,
+                                           .content = content,
                                            .tick = tick,
                                            .loaded = loaded};
 

@@ -11,7 +11,7 @@
 
 static const char *const happening_names[SIM_HAPPENING_KINDS] = {
     "loss", "freeze", "stall",         "slow", "error", "tools_error", "lie",
-    "hot",  "flap",   "load_failures", "deaf", "rate",  "unproven",
+    "hot",  "flap",   "load_failures", "deaf", "rate",  "unproven",    "wander",
 };
 
 const char *sim_happening_name(enum sim_happening_kind kind)
@@ -157,7 +157,8 @@ static enum db_err read_happening_kind(const struct toml_value *value, enum sim_
 			return DB_OK;
 		}
 	}
-	return wrong(value, "loss, freeze, stall, slow, error, tools_error, lie, hot, flap, load_failures, deaf, rate or unproven",
+	return wrong(value,
+	             "loss, freeze, stall, slow, error, tools_error, lie, hot, flap, load_failures, deaf, rate, unproven or wander",
 	             error);
 }
 

@@ -52,6 +52,7 @@ enum sim_happening_kind {
 	SIM_DEAF,          /* the coordinator hears no heartbeat */
 	SIM_RATE,          /* arrivals come at `factor` of the rate */
 	SIM_UNPROVEN,      /* challenges are not answered: freshness runs out */
+	SIM_WANDER,        /* stall, of other machines in every `period_s` */
 	SIM_HAPPENING_KINDS
 };
 

@@ -5,14 +5,11 @@
 
 #include "swarm/sim/world_internal.h"
 
-#define EVICT_US       (90ull * 1000000)
-#define SWEEP_US       (30ull * 1000000)
-#define CHALLENGE_US   (300ull * 1000000)
-#define TICK_US        (10ull * 1000000)
-#define ERROR_DELAY_US 20000
-#define LEARN_WEIGHT   0.02
-#define FIRST_EXPECTED 256.0
-#define OVERTIME_S     3600.0 /* after the last arrival: what has not ended by then never does */
+#define EVICT_US     (90ull * 1000000)
+#define SWEEP_US     (30ull * 1000000)
+#define CHALLENGE_US (300ull * 1000000)
+#define TICK_US      (10ull * 1000000)
+#define OVERTIME_S   3600.0 /* after the last arrival: what has not ended by then never does */
 
 enum { PURPOSE_WORLD = 32, PURPOSE_NETWORK };
 
@@ -177,17 +174,6 @@ uint32_t sim_slot_of(const struct sim_seat *seat, uint16_t model)
 	while (i + 1 < seat->box.slot_count && seat->box.slots[i].model != model)
 		i++;
 	return i;
-}
-
-double sim_expected(const struct sim_world *world, const struct sim_call *call)
-{
-	double expected = world->expected[call->request->model];
-	return expected < call->request->max_tokens ? expected : call->request->max_tokens;
-}
-
-void sim_learn(struct sim_world *world, uint16_t model, uint32_t output)
-{
-	world->expected[model] += LEARN_WEIGHT * (output - world->expected[model]);
 }
 
 /* --- events --- */
@@ -364,7 +350,6 @@ enum db_err sim_run(const struct sim_scenario *scenario, const struct sim_trace 
 	list_init(&world->calls);
 	for (uint32_t m = 0; m < SIM_MAX_MODELS; m++) {
 		list_init(&world->queues[m]);
-		world->expected[m] = FIRST_EXPECTED;
 	}
 	err = make_seats(world);
 	if (!err && policy->start)

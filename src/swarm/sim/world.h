@@ -99,8 +99,7 @@ struct sim_world {
 	struct sim_measure *measure;
 	struct sim_result *results;
 	struct list queues[SIM_MAX_MODELS];
-	struct list calls;               /* all that are still held */
-	double expected[SIM_MAX_MODELS]; /* output tokens, learnt */
+	struct list calls; /* all that are still held */
 	struct hedge hedge;
 	struct sim_random random;
 	uint64_t now_us;
@@ -119,8 +118,7 @@ enum db_err sim_run(const struct sim_scenario *scenario, const struct sim_trace 
 uint64_t sim_goal_us(const struct sim_world *world,
                      const struct sim_request *request); /* the time to the first content allowed */
 bool sim_is_excluded(const struct sim_call *call, const struct sim_seat *seat);
-uint32_t sim_slot_of(const struct sim_seat *seat, uint16_t model); /* index in box.slots; offered for sure */
-double sim_expected(const struct sim_world *world, const struct sim_call *call);
+uint32_t sim_slot_of(const struct sim_seat *seat, uint16_t model);                   /* index in box.slots; offered for sure */
 void sim_world_load(struct sim_world *world, struct sim_seat *seat, uint16_t model); /* a load command */
 
 extern const struct sim_policy sim_policy_random, sim_policy_round_robin, sim_policy_least_loaded, sim_policy_chapter,

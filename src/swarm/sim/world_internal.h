@@ -33,7 +33,6 @@ void sim_schedule(struct sim_world *world, struct sim_box *box); /* after everyt
 void sim_connect(struct sim_world *world, struct sim_seat *seat);
 void sim_disconnect(struct sim_world *world, struct sim_seat *seat);
 void sim_mark(struct sim_world *world, struct sim_seat *seat); /* something on it became free: offer it to those that wait */
-void sim_learn(struct sim_world *world, uint16_t model, uint32_t output);
 
 /* call.c */
 void sim_arrive(struct sim_world *world, size_t index);

@@ -65,6 +65,17 @@ static void the_budget_is_a_share_of_what_was_answered(void **state)
 	hedge_end(&hedge, &backup, 1000, 0);
 }
 
+static void nobody_else_is_asked_while_a_provider_is_only_busy(void **state)
+{
+	(void)state;
+	assert_true(hedge_again_ms(2000, 2000, 6000) == 0); /* silent since the request was sent */
+	assert_true(hedge_again_ms(2000, 5000, 6000) == 0);
+	assert_true(hedge_again_ms(2000, 100, 6000) == HEDGE_QUIET_MS - 100);
+	assert_true(hedge_again_ms(2000, HEDGE_QUIET_MS, 6000) == 0); /* silent for all of its streams */
+	assert_true(hedge_again_ms(5900, 10, 6000) == 100);           /* at the deadline it is looked at again in any case */
+	assert_true(hedge_again_ms(6000, 10, 6000) == 0);
+}
+
 static void a_provider_that_works_for_others_is_waited_for(void **state)
 {
 	(void)state;
@@ -109,6 +120,7 @@ int main(void)
 	    cmocka_unit_test(the_wait_is_the_learnt_tail_between_the_floor_and_half_the_deadline),
 	    cmocka_unit_test(a_model_that_must_be_loaded_is_waited_for),
 	    cmocka_unit_test(a_second_that_would_come_too_late_is_not_asked),
+	    cmocka_unit_test(nobody_else_is_asked_while_a_provider_is_only_busy),
 	    cmocka_unit_test(a_provider_that_works_for_others_is_waited_for),
 	    cmocka_unit_test(the_budget_is_a_share_of_what_was_answered),
 	    cmocka_unit_test(over_any_history_losers_take_no_more_than_the_share_and_the_burst),

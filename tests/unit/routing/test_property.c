@@ -183,7 +183,7 @@ static bool full_scan(const struct world *w, const struct route_request *request
 		if (!w->nodes[i] || route_check(w->fleet, w->nodes[i], request, w->now_us) != ROUTE_OK)
 			continue;
 		assert_true(route_cost_of(w->fleet, w->nodes[i], request, &cost));
-		bool fast = cost.projected_tps >= 15;
+		bool fast = !cost.slow;
 		if (!found || (fast && !found_fast) || (fast == found_fast && cost.total < *best))
 			*best = cost.total;
 		found = true;
