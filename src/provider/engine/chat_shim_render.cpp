@@ -210,6 +210,20 @@ static void read_messages(const char *json, common_chat_templates_inputs &inputs
 	}
 }
 
+// The library moves thoughts into the content for some families; a template that knows of none would lose the answer beside
+// them.
+static void drop_unwanted_thoughts(const struct chat_templates *templates, common_chat_templates_inputs &inputs)
+{
+	static const char *const names[] = {"reasoning_content", ".reasoning", "'reasoning'", "\"reasoning\"", "thinking'",
+	                                    "thinking\"",        ".thinking",  "<think",      "[THINK]"};
+	const std::string &source = templates->source;
+	if (std::any_of(std::begin(names), std::end(names),
+	                [&](const char *name) { return source.find(name) != std::string::npos; }))
+		return;
+	for (auto &message : inputs.messages)
+		message.reasoning_content.clear();
+}
+
 static void name_tool(const common_json &choice, common_chat_templates_inputs &inputs)
 {
 	if (!choice.contains("function") || !choice.at("function").is_object())
@@ -421,6 +435,7 @@ static std::unique_ptr<prompt_parts> render(const struct chat_templates *templat
 	common_chat_templates_inputs inputs;
 	inputs.reasoning_format = COMMON_REASONING_FORMAT_AUTO;
 	read_messages(conversation->messages_json, inputs);
+	drop_unwanted_thoughts(templates, inputs);
 	read_tools(templates, conversation, inputs);
 	read_arguments(conversation, inputs);
 	std::string schema = read_schema(conversation->schema_json), everything = conversation->messages_json;
