@@ -15,7 +15,7 @@
 
 #define KV_FILE_SUFFIX       ".darkbloom-kv"
 #define KV_FILE_VERSION      1
-#define KV_FILE_CHUNK        (4u << 20)  /* plain bytes of a chunk that is written */
+#define KV_FILE_CHUNK        (1u << 20)  /* plain bytes of a chunk that is written: the writer rests after each */
 #define KV_FILE_CHUNK_MAX    (16u << 20) /* ... and read */
 #define KV_FILE_META_MAX     (1u << 20)
 #define KV_FILE_POINTS_MAX   (1u << 15) /* 2,097,152 tokens (inference 5.1) / KV_GRID */

@@ -6,6 +6,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <time.h>
+#ifdef __linux__
+#include <sys/resource.h>
+#endif
 
 #define TICK_MS        1000
 #define TICKS_OF_QUOTA 30
@@ -15,6 +18,7 @@
 #define BUSY_REST   60
 #define REST_MAX_US 2000000
 #define WEIGHT      0.3
+#define WRITER_NICE 10
 
 /* Apple's pthreads cannot wait by the monotonic clock except relatively. */
 void kv_cond_init(pthread_cond_t *cond)
@@ -162,9 +166,19 @@ static void keep_house(struct kv_cache *cache, struct house *house)
 	}
 }
 
+/* It never takes a processor from a thread that decodes. It holds the lock only to look at lists, so nobody waits long for it.
+ */
+static void give_way(void)
+{
+#ifdef __linux__
+	setpriority(PRIO_PROCESS, 0, WRITER_NICE); /* of this thread */
+#endif
+}
+
 static void *writer_main(void *user)
 {
 	struct kv_cache *cache = user;
+	give_way();
 	uint64_t tick_us = UINT64_C(1000) * (cache->options.tick_ms ? cache->options.tick_ms : TICK_MS);
 	struct house house = {.tick_us = tick_us, .stats_us = UINT64_C(1000000) * cache->options.stats_interval_s};
 	house.next_stats_us = clock_mono_us() + house.stats_us;
