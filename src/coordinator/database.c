@@ -1,6 +1,7 @@
 #include "coordinator/database.h"
 
 #include "coordinator/serve.h"
+#include "coordinator/store/store_backup.h"
 #include "core/cli.h"
 #include "core/id.h"
 
@@ -80,5 +81,31 @@ int database_migrate(const struct coordinator_config *config)
 		printf("The database has the schema of this program: version %d.\n", to);
 	else
 		printf("The database was brought from schema version %d to %d.\n", from, to);
+	return CLI_OK;
+}
+
+static void tell(const char *what, const struct store_backup *backup)
+{
+	printf("%s: %zu files, %lld bytes, schema version %d. The books add up.\n", what, backup->files, (long long)backup->bytes,
+	       backup->schema_version);
+}
+
+int database_backup(const struct coordinator_config *config, const char *folder)
+{
+	struct store_backup backup;
+	struct error error;
+	if (store_backup_make(database_place(config), folder, &backup, &error))
+		return refuse(&error);
+	tell("Backed up", &backup);
+	return CLI_OK;
+}
+
+int database_restore(const struct coordinator_config *config, const char *folder)
+{
+	struct store_backup backup;
+	struct error error;
+	if (serve_make_dir(config->dir, &error) || store_backup_restore(folder, database_place(config), &backup, &error))
+		return refuse(&error);
+	tell("Restored", &backup);
 	return CLI_OK;
 }

@@ -17,5 +17,8 @@ enum db_err database_name(const struct coordinator_config *config, char out[STOR
 
 /* Brings the schema forward; says from and to. Returns an exit status. */
 int database_migrate(const struct coordinator_config *config);
+/* A copy of the database, made while a coordinator runs on it, in a new folder; and a database of such a copy. */
+int database_backup(const struct coordinator_config *config, const char *folder);
+int database_restore(const struct coordinator_config *config, const char *folder);
 
 #endif

@@ -215,6 +215,35 @@ static int run_migrate(const struct cli_args *args)
 	return with_config(args, migrate_with);
 }
 
+static int folder_with(const struct cli_args *args, const struct coordinator_config *config,
+                       int (*run)(const struct coordinator_config *config, const char *folder))
+{
+	if (cli_arg_count(args) == 1)
+		return run(config, cli_arg(args, 0));
+	fprintf(stderr, "darkbloom-coordinator: this needs the folder of the backup: /var/backups/darkbloom-2026-11-23\n");
+	return CLI_USAGE;
+}
+
+static int backup_with(const struct cli_args *args, const struct coordinator_config *config)
+{
+	return folder_with(args, config, database_backup);
+}
+
+static int run_backup(const struct cli_args *args)
+{
+	return with_config(args, backup_with);
+}
+
+static int restore_with(const struct cli_args *args, const struct coordinator_config *config)
+{
+	return folder_with(args, config, database_restore);
+}
+
+static int run_restore(const struct cli_args *args)
+{
+	return with_config(args, restore_with);
+}
+
 static int show_with(const struct cli_args *args, const struct coordinator_config *config)
 {
 	bool latest = cli_flag(args, "latest");
@@ -347,6 +376,14 @@ static const struct cli_command commands[] = {
     {"migrate", NULL, "bring the database to the schema of this program",
      "Make a backup first: there is no way back. A coordinator refuses to start on an older schema, and on a newer one.",
      "darkbloom-coordinator migrate", config_options, run_migrate},
+    {"backup", "FOLDER", "copy the database into a new folder",
+     "A coordinator may be running. The copy's pages and books are checked, and manifest.json has the hash of each file. It "
+     "holds\n"
+     "everything the database does: keep it as safe.",
+     "darkbloom-coordinator backup /var/backups/darkbloom-2026-11-23", config_options, run_backup},
+    {"restore", "FOLDER", "make the database of a backup",
+     "The database must not exist, or be empty in PostgreSQL. Nothing is made of a backup that is not what was written.",
+     "darkbloom-coordinator restore /var/backups/darkbloom-2026-11-23", config_options, run_restore},
     {"config docs", NULL, "print the reference of all settings as Markdown", NULL, "darkbloom-coordinator config docs",
      no_options, run_config_docs},
     {.run = NULL},

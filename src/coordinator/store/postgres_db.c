@@ -513,6 +513,64 @@ static const struct sql_backend postgres_backend = {
     .close = close_db,
 };
 
+/* --- copies --- */
+
+static bool begin_copy(struct postgres_db *db, const char *statement, ExecStatusType wanted)
+{
+	wait_for_posted(db);
+	if (db->sql.failed)
+		return false;
+	PGresult *result = PQexec(db->conn, statement);
+	bool begun = PQresultStatus(result) == wanted;
+	if (!begun)
+		fail_result(db, result);
+	PQclear(result);
+	return begun;
+}
+
+static bool end_copy(struct postgres_db *db)
+{
+	PGresult *result;
+	while ((result = PQgetResult(db->conn))) {
+		if (!is_good(result))
+			fail_result(db, result);
+		PQclear(result);
+	}
+	return !db->sql.failed;
+}
+
+bool postgres_copy_out(struct sql *sql, const char *statement, FILE *file)
+{
+	struct postgres_db *db = (struct postgres_db *)sql;
+	char *line;
+	int len;
+	if (!begin_copy(db, statement, PGRES_COPY_OUT))
+		return false;
+	while ((len = PQgetCopyData(db->conn, &line, 0)) > 0) {
+		if (fwrite(line, 1, (size_t)len, file) != (size_t)len)
+			sql_fail(sql, DB_E_IO, "The copy cannot be written: is its disk full?");
+		PQfreemem(line);
+	}
+	if (len == -2)
+		fail_connection(db);
+	return end_copy(db);
+}
+
+bool postgres_copy_in(struct sql *sql, const char *statement, FILE *file)
+{
+	struct postgres_db *db = (struct postgres_db *)sql;
+	char part[65536];
+	size_t len;
+	if (!begin_copy(db, statement, PGRES_COPY_IN))
+		return false;
+	while (!sql->failed && (len = fread(part, 1, sizeof part, file)) > 0)
+		if (PQputCopyData(db->conn, part, (int)len) != 1)
+			fail_connection(db);
+	if (PQputCopyEnd(db->conn, ferror(file) ? "the file cannot be read" : NULL) != 1)
+		fail_connection(db);
+	return end_copy(db);
+}
+
 /* --- connections --- */
 
 static void say_nothing(void *arg, const PGresult *result)

@@ -5,6 +5,8 @@
 #ifndef COORDINATOR_STORE_POSTGRES_DB_H
 #define COORDINATOR_STORE_POSTGRES_DB_H
 
+#include <stdio.h>
+
 #include "coordinator/store/sql.h"
 
 #define POSTGRES_VERSION_MIN 150000
@@ -18,5 +20,8 @@ bool postgres_db_connected(struct sql *db);
 bool postgres_db_reconnect(struct sql *db);
 /* How long a statement may take from now on, milliseconds; 0 = as long as it likes. */
 void postgres_db_statement_limit(struct sql *db, int ms);
+/* COPY ... TO STDOUT into a file, COPY ... FROM STDIN out of one. False: see `why`. */
+bool postgres_copy_out(struct sql *db, const char *statement, FILE *file);
+bool postgres_copy_in(struct sql *db, const char *statement, FILE *file);
 
 #endif
