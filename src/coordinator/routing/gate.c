@@ -307,12 +307,20 @@ enum route_gate route_request_gate(const struct route_entry *entry, const struct
 	return gate ? gate : size_gate(entry, request);
 }
 
+/* A shut base shape is passed over like the node's breaker when nobody else is left. Tools stay shut: that keeps plain
+ * conversations on the same machine from a template that breaks it. */
+static bool is_shape_shut(const struct route_entry *entry, const struct route_request *request, bool bypass, uint64_t now_us)
+{
+	enum route_shape shape = route_shape_of(request);
+	return !(bypass && shape == ROUTE_SHAPE_BASE) && route_shapes_shut(entry->record, now_us) >> shape & 1;
+}
+
 static enum route_gate check(const struct route_fleet *fleet, const struct route_entry *entry,
                              const struct route_request *request, struct caller caller, uint64_t now_us)
 {
 	enum route_gate gate = trust_gate(&fleet->policy, entry, caller, now_us);
 	bool earlier = gate && gate < ROUTE_SHAPE_BREAKER;
-	if (!earlier && route_shapes_shut(entry->record, now_us) >> route_shape_of(request) & 1)
+	if (!earlier && is_shape_shut(entry, request, caller.bypass, now_us))
 		gate = ROUTE_SHAPE_BREAKER;
 	if (!gate)
 		gate = shape_gate(entry, request);

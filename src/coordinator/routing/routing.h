@@ -239,7 +239,8 @@ enum route_outcome {
 /* Tells the breakers of the reservation's device, and its reputation; before route_release, at most once. What is remembered
  * decays, is bounded, and outlives the connection. Breakers (routing 11.3): 2 strikes in 60 s shut (device, model, shape) for
  * 5 min; 5 faults in a row, or more than 80 % of 20 outcomes within 120 s, shut the device for 60 s, 120 s, ... 5 min. A shut
- * breaker whose time is over lets one request try: until that one ended no other is let in. */
+ * breaker whose time is over lets one request try: until that one ended no other is let in. When breakers alone leave nobody,
+ * they are passed over (route_decision.bypassed_breaker), but for tools on a machine that they break. */
 void route_outcome(struct route_fleet *fleet, const struct route_reservation *reservation, enum route_outcome outcome,
                    uint64_t now_us);
 /* The first content of a reservation came: its prompt is read and the node can read the next; predicted against actual time

@@ -373,12 +373,12 @@ static enum db_err explain_failure(struct search *s, const struct route_model *m
 	return some_full_node_would_do(s, model) || some_busy_node_would_do(s, model) ? DB_E_AGAIN : DB_E_NOT_FOUND;
 }
 
-/* Only the breakers of nodes stand in the way (routing 11.3): better a node that may be sick than none. A healthy one that is
+/* Only breakers stand in the way (routing 11.3): better a node that may be sick than none. A healthy one that is
  * busy is better still, and waited for. */
 static const struct route_candidate *fail_open(struct search *s, struct route_model *model)
 {
 	struct route_decision before = *s->decision;
-	if (!s->decision->by_gate[ROUTE_NODE_BREAKER])
+	if (!s->decision->by_gate[ROUTE_NODE_BREAKER] && !s->decision->by_gate[ROUTE_SHAPE_BREAKER])
 		return NULL;
 	s->bypass = true;
 	if (names_nodes(s->request))

@@ -97,18 +97,26 @@ static void a_shape_is_shut_by_two_strikes_in_a_minute_and_no_other(void **state
 	route_fleet_free(s.fleet);
 }
 
-static void a_shut_base_shape_still_serves_the_other(void **state)
+static void a_shut_base_shape_still_serves_the_other_and_is_the_last_resort(void **state)
 {
 	(void)state;
 	struct scene s = scene_new();
-	struct route_request base = base_request();
+	struct route_request tools = tools_request();
 	struct route_decision decision;
 	struct route_reservation *reservation;
 	for (int i = 0; i < 2; i++)
 		attempt(&s, base_request(), ROUTE_OUTCOME_SHAPE_FAULT);
-	assert_int_equal(route_select(s.fleet, &base, s.now_us, &decision, &reservation), DB_E_NOT_FOUND);
-	assert_int_equal(decision.by_gate[ROUTE_SHAPE_BREAKER], 1);
 	assert_false(attempt(&s, tools_request(), ROUTE_OUTCOME_OK).bypassed_breaker);
+	decision = attempt(&s, base_request(), ROUTE_OUTCOME_CLIENT);
+	assert_true(decision.bypassed_breaker);
+	struct route_node *healthy = add_device(s.fleet, "SERIAL-2", "1.0");
+	assert_ptr_equal(attempt(&s, base_request(), ROUTE_OUTCOME_OK).node, healthy);
+	route_node_remove(s.fleet, healthy);
+	/* Tools are kept off a machine that they break, whoever else is left. */
+	for (int i = 0; i < 2; i++)
+		attempt(&s, tools_request(), ROUTE_OUTCOME_SHAPE_FAULT);
+	assert_int_equal(route_select(s.fleet, &tools, s.now_us, &decision, &reservation), DB_E_NOT_FOUND);
+	assert_int_equal(decision.by_gate[ROUTE_SHAPE_BREAKER], 1);
 	route_fleet_free(s.fleet);
 }
 
@@ -415,7 +423,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_shape_is_shut_by_two_strikes_in_a_minute_and_no_other),
-	    cmocka_unit_test(a_shut_base_shape_still_serves_the_other),
+	    cmocka_unit_test(a_shut_base_shape_still_serves_the_other_and_is_the_last_resort),
 	    cmocka_unit_test(a_half_open_breaker_lets_exactly_one_request_try),
 	    cmocka_unit_test(a_sick_node_trips_backs_off_and_recovers_by_one_probe),
 	    cmocka_unit_test(a_fleet_that_is_sick_as_a_whole_still_serves),
