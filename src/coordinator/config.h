@@ -78,6 +78,11 @@ struct coordinator_config {
 	const char *jwt_issuer, *jwt_audience, *jwt_key, *jwt_key_file;
 	const char *admin_key; /* empty = none */
 
+	/* [stripe]: off while the secret key is empty */
+	const char *stripe_secret_key, *stripe_webhook_secret, *stripe_connect_webhook_secret, *stripe_api_url;
+	const char *stripe_success_url, *stripe_cancel_url, *stripe_return_url, *stripe_country;
+	int64_t stripe_daily_withdrawal_usd, stripe_retry_ms;
+
 	/* [log] */
 	int level; /* enum log_level */
 };

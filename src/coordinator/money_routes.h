@@ -23,6 +23,13 @@ void handle_price_set(struct server *server, struct exchange *exchange);
 void handle_price_delete(struct server *server, struct exchange *exchange);
 void handle_platform_price_set(struct server *server, struct exchange *exchange);
 
+/* billing_routes.c */
+void handle_checkout_create(struct server *server, struct exchange *exchange);
+void handle_checkout_get(struct server *server, struct exchange *exchange);
+void handle_stripe_webhook(struct server *server, struct exchange *exchange);
+void handle_billing_methods(struct server *server, struct exchange *exchange);
+void handle_wallet_balance(struct server *server, struct exchange *exchange);
+
 /* books_routes.c */
 void handle_ledger_close(struct server *server, struct exchange *exchange);
 void handle_ledger_export(struct server *server, struct exchange *exchange);

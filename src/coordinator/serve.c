@@ -5,6 +5,7 @@
 #include "coordinator/database.h"
 #include "coordinator/key_file.h"
 #include "coordinator/limit_keeper.h"
+#include "coordinator/money/stripe.h"
 #include "coordinator/portal.h"
 #include "coordinator/receipt_key.h"
 #include "coordinator/server.h"
@@ -40,6 +41,7 @@ struct serving {
 	struct gateway *gateway;
 	struct portal *portal;
 	struct p256_key *receipt_key;
+	struct stripe *stripe;
 	struct server *server;
 	struct net_timer drain_timer;
 	uint64_t drain_until_us;
@@ -198,6 +200,7 @@ static void listen_now(struct serving *s)
 	                             .limits = s->keeper.limits,
 	                             .shed = &s->shed,
 	                             .receipt_key = s->receipt_key,
+	                             .stripe = s->stripe,
 	                             .aliases = s->aliases,
 	                             .keeper = &s->responses};
 	s->server = server_new(&rooms, &error);
@@ -358,6 +361,9 @@ static bool open_rooms(struct serving *s, struct error *error)
 	s->receipt_key = receipt_key_load(c->dir, error);
 	if (!s->receipt_key)
 		return false;
+	struct stripe_options stripe = {s->loop, c->stripe_api_url, c->stripe_secret_key};
+	if (c->stripe_secret_key[0] && !(s->stripe = stripe_new(&stripe, error)))
+		return false;
 	s->metrics = metrics_new();
 	s->ledger = ledger_new(s->store);
 	if (s->ledger)
@@ -404,6 +410,7 @@ static void close_rooms(struct serving *s)
 	limit_keeper_stop(&s->keeper);
 	response_keeper_stop(&s->responses);
 	book_keeper_stop(&s->books);
+	stripe_free(s->stripe);
 	server_free(s->server);
 	gateway_free(s->gateway);
 	if (s->fleet)

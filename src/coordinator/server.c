@@ -16,8 +16,9 @@
 
 /* --- the route table --- */
 
-#define SMALL_BODY (64 << 10)
-#define NO_BODY    4096 /* a body that nobody reads is let pass up to here */
+#define SMALL_BODY   (64 << 10)
+#define WEBHOOK_BODY (1 << 20)
+#define NO_BODY      4096 /* a body that nobody reads is let pass up to here */
 
 static void handle_infer(struct server *server, struct exchange *exchange);
 static void handle_provider(struct server *server, struct exchange *exchange);
@@ -53,6 +54,11 @@ static const struct route routes[] = {
     {"PUT", "/v1/pricing", AUTH_SESSION, SCOPE_ACCOUNT, WRAP_MONEY, SMALL_BODY, handle_price_set, NULL},
     {"DELETE", "/v1/pricing", AUTH_SESSION, SCOPE_ACCOUNT, WRAP_MONEY, SMALL_BODY, handle_price_delete, NULL},
     {"PUT", "/v1/admin/pricing", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_platform_price_set, NULL},
+    {"GET", "/v1/billing/methods", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_billing_methods, NULL},
+    {"GET", "/v1/billing/wallet/balance", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_wallet_balance, NULL},
+    {"POST", "/v1/billing/stripe/create-session", AUTH_KEY, SCOPE_INFERENCE, WRAP_MONEY, SMALL_BODY, handle_checkout_create, NULL},
+    {"GET", "/v1/billing/stripe/session", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_checkout_get, NULL},
+    {"POST", "/v1/billing/stripe/webhook", AUTH_NONE, SCOPE_NONE, WRAP_NONE, WEBHOOK_BODY, handle_stripe_webhook, NULL},
     {"GET", "/v1/receipts/*", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_receipt, NULL},
     {"GET", "/.well-known/darkbloom-receipt-key", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_receipt_key, NULL},
     {"GET", "/v1/key", AUTH_KEY, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_own_key, NULL},

@@ -276,6 +276,34 @@ enum db_err ledger_transfer(struct ledger *ledger, const struct store_transfer *
 	return DB_OK;
 }
 
+/* --- movements of others --- */
+
+enum db_err ledger_move_begin(struct ledger *ledger, struct str account_id, int64_t debit_uusd, struct ledger_move *move)
+{
+	struct ledger_account *account = map_get(&ledger->accounts, account_id);
+	*move = (struct ledger_move){0};
+	if (!store_healthy(ledger->store, NULL))
+		return DB_E_IO;
+	if (account && account->ready && ledger_available(account) < debit_uusd)
+		return DB_E_FUNDS;
+	*move = (struct ledger_move){account, debit_uusd};
+	if (account)
+		account->held += debit_uusd;
+	return DB_OK;
+}
+
+void ledger_move_end(struct ledger_move *move, int64_t moved, bool withdrawable)
+{
+	if (!move->account)
+		return;
+	move->account->held -= move->held;
+	if (moved > 0)
+		credit(move->account, moved, withdrawable);
+	else if (moved < 0)
+		debit(move->account, -moved, withdrawable);
+	move->account = NULL;
+}
+
 /* --- prices --- */
 
 struct prices_wait {

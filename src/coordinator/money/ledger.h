@@ -41,6 +41,18 @@ int64_t ledger_withdrawable(const struct ledger_account *account);
  * not called, when the giver is in memory and has less available. done may be NULL. */
 enum db_err ledger_transfer(struct ledger *ledger, const struct store_transfer *transfer, store_transfer_fn done, void *user);
 
+/* A movement that another operation of the store makes in a transaction of its own: begun at the moment it is asked for, ended
+ * when it is answered, so that the balance in memory follows it exactly once. */
+struct ledger_move {
+	struct ledger_account *account; /* NULL: not in memory; a later load sees the movement */
+	int64_t held;
+};
+/* debit: what the account is to lose, out of reach of requests until the end; 0 = it gets something, or nobody knows yet.
+ * DB_E_FUNDS when it is in memory and has less available: then the operation must not be asked for. */
+enum db_err ledger_move_begin(struct ledger *ledger, struct str account_id, int64_t debit, struct ledger_move *move);
+/* moved: what the balance changed by; 0 = nothing happened. */
+void ledger_move_end(struct ledger_move *move, int64_t moved, bool withdrawable);
+
 /* Prices, cached from the store at start: provider's own (linked accounts, non-service consumers), platform's, fallback. */
 void ledger_prices_load(struct ledger *ledger, store_done_fn done, void *user);
 struct price ledger_fallback_price(const struct ledger *ledger);
