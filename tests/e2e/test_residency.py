@@ -121,3 +121,17 @@ def test_two_real_models_take_turns(coordinator, provider, models_dir, tmp_path)
     assert len(said) == 1 and said.pop(), "the same weights say the same, however often they are loaded"
     assert states(machine) == {MODEL: "cold", "again": "loaded"}
     node.check_books()
+
+
+def test_the_template_that_a_manifest_names_is_used(coordinator, provider, tmp_path):
+    """One that says nothing but the question leaves fewer tokens of prompt than the model's own."""
+    node = coordinator()
+    folder, template = tmp_path / "models", tmp_path / "short.jinja"
+    template.write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
+    for name, more in ((MODEL, ()), ("short", ("--chat-template", template))):
+        subprocess.run([BIN / "darkbloom", "models", "pull", GGUF, "--id", name, "--models-dir", folder, *more], check=True, capture_output=True,
+                       env=environment(tmp_path))
+    provider(node, model=MODEL, models_dir=folder, options=("--model", "short"))
+    usual, short = (node.chat(model, "Say hello.", max_tokens=2).json()["usage"]["prompt_tokens"] for model in (MODEL, "short"))
+    assert short < 8 < usual
+    node.check_books()

@@ -16,6 +16,7 @@ const struct cli_option models_verify_options[] = {MODELS_DIR_OPTION, {.name = N
 const struct cli_option models_pull_options[] = {
     MODELS_DIR_OPTION,
     {.name = "id", .value = "ID", .help = "id for a local GGUF file"},
+    {.name = "chat-template", .value = "FILE", .help = "with a local GGUF file: a Jinja template instead of its own"},
     {.name = "ca", .value = "FILE", .help = "trust this certificate authority for https://"},
     {.name = NULL},
 };
@@ -173,13 +174,13 @@ static int pull_url(const char *url, const char *dir, const char *ca_path)
 	return download.exit_status;
 }
 
-static int add_file(const char *path, const char *id, const char *dir)
+static int add_file(const char *path, const char *template_path, const char *id, const char *dir)
 {
 	struct model_entry entry;
 	struct progress progress;
 	struct error error;
 	progress_begin(&progress, "hashing");
-	if (models_add_file(dir, str_of(id), path, show_progress, &progress, &entry, &error)) {
+	if (models_add_file(dir, str_of(id), path, template_path, show_progress, &progress, &entry, &error)) {
 		fprintf(stderr, "\n");
 		return fail("pull", &error);
 	}
@@ -203,5 +204,5 @@ int run_models_pull(const struct cli_args *args)
 		fprintf(stderr, "darkbloom models pull: a local file needs an id: add --id ID\n");
 		return CLI_USAGE;
 	}
-	return add_file(source, id, dir);
+	return add_file(source, cli_value(args, "chat-template"), id, dir);
 }

@@ -13,8 +13,9 @@
 #include "provider/models/models.h"
 #include "provider/platform/platform.h"
 
-#define SCRIPT_MAX_BYTES (1u << 19)
-#define GIB              (1024.0 * 1024.0 * 1024.0)
+#define SCRIPT_MAX_BYTES   (1u << 19)
+#define TEMPLATE_MAX_BYTES (1u << 20)
+#define GIB                (1024.0 * 1024.0 * 1024.0)
 
 struct offer {
 	const struct offer_options *options;
@@ -86,6 +87,18 @@ struct source {
 	void *user;
 };
 
+/* The template that the manifest names instead of the GGUF's own, or nothing. */
+static bool read_template(const struct model_entry *entry, struct buf *out, struct error *error)
+{
+	buf_init(out, TEMPLATE_MAX_BYTES + 4096);
+	if (!entry->chat_template[0])
+		return true;
+	if (platform_read_file(entry->chat_template, TEMPLATE_MAX_BYTES, out, error) == DB_OK && !buf_append_byte(out, '\0'))
+		return true;
+	buf_free(out);
+	return false;
+}
+
 static struct engine *load_source(void *user, struct error *error)
 {
 	struct source *source = user;
@@ -94,8 +107,12 @@ static struct engine *load_source(void *user, struct error *error)
 		return engine_scripted_new(&offer->script, error);
 	struct report report = {source->progress, source->user};
 	const struct model_entry *entry = entry_of(offer, source->model.id);
+	struct buf template;
+	if (!read_template(entry, &template, error))
+		return NULL;
 	struct engine_llama_options options = {.model_path = entry->weights,
 	                                       .budget = offer->budget,
+	                                       .chat_template = template.len ? template.at : NULL,
 	                                       .cache = offer->options->cache,
 	                                       .model_id = entry->id,
 	                                       .weight_hash = entry->weight_hash,
@@ -108,7 +125,9 @@ static struct engine *load_source(void *user, struct error *error)
 	                                       .on_progress = source->progress ? pass_progress : NULL,
 	                                       .user = &report};
 	source->progress = NULL;
-	return source->model.only_embeds ? engine_embed_load(&options, error) : engine_llama_new(&options, error);
+	struct engine *engine = source->model.only_embeds ? engine_embed_load(&options, error) : engine_llama_new(&options, error);
+	buf_free(&template);
+	return engine;
 }
 
 static void source_free(void *user)

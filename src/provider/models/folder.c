@@ -136,6 +136,15 @@ static bool is_named_after(const char *folder, struct str id)
 	return name && folder_path("", id, expected, NULL) == DB_OK && strcmp(expected, name) == 0;
 }
 
+static bool name_file(const char *folder, struct str path, char out[MODEL_PATH_SIZE])
+{
+	int n = snprintf(out, MODEL_PATH_SIZE, "%s/%.*s", folder, STR_ARG(path));
+	bool fits = n >= 0 && n < MODEL_PATH_SIZE;
+	if (!fits)
+		out[0] = '\0';
+	return fits;
+}
+
 enum db_err folder_describe(const char *folder, struct model_entry *out, struct error *error)
 {
 	struct manifest manifest;
@@ -150,13 +159,15 @@ enum db_err folder_describe(const char *folder, struct model_entry *out, struct 
 		err = error_set(error, DB_E_INVALID, "%s holds the manifest of another model", folder);
 		goto out;
 	}
-	for (size_t i = 0; i < manifest.file_count && !out->weights[0]; i++) {
+	for (size_t i = 0; i < manifest.file_count; i++) {
 		struct str path = manifest.files[i].path;
-		if (!str_ends(path, STR(".gguf")))
+		if (str_is(manifest.files[i].role, MODEL_TEMPLATE_ROLE) && !name_file(folder, path, out->chat_template)) {
+			err = error_set(error, DB_E_LIMIT, "the path of the chat template in %s is too long", folder);
+			goto out;
+		}
+		if (out->weights[0] || !str_ends(path, STR(".gguf")))
 			continue;
-		int n = snprintf(out->weights, sizeof out->weights, "%s/%.*s", folder, STR_ARG(path));
-		if (n < 0 || (size_t)n >= sizeof out->weights)
-			out->weights[0] = '\0';
+		name_file(folder, path, out->weights);
 		manifest_quantization(path, out->quantization, sizeof out->quantization);
 	}
 	if (!out->weights[0])

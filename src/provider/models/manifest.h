@@ -6,10 +6,11 @@
 #include "core/buf.h"
 #include "crypto/hash.h"
 
-#define MANIFEST_MAX_FILES 4096
-#define MANIFEST_MAX_BYTES (4u << 20)
-#define MANIFEST_MAX_PATH  512
-#define MANIFEST_MAX_SIZE  (INT64_C(1) << 50) /* of a file and of all: sums cannot overflow */
+#define MANIFEST_MAX_FILES  4096
+#define MODEL_TEMPLATE_ROLE "template" /* of a file that replaces the chat template of the weights */
+#define MANIFEST_MAX_BYTES  (4u << 20)
+#define MANIFEST_MAX_PATH   512
+#define MANIFEST_MAX_SIZE   (INT64_C(1) << 50) /* of a file and of all: sums cannot overflow */
 
 struct manifest_file {
 	struct str path; /* as manifest_path_is_good says */

@@ -100,18 +100,35 @@ enum db_err models_verify(const struct model_entry *entry, models_progress progr
 
 /* --- adding a file of this machine --- */
 
-/* A folder beside the final one, with a link to the file and the manifest in it. */
-static enum db_err stage_link(const char *staging, const char *target, const struct manifest *manifest, struct error *error)
+/* A folder beside the final one, with links to the files and the manifest in it. The paths of the manifest are the ends of the
+ * targets' texts. */
+static enum db_err stage_links(const char *staging, const struct manifest *manifest, char targets[][PATH_MAX],
+                               struct error *error)
 {
 	char link[2 * MODEL_PATH_SIZE];
 	folder_remove(staging);
 	enum db_err err = folder_make(staging, error);
-	if (err)
-		return err;
-	snprintf(link, sizeof link, "%s/%.*s", staging, STR_ARG(manifest->files[0].path));
-	if (symlink(target, link) != 0)
-		return error_set(error, DB_E_IO, "%s could not be linked: %s", link, strerror(errno));
-	return folder_write_manifest(staging, manifest, error);
+	for (size_t i = 0; !err && i < manifest->file_count; i++) {
+		const char *name = manifest->files[i].path.at;
+		const char *target = strrchr(targets[0], '/') + 1 == name ? targets[0] : targets[1];
+		snprintf(link, sizeof link, "%s/%s", staging, name);
+		if (symlink(target, link) != 0)
+			err = error_set(error, DB_E_IO, "%s could not be linked: %s", link, strerror(errno));
+	}
+	return err ? err : folder_write_manifest(staging, manifest, error);
+}
+
+/* Where the file really is, and its size. */
+static enum db_err find_file(const char *path, const char *ending, const char *what, char target[PATH_MAX], struct stat *info,
+                             struct error *error)
+{
+	if (!realpath(path, target) || stat(target, info) != 0 || !S_ISREG(info->st_mode))
+		return error_set(error, DB_E_NOT_FOUND, "%s is not a file", path);
+	struct str name = str_of(strrchr(target, '/') + 1);
+	if (!str_ends(name, str_of(ending)) || !manifest_path_is_good(name))
+		return error_set(error, DB_E_INVALID, "%s is not a %s: its name must end in %s and not begin with a dot", path, what,
+		                 ending);
+	return DB_OK;
 }
 
 static bool begins_as_gguf(const char *path)
@@ -124,33 +141,35 @@ static bool begins_as_gguf(const char *path)
 	return good;
 }
 
-enum db_err models_add_file(const char *dir, struct str id, const char *gguf_path, models_progress progress, void *user,
-                            struct model_entry *out, struct error *error)
+enum db_err models_add_file(const char *dir, struct str id, const char *gguf_path, const char *template_path,
+                            models_progress progress, void *user, struct model_entry *out, struct error *error)
 {
-	char folder[MODEL_PATH_SIZE], staging[MODEL_PATH_SIZE + 16], target[PATH_MAX], created[CLOCK_RFC3339_SIZE];
-	struct stat info;
+	char folder[MODEL_PATH_SIZE], staging[MODEL_PATH_SIZE + 16], created[CLOCK_RFC3339_SIZE];
+	char targets[2][PATH_MAX];
+	struct stat info[2] = {{0}};
+	struct manifest_file files[2] = {{.role = STR("weight")}, {.role = STR(MODEL_TEMPLATE_ROLE)}};
+	size_t count = template_path ? 2 : 1;
 	enum db_err err = folder_path(dir, id, folder, error);
-	if (err)
-		return err;
-	if (!realpath(gguf_path, target) || stat(target, &info) != 0 || !S_ISREG(info.st_mode))
-		return error_set(error, DB_E_NOT_FOUND, "%s is not a file", gguf_path);
-	struct str name = str_of(strrchr(target, '/') + 1);
-	if (!str_ends(name, STR(".gguf")) || !manifest_path_is_good(name))
-		return error_set(error, DB_E_INVALID, "%s is not a GGUF file: its name must end in .gguf and not begin with a dot",
-		                 gguf_path);
-	if (!begins_as_gguf(target))
-		return error_set(error, DB_E_INVALID, "%s is not a GGUF file: it does not begin as one", gguf_path);
-	struct manifest_file file = {.path = name, .role = STR("weight")};
-	struct hash_progress hashing = {.total = (uint64_t)info.st_size, .show = progress, .user = user};
-	err = folder_hash_file(target, &hashing, file.sha256, &file.size_bytes, error);
+	if (!err)
+		err = find_file(gguf_path, ".gguf", "GGUF file", targets[0], &info[0], error);
+	if (!err && !begins_as_gguf(targets[0]))
+		err = error_set(error, DB_E_INVALID, "%s is not a GGUF file: it does not begin as one", gguf_path);
+	if (!err && template_path)
+		err = find_file(template_path, ".jinja", "chat template", targets[1], &info[1], error);
+	struct hash_progress hashing = {
+	    .total = (uint64_t)info[0].st_size + (uint64_t)info[1].st_size, .show = progress, .user = user};
+	for (size_t i = 0; !err && i < count; i++) {
+		files[i].path = str_of(strrchr(targets[i], '/') + 1);
+		err = folder_hash_file(targets[i], &hashing, files[i].sha256, &files[i].size_bytes, error);
+	}
 	if (err)
 		return err;
 	clock_format_rfc3339(clock_wall_us(), created);
 	struct manifest manifest = {
-	    .model_id = id, .version = STR("local"), .created_at = str_of(created), .files = &file, .file_count = 1};
+	    .model_id = id, .version = STR("local"), .created_at = str_of(created), .files = files, .file_count = count};
 	manifest_seal(&manifest);
 	snprintf(staging, sizeof staging, "%s/.adding-%s", dir, strrchr(folder, '/') + 1);
-	err = stage_link(staging, target, &manifest, error);
+	err = stage_links(staging, &manifest, targets, error);
 	if (!err)
 		err = folder_publish(staging, folder, error);
 	if (err)

@@ -20,10 +20,11 @@
 struct model_entry {
 	char id[MODEL_ID_SIZE];
 	char folder[MODEL_PATH_SIZE];
-	char weights[MODEL_PATH_SIZE]; /* the GGUF file */
-	char weight_hash[65];          /* aggregate_sha256 of the manifest */
-	char quantization[32];         /* from the file's name: "Q4_1"; "" = unknown */
-	uint64_t size_bytes;           /* of all files */
+	char weights[MODEL_PATH_SIZE];       /* the GGUF file */
+	char chat_template[MODEL_PATH_SIZE]; /* instead of the GGUF's own: the file of role "template"; "" = none */
+	char weight_hash[65];                /* aggregate_sha256 of the manifest */
+	char quantization[32];               /* from the file's name: "Q4_1"; "" = unknown */
+	uint64_t size_bytes;                 /* of all files */
 };
 
 /* $DARKBLOOM_MODELS_DIR, else <home>/.local/share/darkbloom/models. */
@@ -36,9 +37,10 @@ enum db_err models_find(const char *dir, struct str id, struct model_entry *out,
 /* Called while bytes are hashed or fetched; return false to stop. */
 typedef bool (*models_progress)(uint64_t done_bytes, uint64_t total_bytes, void *user);
 
-/* Puts a GGUF file that is on this machine under the id: a link to it and a manifest; nothing is copied. */
-enum db_err models_add_file(const char *dir, struct str id, const char *gguf_path, models_progress progress, void *user,
-                            struct model_entry *out, struct error *error);
+/* Puts a GGUF file that is on this machine under the id: a link to it and a manifest; nothing is copied. So with a chat
+ * template that is to be used instead of the file's own (NULL = none; its name must end in .jinja). */
+enum db_err models_add_file(const char *dir, struct str id, const char *gguf_path, const char *template_path,
+                            models_progress progress, void *user, struct model_entry *out, struct error *error);
 /* Hashes every file again. DB_E_INVALID with a sentence naming the file that differs. */
 enum db_err models_verify(const struct model_entry *entry, models_progress progress, void *user, struct error *error);
 

@@ -46,7 +46,7 @@ static struct model_entry add(const char *id, const char *path)
 {
 	struct model_entry entry;
 	struct error error = {0};
-	if (models_add_file(dir, str_of(id), path, NULL, NULL, &entry, &error))
+	if (models_add_file(dir, str_of(id), path, NULL, NULL, NULL, &entry, &error))
 		fail_msg("%s", error.text);
 	return entry;
 }
@@ -91,6 +91,30 @@ static void adding_again_replaces(void **state)
 	free(list);
 }
 
+static void a_template_beside_the_weights_is_linked_hashed_and_named(void **state)
+{
+	(void)state;
+	char weights[256], template[256];
+	struct model_entry entry, plain = add("plain", file_with("tiny.gguf", "GGUFabc"));
+	struct error error = {0};
+	snprintf(weights, sizeof weights, "%s", file_with("tiny.gguf", "GGUFabc"));
+	assert_string_equal(plain.chat_template, "");
+	for (int i = 0; i < 2; i++) { /* whichever name comes first */
+		snprintf(template, sizeof template, "%s", file_with(i ? "a.jinja" : "z.jinja", "{{ messages }}"));
+		if (models_add_file(dir, STR("told"), weights, template, NULL, NULL, &entry, &error))
+			fail_msg("%s", error.text);
+		assert_non_null(strstr(entry.chat_template, i ? "/a.jinja" : "/z.jinja"));
+		assert_non_null(strstr(entry.weights, "/tiny.gguf"));
+		assert_string_not_equal(entry.weight_hash, plain.weight_hash);
+		assert_int_equal(models_verify(&entry, NULL, NULL, &error), DB_OK);
+	}
+	struct model_entry other;
+	assert_int_equal(models_add_file(dir, STR("m"), weights, weights, NULL, NULL, &other, &error), DB_E_INVALID);
+	assert_non_null(strstr(error.text, ".jinja"));
+	file_with("a.jinja", "{{ messagez }}");
+	assert_int_equal(models_verify(&entry, NULL, NULL, &error), DB_E_INVALID);
+}
+
 static void a_changed_file_does_not_verify(void **state)
 {
 	struct error error;
@@ -118,7 +142,7 @@ static void hashing_can_be_stopped(void **state)
 	struct model_entry entry;
 	(void)state;
 	const char *path = file_with("tiny.gguf", "GGUFabc");
-	assert_int_equal(models_add_file(dir, STR("tiny"), path, stop_at_once, NULL, &entry, &error), DB_E_CLOSED);
+	assert_int_equal(models_add_file(dir, STR("tiny"), path, NULL, stop_at_once, NULL, &entry, &error), DB_E_CLOSED);
 	assert_int_equal(models_find(dir, STR("tiny"), &entry, &error), DB_E_NOT_FOUND);
 }
 
@@ -127,12 +151,13 @@ static void refuses_what_is_no_gguf_file(void **state)
 	struct error error;
 	struct model_entry entry;
 	(void)state;
-	assert_int_equal(models_add_file(dir, STR("m"), "/nonexistent/x.gguf", NULL, NULL, &entry, &error), DB_E_NOT_FOUND);
-	assert_int_equal(models_add_file(dir, STR("m"), top, NULL, NULL, &entry, &error), DB_E_NOT_FOUND);
-	assert_int_equal(models_add_file(dir, STR("m"), file_with("x.bin", "x"), NULL, NULL, &entry, &error), DB_E_INVALID);
-	assert_int_equal(models_add_file(dir, STR("m"), file_with(".x.gguf", "x"), NULL, NULL, &entry, &error), DB_E_INVALID);
-	assert_int_equal(models_add_file(dir, STR("m"), file_with("x.gguf", "a text"), NULL, NULL, &entry, &error), DB_E_INVALID);
-	assert_int_equal(models_add_file(dir, STR("m"), file_with("x.gguf", "GG"), NULL, NULL, &entry, &error), DB_E_INVALID);
+	assert_int_equal(models_add_file(dir, STR("m"), "/nonexistent/x.gguf", NULL, NULL, NULL, &entry, &error), DB_E_NOT_FOUND);
+	assert_int_equal(models_add_file(dir, STR("m"), top, NULL, NULL, NULL, &entry, &error), DB_E_NOT_FOUND);
+	assert_int_equal(models_add_file(dir, STR("m"), file_with("x.bin", "x"), NULL, NULL, NULL, &entry, &error), DB_E_INVALID);
+	assert_int_equal(models_add_file(dir, STR("m"), file_with(".x.gguf", "x"), NULL, NULL, NULL, &entry, &error), DB_E_INVALID);
+	assert_int_equal(models_add_file(dir, STR("m"), file_with("x.gguf", "a text"), NULL, NULL, NULL, &entry, &error),
+	                 DB_E_INVALID);
+	assert_int_equal(models_add_file(dir, STR("m"), file_with("x.gguf", "GG"), NULL, NULL, NULL, &entry, &error), DB_E_INVALID);
 }
 
 static void ids_that_could_leave_the_folder_or_share_one_are_refused(void **state)
@@ -211,6 +236,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    TEST(an_added_file_is_linked_found_and_whole),
 	    TEST(adding_again_replaces),
+	    TEST(a_template_beside_the_weights_is_linked_hashed_and_named),
 	    TEST(a_changed_file_does_not_verify),
 	    TEST(hashing_can_be_stopped),
 	    TEST(refuses_what_is_no_gguf_file),
