@@ -14,7 +14,7 @@ export CCACHE_NOHASHDIR := 1
 
 CONFIGURE = cmake -S . -B $(1) -G Ninja $(2) >$(1).log 2>&1 || { cat $(1).log >&2; exit 1; }
 
-.PHONY: all setup deps demo test bench bench-engine check-asan check-tsan check-clang check-macos fuzz format lint install clean help soak
+.PHONY: all setup deps demo test bench bench-engine bench-routing check-asan check-tsan check-clang check-macos fuzz format lint install clean help soak
 
 all: deps ## build both programs into build/release/bin
 	@mkdir -p build
@@ -44,6 +44,11 @@ bench-engine: all ## compare the engine with llama-server of the same source
 	@deps/build.sh server
 	@deps/build.sh extra
 	@tests/bench/run $(BUILD) engine
+
+bench-routing: all ## time routing decisions, compare policies in the simulator (two minutes)
+	@scripts/test-setup.sh
+	@cmake --build $(BUILD) -j $(JOBS) --target bench_routing
+	@tests/bench/run $(BUILD) routing
 
 soak: deps ## hold the engine under random load for SOAK_SECONDS (1800)
 	@SOAK_SECONDS=$(SOAK_SECONDS) tests/run soak

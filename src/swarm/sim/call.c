@@ -175,6 +175,8 @@ static struct sim_attempt *send_to(struct sim_world *world, struct sim_call *cal
 	seat->slot_tokens[attempt->slot] += (uint64_t)attempt->stream.prompt + attempt->stream.max_tokens;
 	seat->coming += attempt->stream.prompt;
 	world->measure->attempts++;
+	world->measure->to_liars += seat->box.lying;
+	seat->attempted++;
 	call->tries++;
 	call->result->tries++;
 	call->result->cold |= pick->cold;
@@ -236,6 +238,7 @@ static void on_hedge(struct sim_world *world, struct sim_attempt *attempt)
 		call->tries--;
 		call->result->tries--;
 		world->measure->attempts--;
+		second->seat->attempted--;
 		release(world, second, SIM_END_CANCELLED);
 		return;
 	}

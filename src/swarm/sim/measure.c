@@ -230,6 +230,9 @@ void sim_summarise(const struct sim_scenario *scenario, const struct sim_trace *
 	for (size_t at = 0; at < SIM_SERIES; at++)
 		busy = measure->busy[at] > busy ? measure->busy[at] : busy;
 	out->utilisation = busy / (sim_scenario_boxes(scenario) * scenario->seconds);
+	double attempts = measure->attempts ? (double)measure->attempts : 1;
+	out->busiest_share = (double)measure->most_of_one / attempts;
+	out->liars_share = (double)measure->to_liars / attempts;
 	out->fairness = fairness(scenario, trace, results);
 	out->recovery_s = recovery(scenario, trace, results);
 	series(scenario, trace, results, measure, scratch, out);

@@ -38,7 +38,8 @@ struct sim_measure {
 	uint64_t cached_tokens;
 	uint64_t attempts, faults, timeouts, resumed;
 	double busy[SIM_SERIES], queued[SIM_SERIES], connected[SIM_SERIES]; /* by time */
-	uint64_t decisions, refused_later;
+	uint64_t decisions, refused_later, to_liars;
+	uint64_t most_of_one; /* attempts at one machine */
 };
 
 /* A stream made `tokens` at so many a second. */
@@ -59,9 +60,10 @@ struct sim_summary {
 	double hedges, hedges_won, resumed, timeouts, faults, cached_share;
 	double ttft_p99_series[SIM_SERIES], ttft_p50_series[SIM_SERIES], good_series[SIM_SERIES], asked_series[SIM_SERIES];
 	double busy_series[SIM_SERIES], queue_series[SIM_SERIES], connected_series[SIM_SERIES];
-	double ttft_curve[101]; /* percentiles 0 .. 100, ms */
-	double recovery_s;      /* after the first loss; -1: there was none; as long as the run when it never recovered */
-	bool finished;          /* every request ended */
+	double ttft_curve[101];            /* percentiles 0 .. 100, ms */
+	double busiest_share, liars_share; /* of the attempts: those at one machine, at machines that lied */
+	double recovery_s; /* after the first loss; -1: there was none; as long as the run when it never recovered */
+	bool finished;     /* every request ended */
 };
 
 void sim_summarise(const struct sim_scenario *scenario, const struct sim_trace *trace, const struct sim_result *results,

@@ -358,6 +358,9 @@ enum db_err sim_run(const struct sim_scenario *scenario, const struct sim_trace 
 		begin(world);
 		run(world);
 		err = world->out_of_memory ? DB_E_NOMEM : DB_OK;
+		for (uint32_t i = 0; i < world->seat_count; i++)
+			if (world->seats[i].attempted > measure->most_of_one)
+				measure->most_of_one = world->seats[i].attempted;
 		measure->hedges_over = world->hedge.over;
 		measure->extra_tokens = (double)world->hedge.extra;
 		measure->answered_tokens = (double)world->hedge.answered;

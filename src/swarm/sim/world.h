@@ -25,7 +25,8 @@ struct sim_seat {
 	double coming;                            /* prompt tokens on the wire */
 	uint64_t challenged_us;
 	struct list attempts;
-	void *mine; /* the policy's */
+	uint64_t attempted; /* since the start */
+	void *mine;         /* the policy's */
 };
 
 struct sim_call;

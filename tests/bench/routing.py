@@ -1,0 +1,59 @@
+"""Figures of routing: decisions timed alone (bench_routing), and policies compared in the simulator.
+
+The simulated figures are the same on every machine: only their seed changes between runs."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import results
+
+TOP = Path(__file__).resolve().parents[2]
+SEEDS = (1, 2, 3)
+
+
+def simulate(build, scenario, policies, *options):
+    command = [build / "bin/darkbloom-swarm", "simulate", TOP / f"tests/scenarios/{scenario}.toml", "--policies", policies, "--json", *options]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {run["policy"]: run for run in json.loads(result.stdout)["policies"]}
+
+
+def compare(build):
+    """At 85 % load: the chapter's rule as it is written, ours, and an oracle."""
+    p99, goodput, oracle = [], [], []
+    for seed in SEEDS:
+        runs = simulate(build, "steady", "chapter,ours,oracle", "--seed", str(seed))
+        p99.append(runs["ours"]["ttft_p99"] / runs["chapter"]["ttft_p99"])
+        goodput.append(runs["ours"]["good"] / max(1, runs["chapter"]["good"]))
+        oracle.append(runs["ours"]["good"] / runs["oracle"]["good"])
+    results.record("sim_p99_ttft_ratio", "ratio", p99)
+    results.record("sim_goodput_ratio", "ratio", goodput)
+    results.record("sim_goodput_vs_oracle", "ratio", oracle)
+
+
+def hedging(build):
+    """With 5 % of the machines standing still at any time."""
+    ratios, extra = [], []
+    for seed in SEEDS:
+        hedged = simulate(build, "sick", "ours", "--seed", str(seed))["ours"]
+        plain = simulate(build, "sick", "ours", "--seed", str(seed), "--no-hedge")["ours"]
+        ratios.append(hedged["ttft_p99"] / plain["ttft_p99"])
+        extra.append(100 * hedged["extra_share"])
+    results.record("hedge_p99_ratio", "ratio", ratios)
+    results.record("hedge_extra_tokens_pct", "%", extra)
+
+
+def mass_loss(build):
+    """A tenth of 20,000 machines lost at once: requests without content or an honest error by their deadline, and the time until
+    as many are answered well as before."""
+    run = simulate(build, "mass-loss", "ours")["ours"]
+    results.record("mass_loss_stuck", "requests", [run["late"] + run["open"] + (not run["finished"])])
+    results.record("mass_loss_recovery_s", "s", [run["recovery_s"]])
+
+
+def main(build, runs):
+    outputs = [subprocess.run([build / "bench/bench_routing"], capture_output=True, text=True, check=True).stdout for _ in range(runs)]
+    results.record_lines(outputs)
+    compare(build)
+    hedging(build)
+    mass_loss(build)
