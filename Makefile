@@ -43,6 +43,7 @@ bench-engine: all ## compare the engine with llama-server of the same source
 	@scripts/test-setup.sh
 	@deps/build.sh server
 	@deps/build.sh extra
+	@cmake --build $(BUILD) -j $(JOBS) --target benches
 	@tests/bench/run $(BUILD) engine
 
 bench-routing: all ## time routing decisions, compare policies in the simulator (two minutes)

@@ -1,7 +1,7 @@
 /* The prefix cache of the engine, in this process.
  *
  *     bench_cache                                     time to first token, writing; SmolLM2
- *     bench_cache saving                              the last of these alone, as the median of more runs
+ *     bench_cache writing|saving                      parts of these alone, saving as the median of more runs
  *     bench_cache identical TIER CONVERSATIONS MODEL  greedy answers with and without the cache; TIER is ram or ssd
  *
  * BENCH_RUNS: of each figure, 1 to 9, 3 if not said. BENCH_THREADS: of the engine, 0 = all cores; one is best beside other
@@ -384,8 +384,8 @@ int main(int argc, char **argv)
 	log_set_level(LOG_WARN);
 	if (crypto_init())
 		die("the cryptographic libraries could not be started");
-	if (argc == 2 && strcmp(argv[1], "saving") == 0) {
-		bench_save_overhead(MAX_RUNS);
+	if (argc == 2 && strcmp(argv[1], "writing") == 0) {
+		bench_writing();
 		return 0;
 	}
 	if (argc == 5 && strcmp(argv[1], "identical") == 0) {
@@ -398,6 +398,10 @@ int main(int argc, char **argv)
 	size_t runs = given ? (size_t)strtoul(given, NULL, 10) : 3;
 	if (runs < 1 || runs > MAX_RUNS)
 		runs = 3;
+	if (argc == 2 && strcmp(argv[1], "saving") == 0) {
+		bench_save_overhead(given ? runs : MAX_RUNS);
+		return 0;
+	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	bench_first_token(runs);
 	bench_writing();

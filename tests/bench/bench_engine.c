@@ -7,7 +7,12 @@
  *   first WORDS SALT          -> "PROMPT_TOKENS SECONDS": submit to first token of a prompt of that many words
  *   gap STREAMS TOKENS WORDS  -> "P50 P95 P50 P95" in seconds: gaps between the tokens of the streams, undisturbed and while a
  *                                prompt of that many words runs
- *   memory                    -> "BYTES": resident now */
+ *   say NUMBER TOKENS         -> a greedy answer as a JSON string
+ *   repeat TOKENS             -> "TOKENS SECONDS" of an answer that repeats itself
+ *   memory                    -> "BYTES": resident now
+ *
+ * DARKBLOOM_BENCH_CACHE names a folder for a prefix cache, which then is used; DARKBLOOM_BENCH_GUESSES=0 turns speculation off.
+ */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +21,10 @@
 #include "core/buf.h"
 #include "core/clock.h"
 #include "core/log.h"
+#include "crypto/hash.h"
+#include "crypto/secret.h"
 #include "provider/engine/engine.h"
+#include "provider/kvcache/kv_cache.h"
 
 #define MODEL       "build/deps/models/SmolLM2-135M-Instruct.Q4_1.gguf"
 #define MAX_STREAMS 64
@@ -38,6 +46,7 @@ struct stream {
 	uint64_t started_us, prompt_tokens;
 	uint64_t times_us[MAX_TOKENS]; /* when each delta came */
 	size_t times;
+	struct buf *text; /* of the answer; NULL: nobody wants it */
 };
 
 static void leave(struct gate *gate, uint64_t tokens, bool failed)
@@ -53,9 +62,10 @@ static void leave(struct gate *gate, uint64_t tokens, bool failed)
 static void on_delta(struct engine_call *call, const struct engine_delta *delta, void *user)
 {
 	(void)call;
-	(void)delta;
 	struct stream *stream = user;
 	pthread_mutex_lock(&stream->gate->lock);
+	if (stream->text)
+		buf_append_str(stream->text, delta->content);
 	if (stream->times < MAX_TOKENS)
 		stream->times_us[stream->times++] = clock_mono_us();
 	pthread_cond_signal(&stream->gate->changed);
@@ -82,8 +92,11 @@ static void on_error(struct engine_call *call, int status, enum engine_reason re
 	leave(stream->gate, so_far->completion_tokens, status != 499);
 }
 
+static const char *scope = ""; /* of the prefix cache; empty: none */
+
 static void start(struct engine *engine, struct gate *gate, struct stream *stream, const char *prompt, unsigned tokens)
 {
+	struct buf *text = stream->text;
 	static const struct engine_callbacks callbacks = {NULL, on_delta, on_finish, on_error};
 	struct buf messages;
 	struct json_writer w;
@@ -95,11 +108,11 @@ static void start(struct engine *engine, struct gate *gate, struct stream *strea
 	json_put_str(&w, "content", str_of(prompt));
 	json_end_object(&w);
 	json_end_array(&w);
-	*stream = (struct stream){.gate = gate, .arena = arena_new(0)};
+	*stream = (struct stream){.gate = gate, .arena = arena_new(0), .text = text};
 	struct json_doc *doc = json_parse(buf_str(&messages), stream->arena, NULL);
 	stream->chat = (struct chat_request){.root = json_root(doc), .messages = json_root(doc), .n = 1, .max_tokens = tokens};
 	stream->chat.sampling.ignore_eos = true;
-	struct engine_request request = {.chat = &stream->chat};
+	struct engine_request request = {.chat = &stream->chat, .tenant = STR("bench"), .cache_scope = str_of(scope)};
 	struct error error;
 	pthread_mutex_lock(&gate->lock);
 	gate->open++;
@@ -253,6 +266,43 @@ static bool gap(struct engine *engine, unsigned count, unsigned tokens, unsigned
 	return ok;
 }
 
+static bool say(struct engine *engine, unsigned number, unsigned tokens)
+{
+	struct gate gate;
+	struct buf text, json;
+	struct json_writer w;
+	char prompt[96];
+	gate_init(&gate);
+	buf_init(&text, 1 << 20);
+	buf_init(&json, 8 << 20);
+	snprintf(prompt, sizeof prompt, "Tell me story number %u about the sea.", number);
+	streams[0].text = &text;
+	start(engine, &gate, &streams[0], prompt, tokens);
+	bool ok = wait_for_all(&gate);
+	streams[0].text = NULL;
+	json_writer_init(&w, &json);
+	json_str(&w, buf_str(&text));
+	if (ok)
+		printf("%.*s\n", STR_ARG(buf_str(&json)));
+	buf_free(&text);
+	buf_free(&json);
+	return ok;
+}
+
+static bool repeat(struct engine *engine, unsigned tokens)
+{
+	static const char prompt[] =
+	    "Repeat this line again and again: the red ship, the blue ship, the green ship, the white ship.";
+	struct gate gate;
+	gate_init(&gate);
+	uint64_t start_us = clock_mono_us();
+	start(engine, &gate, &streams[0], prompt, tokens);
+	bool ok = wait_for_all(&gate);
+	if (ok)
+		printf("%llu %.6f\n", (unsigned long long)gate.tokens, (double)(clock_mono_us() - start_us) / 1e6);
+	return ok;
+}
+
 static bool memory(void)
 {
 	unsigned long long size, resident;
@@ -279,6 +329,10 @@ static bool take_order(struct engine *engine, const char *line)
 		return first(engine, a, b);
 	if (sscanf(line, "gap %u %u %u", &a, &b, &c) == 3 && a < MAX_STREAMS)
 		return gap(engine, a, b, c);
+	if (sscanf(line, "say %u %u", &a, &b) == 2)
+		return say(engine, a, b);
+	if (sscanf(line, "repeat %u", &a) == 1)
+		return repeat(engine, a);
 	return str_starts(str_of(line), STR("memory")) && memory();
 }
 
@@ -311,8 +365,32 @@ static uint32_t number(int argc, char **argv, int at, uint32_t otherwise)
 	return at < argc ? (uint32_t)strtoul(argv[at], NULL, 10) : otherwise;
 }
 
+/* NULL when none is asked for, or it cannot be had. */
+static struct kv_cache *open_cache(struct engine_llama_options *options, char hash[SHA256_HEX_SIZE])
+{
+	static const uint8_t secret[KV_SECRET_BYTES] = {7};
+	struct error error = {0};
+	struct kv_cache_options cache = {.root = getenv("DARKBLOOM_BENCH_CACHE"),
+	                                 .secret = secret,
+	                                 .ram_bytes = UINT64_C(1) << 30,
+	                                 .disk_bytes = UINT64_C(8) << 30,
+	                                 .max_writes = 8};
+	if (!cache.root)
+		return NULL;
+	sha256_hex(options->model_path, strlen(options->model_path), hash);
+	options->cache = kv_cache_open(&cache, &error);
+	options->model_id = options->model_path;
+	options->weight_hash = hash;
+	scope = "bench";
+	if (!options->cache)
+		fprintf(stderr, "%s\n", error.text);
+	return options->cache;
+}
+
 int main(int argc, char **argv)
 {
+	char hash[SHA256_HEX_SIZE];
+	const char *guesses = getenv("DARKBLOOM_BENCH_GUESSES");
 	struct error error = {0};
 	struct engine_llama_options options = {.model_path = argc > 1 ? argv[1] : MODEL,
 	                                       .threads = number(argc, argv, 2, 0),
@@ -321,12 +399,20 @@ int main(int argc, char **argv)
 	log_set_level(LOG_WARN);
 	if (argc < 2 && access(MODEL, R_OK))
 		return 0;
+	if (crypto_init())
+		return 1;
+	if (guesses && strcmp(guesses, "0") == 0)
+		options.speculation = ENGINE_SPECULATE_NEVER;
+	struct kv_cache *cache = open_cache(&options, hash);
 	struct engine *engine = engine_llama_new(&options, &error);
 	if (!engine) {
 		fprintf(stderr, "%s\n", error.text);
 		return 1;
 	}
 	int status = argc > 1 ? take_orders(engine) : print_decode_speed(engine);
+	if (cache)
+		kv_cache_settle(cache);
 	engine_free(engine);
+	kv_cache_close(cache);
 	return status;
 }

@@ -5,110 +5,52 @@
 Both hold the same number of sequences in the same context. llama-server answers decode runs without streaming, so that no client
 takes CPU time from it. Neither reuses earlier prompts where speed is measured; what a prefix cache saves is measured by itself:
 time to the first token of a 2,000-token prompt cold, again in the same process, and again after a restart of the process.
+Greedy answers of both are compared word for word. What guessing ahead gives is seen on text that repeats and on text that does not,
+against the same engine without it. The prefix cache is measured by bench_cache, run from here.
 
-BENCH_RUNS (3), BENCH_TOKENS (128), BENCH_STREAMS (1,8,32), BENCH_THREADS (0: what each takes by itself) and
-BENCH_SERVER_ARGS change what is measured.
+BENCH_RUNS (3), BENCH_TOKENS (128), BENCH_STREAMS (1,8,32), BENCH_THREADS (0: what each takes by itself), BENCH_SAME_ANSWERS (16),
+BENCH_CONVERSATIONS (200, of each tier and kind of model; 0: none) and BENCH_SERVER_ARGS change what is measured.
 """
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-import urllib.request
 from pathlib import Path
 
 import results
+from llama_server import CONTEXT, SEQUENCES, SERVER, THREADS, LlamaServer
 
 DEPS = results.TOP / "build/deps"
 MODELS = {"smollm2": DEPS / "models/SmolLM2-135M-Instruct.Q4_1.gguf", "gemma3": DEPS / "models/gemma-3-270m-q4_k_m.gguf"}
-SERVER = DEPS / "src/llama-build/bin/llama-server"
 RUNS = int(os.environ.get("BENCH_RUNS", "3"))
 TOKENS = int(os.environ.get("BENCH_TOKENS", "128"))
 STREAMS = [int(count) for count in os.environ.get("BENCH_STREAMS", "1,8,32").split(",")]
-THREADS = os.environ.get("BENCH_THREADS", "0")
-SEQUENCES = 32
-CONTEXT = 16384
+CONVERSATIONS = os.environ.get("BENCH_CONVERSATIONS", "200")
+SAME_ANSWERS = int(os.environ.get("BENCH_SAME_ANSWERS", "16"))
 PREFIX_WORDS = 2000
 INTRUDER_WORDS = 4000
 MIB = 1 << 20
 
 
-def story(number):
-    return f"Tell me story number {number} about the sea."
-
-
-class LlamaServer:
-    def __init__(self, model):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        arguments = os.environ.get("BENCH_SERVER_ARGS", f"-np {SEQUENCES} -c {CONTEXT} -kvu").split()
-        if THREADS != "0":
-            arguments += ["-t", THREADS]
-        self.process = subprocess.Popen([SERVER, "-m", model, "--host", "127.0.0.1", "--port", str(self.port), *arguments],
-                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5)
-                return
-            except OSError:
-                if self.process.poll() is not None:
-                    break
-                time.sleep(0.1)
-        self.stop()
-        sys.exit("llama-server did not start")
-
-    def ask(self, prompt, tokens, **more):
-        body = {"messages": [{"role": "user", "content": prompt}], "max_tokens": tokens, "temperature": 0, "ignore_eos": True,
-                "cache_prompt": False} | more
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/v1/chat/completions", json.dumps(body).encode(),
-                                         {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=900) as answer:
-            return json.load(answer)
-
-    def decode(self, streams, tokens):
-        counts = {}
-
-        def one(number):
-            counts[number] = self.ask(story(number), tokens)["usage"]["completion_tokens"]
-
-        threads = [threading.Thread(target=one, args=(i,)) for i in range(streams)]
-        start = time.monotonic()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert sum(counts.values()) == streams * tokens, counts
-        return streams * tokens / (time.monotonic() - start)
-
-    def prefill(self, words, salt):
-        timings = self.ask(long_prompt(words, salt), 1)["timings"]
-        return timings["prompt_n"] / (timings["prompt_ms"] / 1000)
-
-    def memory(self):
-        return resident(self.process.pid)
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-
-
 class Engine:
-    def __init__(self, build, model, cache=None):
+    def __init__(self, build, model, cache=None, guesses=True):
         environment = os.environ | ({"DARKBLOOM_BENCH_CACHE": str(cache)} if cache else {})
+        if not guesses:
+            environment["DARKBLOOM_BENCH_GUESSES"] = "0"
         self.process = subprocess.Popen([build / "bench/bench_engine", model, THREADS, str(SEQUENCES), str(CONTEXT)],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
-    def order(self, *words):
+    def answer(self, *words):
         self.process.stdin.write(" ".join(str(word) for word in words) + "\n")
         self.process.stdin.flush()
-        answer = self.process.stdout.readline().split()
+        answer = self.process.stdout.readline()
         assert answer, f"the engine failed at {words}"
-        return [float(word) for word in answer]
+        return answer
+
+    def order(self, *words):
+        return [float(word) for word in self.answer(*words).split()]
 
     def decode(self, streams, tokens):
         total, seconds = self.order("decode", streams, tokens)
@@ -125,26 +67,19 @@ class Engine:
     def gaps(self):
         return self.order("gap", 7, 64, INTRUDER_WORDS)
 
+    def say(self, number, tokens):
+        return json.loads(self.answer("say", number, tokens))
+
+    def repeat(self, tokens):
+        total, seconds = self.order("repeat", tokens)
+        return total / seconds
+
     def memory(self):
         return self.order("memory")[0]
 
     def stop(self):
         self.process.stdin.close()
         self.process.wait()
-
-
-def resident(pid):
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def long_prompt(words, salt):
-    """The same words as bench_engine.c makes."""
-    some = ("the", "sea", "is", "calm", "and", "a", "ship", "with", "blue", "water", "was", "there")
-    state, text = (salt * 2654435761 + 1) % 2**32, [f"Story {salt}:"]
-    for _ in range(words):
-        state = (state * 1664525 + 1013904223) % 2**32
-        text.append(some[(state >> 16) % len(some)])
-    return " ".join(text)
 
 
 class Recorder:
@@ -178,11 +113,44 @@ def compare_prefill(record, engine, server):
     record("engine_vs_llama_server_prefill", "ratio", [a / b for a, b in zip(ours, theirs)])
 
 
-def measure_gaps(record, engine):
-    runs = [engine.gaps() for _ in range(RUNS)]
-    for at, name in enumerate(("gap_p50_quiet", "gap_p95_quiet", "gap_p50_under_prefill", "gap_p95_under_prefill")):
+GAP_NAMES = ("gap_p50_quiet", "gap_p95_quiet", "gap_p50_under_prefill", "gap_p95_under_prefill")
+
+
+def measure_gaps(record, engine, server):
+    runs, theirs = [], []
+    for _ in range(RUNS):
+        theirs.append(server.gaps(7, INTRUDER_WORDS))
+        runs.append(engine.gaps())
+    for at, name in enumerate(GAP_NAMES):
         record(f"{name}_ms", "ms", [run[at] * 1000 for run in runs])
+        record(f"llama_server_{name}_ms", "ms", [run[at] * 1000 for run in theirs])
     record("gap_p95_under_prefill_ratio", "ratio", [run[3] / run[0] for run in runs])
+    record("llama_server_gap_p95_under_prefill_ratio", "ratio", [run[3] / run[0] for run in theirs])
+
+
+def compare_answers(record, engine, server):
+    same = 0
+    for number in range(SAME_ANSWERS):
+        ours, theirs = engine.say(number, 64), server.say(number, 64)
+        same += ours == theirs
+        if ours != theirs:
+            print(f"answer {number} differs from llama-server's:\n  {ours!r}\n  {theirs!r}", file=sys.stderr)
+    record("engine_identical_to_llama_server_pct", "percent", [100 * same / SAME_ANSWERS])
+
+
+def measure_guessing(record, build, model, guessing):
+    """Tokens per second with guesses over those without, run by run in turn."""
+    plain = Engine(build, model, guesses=False)
+    copied, told = [], []
+    try:
+        plain.decode(1, 16)
+        for _ in range(RUNS):
+            copied.append(guessing.repeat(TOKENS) / plain.repeat(TOKENS))
+            told.append(guessing.decode(1, TOKENS) / plain.decode(1, TOKENS))
+    finally:
+        plain.stop()
+    record("speculation_speedup_repetitive", "ratio", copied)
+    record("speculation_speedup_plain", "ratio", told)
 
 
 def measure_first_token(record, build, model):
@@ -205,6 +173,33 @@ def measure_first_token(record, build, model):
     record("ttft_ssd_ratio", "ratio", [a / b for a, b in zip(ssd, cold)])
 
 
+def measure_server_first_token(record, server):
+    runs = [(server.first(PREFIX_WORDS, 300 + run), server.first(PREFIX_WORDS, 300 + run)) for run in range(RUNS)]
+    record("llama_server_ttft_cold_ms", "ms", [cold * 1000 for cold, _ in runs])
+    record("llama_server_ttft_ram_ms", "ms", [warm * 1000 for _, warm in runs])
+
+
+def cache_figures(build, *words):
+    output = subprocess.run([build / "bench/bench_cache", *words], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return {line.split()[1]: float(line.split()[2]) for line in output.splitlines() if line.startswith("bench ")}
+
+
+def measure_cache(record, build, models):
+    """Writing with the first model; identical answers with all, and with small random ones of every way of remembering."""
+    record("ssd_save_overhead_pct", "percent", [cache_figures(build, "saving")["ssd_save_overhead_pct"]])
+    record("ssd_write_amplification", "ratio", [cache_figures(build, "writing")["ssd_write_amplification"]])
+    if CONVERSATIONS == "0":
+        return
+    same = []
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, results.TOP / "tests/models/make_tiny_models.py", folder], check=True)
+        for model in [*sorted(Path(folder).glob("*.gguf")), *models]:
+            for tier in ("ram", "ssd"):
+                same.append(cache_figures(build, "identical", tier, CONVERSATIONS, str(model))["cache_identical_pct"])
+                record(f"cache_identical_pct_{model.stem}_{tier}", "percent", same[-1:])
+    record("cache_identical_pct", "percent", [min(same)])
+
+
 def compare(build, model, suffix):
     record = Recorder(suffix)
     server, engine = LlamaServer(model), Engine(build, model)
@@ -213,7 +208,10 @@ def compare(build, model, suffix):
             runner.decode(1, 16)
         compare_decode(record, engine, server)
         compare_prefill(record, engine, server)
-        measure_gaps(record, engine)
+        measure_gaps(record, engine, server)
+        compare_answers(record, engine, server)
+        measure_guessing(record, build, model, engine)
+        measure_server_first_token(record, server)
         record("engine_resident_mib", "MiB", [engine.memory() / MIB])
         record("llama_server_resident_mib", "MiB", [server.memory() / MIB])
     finally:
@@ -229,6 +227,7 @@ def main(build, names):
         if not MODELS[name].exists():
             sys.exit(f"{MODELS[name].name} is missing: run `deps/build.sh extra` first")
         compare(build, MODELS[name], "" if name == "smollm2" else f"_{name}")
+    measure_cache(Recorder(""), build, [MODELS[name] for name in names or MODELS])
     print(f"load average at the end: {os.getloadavg()[0]:.1f}")
 
 
