@@ -14,7 +14,7 @@ export CCACHE_NOHASHDIR := 1
 
 CONFIGURE = cmake -S . -B $(1) -G Ninja $(2) >$(1).log 2>&1 || { cat $(1).log >&2; exit 1; }
 
-.PHONY: all setup deps demo test bench bench-engine bench-routing check-asan check-tsan check-clang check-macos fuzz format lint install clean help soak
+.PHONY: all setup deps demo test bench bench-engine bench-routing bench-store check-asan check-tsan check-clang check-macos fuzz format lint install clean help soak
 
 all: deps ## build both programs into build/release/bin
 	@mkdir -p build
@@ -50,6 +50,10 @@ bench-routing: all ## time routing decisions, compare policies in the simulator 
 	@scripts/test-setup.sh
 	@cmake --build $(BUILD) -j $(JOBS) --target bench_routing
 	@tests/bench/run $(BUILD) routing
+
+bench-store: all ## the books on SQLite and PostgreSQL, with ten million ledger rows
+	@cmake --build $(BUILD) -j $(JOBS) --target bench_store bench_books
+	@tests/bench/run $(BUILD) store
 
 soak: deps ## hold the engine under random load for SOAK_SECONDS (1800)
 	@SOAK_SECONDS=$(SOAK_SECONDS) tests/run soak

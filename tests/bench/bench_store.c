@@ -1,6 +1,6 @@
-/* The ledger over SQLite under load: durable hold + settle pairs per second, the CPU they cost, how long until durable.
+/* The ledger under load: durable hold + settle pairs per second, the CPU they cost, how long until durable.
  *
- * usage: bench_store [pairs] [database file] [pairs per second: only this pace]
+ * usage: bench_store [pairs] [database file or postgres:// address, empty] [pairs per second: only this pace]
  * Prints `bench <name> <value> <unit>` lines. First as fast as it goes, then at a steady pace for the latencies. The loop
  * thread keeps a window of requests open, so that some holds end in the group they began in and others do not. */
 #include <inttypes.h>
@@ -31,6 +31,8 @@ struct phase {
 };
 
 struct bench {
+	const char *on; /* "sqlite", "postgres" */
+	uint64_t pace;  /* pairs per second at which latencies are taken */
 	struct net_loop *loop;
 	struct store *store;
 	struct ledger *ledger;
@@ -175,20 +177,21 @@ static void run_phase(struct bench *bench, const struct phase *phase)
 	double pairs = (double)phase->pairs, took_s = (double)(clock_mono_us() - bench->start_us) / 1e6;
 	loop_s = cpu_s(CLOCK_THREAD_CPUTIME_ID) - loop_s;
 	all_s = cpu_s(CLOCK_PROCESS_CPUTIME_ID) - all_s;
+	const char *on = bench->on;
 	if (!phase->per_second) {
-		printf("bench store_pairs_per_s_sqlite %.0f pairs/s\n", pairs / took_s);
-		printf("bench store_loop_us_sqlite %.2f us\n", loop_s * 1e6 / pairs);
-		printf("bench store_writer_us_sqlite %.2f us\n", (all_s - loop_s) * 1e6 / pairs);
+		printf("bench store_pairs_per_s_%s %.0f pairs/s\n", on, pairs / took_s);
+		printf("bench store_loop_us_%s %.2f us\n", on, loop_s * 1e6 / pairs);
+		printf("bench store_writer_us_%s %.2f us\n", on, (all_s - loop_s) * 1e6 / pairs);
 		return;
 	}
 	qsort(bench->waits_us, bench->probes, sizeof bench->waits_us[0], by_value);
 	double p99_ms = (double)bench->waits_us[bench->probes * 99 / 100] / 1e3;
 	double cpu_us = (all_s - loop_s) * 1e6 / pairs;
-	if (phase->per_second >= 25000) {
-		printf("bench store_hold_p99_ms_sqlite %.2f ms\n", p99_ms);
+	if (phase->per_second == bench->pace) {
+		printf("bench store_hold_p99_ms_%s %.2f ms\n", on, p99_ms);
 	} else {
-		printf("bench store_hold_p99_ms_at_7000_sqlite %.2f ms\n", p99_ms);
-		printf("bench store_writer_us_at_7000_sqlite %.2f us\n", cpu_us);
+		printf("bench store_hold_p99_ms_at_7000_%s %.2f ms\n", on, p99_ms);
+		printf("bench store_writer_us_at_7000_%s %.2f us\n", on, cpu_us);
 	}
 }
 
@@ -266,7 +269,11 @@ int main(int argc, char **argv)
 	struct store_audit audit;
 
 	log_set_level(LOG_WARN);
-	remove_files(path);
+	bool is_file = strncmp(path, "postgres", 8) != 0;
+	bench.on = is_file ? "sqlite" : "postgres";
+	bench.pace = is_file ? 25000 : 8000;
+	if (is_file)
+		remove_files(path);
 	bench.loop = net_loop_new(&error);
 	if (bench.loop)
 		bench.store = store_open(&(struct store_options){.path = path, .group_commit_us = GROUP_US}, bench.loop, &error);
@@ -280,7 +287,7 @@ int main(int argc, char **argv)
 		run_phase(&bench, &(struct phase){pairs, strtoul(argv[3], NULL, 10)});
 	} else {
 		run_phase(&bench, &(struct phase){pairs, 0});
-		run_phase(&bench, &(struct phase){pairs / 4, 25000});
+		run_phase(&bench, &(struct phase){pairs / 4, bench.pace});
 		run_phase(&bench, &(struct phase){pairs / 8, 7000});
 	}
 
@@ -290,9 +297,11 @@ int main(int argc, char **argv)
 	uint64_t start_us = clock_mono_us();
 	if (store_audit(path, &audit, &error))
 		fail("audit", &error);
-	printf("bench store_verify_us_per_entry_sqlite %.2f us\n", (double)(clock_mono_us() - start_us) / (double)audit.entries);
+	printf("bench store_verify_us_per_entry_%s %.2f us\n", bench.on,
+	       (double)(clock_mono_us() - start_us) / (double)audit.entries);
 	if (!store_audit_clean(&audit))
 		fail("the books are wrong", NULL);
-	remove_files(path);
+	if (is_file)
+		remove_files(path);
 	return 0;
 }
