@@ -105,6 +105,65 @@ static void an_older_database_is_brought_forward_with_its_data(void **state)
 	assert_books_right(f);
 }
 
+/* Money as every version since the second one has kept it: a grant of 500, and a request that was charged 100 of it. */
+static const char old_money[] =
+    "INSERT INTO accounts (id, kind, created_us) VALUES ('buyer', 'user', 1);"
+    "INSERT INTO balances (account, may_go_below, balance) SELECT ref, 0, 400 FROM accounts WHERE id = 'buyer';"
+    "INSERT INTO transfers (id, key, created_us) VALUES (1, 'grant', 1);"
+    "INSERT INTO ledger (id, transfer, account, type, amount, balance_after, withdrawable_after, created_us)"
+    " SELECT 1, 1, ref, 'admin_credit', -500, -500, 0, 1 FROM accounts WHERE id = 'grants';"
+    "INSERT INTO ledger (id, transfer, account, type, amount, balance_after, withdrawable_after, created_us)"
+    " SELECT 2, 1, ref, 'admin_credit', 500, 500, 0, 1 FROM accounts WHERE id = 'buyer';"
+    "INSERT INTO ledger (id, hold, account, type, amount, balance_after, withdrawable_after, created_us)"
+    " SELECT 3, 1, ref, 'charge', -100, 400, 0, 2 FROM accounts WHERE id = 'buyer';"
+    "INSERT INTO ledger (id, hold, account, type, amount, balance_after, withdrawable_after, created_us)"
+    " SELECT 4, 1, ref, 'platform_retained', 100, 100, 0, 2 FROM accounts WHERE id = 'platform';"
+    "UPDATE balances SET balance = -500 WHERE account = (SELECT ref FROM accounts WHERE id = 'grants');"
+    "UPDATE balances SET balance = 100 WHERE account = (SELECT ref FROM accounts WHERE id = 'platform');"
+    "INSERT INTO holds (id, request_id, account, amount, price_in, price_out, state, entry, created_us, ended_us)"
+    " SELECT 1, 'r1', ref, 100, 50000, 200000, 'settled', 3, 1, 2 FROM accounts WHERE id = 'buyer';"
+    "INSERT INTO holds (id, request_id, account, amount, price_in, price_out, state, created_us)"
+    " SELECT 2, 'r2', ref, 50, 50000, 200000, 'open', 1 FROM accounts WHERE id = 'buyer';"
+    "INSERT INTO usage (id, account, key_id, provider_id, provider_key, model, public_model, prompt_tokens, completion_tokens,"
+    " reasoning_tokens, price_in, price_out, cost, fee, outcome, created_us)"
+    " SELECT 1, ref, 'key_1', 'p', 'k', 'm', 'm', 3, 4, 0, 50000, 200000, 100, 0, 'success', 2 FROM accounts WHERE id = "
+    "'buyer'";
+
+static void make_version(struct fixture *f, size_t count)
+{
+	struct error error = {0};
+	struct sql *db = f->on_postgres ? postgres_sql(f->path) : open_beside(f);
+	if (migrate(db, migrations, count, &error))
+		fail_msg("%s", error.text);
+	if (!sql_exec(db, old_money))
+		fail_msg("version %d: %s", migrations[count - 1].version, db->why.text);
+	if (db->kind == SQL_POSTGRES && migrations[count - 1].version >= 6)
+		sql_exec(db, "UPDATE turn SET last_hold = 2, last_entry = 4");
+	sql_close(db);
+}
+
+static void every_earlier_version_is_brought_forward_with_its_money(void **state)
+{
+	(void)state;
+	for (size_t count = 2; count < migrations_count; count++) {
+		struct fixture f;
+		fixture_folder(&f);
+		make_version(&f, count);
+		fixture_migrate(&f);
+		fixture_open(&f);
+		assert_int_equal(balance_of(&f, "buyer"), 400);
+		assert_int_equal(fixture_number(&f, "SELECT count(*) FROM holds WHERE request_id = 'r2' AND reason = 'restart'"), 1);
+		struct store_settlement again = settlement_of("r1", "buyer", "", 100, 0),
+		                        next = settlement_of("r3", "buyer", "", 30, 0);
+		AWAIT_OK(&f, store_settle(f.store, &again, fixture_done, &f));
+		AWAIT_OK(&f, store_settle(f.store, &next, fixture_done, &f));
+		assert_int_equal(balance_of(&f, "buyer"), 370);
+		assert_books_right(&f);
+		fixture_close(&f);
+		fixture_remove(&f);
+	}
+}
+
 static void a_newer_database_is_refused_and_left_alone(void **state)
 {
 	struct fixture *f = *state;
@@ -211,6 +270,7 @@ int main(void)
 	    TEST(a_new_file_is_made_private_and_at_the_last_version),
 	    TEST(what_was_written_is_there_after_a_restart),
 	    TEST(an_older_database_is_brought_forward_with_its_data),
+	    TEST(every_earlier_version_is_brought_forward_with_its_money),
 	    TEST(a_newer_database_is_refused_and_left_alone),
 	    TEST(a_migration_that_fails_leaves_the_file_as_it_was),
 	    TEST(migrations_are_numbered_in_order),
@@ -219,5 +279,8 @@ int main(void)
 	    TEST(a_missing_folder_is_named),
 	    TEST(a_folder_that_cannot_be_written_is_refused),
 	};
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	const struct CMUnitTest on_both[] = {cmocka_unit_test(every_earlier_version_is_brought_forward_with_its_money)};
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+	fixture_on_postgres = true;
+	return failed + cmocka_run_group_tests_name("on PostgreSQL", on_both, NULL, NULL);
 }

@@ -20,7 +20,7 @@ CREATE TABLE turn (
 	last_hold  INTEGER NOT NULL,
 	last_entry INTEGER NOT NULL
 ) STRICT;
-INSERT INTO turn VALUES (1, 0, 0, 0);
+INSERT INTO turn SELECT 1, 0, (SELECT coalesce(max(id), 0) FROM holds), (SELECT coalesce(max(id), 0) FROM ledger);
 
 ALTER TABLE holds ADD COLUMN instance INTEGER NOT NULL DEFAULT 0; -- whose promise it is
 
