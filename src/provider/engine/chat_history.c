@@ -41,27 +41,30 @@ static struct str last_final_channel(struct str text)
 	return str_sub(text, 0, end);
 }
 
-static size_t stray_tag(struct str text)
+/* The length of the tag that the text ends with, 0 = none. */
+static size_t tag_at_end(struct str text)
 {
 	static const char *const tags[] = {"<|start|>", "<|end|>", "<|return|>", "<|call|>", "<|message|>", "<|channel|>"};
 	for (size_t i = 0; i < sizeof tags / sizeof *tags; i++)
-		if (str_starts(text, str_of(tags[i])))
+		if (str_ends(text, str_of(tags[i])))
 			return strlen(tags[i]);
 	return 0;
 }
 
+/* A tag is taken out when its last character has come: what is left around it can be a tag again, and goes too. */
 enum db_err chat_history_strip_channels(struct str text, struct buf *out)
 {
+	size_t begin = out->len;
 	if (find(text, "<|channel|>", 0) != SIZE_MAX)
 		text = last_final_channel(text);
 	while (text.len) {
-		size_t tag = text.at[0] == '<' ? stray_tag(text) : 0;
-		const char *next = tag ? NULL : memchr(text.at + 1, '<', text.len - 1);
-		size_t plain = tag ? 0 : next ? (size_t)(next - text.at) : text.len;
-		enum db_err err = buf_append(out, text.at, plain);
+		const char *mark = memchr(text.at, '>', text.len);
+		size_t piece = mark ? (size_t)(mark - text.at) + 1 : text.len;
+		enum db_err err = buf_append(out, text.at, piece);
 		if (err)
 			return err;
-		text = str_sub(text, plain + tag, text.len);
+		out->len -= tag_at_end(str_sub(buf_str(out), begin, out->len));
+		text = str_sub(text, piece, text.len);
 	}
 	return DB_OK;
 }

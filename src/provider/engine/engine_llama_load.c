@@ -3,6 +3,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "provider/engine/template_check.h"
 
 #include <ggml-cpu.h>
 #include <stdio.h>
@@ -120,25 +121,6 @@ static void warm_up(struct llama_engine *engine)
 	llama_memory_clear(llama_get_memory(engine->context), true);
 }
 
-/* The template must render a conversation and keep its words (inference 3.5). */
-static bool template_renders(const struct chat_templates *templates)
-{
-	static const struct chat_conversation probe = {
-	    .messages_json = "[{\"role\":\"user\",\"content\":\"probe one\"},{\"role\":\"assistant\",\"content\":\"probe two\"},"
-	                     "{\"role\":\"user\",\"content\":\"probe three\"}]",
-	};
-	struct chat_prompt prompt;
-	char error[320];
-	if (chat_prompt_render(templates, &probe, &prompt, error, sizeof error))
-		return false;
-	const char *words[] = {"probe one", "probe two", "probe three"};
-	bool ok = true;
-	for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-		ok = ok && memmem(prompt.text, prompt.text_len, words[i], strlen(words[i])) != NULL;
-	chat_prompt_free(&prompt);
-	return ok;
-}
-
 static void describe(struct llama_engine *engine, const char *path)
 {
 	struct engine_info *info = &engine->info;
@@ -152,8 +134,11 @@ static void describe(struct llama_engine *engine, const char *path)
 	kv_cost_read_file(path, info->weight_bytes, &engine->cost);
 	info->kv_bytes_per_token = (double)engine->cost.bytes_per_token;
 	llama_rendering_begin();
-	info->template_render_ok = template_renders(engine->templates);
+	enum template_fault fault = template_check(engine->templates, str_of(info->architecture));
 	llama_rendering_end();
+	info->template_render_ok = fault == TEMPLATE_FINE;
+	if (fault != TEMPLATE_FINE)
+		log_warn("engine.template", "reason=%s", template_fault_name(fault));
 	info->can_constrain = true;
 	info->can_choose = true;
 }

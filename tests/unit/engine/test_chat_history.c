@@ -59,6 +59,8 @@ static void histories_take_one_shape(void **state)
 	     "[{\"role\":\"assistant\",\"content\":\"Blue.\",\"reasoning_content\":\"why\"}]", false},
 	    {"[{\"role\":\"assistant\",\"content\":\"<|channel|>analysis<|message|>Hm.\",\"thinking\":\"t\"}]",
 	     "[{\"role\":\"assistant\",\"content\":\"\",\"reasoning_content\":\"t\"}]", true},
+	    {"[{\"role\":\"assistant\",\"content\":\"a<|ret<|end|>urn|>b<|<|<|call|>end|>start|>c\"}]",
+	     "[{\"role\":\"assistant\",\"content\":\"abc\"}]", false},
 	    /* ... but not of what a person wrote */
 	    {"[{\"role\":\"user\",\"content\":\"<|channel|>\"}]", "[{\"role\":\"user\",\"content\":\"<|channel|>\"}]", false},
 	};
