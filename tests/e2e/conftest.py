@@ -15,7 +15,7 @@ import subprocess
 import httpx
 import pytest
 
-from harness import BIN, GGUF, MODEL, PATIENCE, Coordinator, Failed, Provider, Swarm, environment
+from harness import BIN, GGUF, MODEL, PATIENCE, Coordinator, Failed, Postgres, Provider, Swarm, environment
 
 
 def stop_all(started):
@@ -79,6 +79,15 @@ def coordinator(programs, tmp_path):
         programs.append(made)
         return made.start() if start else made
     return make
+
+
+@pytest.fixture
+def postgres():
+    """A PostgreSQL server; coordinator(DARKBLOOM_STORE_URL=postgres.address) keeps its books there. Name it before `coordinator`: it
+    is to end later."""
+    server = Postgres()
+    yield server
+    server.stop()
 
 
 @pytest.fixture

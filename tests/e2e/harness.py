@@ -177,6 +177,36 @@ NO_RATE_LIMITS = dict.fromkeys(["requests_per_minute", "input_tokens_per_minute"
                                 "concurrent_requests"], 0)
 
 
+class Postgres:
+    """A PostgreSQL server of a test's own (tests/postgres.sh); it ends with this object's `stop`."""
+
+    def __init__(self):
+        self.script = subprocess.Popen([Path(__file__).resolve().parents[1] / "postgres.sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.address = self._answer("ready")
+
+    def _answer(self, wanted):
+        words = self.script.stdout.readline().split()
+        if not words or words[0] != wanted:
+            raise Failed(f"PostgreSQL said {words} instead of {wanted}")
+        return words[-1]
+
+    def tell(self, word, wanted):
+        self.script.stdin.write(word + "\n")
+        self.script.stdin.flush()
+        return self._answer(wanted)
+
+    def crash(self):
+        """kill -9 of the server and all its processes."""
+        self.tell("crash", "crashed")
+
+    def start(self):
+        self.tell("start", "ready")
+
+    def stop(self):
+        self.script.stdin.close()
+        self.script.wait(60 * PATIENCE)
+
+
 class Coordinator(Program):
     """darkbloom-coordinator on a port and a data folder of its own; both stay the same over restarts."""
 
@@ -225,7 +255,7 @@ class Coordinator(Program):
     def command(self, *arguments):
         """Runs another of its commands on the same configuration; returns the finished process."""
         return subprocess.run([BIN / "darkbloom-coordinator", *arguments, "--config", self.config_file], capture_output=True, text=True,
-                              env=environment(self.folder), timeout=60 * PATIENCE)
+                              env=environment(self.folder, **self.environment_more), timeout=60 * PATIENCE)
 
     def check_ended_well(self):
         self.close_client()

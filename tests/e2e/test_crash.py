@@ -82,3 +82,31 @@ def test_ten_crashes(coordinator, swarm, programs):
 def test_a_hundred_crashes(coordinator, swarm, programs):
     node = coordinator({"accounts": {"first_grant_usd": "1000"}})
     crash(node, swarm, programs, 100, seed=2)
+
+
+@pytest.mark.slow
+def test_crashes_on_postgres(postgres, coordinator, swarm, programs):
+    node = coordinator({"accounts": {"first_grant_usd": "1000"}}, DARKBLOOM_STORE_URL=postgres.address)
+    crash(node, swarm, programs, 4, seed=3)
+
+
+@pytest.mark.slow
+def test_two_coordinators_on_one_postgres_and_a_server_that_is_killed(postgres, coordinator, swarm):
+    one = coordinator({"accounts": {"first_grant_usd": "1000"}}, DARKBLOOM_STORE_URL=postgres.address)
+    two = coordinator({"accounts": {"first_grant_usd": "1000"}}, DARKBLOOM_STORE_URL=postgres.address)
+    two.key_file = one.key_file  # whoever starts second finds the owner there
+    for node in one, two:
+        swarm(node, "providers", providers=2)
+    loads = [swarm(node, "load", clients=4, requests=300) for node in (one, two)]
+    wait_until(lambda: one.audit()["charged_micro_usd"] > 0, "the first request to be charged")
+    postgres.crash()
+    postgres.start()
+    for load in loads:
+        load.result()
+    for node in one, two:
+        wait_until(lambda node=node: swarm(node, "load", clients=2, requests=10).result()["ok"] == 10, "it to serve as ever")
+    wait_until(lambda: one.audit()["open_holds"] == 0, "all holds to end")
+    audit = one.audit()
+    assert audit["clean"] and audit["charged_micro_usd"] == audit["usage_cost_micro_usd"]
+    one.restart()
+    assert one.balance() == GRANT_UUSD - audit["charged_micro_usd"]
