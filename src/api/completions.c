@@ -165,6 +165,14 @@ static void choice_bufs(struct choice *choice, struct buf *bufs[5])
 	memcpy(bufs, all, sizeof all);
 }
 
+static void init_choice(struct choice *choice)
+{
+	struct buf *bufs[5];
+	choice_bufs(choice, bufs);
+	for (size_t at = 0; at < 5; at++)
+		buf_init(bufs[at], CHAT_ANSWER_MAX_BYTES);
+}
+
 static struct dialect_answer *answer_new(struct arena *arena, const struct chat_answer_options *options)
 {
 	struct completions_answer *answer = arena_alloc(arena, sizeof *answer);
@@ -178,12 +186,8 @@ static struct dialect_answer *answer_new(struct arena *arena, const struct chat_
 	answer->steps.keep_think_tags = true;
 	answer->id = str_of(arena_printf(arena, "cmpl-%s", options->job_id));
 	answer->choice_count = options->request ? (uint32_t)chat_request_answers(options->request) : 1;
-	for (size_t i = 0; i < ANSWER_MAX_CHOICES; i++) {
-		struct buf *bufs[5];
-		choice_bufs(&answer->choices[i], bufs);
-		for (size_t at = 0; at < 5; at++)
-			buf_init(bufs[at], CHAT_ANSWER_MAX_BYTES);
-	}
+	for (uint32_t i = 0; i < answer->choice_count; i++)
+		init_choice(&answer->choices[i]);
 	return answer->options.requested_model.at && answer->id.at ? &answer->base : NULL;
 }
 
@@ -370,8 +374,8 @@ static struct str echo_of(const struct completions_answer *answer, uint32_t inde
 static enum db_err begin_choice(struct completions_answer *answer, uint32_t index)
 {
 	struct choice *choice = &answer->choices[index];
-	if (index >= answer->choice_count)
-		answer->choice_count = index + 1;
+	while (index >= answer->choice_count)
+		init_choice(&answer->choices[answer->choice_count++]);
 	if (choice->begun)
 		return DB_OK;
 	choice->begun = true;

@@ -36,6 +36,7 @@ static void say_object(struct responses_answer *answer, const char *type, const 
 	struct json_writer w;
 	begin_event(answer, &w, type);
 	json_key(&w, "response");
+	answer->object_from = answer->out->len;
 	responses_put_object(&w, answer, outcome);
 	end_event(answer, &w);
 }
@@ -370,6 +371,23 @@ static void answer_free(struct dialect_answer *base)
 	buf_free(&answer->echo);
 }
 
+/* The object of the event before, in another event. */
+static void repeat_object(struct responses_answer *answer, const char *type)
+{
+	struct str last = str_sub(buf_str(answer->out), answer->object_from, SIZE_MAX);
+	struct json_writer w;
+	size_t len = last.len > 3 ? last.len - 3 : 0; /* without the brace and the line feeds of its event */
+	if (answer->out->failed || buf_reserve(answer->out, len + 256)) {
+		answer->out->failed = true;
+		return;
+	}
+	struct str object = {answer->out->at + answer->object_from, len}; /* which stays where it is: there is room */
+	begin_event(answer, &w, type);
+	json_key(&w, "response");
+	json_raw(&w, object);
+	end_event(answer, &w);
+}
+
 static void begin(struct responses_answer *answer)
 {
 	const struct responses_outcome outcome = {.status = RESPONSES_IN_PROGRESS};
@@ -377,7 +395,7 @@ static void begin(struct responses_answer *answer)
 		return;
 	answer->begun = true;
 	say_object(answer, "response.created", &outcome);
-	say_object(answer, "response.in_progress", &outcome);
+	repeat_object(answer, "response.in_progress");
 }
 
 static enum db_err take_frame(struct dialect_answer *base, const struct chat_frame *frame, struct buf *out)

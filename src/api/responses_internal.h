@@ -51,6 +51,7 @@ struct responses_answer {
 	struct responses_item **items;
 	uint32_t item_count, item_room;
 	struct buf logprobs; /* of the text that comes next */
+	size_t object_from;  /* where in `out` the last object began */
 	struct buf echo;     /* the members that every snapshot repeats, made once */
 };
 

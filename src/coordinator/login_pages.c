@@ -161,27 +161,18 @@ void handle_signup_form(struct server *server, struct exchange *exchange)
 	take_form(server, exchange, true);
 }
 
-static void on_ended(const struct error *error, void *user)
+static void answer_logout(struct exchange *exchange)
 {
-	struct task *task = user;
-	struct exchange *exchange = task_end(task);
-	if (exchange && error) {
-		task_refuse(exchange, 503, "service_unavailable", "The session cannot be ended at the moment: try again.", 2);
-	} else if (exchange) {
-		browser_set_session(task->server, exchange, NULL);
-		page_redirect(exchange, STR("/login"));
-	}
-	task_free(task);
+	page_redirect(exchange, STR("/login"));
 }
 
 void handle_logout_form(struct server *server, struct exchange *exchange)
 {
 	struct str token = browser_session(server, exchange->http), csrf = field(exchange, http_body(exchange->http), "csrf");
-	struct task *task;
 	if (!token.len)
-		page_redirect(exchange, STR("/login"));
+		answer_logout(exchange);
 	else if (browser_is_cross_site(server, exchange->http) || !session_csrf_is_right(token, csrf))
 		task_refuse(exchange, 403, "forbidden", "The form came from another site: send it again.", 0);
-	else if ((task = task_new(server, exchange, sizeof *task)))
-		session_end(server_rooms(server)->portal->sessions, token, on_ended, task);
+	else
+		login_end_session(server, exchange, answer_logout);
 }

@@ -104,3 +104,30 @@ void login_task_begin(struct server *server, struct exchange *exchange, const st
 	else
 		login_check(login, &full, on_checked, task);
 }
+
+struct ending {
+	struct task task;
+	void (*answer)(struct exchange *exchange);
+};
+
+static void on_ended(const struct error *error, void *user)
+{
+	struct ending *ending = user;
+	struct exchange *exchange = task_end(ending);
+	if (exchange && error) {
+		task_refuse(exchange, 503, "service_unavailable", "The session cannot be ended at the moment: try again.", 2);
+	} else if (exchange) {
+		browser_set_session(ending->task.server, exchange, NULL);
+		ending->answer(exchange);
+	}
+	task_free(ending);
+}
+
+void login_end_session(struct server *server, struct exchange *exchange, void (*answer)(struct exchange *exchange))
+{
+	struct ending *ending = task_new(server, exchange, sizeof *ending);
+	if (!ending)
+		return;
+	ending->answer = answer;
+	session_end(server_rooms(server)->portal->sessions, browser_session(server, exchange->http), on_ended, ending);
+}

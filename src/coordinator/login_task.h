@@ -27,6 +27,9 @@ void login_task_fill(struct login_task *task, struct server *server, struct exch
                      void (*then)(struct login_task *task, struct exchange *exchange, const char *token));
 void login_task_start_session(struct login_task *task);
 
+/* Ends the browser's session and takes its cookie back; then `answer` ends the exchange. */
+void login_end_session(struct server *server, struct exchange *exchange, void (*answer)(struct exchange *exchange));
+
 /* Answers with the error of a result. */
 void login_refuse(struct exchange *exchange, const struct login_result *result);
 void login_task_refuse(const struct login_task *task, struct exchange *exchange);

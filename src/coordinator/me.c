@@ -1,4 +1,5 @@
 /* What an account sees of itself and of its machines (http-api 4.3). */
+#include "coordinator/machines.h"
 #include "coordinator/portal_routes.h"
 #include "coordinator/server.h"
 #include "coordinator/task.h"
@@ -7,6 +8,7 @@
 #include "core/clock.h"
 #include "core/json.h"
 #include "core/version.h"
+#include "net/form.h"
 
 static void answer_json(struct exchange *exchange, struct buf *body)
 {
@@ -66,64 +68,28 @@ void handle_me(struct server *server, struct exchange *exchange)
 
 /* --- the account's machines --- */
 
+#define LIVE_MAX 1000 /* of one account that are told apart from those remembered */
+
 struct machines {
 	struct str account;
 	struct json_writer *w; /* NULL: they are only counted */
-	int64_t total, online, serving, untrusted, hardware, needs_attention;
+	const struct store_machine *known;
+	size_t known_count;
+	bool *is_live; /* of each that is known */
+	int64_t total, online, serving, offline, untrusted, hardware, needs_attention;
 };
 
-static void put_reputation(struct json_writer *w, const struct reputation *r)
+static const struct store_machine *find_known(struct machines *machines, const struct fleet_provider_view *view)
 {
-	json_key(w, "reputation");
-	json_begin_object(w);
-	json_put_double(w, "score", reputation_score(r));
-	json_put_i64(w, "total_jobs", (int64_t)r->jobs_ok + r->jobs_failed);
-	json_put_i64(w, "successful_jobs", r->jobs_ok);
-	json_put_i64(w, "failed_jobs", r->jobs_failed);
-	json_put_i64(w, "total_uptime_seconds", r->uptime_s);
-	json_put_i64(w, "avg_response_time_ms", (int64_t)r->latency_ms);
-	json_put_i64(w, "challenges_passed", r->challenges_passed);
-	json_put_i64(w, "challenges_failed", r->challenges_failed);
-	json_end_object(w);
-}
-
-static void put_machine(struct json_writer *w, const struct fleet_provider_view *view)
-{
-	json_begin_object(w);
-	json_put_str(w, "id", view->id);
-	json_put_str(w, "account_id", view->account);
-	json_put_cstr(w, "status", view->status);
-	json_put_bool(w, "online", true);
-	json_key(w, "hardware");
-	json_begin_object(w);
-	json_put_str(w, "chip_name", view->chip_name);
-	json_put_str(w, "machine_model", view->machine_model);
-	json_put_double(w, "memory_gb", view->memory_gb);
-	json_put_i64(w, "gpu_cores", view->gpu_cores);
-	json_end_object(w);
-	json_key(w, "models");
-	json_begin_array(w);
-	for (size_t i = 0; i < view->model_count; i++)
-		json_str(w, view->models[i]);
-	json_end_array(w);
-	json_put_str(w, "backend", view->backend);
-	json_put_str(w, "version", view->version);
-	json_put_str(w, "serial_number", view->serial);
-	json_put_cstr(w, "trust_level", route_trust_name(view->trust));
-	put_reputation(w, &view->reputation);
-	json_put_bool(w, "attested", view->attested);
-	json_put_bool(w, "mda_verified", view->mda_verified);
-	json_put_bool(w, "acme_verified", false);
-	json_put_bool(w, "se_key_bound", view->secure_enclave);
-	json_put_str(w, "se_public_key", view->se_public_key);
-	json_put_str(w, "provider_key", view->encryption_public_key);
-	json_put_bool(w, "secure_enclave", view->secure_enclave);
-	json_put_bool(w, "sip_enabled", view->sip);
-	json_put_bool(w, "secure_boot_enabled", view->secure_boot);
-	json_put_bool(w, "authenticated_root_enabled", view->authenticated_root);
-	json_put_str(w, "platform", view->platform);
-	json_put_str(w, "key_protection", view->key_protection);
-	json_end_object(w);
+	char key[STORE_MODEL_SIZE];
+	if (!machine_key(view, key))
+		return NULL;
+	for (size_t i = 0; i < machines->known_count; i++)
+		if (strcmp(machines->known[i].key, key) == 0) {
+			machines->is_live[i] = true;
+			return &machines->known[i];
+		}
+	return NULL;
 }
 
 static void look_at(const struct fleet_provider_view *view, void *user)
@@ -131,6 +97,7 @@ static void look_at(const struct fleet_provider_view *view, void *user)
 	struct machines *machines = user;
 	if (!view->account.len || !str_eq(view->account, machines->account))
 		return;
+	const struct store_machine *known = find_known(machines, view);
 	bool is_untrusted = str_is(STR("untrusted"), view->status);
 	machines->total++;
 	machines->online += !is_untrusted;
@@ -139,14 +106,30 @@ static void look_at(const struct fleet_provider_view *view, void *user)
 	machines->hardware += view->trust == ROUTE_TRUST_HARDWARE;
 	machines->needs_attention += is_untrusted || !view->attested;
 	if (machines->w)
-		put_machine(machines->w, view);
+		machine_put(machines->w, view, known);
 }
 
-static struct machines machines_of(const struct server *server, const struct exchange *exchange, struct json_writer *w)
+/* Those that are connected, then those that are remembered. */
+static void look_at_all(const struct server *server, struct machines *machines, const struct store_machine *known, size_t count)
 {
-	struct machines machines = {.account = str_of(ledger_account_id(exchange->caller.account)), .w = w};
-	fleet_each(server_rooms(server)->fleet, look_at, &machines);
-	return machines;
+	bool is_live[LIVE_MAX] = {false};
+	machines->known = known;
+	machines->known_count = count < LIVE_MAX ? count : LIVE_MAX;
+	machines->is_live = is_live;
+	fleet_each(server_rooms(server)->fleet, look_at, machines);
+	for (size_t i = 0; i < machines->known_count; i++) {
+		if (is_live[i])
+			continue;
+		machines->total++;
+		machines->offline++;
+		if (machines->w)
+			machine_put_remembered(machines->w, &known[i]);
+	}
+}
+
+static struct str account_of(const struct exchange *exchange)
+{
+	return str_of(ledger_account_id(exchange->caller.account));
 }
 
 static void put_versions(struct json_writer *w, const struct server *server)
@@ -155,22 +138,99 @@ static void put_versions(struct json_writer *w, const struct server *server)
 	json_put_cstr(w, "min_provider_version", server_rooms(server)->config->min_provider_version);
 }
 
-void handle_me_providers(struct server *server, struct exchange *exchange)
+static void on_machines(const struct store_machine *known, size_t count, const struct error *error, void *user)
 {
+	struct task *task = user;
+	struct exchange *exchange = task_end(task);
 	struct buf body;
 	struct json_writer w;
-	buf_init(&body, 16u << 20);
-	json_writer_init(&w, &body);
-	json_begin_object(&w);
-	json_key(&w, "providers");
-	json_begin_array(&w);
-	(void)machines_of(server, exchange, &w);
-	json_end_array(&w);
-	put_versions(&w, server);
-	json_put_i64(&w, "heartbeat_timeout_seconds", server_rooms(server)->config->heartbeat_timeout_s);
-	json_put_i64(&w, "challenge_max_age_seconds", server_rooms(server)->config->challenge_interval_s + 60);
-	json_end_object(&w);
-	answer_json(exchange, &body);
+	if (exchange && error) {
+		refuse_unreadable(exchange);
+	} else if (exchange) {
+		struct machines machines = {.account = account_of(exchange), .w = &w};
+		const struct coordinator_config *config = server_rooms(task->server)->config;
+		buf_init(&body, 16u << 20);
+		json_writer_init(&w, &body);
+		json_begin_object(&w);
+		json_key(&w, "providers");
+		json_begin_array(&w);
+		look_at_all(task->server, &machines, known, count);
+		json_end_array(&w);
+		put_versions(&w, task->server);
+		json_put_i64(&w, "heartbeat_timeout_seconds", config->heartbeat_timeout_s);
+		json_put_i64(&w, "challenge_max_age_seconds", config->challenge_interval_s + 60);
+		json_end_object(&w);
+		answer_json(exchange, &body);
+	}
+	task_free(task);
+}
+
+void handle_me_providers(struct server *server, struct exchange *exchange)
+{
+	struct task *task = task_new(server, exchange, sizeof *task);
+	if (task)
+		store_machines_list(server_rooms(server)->store, account_of(exchange), on_machines, task);
+}
+
+/* --- DELETE /v1/me/providers/{serial} --- */
+
+struct forgetting {
+	struct task task;
+	char name[STORE_MODEL_SIZE];
+	bool is_connected;
+};
+
+static void on_forgotten(const struct error *error, void *user)
+{
+	struct forgetting *forgetting = user;
+	struct exchange *exchange = task_end(forgetting);
+	struct buf body;
+	struct json_writer w;
+	if (exchange && error && error->code == DB_E_NOT_FOUND) {
+		task_refuse(exchange, 404, "not_found", "There is no such machine.", 0);
+	} else if (exchange && error && error->code == DB_E_DENIED) {
+		task_refuse(exchange, 403, "forbidden", "This machine belongs to another account.", 0);
+	} else if (exchange && error) {
+		refuse_unreadable(exchange);
+	} else if (exchange) {
+		buf_init(&body, 1024);
+		json_writer_init(&w, &body);
+		json_begin_object(&w);
+		json_put_bool(&w, "deleted", true);
+		json_put_cstr(&w, "serial", forgetting->name);
+		json_put_i64(&w, "rows_removed", 1);
+		json_end_object(&w);
+		answer_json(exchange, &body);
+	}
+	task_free(forgetting);
+}
+
+static void look_for(const struct fleet_provider_view *view, void *user)
+{
+	struct forgetting *forgetting = user;
+	char key[STORE_MODEL_SIZE];
+	bool named = (machine_key(view, key) && strcmp(key, forgetting->name) == 0) || str_is(view->id, forgetting->name);
+	forgetting->is_connected |= named && str_eq(view->account, account_of(forgetting->task.exchange));
+}
+
+void handle_me_provider_delete(struct server *server, struct exchange *exchange)
+{
+	struct forgetting *forgetting = task_new(server, exchange, sizeof *forgetting);
+	struct str name;
+	if (!forgetting)
+		return;
+	/* a name that does not fit, or cannot be read, names nothing */
+	if (form_decode(route_part(exchange->route, http_path(exchange->http), 0), http_arena(exchange->http), &name) == DB_OK)
+		str_copy(name, forgetting->name, sizeof forgetting->name);
+	fleet_each(server_rooms(server)->fleet, look_for, forgetting);
+	if (!forgetting->is_connected) {
+		store_machine_forget(server_rooms(server)->store, account_of(exchange), str_of(forgetting->name), on_forgotten,
+		                     forgetting);
+		return;
+	}
+	task_end(forgetting);
+	task_free(forgetting);
+	task_refuse(exchange, 409, "conflict", "This machine is connected: stop it first.", 0);
 }
 
 /* --- GET /v1/me/summary --- */
@@ -188,46 +248,72 @@ static void put_counts(struct json_writer *w, const struct machines *machines)
 	json_put_i64(w, "total", machines->total);
 	json_put_i64(w, "online", machines->online);
 	json_put_i64(w, "serving", machines->serving);
-	json_put_i64(w, "offline", 0);
+	json_put_i64(w, "offline", machines->offline);
 	json_put_i64(w, "untrusted", machines->untrusted);
 	json_put_i64(w, "hardware", machines->hardware);
 	json_put_i64(w, "needs_attention", machines->needs_attention);
 	json_end_object(w);
 }
 
-static void on_earnings(const struct store_earnings *earnings, const struct error *error, void *user)
+struct summary {
+	struct task task;
+	struct store_earnings earnings;
+};
+
+static void put_summary(struct json_writer *w, const struct server *server, const struct exchange *exchange,
+                        const struct store_earnings *earnings, const struct machines *machines)
 {
-	struct task *task = user;
-	struct exchange *exchange = task_end(task);
+	const struct ledger_account *account = exchange->caller.account;
+	json_begin_object(w);
+	json_put_cstr(w, "account_id", ledger_account_id(account));
+	json_put_i64(w, "available_balance_micro_usd", ledger_available(account));
+	json_put_i64(w, "withdrawable_balance_micro_usd", ledger_withdrawable(account));
+	json_put_bool(w, "payout_ready", false);
+	put_earned(w, "lifetime_micro_usd", "lifetime_jobs", earnings->lifetime);
+	put_earned(w, "last_24h_micro_usd", "last_24h_jobs", earnings->day);
+	put_earned(w, "last_7d_micro_usd", "last_7d_jobs", earnings->week);
+	put_counts(w, machines);
+	put_versions(w, server);
+	json_end_object(w);
+}
+
+static void on_summary_machines(const struct store_machine *known, size_t count, const struct error *error, void *user)
+{
+	struct summary *summary = user;
+	struct exchange *exchange = task_end(summary);
 	struct buf body;
 	struct json_writer w;
 	if (exchange && error) {
 		refuse_unreadable(exchange);
 	} else if (exchange) {
-		const struct ledger_account *account = exchange->caller.account;
-		struct machines machines = machines_of(task->server, exchange, NULL);
+		struct machines machines = {.account = account_of(exchange)};
+		look_at_all(summary->task.server, &machines, known, count);
 		buf_init(&body, 4096);
 		json_writer_init(&w, &body);
-		json_begin_object(&w);
-		json_put_cstr(&w, "account_id", ledger_account_id(account));
-		json_put_i64(&w, "available_balance_micro_usd", ledger_available(account));
-		json_put_i64(&w, "withdrawable_balance_micro_usd", ledger_withdrawable(account));
-		json_put_bool(&w, "payout_ready", false);
-		put_earned(&w, "lifetime_micro_usd", "lifetime_jobs", earnings->lifetime);
-		put_earned(&w, "last_24h_micro_usd", "last_24h_jobs", earnings->day);
-		put_earned(&w, "last_7d_micro_usd", "last_7d_jobs", earnings->week);
-		put_counts(&w, &machines);
-		put_versions(&w, task->server);
-		json_end_object(&w);
+		put_summary(&w, summary->task.server, exchange, &summary->earnings, &machines);
 		answer_json(exchange, &body);
 	}
-	task_free(task);
+	task_free(summary);
+}
+
+static void on_earnings(const struct store_earnings *earnings, const struct error *error, void *user)
+{
+	struct summary *summary = user;
+	struct exchange *exchange = summary->task.exchange;
+	if (exchange && !error) {
+		summary->earnings = *earnings;
+		store_machines_list(server_rooms(summary->task.server)->store, account_of(exchange), on_summary_machines, summary);
+		return;
+	}
+	exchange = task_end(summary);
+	if (exchange)
+		refuse_unreadable(exchange);
+	task_free(summary);
 }
 
 void handle_me_summary(struct server *server, struct exchange *exchange)
 {
-	struct task *task = task_new(server, exchange, sizeof *task);
-	if (task)
-		store_earnings_get(server_rooms(server)->store, str_of(ledger_account_id(exchange->caller.account)), clock_wall_us(),
-		                   on_earnings, task);
+	struct summary *summary = task_new(server, exchange, sizeof *summary);
+	if (summary)
+		store_earnings_get(server_rooms(server)->store, account_of(exchange), clock_wall_us(), on_earnings, summary);
 }

@@ -40,5 +40,6 @@ void handle_oidc_callback(struct server *server, struct exchange *exchange);
 void handle_me(struct server *server, struct exchange *exchange);
 void handle_me_summary(struct server *server, struct exchange *exchange);
 void handle_me_providers(struct server *server, struct exchange *exchange);
+void handle_me_provider_delete(struct server *server, struct exchange *exchange);
 
 #endif

@@ -5,6 +5,7 @@
 #include "coordinator/database.h"
 #include "coordinator/key_file.h"
 #include "coordinator/limit_keeper.h"
+#include "coordinator/machines.h"
 #include "coordinator/money/stripe.h"
 #include "coordinator/portal.h"
 #include "coordinator/receipt_key.h"
@@ -357,6 +358,8 @@ static bool open_rooms(struct serving *s, struct error *error)
 	    .on_alias_moved = on_alias_moved,
 	    .alias_user = s,
 	};
+	fleet.on_machine = machine_seen;
+	fleet.machine_user = s->store;
 	tenant_key_load(c->dir, fleet.tenant_key);
 	s->receipt_key = receipt_key_load(c->dir, error);
 	if (!s->receipt_key)

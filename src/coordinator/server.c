@@ -89,6 +89,7 @@ static const struct route routes[] = {
     {"GET", "/v1/me", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_me, NULL},
     {"GET", "/v1/me/summary", AUTH_SESSION, SCOPE_ACCOUNT, WRAP_NONE, NO_BODY, handle_me_summary, NULL},
     {"GET", "/v1/me/providers", AUTH_SESSION, SCOPE_ACCOUNT, WRAP_NONE, NO_BODY, handle_me_providers, NULL},
+    {"DELETE", "/v1/me/providers/*", AUTH_SESSION, SCOPE_ACCOUNT, WRAP_MONEY, NO_BODY, handle_me_provider_delete, NULL},
     {"GET", "/v1/auth/config", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_auth_config, NULL},
     {"GET", "/v1/session", AUTH_SESSION, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_session_get, NULL},
     {"POST", "/v1/session/register", AUTH_NONE, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_session_register, NULL},

@@ -156,24 +156,14 @@ void handle_session_login(struct server *server, struct exchange *exchange)
 	begin(server, exchange, false);
 }
 
-static void on_ended(const struct error *error, void *user)
+static void answer_logout(struct exchange *exchange)
 {
-	struct task *task = user;
-	struct exchange *exchange = task_end(task);
-	if (exchange && error) {
-		task_refuse(exchange, 503, "service_unavailable", "The session cannot be ended at the moment: try again.", 2);
-	} else if (exchange) {
-		browser_set_session(task->server, exchange, NULL);
-		answer_status(exchange, "logged_out");
-	}
-	task_free(task);
+	answer_status(exchange, "logged_out");
 }
 
 void handle_session_logout(struct server *server, struct exchange *exchange)
 {
-	struct task *task = task_new(server, exchange, sizeof *task);
-	if (task)
-		session_end(portal_of(server)->sessions, browser_session(server, exchange->http), on_ended, task);
+	login_end_session(server, exchange, answer_logout);
 }
 
 /* --- the session --- */

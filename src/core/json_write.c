@@ -8,7 +8,16 @@ void json_writer_init(struct json_writer *w, struct buf *out)
 	*w = (struct json_writer){.out = out};
 }
 
-static void before_value(struct json_writer *w)
+/* Most bytes fit without a call. */
+static inline void put_byte(struct buf *out, char byte)
+{
+	if (out->len < out->cap && !out->failed)
+		out->at[out->len++] = byte;
+	else
+		buf_append_byte(out, byte);
+}
+
+static inline void before_value(struct json_writer *w)
 {
 	if (w->after_key) {
 		w->after_key = false;
@@ -17,7 +26,7 @@ static void before_value(struct json_writer *w)
 	if (w->depth == 0)
 		return;
 	if (w->comma[w->depth - 1])
-		buf_append_byte(w->out, ',');
+		put_byte(w->out, ',');
 	w->comma[w->depth - 1] = true;
 }
 
@@ -29,7 +38,7 @@ static void begin(struct json_writer *w, char bracket)
 		return;
 	}
 	w->comma[w->depth++] = false;
-	buf_append_byte(w->out, bracket);
+	put_byte(w->out, bracket);
 }
 
 static void end(struct json_writer *w, char bracket)
@@ -39,7 +48,7 @@ static void end(struct json_writer *w, char bracket)
 		return;
 	}
 	w->depth--;
-	buf_append_byte(w->out, bracket);
+	put_byte(w->out, bracket);
 }
 
 void json_begin_object(struct json_writer *w)
@@ -141,10 +150,10 @@ static void append_escape(struct buf *out, unsigned char c)
 	}
 }
 
-static void append_string(struct json_writer *w, struct str text)
+/* From `at` on, which is where something is to be escaped, or the end. */
+static void append_rest(struct json_writer *w, struct str text, size_t at)
 {
-	buf_append_byte(w->out, '"');
-	for (size_t at = 0; at < text.len;) {
+	while (at < text.len) {
 		size_t run = plain_run(text, at, w->escape_slash);
 		buf_append(w->out, text.at + at, run);
 		at += run;
@@ -156,14 +165,32 @@ static void append_string(struct json_writer *w, struct str text)
 		else
 			append_escape(w->out, c);
 	}
-	buf_append_byte(w->out, '"');
+}
+
+/* Text without anything to escape is the rule: it goes out in one piece. */
+static void append_string(struct json_writer *w, struct str text)
+{
+	struct buf *out = w->out;
+	size_t run = plain_run(text, 0, w->escape_slash);
+	if (out->failed || out->cap - out->len < run + 2) {
+		buf_append_byte(out, '"');
+		buf_append(out, text.at, run);
+	} else {
+		char *at = out->at + out->len;
+		*at = '"';
+		if (run > 0)
+			memcpy(at + 1, text.at, run);
+		out->len += run + 1;
+	}
+	append_rest(w, text, run);
+	put_byte(out, '"');
 }
 
 void json_key_str(struct json_writer *w, struct str key)
 {
 	before_value(w);
 	append_string(w, key);
-	buf_append_byte(w->out, ':');
+	put_byte(w->out, ':');
 	w->after_key = true;
 }
 

@@ -39,7 +39,7 @@ static void must(bool good)
 static void answer_once(const struct dialect *dialect, struct str body, struct arena *arena, struct arena *scratch,
                         struct buf *out)
 {
-	struct chat_request request;
+	struct chat_request request = {0};
 	struct api_error error;
 	out->len = 0;
 	must(dialect->parse(body, arena, &request, &error));

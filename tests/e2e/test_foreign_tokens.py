@@ -61,6 +61,13 @@ def test_a_foreign_token_that_is_not_right_is_nobodys(trusting, bad):
     assert answer.status_code == 401 and answer.json()["error"]["type"] == "authentication_error"
 
 
+def test_a_clock_that_is_a_little_wrong_is_forgiven(trusting):
+    now = int(time.time())
+    assert ask(trusting, token(exp=now - 20)).status_code == 200
+    assert ask(trusting, token(nbf=now + 20)).status_code == 200
+    assert ask(trusting, token(exp=now - 300)).status_code == 401
+
+
 def test_a_foreign_token_does_not_fall_through_to_api_keys(trusting):
     assert ask(trusting, "eyJ" + trusting.key).status_code == 401
 

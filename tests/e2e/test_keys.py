@@ -6,12 +6,14 @@ import re
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 
 from harness import PATIENCE, TOP, wait_until
 from test_failover import in_background
+from test_login import PASSWORD, Browser, sign_up_operator
 
 ADMIN_KEY = "operator-0123456789-operator"
 PRICES = {"input_price": 3_000_000, "output_price": 20_000_000}  # 3 and 20 micro-dollars a token
@@ -43,7 +45,7 @@ def ask(client, model="scripted", **body):
 
 
 def test_each_route_lets_pass_whom_it_should(coordinator):
-    node = coordinator({"accounts": {"admin_key": ADMIN_KEY}})
+    node = coordinator({"accounts": {"admin_key": ADMIN_KEY, "signup": "open"}})
     node.terminate()
     with sqlite3.connect(node.data / "coordinator.db") as database:
         database.execute("INSERT INTO provider_tokens (hash, account, label, created_us) SELECT ?, ref, '', 1 FROM accounts WHERE is_owner = 1",
@@ -55,11 +57,22 @@ def test_each_route_lets_pass_whom_it_should(coordinator):
         ("NOBODY", "", set()), ("NOBODY", "sk-db-" + "0" * 64, set()), ("KEY", node.key, {"INFERENCE"}),
         ("KEY", make_key(node, "--scopes", "keys"), {"KEYS"}), ("KEY", make_key(node, "--scopes", "inference,keys,account,payouts"), every),
         ("PROVIDER", PROVIDER_TOKEN, {"INFERENCE"}), ("ADMIN", ADMIN_KEY, every)]
+    clients = [(kind, client_of(node, token), scopes) for kind, token, scopes in credentials]
+    for kind in ("OPERATOR", "PERSON"):
+        page = Browser(node)
+        if kind == "OPERATOR":
+            sign_up_operator(node, page)
+        else:
+            page.logged_in(page.post("/v1/session/register", {"email": "guest@example.test", "password": PASSWORD}))
+        page.client.headers.update({"Origin": node.url, "X-CSRF-Token": page.csrf})
+        clients.append((kind, page.client, every))
+        clients.append(("NOBODY", httpx.Client(base_url=node.url, headers={"Cookie": f"{page.cookie.name}={page.cookie.value[:-1]}"}), set()))
     wrong = []
-    for kind, token, scopes in credentials:
-        with client_of(node, token) as client:
+    for kind, client, scopes in clients:
+        with closing(client):
             for method, path, auth, wanted in routes():
-                may = auth == "NONE" or (kind != "NOBODY" and wanted <= scopes and {"KEY": True, "SESSION": False, "ADMIN": kind == "ADMIN"}[auth])
+                passes = {"KEY": True, "SESSION": kind in ("OPERATOR", "PERSON"), "ADMIN": kind in ("ADMIN", "OPERATOR")}
+                may = auth == "NONE" or (kind != "NOBODY" and wanted <= scopes and passes[auth])
                 if may and (auth == "NONE" or path.endswith("/drain") or method != "GET"):
                     continue  # what it does is other tests' business
                 status = client.request(method, path).status_code

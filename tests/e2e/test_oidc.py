@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from harness import NODE, PATIENCE, TOP, environment, free_port
+from harness import NODE, PATIENCE, TOP, environment, free_port, wait_until
 from test_login import PASSWORD, Browser, check_log_has_no_secrets, sign_up_operator
 
 SECRET = "a secret of the client"
@@ -152,6 +152,34 @@ def test_a_token_that_is_not_for_this_login_is_refused(house_sso, fault):
     assert answer.status_code == 403, answer.text
     assert page.cookie is None
     page.client.close()
+
+
+def test_new_keys_of_the_issuer_are_fetched_when_a_token_names_one(sso):
+    made, issuer = sso()
+
+    def logs_in(name):
+        page = Browser(made)
+        status = log_in(made, issuer, page, name).status_code
+        page.client.close()
+        assert status in (303, 403)
+        return status == 303
+
+    for name in ("alice", "bob", "carol"):  # keys are asked for again after a second at the earliest
+        wait_until(lambda: logs_in(name), "a login with the keys of the moment", 20 * PATIENCE)
+        issuer.rotate()
+    issuer.fault("signature")  # a key that the issuer never had is asked for in vain
+    page = Browser(made)
+    assert log_in(made, issuer, page).status_code == 403
+    page.client.close()
+
+
+def test_a_clock_that_is_a_little_wrong_is_forgiven(sso):
+    made, issuer = sso()
+    for fault, status in (("late", 303), ("early", 303), ("too-early", 403), ("expired", 403)):
+        page = Browser(made)
+        issuer.fault(fault)
+        assert log_in(made, issuer, page).status_code == status, fault
+        page.client.close()
 
 
 @pytest.fixture(scope="module")

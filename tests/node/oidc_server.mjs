@@ -21,6 +21,9 @@ function spoil(token, fault, key) {
   else if (fault === "aud") claims.aud = "another";
   else if (fault === "iss") claims.iss = "https://another.example";
   else if (fault === "expired") { claims.exp = now - 3600; claims.iat = now - 7200; }
+  else if (fault === "late") { claims.exp = now - 20; claims.iat = now - 600; } // clocks differ by less than a minute ...
+  else if (fault === "early") { claims.iat = now + 20; claims.nbf = now + 20; }
+  else if (fault === "too-early") { claims.iat = now + 600; claims.nbf = now + 600; } // ... or by more
   else if (fault === "sub") claims.sub = "";
   else if (fault === "unverified") claims.email_verified = false;
   else if (fault === "signature") claims.sub = "forged";

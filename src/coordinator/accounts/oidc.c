@@ -16,7 +16,7 @@
 #define TIMEOUT_MS       10000
 #define METADATA_KEEP_US INT64_C(3600000000)
 #define KEYS_KEEP_US     INT64_C(3600000000)
-#define KEYS_AGAIN_US    60000000 /* a token with an unknown key id makes the keys be fetched anew this often at most */
+#define KEYS_AGAIN_US    1000000 /* unknown keys are asked about no more often: the token came from the issuer itself */
 #define SKEW_S           60
 
 /* Keys in use by a check on a worker outlive their replacement. Counted on the loop thread. */

@@ -22,6 +22,8 @@ struct fleet_job;
 
 #define FLEET_TENANT_KEY_BYTES 32
 
+struct fleet_provider_view;
+
 struct fleet_options {
 	enum route_trust min_trust;
 	const char *const *backends; /* accepted `backend` values (protocol-and-trust 16) */
@@ -37,6 +39,9 @@ struct fleet_options {
 	bool warm_off;                                        /* no model is loaded by command */
 	void (*on_alias_moved)(struct str alias, void *user); /* a canary grew or was rolled back; may be NULL */
 	void *alias_user;
+	/* A machine of an account came, or is about to go: what is to be remembered of it. Borrowed; may be NULL. */
+	void (*on_machine)(const struct fleet_provider_view *view, void *user);
+	void *machine_user;
 	uint32_t relay_buffer_bytes; /* unread answer kept for one request before an honest abort, 0 = 4 MiB */
 };
 struct fleet *fleet_new(struct net_loop *loop, struct accounts *accounts, struct metrics *metrics,

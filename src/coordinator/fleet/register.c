@@ -124,6 +124,17 @@ static void send_trust_status(struct session *session)
 	(void)session_send(session, &message);
 }
 
+static void tell_machine(const struct session *session)
+{
+	const struct fleet_options *options = &session->fleet->options;
+	struct str models[FLEET_VIEW_MODELS];
+	struct fleet_provider_view view;
+	if (!options->on_machine || !session->settled || !session->account)
+		return;
+	session_view(session, models, &view);
+	options->on_machine(&view, options->machine_user);
+}
+
 static void settle(struct session *session)
 {
 	if (session->check || session->lookup)
@@ -136,6 +147,7 @@ static void settle(struct session *session)
 	}
 	offer_blind(session);
 	session_update_facts(session);
+	tell_machine(session);
 	log_info("provider.registered", "provider=%s trust=%s backend=%.*s version=%.*s models=%zu chip=\"%.*s\"", session->id,
 	         wire_trust_name(session->standing.level), STR_ARG(session->texts.backend), STR_ARG(session->texts.version),
 	         route_node_models(session->node, NULL, 0), STR_ARG(session->texts.chip_name));
@@ -300,6 +312,7 @@ void session_unregister(struct session *session)
 	struct fleet *fleet = session->fleet;
 	if (!session->registered)
 		return;
+	tell_machine(session);
 	session->registered = false;
 	session->settled = false;
 	fleet->registered--;

@@ -56,3 +56,20 @@ bool admit_fail_spend(struct api_error *error)
 	                "The spend limit of this API key leaves less than the request may cost: raise the limit, wait for its next "
 	                "window, or lower max_tokens.");
 }
+
+bool admit_fail_hold(struct api_error *error, enum db_err why, int64_t needed_uusd, const struct ledger_account *account,
+                     const char *what, const char *remedy)
+{
+	char needed[PRICE_USD_SIZE], available[PRICE_USD_SIZE];
+	if (why == DB_E_LIMIT)
+		return admit_fail_spend(error);
+	if (why == DB_E_FUNDS) {
+		price_format_usd(needed_uusd, needed);
+		price_format_usd(ledger_available(account), available);
+		return api_fail(error, 402, "insufficient_funds", "insufficient_quota", NULL,
+		                "%s $%s on hold and $%s is available: add credit, or %s.", what, needed, available, remedy);
+	}
+	api_fail(error, 503, "service_unavailable", NULL, NULL, "The ledger is not available: try again in a moment.");
+	error->retry_after_s = 2;
+	return false;
+}

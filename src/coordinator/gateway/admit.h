@@ -26,5 +26,8 @@ void admit_note_output(const struct admission *admission, const struct caller *c
 
 /* The refusal of a key whose spend limit is reached (billing 3.1); returns false. */
 bool admit_fail_spend(struct api_error *error);
+/* Why a hold of so much was refused (ledger_hold); `what` needs it and `remedy` may make it smaller. Returns false. */
+bool admit_fail_hold(struct api_error *error, enum db_err why, int64_t needed_uusd, const struct ledger_account *account,
+                     const char *what, const char *remedy);
 
 #endif

@@ -203,24 +203,9 @@ static bool hold(struct blind_call *call, struct api_error *error)
 	    .amount_uusd = price_cost(
 	        call->price, (struct price_tokens){(uint64_t)ask->max_prompt_tokens, (uint64_t)ask->max_tokens, 0}, call->service),
 	    .price = call->price};
-	switch (ledger_hold(call->gateway->options.ledger, call->caller.account, &options, &call->hold)) {
-	case DB_OK:
-		return true;
-	case DB_E_FUNDS: {
-		char needed[PRICE_USD_SIZE], available[PRICE_USD_SIZE];
-		price_format_usd(options.amount_uusd, needed);
-		price_format_usd(ledger_available(call->caller.account), available);
-		return api_fail(error, 402, "insufficient_funds", "insufficient_quota", NULL,
-		                "The declared limits need $%s on hold and $%s is available: add credit, or declare lower ones.", needed,
-		                available);
-	}
-	case DB_E_LIMIT:
-		return admit_fail_spend(error);
-	default:
-		api_fail(error, 503, "service_unavailable", NULL, NULL, "The ledger is not available: try again in a moment.");
-		error->retry_after_s = 2;
-		return false;
-	}
+	enum db_err err = ledger_hold(call->gateway->options.ledger, call->caller.account, &options, &call->hold);
+	return !err || admit_fail_hold(error, err, options.amount_uusd, call->caller.account, "The declared limits need",
+	                               "declare lower ones");
 }
 
 static uint64_t at_most(uint64_t value, uint64_t bound)

@@ -35,24 +35,9 @@ bool money_hold(struct call *call, struct api_error *error)
 	                                      .group = call->caller.group,
 	                                      .amount_uusd = cost_of(call, call->held_price, call->held_tokens),
 	                                      .price = call->held_price};
-	switch (ledger_hold(gateway->options.ledger, call->caller.account, &options, &call->hold)) {
-	case DB_OK:
-		return true;
-	case DB_E_FUNDS: {
-		char needed[PRICE_USD_SIZE], available[PRICE_USD_SIZE];
-		price_format_usd(options.amount_uusd, needed);
-		price_format_usd(ledger_available(call->caller.account), available);
-		return api_fail(error, 402, "insufficient_funds", "insufficient_quota", NULL,
-		                "This request needs $%s on hold and $%s is available: add credit, or lower max_tokens.", needed,
-		                available);
-	}
-	case DB_E_LIMIT:
-		return admit_fail_spend(error);
-	default:
-		api_fail(error, 503, "service_unavailable", NULL, NULL, "The ledger is not available: try again in a moment.");
-		error->retry_after_s = 2;
-		return false;
-	}
+	enum db_err err = ledger_hold(gateway->options.ledger, call->caller.account, &options, &call->hold);
+	return !err ||
+	       admit_fail_hold(error, err, options.amount_uusd, call->caller.account, "This request needs", "lower max_tokens");
 }
 
 bool money_cover(struct call *call, struct price price)
