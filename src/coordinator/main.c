@@ -42,6 +42,17 @@ static void harden(void)
 #endif
 }
 
+/* One descriptor for each provider: as many as the system lets us have. */
+static void raise_limits(void)
+{
+	struct rlimit files;
+	if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= files.rlim_max)
+		return;
+	files.rlim_cur = files.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &files) != 0)
+		log_warn("process.descriptors_stay_few", "error=%s", strerror(errno));
+}
+
 /* Reads the configuration and runs one command with it. */
 static int with_config(const struct cli_args *args, int (*run)(const struct cli_args *args, const struct coordinator_config *))
 {
@@ -399,6 +410,7 @@ static const struct cli_program program = {
 int main(int argc, char **argv)
 {
 	harden();
+	raise_limits();
 	if (crypto_init() != DB_OK) {
 		fprintf(stderr, "darkbloom-coordinator: The system gives no random numbers, without which nothing here is safe.\n");
 		return CLI_FAILED;

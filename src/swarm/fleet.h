@@ -41,6 +41,8 @@ struct swarm_fleet_options {
 	uint32_t chunk_bytes;        /* text of each */
 	uint32_t heartbeat_ms;       /* 0 = 5,000 */
 	uint32_t concurrency;        /* reported max_concurrency, 0 = 24 */
+	uint32_t churn;              /* sessions that end each second, of any providers; they connect again */
+	uint32_t reconnect_ms;       /* wait before that, between half of it and one and a half; 0 = 1,000 */
 	bool credit;                 /* understand flow credit */
 	bool ignore_cancel;          /* like the older generation */
 	bool old_generation;         /* frames without line end, no capacity in heartbeats (protocol-and-trust 16) */

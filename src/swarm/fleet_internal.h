@@ -36,7 +36,8 @@ struct swarm_fleet {
 	struct swarm_fleet_options options;
 	struct swarm_provider *providers;
 	uint32_t started; /* providers that were told to connect */
-	struct net_timer connect_timer;
+	struct net_timer connect_timer, churn_timer;
+	double churn_due; /* sessions that are still to be ended */
 	struct swarm_fleet_counts counts;
 	uint64_t last_turnaround_us, random;
 	struct arena *arena; /* of the message that is being read */

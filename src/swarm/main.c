@@ -1,6 +1,7 @@
 /* darkbloom-swarm: simulated providers and consumers that speak the real wire, for tests and benchmarks. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "core/cli.h"
 #include "core/json.h"
@@ -22,6 +23,8 @@
 	    {.name = "ca", .value = "FILE", .help = "speak TLS (wss) and trust this certificate authority"},                       \
 	    {.name = "heartbeat-ms", .value = "MS", .help = "interval of heartbeats (default 5000)"},                              \
 	    {.name = "concurrency", .value = "N", .help = "reported concurrency of each provider (default 24)"},                   \
+	    {.name = "churn", .value = "N", .help = "sessions that end each second, to connect again (default 0)"},                \
+	    {.name = "reconnect-ms", .value = "MS", .help = "mean wait before that, with jitter (default 1000)"},                  \
 	    {.name = "no-credit", .help = "do not understand flow credit"},                                                        \
 	    {.name = "ignore-cancel", .help = "go on after a cancel, as the older generation does"},                               \
 	    {.name = "old-generation", .help = "speak like a provider of version 0.4.7"},                                          \
@@ -208,6 +211,7 @@ static bool read_fleet(const struct cli_args *args, struct swarm_fleet_options *
 	    number(args, "pace-us", 0, 600000000, &out->pace_us) && number(args, "chunks", 8, 100000000, &out->chunks) &&
 	    number(args, "chunk-bytes", 16, 1 << 20, &out->chunk_bytes) &&
 	    number(args, "heartbeat-ms", 0, 3600000, &out->heartbeat_ms) && number(args, "concurrency", 0, 24, &out->concurrency) &&
+	    number(args, "churn", 0, 100000, &out->churn) && number(args, "reconnect-ms", 0, 600000, &out->reconnect_ms) &&
 	    number(args, "seed", 1, UINT32_MAX, &seed) && number(args, "models", 1, 100000, &out->models);
 	out->credit = !cli_flag(args, "no-credit");
 	out->ignore_cancel = cli_flag(args, "ignore-cancel");
@@ -251,6 +255,16 @@ static bool read_load(const struct cli_args *args, uint32_t port, struct swarm_l
 	return ok;
 }
 
+/* One descriptor for each provider: as many as the system lets us have. */
+static void raise_limits(void)
+{
+	struct rlimit files;
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+		files.rlim_cur = files.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
 static int run(const struct cli_args *args, bool with_fleet, bool with_load)
 {
 	struct swarm swarm = {0};
@@ -262,6 +276,7 @@ static int run(const struct cli_args *args, bool with_fleet, bool with_load)
 	if (cli_value(args, "log-level") && !log_level_parse(cli_value(args, "log-level"), &level))
 		return CLI_USAGE;
 	log_set_level(level);
+	raise_limits();
 	if (!number(args, "port", 8080, 65535, &port) || (with_fleet && !read_fleet(args, &fleet)) ||
 	    (with_load && !read_load(args, port, &swarm.load_options)))
 		return CLI_USAGE;

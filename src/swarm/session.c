@@ -11,6 +11,7 @@
 #include "wire/status.h"
 
 #define CONNECT_TICK_MS 10
+#define CHURN_TICK_MS   100
 #define RECONNECT_MS    1000
 #define HEARTBEAT_MS    5000
 #define QUEUE_BYTES     (4u << 20)
@@ -250,6 +251,15 @@ static void free_when_closed(struct swarm_fleet *fleet)
 }
 
 static void connect_provider(struct swarm_provider *provider);
+static void on_reconnect(struct net_timer *timer);
+
+/* Thousands that were lost at once do not come back at once. */
+static void connect_later(struct swarm_provider *provider)
+{
+	struct swarm_fleet *fleet = provider->fleet;
+	uint32_t mean_ms = fleet->options.reconnect_ms ? fleet->options.reconnect_ms : RECONNECT_MS;
+	net_timer_start(fleet->loop, &provider->reconnect, (uint64_t)(mean_ms * (0.5 + swarm_random(fleet))), 0, on_reconnect);
+}
 
 static void on_reconnect(struct net_timer *timer)
 {
@@ -269,7 +279,7 @@ static void on_close(struct ws *ws, int code, struct str reason, void *user)
 	net_timer_stop(&provider->heartbeat);
 	swarm_answers_drop(provider);
 	if (!fleet->freeing)
-		net_timer_start(fleet->loop, &provider->reconnect, RECONNECT_MS, 0, on_reconnect);
+		connect_later(provider);
 	free_when_closed(fleet);
 }
 
@@ -282,7 +292,7 @@ static void on_opened(struct ws *ws, const struct error *error, void *user)
 	provider->connecting = NULL;
 	if (!ws) {
 		log_warn("swarm.connect_failed", "why=\"%s\"", error->text);
-		net_timer_start(fleet->loop, &provider->reconnect, RECONNECT_MS, 0, on_reconnect);
+		connect_later(provider);
 		return;
 	}
 	provider->ws = ws;
@@ -341,6 +351,18 @@ static void on_connect_tick(struct net_timer *timer)
 		net_timer_stop(timer);
 }
 
+static void on_churn(struct net_timer *timer)
+{
+	struct swarm_fleet *fleet = (struct swarm_fleet *)(void *)((char *)timer - offsetof(struct swarm_fleet, churn_timer));
+	if (fleet->started < fleet->options.count)
+		return;
+	for (fleet->churn_due += fleet->options.churn * CHURN_TICK_MS / 1000.0; fleet->churn_due >= 1; fleet->churn_due -= 1) {
+		struct swarm_provider *provider = &fleet->providers[(uint32_t)(swarm_random(fleet) * fleet->started)];
+		if (provider->ws)
+			ws_abort(provider->ws);
+	}
+}
+
 struct swarm_fleet *swarm_fleet_new(struct net_loop *loop, const struct swarm_fleet_options *options, struct error *error)
 {
 	struct swarm_fleet *fleet = calloc(1, sizeof *fleet);
@@ -366,6 +388,8 @@ struct swarm_fleet *swarm_fleet_new(struct net_loop *loop, const struct swarm_fl
 		return NULL;
 	}
 	net_timer_start(loop, &fleet->connect_timer, 0, CONNECT_TICK_MS, on_connect_tick);
+	if (options->churn)
+		net_timer_start(loop, &fleet->churn_timer, CHURN_TICK_MS, CHURN_TICK_MS, on_churn);
 	return fleet;
 }
 
@@ -374,6 +398,7 @@ void swarm_fleet_free(struct swarm_fleet *fleet)
 	if (!fleet)
 		return;
 	net_timer_stop(&fleet->connect_timer);
+	net_timer_stop(&fleet->churn_timer);
 	for (uint32_t i = 0; i < fleet->started; i++) {
 		struct swarm_provider *provider = &fleet->providers[i];
 		net_timer_stop(&provider->heartbeat);

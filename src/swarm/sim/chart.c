@@ -6,7 +6,7 @@
 #define HEIGHT  440.0
 #define LEFT    68.0
 #define RIGHT   176.0 /* where the lines are named */
-#define TOP     66.0
+#define TOP     86.0
 #define BOTTOM  52.0
 #define TICKS   6
 #define ROW     20.0
