@@ -68,12 +68,17 @@ bool route_probe_begin(const struct route_fleet *fleet, const struct route_reser
 	return probes;
 }
 
-void route_probe_end(const struct route_reservation *reservation)
+bool route_probe_end(const struct route_reservation *reservation)
 {
 	struct route_breaker *breakers[] = {node_breaker(reservation), shape_breaker(reservation)};
-	for (int i = 0; i < 2; i++)
-		if (breakers[i] && breakers[i]->probe == reservation)
-			breakers[i]->probe = NULL;
+	bool probed = false;
+	for (int i = 0; i < 2; i++) {
+		if (!breakers[i] || breakers[i]->probe != reservation)
+			continue;
+		breakers[i]->probe = NULL;
+		probed = true;
+	}
+	return probed;
 }
 
 /* --- time --- */

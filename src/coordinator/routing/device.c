@@ -69,13 +69,15 @@ void route_device_leave(struct route_fleet *fleet, struct route_node *node)
 	if (!device)
 		return;
 	LIST_EACH (link, &node->reservations)
-		route_probe_end(LIST_OF(link, struct route_reservation, link));
+		(void)route_probe_end(LIST_OF(link, struct route_reservation, link));
 	list_remove(&device->nodes, &node->same_device);
 	node->device = NULL;
 	for (uint32_t i = 0; i < node->entry_count; i++)
 		node->entries[i]->record = NULL;
-	if (device->nodes.count)
+	if (device->nodes.count) {
+		route_device_refresh(fleet, device);
 		return;
+	}
 	list_push_back(&fleet->departed, &device->departed);
 	if (!device->id_len)
 		device_free(fleet, device);

@@ -66,7 +66,7 @@ static struct route_shown contribution(const struct route_entry *entry)
 	return (struct route_shown){
 	    .counted = true,
 	    .shown = facts->connected_ok && !facts->untrusted && !facts->private_only,
-	    .routable = entry->gate == ROUTE_OK || entry->gate == ROUTE_CONCURRENCY,
+	    .routable = !entry->sick && (entry->gate == ROUTE_OK || entry->gate == ROUTE_CONCURRENCY),
 	    .warm = route_resident(entry),
 	    .trust = (uint8_t)facts->trust,
 	    .gate = entry->gate,
@@ -281,7 +281,7 @@ static void entry_free(struct route_fleet *fleet, struct route_entry *entry)
 		struct route_reservation *reservation = LIST_OF(link, struct route_reservation, link);
 		if (reservation->entry != entry)
 			continue;
-		route_probe_end(reservation);
+		(void)route_probe_end(reservation);
 		reservation->entry = NULL;
 	}
 	count(entry->model, &entry->counted, -1);
@@ -340,6 +340,8 @@ enum db_err route_node_set_models(struct route_fleet *fleet, struct route_node *
 	node->entries = entries;
 	node->entry_count = kept;
 	route_node_refresh(fleet, node);
+	if (node->device && node->device->nodes.count > 1)
+		route_device_refresh(fleet, node->device); /* a probe of the other connection's may have gone */
 	return DB_OK;
 }
 
@@ -443,7 +445,7 @@ void route_node_remove(struct route_fleet *fleet, struct route_node *node)
 {
 	for (struct list_link *link; (link = list_pop_front(&node->reservations));) {
 		struct route_reservation *reservation = LIST_OF(link, struct route_reservation, link);
-		route_probe_end(reservation);
+		(void)route_probe_end(reservation);
 		reservation->node = NULL;
 		reservation->entry = NULL;
 	}

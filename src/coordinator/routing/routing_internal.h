@@ -300,7 +300,7 @@ uint8_t route_shapes_shut(const struct route_record *record, uint64_t now_us); /
 bool route_is_cooling(const struct route_entry *entry, uint64_t now_us);
 /* Makes a reservation the probe of the breakers that are half open. True when there was one. */
 bool route_probe_begin(const struct route_fleet *fleet, const struct route_reservation *reservation);
-void route_probe_end(const struct route_reservation *reservation);
+bool route_probe_end(const struct route_reservation *reservation); /* true when it was one */
 void route_record_cool(struct route_fleet *fleet, struct route_record *record, uint64_t until_us);
 void route_timer_fired(struct route_fleet *fleet, struct route_timer *timer);
 

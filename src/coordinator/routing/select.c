@@ -247,7 +247,7 @@ static void search_public(struct search *s, struct route_model *model)
 		search_pass(s, model, true);
 	if (s->grade == GRADE_NONE && s->request->regions)
 		search_regions(s, model);
-	if (s->grade == GRADE_NONE)
+	if (s->grade == GRADE_NONE || s->request->tools)
 		search_sick(s, model);
 }
 
@@ -425,7 +425,10 @@ static void reserve(struct search *s, struct route_entry *entry, struct route_re
 	node->unread_ms += reservation->unread_ms;
 	model->typical_prompt += TYPICAL_WEIGHT * (s->prompt - model->typical_prompt);
 	model->typical_output += TYPICAL_WEIGHT * (s->output - model->typical_output);
-	route_node_reloaded(s->fleet, node);
+	if (s->decision->probe)
+		route_device_refresh(s->fleet, node->device);
+	else
+		route_node_reloaded(s->fleet, node);
 }
 
 static void read_prompt(struct route_node *node, struct route_reservation *reservation)
@@ -451,7 +454,7 @@ void route_release(struct route_fleet *fleet, struct route_reservation *reservat
 		return;
 	struct route_node *node = reservation->node;
 	struct route_entry *entry = reservation->entry;
-	route_probe_end(reservation);
+	bool probed = route_probe_end(reservation);
 	if (entry) {
 		entry->pending--;
 		entry->pending_tokens -= reservation->tokens;
@@ -464,7 +467,10 @@ void route_release(struct route_fleet *fleet, struct route_reservation *reservat
 		list_remove(&node->reservations, &reservation->link);
 		node->pending--;
 		read_prompt(node, reservation);
-		route_node_reloaded(fleet, node);
+		if (probed)
+			route_device_refresh(fleet, node->device);
+		else
+			route_node_reloaded(fleet, node);
 	}
 	reservation->node = NULL;
 	reservation->entry = NULL;

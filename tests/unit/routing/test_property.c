@@ -7,7 +7,7 @@
 #define NODES  60
 #define MODELS 6
 #define HELD   200
-#define STEPS  60000
+#define STEPS  60000 /* of each of four histories; ROUTE_STEPS=1000000 for the long run */
 
 static uint64_t seed;
 
@@ -38,6 +38,9 @@ static struct route_node_facts random_facts(const struct world *w)
 {
 	static const char *const families[] = {"M1", "M2", "M3", "", "Unknown"};
 	static const char *const serials[] = {"", "S1", "S2", "S3"};
+	static const char *const devices[] = {"", "D1", "D2", "D3", "D4"};
+	static const char *const versions[] = {"", "1.0", "1.1"};
+	static const char *const regions[] = {"", "US", "US-CA", "DE"};
 	return (struct route_node_facts){
 	    .connected_ok = below(20) != 0,
 	    .untrusted = below(30) == 0,
@@ -49,6 +52,9 @@ static struct route_node_facts random_facts(const struct world *w)
 	    .last_challenge_us = below(20) ? w->now_us - below(2000) * SECOND_US : 0,
 	    .chip_family = str_of(families[below(5)]),
 	    .serial = str_of(serials[below(4)]),
+	    .device = str_of(devices[below(5)]),
+	    .version = str_of(versions[below(3)]),
+	    .region = str_of(regions[below(4)]),
 	    .tools_ok = below(4) != 0,
 	    .static_decode_tps = below(2) ? 0 : 5 + below(100),
 	    .bandwidth_gbs = below(3) ? 100 + below(700) : 0,
@@ -148,16 +154,20 @@ static void release(struct world *w, struct held *held)
 		if (w->nodes[i] == held->node)
 			w->pending[i]--;
 	assert_ptr_equal(route_reservation_node(held->reservation), held->node);
+	if (below(4))
+		route_outcome(w->fleet, held->reservation, (enum route_outcome)(below(2) ? ROUTE_OUTCOME_OK : below(9)), w->now_us);
 	route_release(w->fleet, held->reservation);
 	*held = (struct held){0};
 }
 
-static struct route_request random_request(struct world *w, struct route_node **excluded, struct str *serial)
+static struct route_request random_request(struct world *w, struct route_node **excluded, struct str *serial,
+                                           struct str *region)
 {
 	uint32_t count = below(4) ? 0 : below(5);
 	for (uint32_t i = 0; i < count; i++)
 		excluded[i] = w->nodes[below(NODES)];
 	*serial = str_of(below(2) ? "S1" : "S2");
+	*region = str_of(below(2) ? "US" : "DE");
 	return (struct route_request){
 	    .model = str_of(model_names[below(MODELS)]),
 	    .prompt_tokens = 1 + below(below(10) ? 2000 : 30000),
@@ -167,6 +177,11 @@ static struct route_request random_request(struct world *w, struct route_node **
 	    .vision = below(4) == 0,
 	    .caller_account = str_of(accounts[below(3)]),
 	    .own_only = below(12) == 0,
+	    .prefer_own = below(8) == 0,
+	    .min_trust = (enum route_trust)(below(8) ? 0 : below(3)),
+	    .regions = below(8) ? NULL : region,
+	    .region_count = 1,
+	    .avoid_version = below(8) ? STR_NONE : STR("1.1"),
 	    .excluded = excluded,
 	    .excluded_count = count,
 	    .serials = below(12) ? NULL : serial,
@@ -174,33 +189,59 @@ static struct route_request random_request(struct world *w, struct route_node **
 	};
 }
 
-/* The cheapest of all that pass, by the predicate and the cost of the whole fleet; false when none passes. */
-static bool full_scan(const struct world *w, const struct route_request *request, double *best)
+/* The soft filters of routing 7, selection 3, the one that matters most in the highest bit. */
+static unsigned grade_of(const struct world *w, const struct route_node *node, const struct route_request *request,
+                         const struct route_cost *cost)
 {
-	bool found = false, found_fast = false;
+	struct route_node_facts facts;
+	struct route_request own = *request;
+	own.own_only = true;
+	route_node_facts(node, &facts);
+	bool avoided = request->avoid_version.len && str_eq(facts.version, request->avoid_version);
+	bool foreign = request->prefer_own && route_check(w->fleet, node, &own, w->now_us) == ROUTE_NOT_OWNED;
+	return (foreign ? 4u : 0) | (avoided ? 2u : 0) | (cost->slow ? 1u : 0);
+}
+
+/* The cheapest of all that pass and fail the fewest wishes, by the predicate and the cost of the whole fleet; false when none
+ * passes. */
+static bool full_scan(const struct world *w, const struct route_request *request, double *best, unsigned *grade)
+{
+	bool found = false;
 	for (int i = 0; i < NODES; i++) {
 		struct route_cost cost;
 		if (!w->nodes[i] || route_check(w->fleet, w->nodes[i], request, w->now_us) != ROUTE_OK)
 			continue;
 		assert_true(route_cost_of(w->fleet, w->nodes[i], request, &cost));
-		bool fast = !cost.slow;
-		if (!found || (fast && !found_fast) || (fast == found_fast && cost.total < *best))
+		unsigned of_node = grade_of(w, w->nodes[i], request, &cost);
+		if (!found || of_node < *grade || (of_node == *grade && cost.total < *best)) {
 			*best = cost.total;
+			*grade = of_node;
+		}
 		found = true;
-		found_fast |= fast;
 	}
 	return found;
+}
+
+static void take_note(struct world *w, struct held *held, struct route_node *node)
+{
+	uint32_t at = 0;
+	while (at < NODES && w->nodes[at] != node)
+		at++;
+	assert_true(at < NODES);
+	held->node = node;
+	w->pending[at]++;
 }
 
 static void decide(struct world *w, struct held *held)
 {
 	struct route_node *excluded[4];
-	struct str serial;
-	struct route_request request = random_request(w, excluded, &serial);
+	struct str serial, region;
+	struct route_request request = random_request(w, excluded, &serial, &region);
 	struct route_decision decision;
 	double best = 0;
 	(void)route_models(w->fleet, w->now_us, NULL, 0); /* lets time pass, so that costs stand still from here on */
-	bool any = full_scan(w, &request, &best);
+	unsigned grade = 0;
+	bool any = full_scan(w, &request, &best, &grade);
 	static struct route_cost before[NODES];
 	static enum route_gate gates[NODES];
 	for (int i = 0; i < NODES; i++) {
@@ -211,6 +252,11 @@ static void decide(struct world *w, struct held *held)
 	enum db_err result = route_select(w->fleet, &request, w->now_us, &decision, &held->reservation);
 	if (request.serials && result != DB_OK)
 		return; /* of two nodes that claim one serial only the newest can be named */
+	if (result == DB_OK && decision.bypassed_breaker) {
+		assert_true(!any || request.serials); /* only when nobody else could */
+		take_note(w, held, decision.node);
+		return;
+	}
 	assert_int_equal(result == DB_OK, any);
 	if (result != DB_OK) {
 		assert_null(held->reservation);
@@ -224,10 +270,11 @@ static void decide(struct world *w, struct held *held)
 	struct route_cost cost = before[at];
 	assert_near(decision.cost_ms, cost.total, 0.001 * (1 + cost.total));
 	/* A class keeps the order of base costs up to its slopes' spread (a quarter of decoding, a half of reading). */
-	if (!request.serials)
+	if (!request.serials) {
+		assert_int_equal(grade_of(w, decision.node, &request, &cost), grade);
 		assert_true(cost.total <= best + 2 * 3000 + 0.5 * cost.own + 0.25 * cost.backlog);
-	held->node = decision.node;
-	w->pending[at]++;
+	}
+	take_note(w, held, decision.node);
 }
 
 static void counts_are_true(struct world *w)
@@ -268,7 +315,9 @@ static void run(uint64_t start)
 	seed = start;
 	w = (struct world){.fleet = route_fleet_new(&policy), .now_us = 3000 * SECOND_US};
 	assert_non_null(w.fleet);
-	for (int step = 0; step < STEPS; step++) {
+	const char *steps_text = getenv("ROUTE_STEPS");
+	unsigned long steps = steps_text ? strtoul(steps_text, NULL, 10) : STEPS;
+	for (unsigned long step = 0; step < steps; step++) {
 		struct held *held = &w.held[below(HELD)];
 		if (below(20) == 0)
 			w.now_us += below(30) * SECOND_US;
