@@ -30,6 +30,13 @@ void handle_stripe_webhook(struct server *server, struct exchange *exchange);
 void handle_billing_methods(struct server *server, struct exchange *exchange);
 void handle_wallet_balance(struct server *server, struct exchange *exchange);
 
+/* payout_routes.c */
+void handle_payout_onboard(struct server *server, struct exchange *exchange);
+void handle_payout_status(struct server *server, struct exchange *exchange);
+void handle_withdraw(struct server *server, struct exchange *exchange);
+void handle_withdrawals(struct server *server, struct exchange *exchange);
+void handle_connect_webhook(struct server *server, struct exchange *exchange);
+
 /* books_routes.c */
 void handle_ledger_close(struct server *server, struct exchange *exchange);
 void handle_ledger_export(struct server *server, struct exchange *exchange);

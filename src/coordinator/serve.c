@@ -7,6 +7,7 @@
 #include "coordinator/limit_keeper.h"
 #include "coordinator/machines.h"
 #include "coordinator/money/stripe.h"
+#include "coordinator/payout_worker.h"
 #include "coordinator/portal.h"
 #include "coordinator/receipt_key.h"
 #include "coordinator/server.h"
@@ -43,6 +44,7 @@ struct serving {
 	struct portal *portal;
 	struct p256_key *receipt_key;
 	struct stripe *stripe;
+	struct payout_worker *payouts;
 	struct server *server;
 	struct net_timer drain_timer;
 	uint64_t drain_until_us;
@@ -202,6 +204,7 @@ static void listen_now(struct serving *s)
 	                             .shed = &s->shed,
 	                             .receipt_key = s->receipt_key,
 	                             .stripe = s->stripe,
+	                             .payouts = s->payouts,
 	                             .aliases = s->aliases,
 	                             .keeper = &s->responses};
 	s->server = server_new(&rooms, &error);
@@ -371,6 +374,9 @@ static bool open_rooms(struct serving *s, struct error *error)
 	s->ledger = ledger_new(s->store);
 	if (s->ledger)
 		ledger_set_defaults(s->ledger, (struct price){c->input_price, c->output_price, 0}, (int)c->fee_percent);
+	struct payout_worker_options payouts = {s->loop, s->store, s->ledger, s->stripe, (uint32_t)c->stripe_retry_ms};
+	if (s->ledger && s->stripe && !(s->payouts = payout_worker_new(&payouts)))
+		return error_set(error, DB_E_NOMEM, "There is not enough memory to start.") == DB_OK;
 	s->accounts = s->ledger ? accounts_new(s->store, s->ledger) : NULL;
 	if (s->accounts)
 		accounts_set_admin_key(s->accounts, str_of(c->admin_key));
@@ -413,6 +419,7 @@ static void close_rooms(struct serving *s)
 	limit_keeper_stop(&s->keeper);
 	response_keeper_stop(&s->responses);
 	book_keeper_stop(&s->books);
+	payout_worker_stop(s->payouts);
 	stripe_free(s->stripe);
 	server_free(s->server);
 	gateway_free(s->gateway);
@@ -422,6 +429,7 @@ static void close_rooms(struct serving *s)
 	if (s->store)
 		store_close(s->store);
 	aliases_free(s->aliases);
+	payout_worker_free(s->payouts);
 	portal_free(s->portal);
 	limits_free(s->keeper.limits);
 	if (s->accounts)

@@ -35,7 +35,8 @@ struct server_rooms {
 	struct limits *limits;
 	const struct shed *shed;
 	const struct p256_key *receipt_key;
-	struct stripe *stripe; /* NULL: no payments */
+	struct stripe *stripe;         /* NULL: no payments */
+	struct payout_worker *payouts; /* NULL like stripe */
 	struct aliases *aliases;
 	struct response_keeper *keeper; /* its vault is NULL where nothing is kept */
 };
