@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).resolve().parents[2]
-LIBRARIES = ["openssl", "sodium.h", "sodium", "uv.h", "uv", "nghttp2", "curl", "sqlite3.h", "libpq-fe.h", "postgres_ext.h", "nats"]
+LIBRARIES = ["openssl", "sodium.h", "sodium", "uv.h", "uv", "nghttp2", "curl", "sqlite3.h", "libpq-fe.h", "postgres_ext.h", "pg_config_ext.h", "nats"]
 
 
 @pytest.fixture(scope="session")
 def headers(tmp_path_factory):
     """A folder with links to the headers of the libraries only: this system's libc headers must not be seen."""
     folder = tmp_path_factory.mktemp("include")
-    system = [Path("/usr/include")] + sorted(Path("/usr/include").glob("*-linux-gnu"))
+    system = [Path("/usr/include")] + sorted(Path("/usr/include").glob("*-linux-gnu")) + [Path("/usr/include/postgresql")]
     for name in LIBRARIES:
         places = [place / name for place in system if (place / name).exists()]
         if not places:

@@ -52,8 +52,8 @@ static const char *const statements[A_STATEMENTS] = {
     [A_UNSUMMED_EARNINGS] =
         "SELECT count(DISTINCT account) FROM earnings WHERE account NOT IN (SELECT account FROM earnings_summary)",
     [A_STRAY_ENTRIES] =
-        "SELECT count(*) FROM ledger e LEFT JOIN holds h ON h.id = e.hold LEFT JOIN transfers t ON t.id = e.transfer"
-        " WHERE NOT coalesce(e.id BETWEEN h.entry AND h.entry + 2, t.id IS NOT NULL)",
+        ("SELECT count(*) FROM ledger e LEFT JOIN holds h ON h.id = e.hold LEFT JOIN transfers t ON t.id = e.transfer"
+         " WHERE NOT coalesce(e.id BETWEEN h.entry AND h.entry + 2, t.id IS NOT NULL)"),
 };
 
 struct running {
