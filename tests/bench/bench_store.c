@@ -99,7 +99,7 @@ static void settle(struct bench *bench, struct ledger_hold *hold)
 	    .provider_key = STR("n2Zr0cY0q6m1v7QkQv1yJm3uX0tqk0b8Z6r1s0d9f3g="),
 	    .model = STR("smollm2-135m-instruct-q4"),
 	    .public_model = STR("smollm2-135m"),
-	    .price = {50000, 200000},
+	    .price = {50000, 200000, 0},
 	    .prompt_tokens = 100,
 	    .completion_tokens = 2000,
 	    .fee_percent = 5,
@@ -112,8 +112,10 @@ static void hold(struct bench *bench, struct ledger_hold **out)
 {
 	char id[ID_UUID_SIZE];
 	id_uuid7(id);
-	struct ledger_hold_options options = {
-	    .request_id = str_of(id), .key_id = STR("key_000000000000000000000000"), .amount_uusd = 450, .price = {50000, 200000}};
+	struct ledger_hold_options options = {.request_id = str_of(id),
+	                                      .key_id = STR("key_000000000000000000000000"),
+	                                      .amount_uusd = 450,
+	                                      .price = {50000, 200000, 0}};
 	enum db_err err = ledger_hold(bench->ledger, bench->accounts[bench->begun % ACCOUNTS], &options, out);
 	if (err)
 		fail("hold", &(struct error){err, "refused"});

@@ -325,7 +325,7 @@ static void two_migrations_at_once_are_one(void **state)
 	pid_t child = fork();
 	assert_true(child >= 0);
 	if (child == 0)
-		_exit(store_migrate(place, &from, &to, &error));
+		_exit((int)store_migrate(place, &from, &to, &error));
 	if (store_migrate(place, &from, &to, &error))
 		fail_msg("%s", error.text);
 	assert_int_equal(waitpid(child, &status, 0), child);
