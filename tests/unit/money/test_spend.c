@@ -128,7 +128,7 @@ static enum db_err hold(struct books *b, const char *id, int64_t amount, struct 
 	                                      .key_id = STR("key_1"),
 	                                      .group = b->group,
 	                                      .amount_uusd = amount,
-	                                      .price = {1000000, 1000000}};
+	                                      .price = {1000000, 1000000, 0}};
 	return ledger_hold(b->ledger, b->account, &options, out);
 }
 
@@ -136,7 +136,7 @@ static enum db_err hold(struct books *b, const char *id, int64_t amount, struct 
 static int64_t settle(struct ledger_hold *hold, uint64_t tokens)
 {
 	struct ledger_usage usage = {
-	    .price = {1000000, 1000000}, .completion_tokens = tokens, .outcome = "success", .model = STR("m")};
+	    .price = {1000000, 1000000, 0}, .completion_tokens = tokens, .outcome = "success", .model = STR("m")};
 	return ledger_settle(hold, &usage);
 }
 
