@@ -37,6 +37,12 @@ void handle_withdraw(struct server *server, struct exchange *exchange);
 void handle_withdrawals(struct server *server, struct exchange *exchange);
 void handle_connect_webhook(struct server *server, struct exchange *exchange);
 
+/* invite_routes.c */
+void handle_invite_create(struct server *server, struct exchange *exchange);
+void handle_invites(struct server *server, struct exchange *exchange);
+void handle_invite_delete(struct server *server, struct exchange *exchange);
+void handle_invite_redeem(struct server *server, struct exchange *exchange);
+
 /* books_routes.c */
 void handle_ledger_close(struct server *server, struct exchange *exchange);
 void handle_ledger_export(struct server *server, struct exchange *exchange);
