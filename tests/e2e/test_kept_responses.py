@@ -142,3 +142,18 @@ def test_a_coordinator_that_keeps_nothing_says_so(house):
         assert "keeps no answers" in refused.json()["error"]["message"]
     assert post(node, model=one.model, input="hi", store=False).status_code == 200
     assert node.client.get("/v1/responses/resp_1").status_code == 404
+
+
+def test_answers_are_kept_in_postgresql_too(postgres, coordinator):
+    node = coordinator(DARKBLOOM_STORE_URL=postgres.address)
+    one = PythonProvider(node)
+    one.start()
+    wait_standing(node, one.serial, "self_signed", "online")
+    node.wait_routable(one.model)
+    first = post(node, model=one.model, input="hi", store=True).json()
+    assert node.client.get(f"/v1/responses/{first['id']}").json() == first
+    assert post(node, model=one.model, input="more", previous_response_id=first["id"], store=True).status_code == 200
+    assert len(node.client.get(f"/v1/responses/{first['id']}/input_items").json()["data"]) == 1
+    assert node.client.delete(f"/v1/responses/{first['id']}").json()["deleted"]
+    assert node.client.get(f"/v1/responses/{first['id']}").status_code == 404
+    one.stop()
