@@ -39,15 +39,15 @@ start() {
 }
 crash() {
 	[ -n "$server" ] || return 0
-	kill -STOP "$server" 2>/dev/null || true # so that it starts nothing new meanwhile
-	local children
+	local children # what it starts between this and its end, ends by itself
 	children=$(ps -o pid= --ppid "$server" 2>/dev/null || pgrep -P "$server" || true)
 	# shellcheck disable=SC2086
-	kill -KILL $children "$server" 2>/dev/null || true
+	kill -KILL "$server" $children 2>/dev/null || true
 	wait "$server" 2>/dev/null || true
 	server=
 }
 finish() {
+	trap '' INT TERM HUP # nothing keeps it from ending what it started
 	crash
 	rm -rf "$folder"
 }
