@@ -287,6 +287,10 @@ static void put_members(struct json_writer *w, const json_val *root, const struc
 		json_key_str(w, key);
 		if (str_is(key, "model"))
 			json_str(w, how->answer->options.requested_model);
+		else if (str_is(key, "id")) /* of the first frame: another provider may have gone on with the answer */
+			json_str(w, chat_answer_id(how->answer));
+		else if (str_is(key, "created"))
+			json_i64(w, how->answer->created_s);
 		else if (str_is(key, "choices"))
 			put_choices(w, value, how);
 		else

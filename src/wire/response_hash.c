@@ -1,13 +1,13 @@
 #include "wire/response_hash.h"
 
-#define TOOL_CALL_MAX ((size_t)4 << 20)
-
 #include "core/encode.h"
 
 #include "wire/codec.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+
+#define TOOL_CALL_MAX ((size_t)4 << 20)
 
 void response_hash_init(struct response_hash *hash, size_t max_bytes)
 {

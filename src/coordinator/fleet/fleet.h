@@ -81,6 +81,7 @@ struct fleet_job_request {
 	struct str account;    /* who asks; providers learn a keyed hash of it, each another one. Empty: nothing */
 	struct str body;       /* plain JSON to seal: chat_request_forward's output for the chosen provider */
 	bool stream;
+	bool notes; /* ask for notes of api/chat_resume.h before its frames, where the provider knows them */
 	/* Asked, with the user of the callbacks, before the request is sent to the provider that was chosen; false: DB_E_AGAIN, and
 	 * nothing happened. May be NULL. */
 	bool (*approves)(const struct route_decision *decision, void *user);

@@ -45,6 +45,7 @@ struct session {
 	char id[ID_UUID_SIZE];
 	bool registered, settled; /* settled: attestation and account are known */
 	bool closing;             /* on_close is awaited and nothing else */
+	bool resumes;             /* a model of it can go on with answers of others */
 	bool flow_credit, private_only, draining, blind;
 	bool attested, secure_enclave, sip, secure_boot, authenticated_root, is_linux; /* what a valid attestation said */
 	uint8_t key_protection, platform;                                              /* enums of wire/attestation.h */

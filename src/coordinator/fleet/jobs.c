@@ -123,6 +123,7 @@ static enum db_err seal_and_send(struct session *session, struct fleet_job *job,
 	struct wire_request message = {
 	    .cache_tenant = str_of(tenant),
 	    .request_id = str_of(job->id),
+	    .notes = request->notes && session->resumes,
 	    .has_credit = session->flow_credit,
 	    .credit = FLEET_CREDIT_FIRST,
 	    .estimated_prompt_tokens = (int64_t)(request->route.prompt_tokens & INT64_MAX),

@@ -84,12 +84,19 @@ static struct route_model_facts *model_facts(struct fleet *fleet, const struct w
 	return facts;
 }
 
+static void note_resumes(struct session *session, const struct route_model_facts *models, size_t count)
+{
+	for (size_t i = 0; models && i < count; i++)
+		session->resumes |= (models[i].can & WIRE_CAN_RESUME) != 0;
+}
+
 void session_update_models(struct session *session, const struct wire_models_update *message)
 {
 	size_t count;
 	struct route_model_facts *facts = model_facts(session->fleet, &message->models, &count);
 	if (!facts)
 		return;
+	note_resumes(session, facts, count);
 	enum db_err err = route_node_update_models(session->fleet->routes, session->node, facts, count);
 	log_info("provider.models", "provider=%s changed=%zu result=%s", session->id, count, error_name(err));
 	waiting_wake_node(session->fleet, session->node);
@@ -290,6 +297,7 @@ static bool add_node(struct session *session, const struct wire_register *messag
 	const struct wire_hardware *hardware = &message->hardware;
 	size_t count;
 	struct route_model_facts *models = model_facts(fleet, &message->models, &count);
+	note_resumes(session, models, count);
 	session->node = route_node_add(fleet->routes, session);
 	if (!models || !session->node || route_node_set_models(fleet->routes, session->node, models, count))
 		return false;

@@ -5,6 +5,7 @@
 #ifndef COORDINATOR_GATEWAY_CALL_H
 #define COORDINATOR_GATEWAY_CALL_H
 
+#include "api/chat_resume.h"
 #include "api/dialect.h"
 #include "coordinator/gateway/admit.h"
 #include "coordinator/gateway/blind.h"
@@ -32,6 +33,7 @@ struct gateway {
 	struct buf out;        /* what is sent to a consumer now */
 	struct metric *attempts, *failovers, *queued, *parked, *aborted, *prompt_tokens, *completion_tokens, *charged;
 	struct metric *first_content, *chunks;
+	struct metric *resumed, *resume_done;
 	struct metric *hedges, *hedges_won, *hedges_lost, *hedges_refused, *hedge_tokens;
 };
 
@@ -40,6 +42,18 @@ struct call_failure {
 	int status; /* 0 = none yet */
 	bool capacity, deterministic;
 	char text[200];
+};
+
+/* What it takes to go on with the answer elsewhere. */
+struct resume {
+	bool wanted;    /* it may be, and so far could be */
+	bool adds_seed; /* the request gave none */
+	uint64_t seed, print;
+	struct buf tokens; /* int32_t: that were sampled for what was taken from the provider */
+	unsigned times;
+};
+struct resume_seen { /* in one chunk */
+	bool content, tool_calls;
 };
 
 /* One dispatch to one provider. A call has one at a time, or two that race until one has content. */
@@ -96,7 +110,10 @@ struct call {
 	bool refused_for_money; /* a provider was passed over because its price was not covered */
 	bool refused_by_limit;  /* ... by what the key's spend limit leaves */
 	bool prefers_own;
-	bool racing; /* two attempts run, or did until one of them just ended */
+	struct resume resume;
+	bool resuming;                  /* content was sent, and its provider lost: the next one goes on */
+	struct dialect_answer *carried; /* meanwhile, while no attempt has it */
+	bool racing;                    /* two attempts run, or did until one of them just ended */
 	struct hedge_backup backup;
 	struct net_timer race_timer;
 	struct call_failure failure;
@@ -149,6 +166,15 @@ void dispatch_retire(struct attempt *attempt, int status, const char *text);
 /* Sends the request to one more provider beside those that have it. False: there is none, or it is not worth it. */
 bool dispatch_backup(struct call *call);
 void dispatch_watch_idle(struct attempt *attempt);
+
+/* --- resume.c --- */
+void resume_begin(struct call *call);
+/* The chunk was taken whole. */
+void resume_took(struct call *call, struct str chunk, const struct resume_seen *seen);
+void resume_stop(struct call *call);
+bool resume_possible(const struct call *call);
+/* Adds to a forwarded body what keeps the answer continuable and, when it is continued, how it began. */
+enum db_err resume_write(const struct call *call, struct buf *body);
 
 /* --- race.c --- */
 void race_arm(struct call *call, const struct attempt *first); /* it was just sent */

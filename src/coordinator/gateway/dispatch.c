@@ -20,6 +20,10 @@ static void attempt_free(struct attempt *attempt)
 	struct call *call = attempt->call;
 	list_remove(&call->attempts, &attempt->link);
 	net_timer_stop(&attempt->deadline);
+	if (call->resuming && attempt->answer) {
+		call->carried = attempt->answer;
+		attempt->answer = NULL;
+	}
 	dialect_answer_free(attempt->answer);
 	buf_free(&attempt->held);
 	if (call->winner == attempt)
@@ -38,7 +42,8 @@ static struct attempt *attempt_new(struct call *call)
 	if (!attempt)
 		return NULL;
 	attempt->call = call;
-	attempt->answer = call->dialect->answer_new(http_arena(call->exchange->http), &options);
+	attempt->answer = call->resuming ? call->carried : call->dialect->answer_new(http_arena(call->exchange->http), &options);
+	call->carried = NULL;
 	buf_init(&attempt->held, CALL_MAX_PREAMBLE);
 	list_push_back(&call->attempts, &attempt->link);
 	if (attempt->answer)
@@ -121,10 +126,26 @@ static const char *type_of(int status)
 	}
 }
 
+/* Content was sent, and no other provider can go on: the consumer hears of it and pays nothing (billing 4.5). */
+static void fail_lost(struct call *call)
+{
+	const struct call_failure *failure = &call->failure;
+	struct api_error error;
+	bool timeout = failure->status == 504;
+	api_fail(&error, call->stream ? 502 : failure->status, timeout ? "timeout" : "provider_error", NULL, NULL,
+	         "The provider failed while it answered: %s", failure->text);
+	money_release(call, timeout ? "provider_timeout" : "provider_error");
+	call_fail(call, &error);
+}
+
 /* No provider is left (http-api 2.6 "Exhaustion status"). */
 static void fail_exhausted(struct call *call)
 {
 	const struct call_failure *failure = &call->failure;
+	if (call->resuming) {
+		fail_lost(call);
+		return;
+	}
 	struct api_error error;
 	int status = failure->status;
 	if (call->refused_by_limit) {
@@ -156,6 +177,10 @@ static void fail_exhausted(struct call *call)
 static void fail_busy(struct call *call, const char *why)
 {
 	struct api_error error;
+	if (call->resuming) {
+		fail_lost(call);
+		return;
+	}
 	api_fail(&error, 429, "rate_limit_exceeded", NULL, NULL, "%s", why);
 	error.retry_after_s = call_retry_after_s(call);
 	money_release(call, "reservation_refund");
@@ -348,11 +373,16 @@ static enum db_err start_job(struct call *call, struct attempt *attempt, struct 
 	    .request_id = str_of(call->id),
 	    .stream = call->stream,
 	    .approves = approves,
+	    .notes = call->resume.wanted,
 	};
+	if (call->resuming)
+		request.route.needs |= WIRE_CAN_RESUME;
 	request.route.excluded = excluded;
 	request.route.excluded_count = excluded_count;
 	buf_clear(&gateway->body);
 	enum db_err err = chat_request_forward(call->request, request.route.model, call->max_tokens, &gateway->body);
+	if (!err)
+		err = resume_write(call, &gateway->body);
 	request.body = buf_str(&gateway->body);
 	if (!err)
 		err = fleet_job_start(gateway->options.fleet, &request, &callbacks_of_attempts, attempt, &attempt->job, decision);
@@ -430,7 +460,7 @@ static void try_attempt(struct call *call)
 	}
 	if (attempt)
 		attempt_free(attempt);
-	if (call->attempts_made > 0)
+	if (call->attempts_made > 0 && !(call->resuming && err == DB_E_AGAIN))
 		fail_exhausted(call);
 	else if (err == DB_E_AGAIN)
 		wait_for_provider(call);
@@ -466,18 +496,6 @@ static void fail_as_client(struct call *call, const struct fleet_job_end *end)
 	call_fail(call, &error);
 }
 
-/* Content was sent: the consumer hears of it and pays nothing (billing 4.5). */
-static void fail_after_content(struct call *call, const struct fleet_job_end *end)
-{
-	struct api_error error;
-	bool timeout = end->status == 504;
-	int status = call->stream || end->status == 0 ? 502 : end->status;
-	api_fail(&error, status, timeout ? "timeout" : "provider_error", NULL, NULL, "The provider failed while it answered: %.*s",
-	         (int)(end->text.len < 240 ? end->text.len : 240), end->text.at ? end->text.at : "");
-	money_release(call, timeout ? "provider_timeout" : "provider_error");
-	call_fail(call, &error);
-}
-
 static void note_failure(struct call *call, const struct fleet_job_end *end)
 {
 	struct call_failure *failure = &call->failure;
@@ -486,6 +504,27 @@ static void note_failure(struct call *call, const struct fleet_job_end *end)
 	failure->deterministic |= end->deterministic;
 	(void)str_copy(str_sub(end->text, 0, sizeof failure->text - 1), failure->text, sizeof failure->text);
 	call->capacity_failures += end->capacity && !end->deterministic;
+}
+
+/* Content of it went out, or could go on elsewhere. */
+static void lost(struct attempt *attempt, const struct fleet_job_end *end)
+{
+	struct call *call = attempt->call;
+	bool possible = resume_possible(call);
+	note_failure(call, end);
+	call->failure.deterministic = false;
+	call->capacity_failures = 0;
+	call->winner = NULL;
+	call->resuming = true;
+	attempt_free(attempt);
+	if (!possible) {
+		fail_lost(call);
+		return;
+	}
+	call->resume.times++;
+	metric_add(call->gateway->resumed, 1);
+	log_info("request.resumed", "id=%s tokens=%zu", call->id, call->resume.tokens.len / sizeof(int32_t));
+	dispatch_next(call);
 }
 
 /* The attempt's job has ended. */
@@ -501,17 +540,18 @@ static void failed(struct attempt *attempt, struct route_node *node, const struc
 	log_info("request.attempt_failed", "id=%s attempt=%u status=%d capacity=%d after_content=%d", call->id, call->attempts_made,
 	         end->status, end->capacity, after_content);
 	naming_failed(call, end);
-	if (after_content) {
-		fail_after_content(call, end);
+	exclude(call, node);
+	if (after_content && (call->started || resume_possible(call))) {
+		lost(attempt, end);
 		return;
 	}
 	attempt_free(attempt);
-	exclude(call, node);
 	if (is_client_fault(end)) {
 		fail_as_client(call, end);
 		return;
 	}
-	note_failure(call, end);
+	if (!call->resuming)
+		note_failure(call, end);
 	metric_add(call->gateway->failovers, 1);
 	if (call->attempts.count > 0)
 		race_one_left(call);

@@ -38,6 +38,9 @@ struct gateway *gateway_new(const struct gateway_options *options)
 	struct metrics *m = o->metrics;
 	gateway->attempts = metrics_counter(m, "darkbloom_attempts_total", NULL, "Requests sent to a provider, retries included.");
 	gateway->failovers = metrics_counter(m, "darkbloom_failovers_total", NULL, "Attempts that failed before content.");
+	gateway->resumed = metrics_counter(m, "darkbloom_resumed_total", "outcome=\"tried\"",
+	                                   "Answers whose provider was lost and that another one was to go on with.");
+	gateway->resume_done = metrics_counter(m, "darkbloom_resumed_total", "outcome=\"done\"", "... and went on with.");
 	gateway->hedges =
 	    metrics_counter(m, "darkbloom_hedges_total", "outcome=\"started\"", "Requests that a second provider was asked for.");
 	gateway->hedges_won = metrics_counter(m, "darkbloom_hedges_total", "outcome=\"won\"", "... whose answer came first.");
@@ -122,6 +125,8 @@ void call_let_go(struct call *call)
 		dialect_answer_free(attempt->answer); /* it lives in the arena that goes now */
 		attempt->answer = NULL;
 	}
+	dialect_answer_free(call->carried);
+	call->carried = NULL;
 }
 
 void call_over(struct call *call)
@@ -140,6 +145,7 @@ void call_over(struct call *call)
 	while ((link = list_first(&call->attempts)))
 		dispatch_drop(LIST_OF(link, struct attempt, link));
 	buf_free(&call->pending);
+	resume_stop(call);
 	call_let_go(call);
 }
 
@@ -153,7 +159,8 @@ void call_fail(struct call *call, const struct api_error *error)
 			(void)exchange_stream_write(exchange, str_sub(buf_str(&call->pending), call->pending_at, call->pending.len));
 		struct api_error said = *error;
 		said.request_id = exchange->request_id;
-		call->dialect->fail(call->winner ? call->winner->answer : NULL, &said, call->winner != NULL, out);
+		struct dialect_answer *begun = call->winner ? call->winner->answer : call->carried;
+		call->dialect->fail(begun, &said, begun != NULL, out);
 		(void)exchange_stream_write(exchange, buf_str(out));
 		buf_clear(out);
 	}
@@ -248,6 +255,12 @@ void gateway_infer(struct gateway *gateway, struct exchange *exchange, const str
 		exchange_error(exchange, &error);
 		return;
 	}
+	if (json_get(request->root, CHAT_RESUME_MEMBER)) {
+		api_fail(&error, 400, "invalid_request_error", NULL, CHAT_RESUME_MEMBER,
+		         CHAT_RESUME_MEMBER " is no parameter of this API.");
+		exchange_error(exchange, &error);
+		return;
+	}
 	if (request->model.len >= ROUTE_MODEL_SIZE) {
 		api_fail(&error, 404, "model_not_found", NULL, "model", "No model has so long a name.");
 		exchange_error(exchange, &error);
@@ -260,6 +273,7 @@ void gateway_infer(struct gateway *gateway, struct exchange *exchange, const str
 		return;
 	}
 	call_enter(call);
+	resume_begin(call);
 	uint64_t parsed = clock_mono_us();
 	call->parse_us = parsed - began;
 	struct admit_request asked = {

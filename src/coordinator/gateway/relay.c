@@ -156,18 +156,22 @@ static void commit(struct attempt *attempt)
 	uint64_t now = net_now_us(gateway->options.loop);
 	call->winner = attempt;
 	call->provider_us = now - attempt->started_us;
-	metric_observe(gateway->first_content, now - http_started_us(call->exchange->http));
+	if (call->resuming)
+		metric_add(gateway->resume_done, 1);
+	else
+		metric_observe(gateway->first_content, now - http_started_us(call->exchange->http));
+	call->resuming = false;
 	call->held_price = attempt->price;
 	fleet_job_first_content(attempt->job);
 	net_timer_stop(&call->keepalive_timer);
 	dispatch_watch_idle(attempt);
 	race_won(attempt);
-	if (!call->started)
-		put_headers(call, attempt);
 	if (!call->stream)
 		return;
-	if (!call->started)
+	if (!call->started) {
+		put_headers(call, attempt);
 		exchange_stream_start(call->exchange, on_room);
+	}
 	call->started = true;
 	send(call, buf_str(&attempt->held));
 	buf_free(&attempt->held);
@@ -251,7 +255,7 @@ static uint64_t tokens_so_far(const struct dialect_answer *answer)
 static bool take_frame(struct attempt *attempt, const struct chat_frame *frame)
 {
 	struct call *call = attempt->call;
-	if (frame->kind == CHAT_FRAME_EMPTY)
+	if (frame->kind == CHAT_FRAME_EMPTY || (call->resuming && frame->kind == CHAT_FRAME_PREAMBLE))
 		return true;
 	bool preamble = !call->winner && frame->kind == CHAT_FRAME_PREAMBLE && attempt->held_count < CALL_MAX_HELD;
 	if (!preamble && !call->winner)
@@ -279,6 +283,14 @@ static bool take_frame(struct attempt *attempt, const struct chat_frame *frame)
 	return true;
 }
 
+static void look_at(const struct chat_frame *frame, struct resume_seen *seen)
+{
+	struct json_iter iter = json_iter(json_get(frame->root, "choices"));
+	seen->content |= frame->kind == CHAT_FRAME_CONTENT || frame->kind == CHAT_FRAME_WHOLE || frame->kind == CHAT_FRAME_OTHER;
+	for (json_val *choice; (choice = json_next(&iter, NULL));)
+		seen->tool_calls |= json_len(json_get(json_get(choice, "delta"), "tool_calls")) > 0;
+}
+
 void relay_chunk(struct attempt *attempt, struct str chunk)
 {
 	struct call *call = attempt->call;
@@ -287,16 +299,21 @@ void relay_chunk(struct attempt *attempt, struct str chunk)
 		return;
 	metric_add(gateway->chunks, 1);
 	attempt->last_chunk_us = net_now_us(gateway->options.loop);
-	for (unsigned frames = 0; frames == 0 || chunk.len > 0; frames++) {
+	struct resume_seen seen = {false, false};
+	struct str rest = chunk;
+	for (unsigned frames = 0; frames == 0 || rest.len > 0; frames++) {
 		struct chat_frame frame;
 		arena_reset(gateway->scratch);
-		if (frames == FRAMES_MAX || chat_frame_read(chunk, gateway->scratch, &frame, &chunk) != DB_OK) {
+		if (frames == FRAMES_MAX || chat_frame_read(rest, gateway->scratch, &frame, &rest) != DB_OK) {
 			dispatch_give_up(attempt, 502, "it sent something that is no answer.");
 			return;
 		}
+		look_at(&frame, &seen);
 		if (!take_frame(attempt, &frame))
 			return;
 	}
+	if (call->winner == attempt)
+		resume_took(call, chunk, &seen);
 	if (pending_bytes(call) > 0)
 		call->unconsumed++;
 	else
@@ -327,6 +344,7 @@ static void finish_whole(struct call *call, struct attempt *attempt, const struc
 	struct exchange *exchange = call->exchange;
 	struct api_error error;
 	enum db_err err = call->dialect->finish(attempt->answer, end, out);
+	put_headers(call, attempt);
 	if (!err)
 		keep(call, attempt, end);
 	call_let_go(call);
