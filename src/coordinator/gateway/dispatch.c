@@ -354,7 +354,7 @@ static struct route_request route_of(const struct call *call)
 	    .tools = call->request->has_tools,
 	    .vision = call->request->has_media,
 	    .plain_prompt = call->request->prompt != NULL,
-	    .needs = need_of(call),
+	    .needs = need_of(call) | (call->resuming ? WIRE_CAN_RESUME : 0),
 	    .caller_account = call_account(call),
 	    .serials = call->request->serials,
 	    .serial_count = call->request->serial_count,
@@ -375,8 +375,6 @@ static enum db_err start_job(struct call *call, struct attempt *attempt, struct 
 	    .approves = approves,
 	    .notes = call->resume.wanted,
 	};
-	if (call->resuming)
-		request.route.needs |= WIRE_CAN_RESUME;
 	request.route.excluded = excluded;
 	request.route.excluded_count = excluded_count;
 	buf_clear(&gateway->body);
