@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "coordinator/store/migrate.h"
+#include "coordinator/store/postgres_db.h"
 #include "coordinator/store/store.h"
 
 /* The books are recomputed from the rows and nothing else, in one pass over the ledger in the order it was written. */
@@ -189,6 +190,8 @@ enum db_err store_audit(const char *place, struct store_audit *out, struct error
 	run.db = sql_open(place, SQL_READ, error);
 	if (!run.db)
 		return DB_E_IO;
+	if (run.db->kind == SQL_POSTGRES)
+		postgres_db_statement_limit(run.db, 0); /* all rows of the biggest tables */
 	enum db_err err = schema_check(run.db, error);
 	if (!err) {
 		check_all(&run);

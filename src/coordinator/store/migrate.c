@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include "coordinator/store/postgres_db.h"
 #include "coordinator/store/sqlite_file.h"
 #include "coordinator/store/store.h"
 #include "core/clock.h"
@@ -175,6 +176,8 @@ enum db_err store_migrate(const char *place, int *from, int *to, struct error *e
 		return DB_E_IO;
 	}
 	struct sql *db = sql_open(place, SQL_WRITE, error);
+	if (db && !is_file)
+		postgres_db_statement_limit(db, 0); /* a migration may take its time, and wait for another's */
 	enum db_err err = db ? schema_version(db, from, error) : DB_E_IO;
 	if (!err)
 		err = migrate(db, migrations, migrations_count, error);
