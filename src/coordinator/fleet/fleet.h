@@ -153,6 +153,8 @@ uint32_t fleet_retry_after_s(const struct fleet *fleet, struct str model); /* as
 /* The node of a provider that knows blind mode, for route_request.only; NULL when it is gone. */
 struct route_node *fleet_blind_node(const struct fleet *fleet, struct str provider_id);
 
+size_t fleet_owned(const struct fleet *fleet, struct str account, struct str model, size_t *serving); /* as route_owned */
+
 /* --- the warm pool (routing 12) --- */
 
 /* What the gateway saw that speaks for more warm providers of a model. */

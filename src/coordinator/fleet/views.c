@@ -145,3 +145,8 @@ enum db_err fleet_attestation_json(const struct fleet *fleet, struct buf *out)
 	json_end_object(&w);
 	return out->failed ? DB_E_LIMIT : DB_OK;
 }
+
+size_t fleet_owned(const struct fleet *fleet, struct str account, struct str model, size_t *serving)
+{
+	return route_owned(fleet->routes, account, model, serving);
+}

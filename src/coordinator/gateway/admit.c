@@ -28,7 +28,7 @@ bool admit(struct admission *admission, struct limits *limits, struct exchange *
 	if (!accounts_allows_model(caller, request->model))
 		return api_fail(error, 403, "model_not_allowed", NULL, "model",
 		                "This API key may not use this model: GET /v1/key lists the models it may use.");
-	if (caller->self_route_only) /* never the public fleet, for money (billing 3.2) */
+	if (caller->self_route_only && !request->own_only) /* never the public fleet, for money (billing 3.2) */
 		return api_fail(error, 409, "no_linked_machine", NULL, NULL,
 		                "This API key may use nothing but machines of its own account, and none can be reached this way.");
 	if (!limits || (enter(admission, caller, error) && take_tokens(admission, exchange, request, error)))

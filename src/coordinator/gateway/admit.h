@@ -15,6 +15,7 @@ struct admission {
 struct admit_request {
 	struct str model; /* as the consumer named it */
 	uint64_t prompt_tokens, max_output;
+	bool own_only; /* it goes to machines of the caller's account and nowhere else */
 };
 
 /* Who calls is the exchange's caller; adds the headers of the rate limits. False: refused, *error says why. */

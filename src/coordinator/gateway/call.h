@@ -107,9 +107,10 @@ struct call {
 	struct route_node *excluded[CALL_MAX_ATTEMPTS];
 	size_t excluded_count;
 	unsigned attempts_made, capacity_failures;
-	bool refused_for_money; /* a provider was passed over because its price was not covered */
-	bool refused_by_limit;  /* ... by what the key's spend limit leaves */
-	bool prefers_own;
+	bool refused_for_money;     /* a provider was passed over because its price was not covered */
+	bool refused_by_limit;      /* ... by what the key's spend limit leaves */
+	bool own_only, prefers_own; /* the caller's machines and no others; those first */
+	enum route_trust min_trust; /* asked for by the caller */
 	struct resume resume;
 	bool resuming;                  /* content was sent, and its provider lost: the next one goes on */
 	struct dialect_answer *carried; /* meanwhile, while no attempt has it */
@@ -148,6 +149,13 @@ void call_let_go(struct call *call);
 
 /* --- infer.c --- */
 int call_retry_after_s(const struct call *call);
+
+/* --- wishes.c --- */
+bool wishes_read(struct call *call, struct api_error *error); /* from the headers and the key; false: *error says why */
+void wishes_ask(const struct call *call, struct route_request *request);
+/* The caller is served by a machine of its own as it asked to be: that is free. */
+bool wishes_granted(const struct call *call, const struct fleet_provider_view *provider);
+bool wishes_explain(const struct call *call, struct api_error *error); /* why none of its own machines will do */
 
 /* --- naming.c --- */
 /* Puts the build that `asked`, with the public name in it, is to get into call->model. False when the machines that it names

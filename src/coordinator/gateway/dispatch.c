@@ -181,7 +181,7 @@ static void fail_busy(struct call *call, const char *why)
 		fail_lost(call);
 		return;
 	}
-	api_fail(&error, 429, "rate_limit_exceeded", NULL, NULL, "%s", why);
+	api_fail(&error, 429, call->own_only ? "machine_busy" : "rate_limit_exceeded", NULL, NULL, "%s", why);
 	error.retry_after_s = call_retry_after_s(call);
 	money_release(call, "reservation_refund");
 	call_fail(call, &error);
@@ -193,7 +193,9 @@ static void fail_unroutable(struct call *call, const struct route_decision *deci
 	struct api_error error;
 	const uint32_t *gate = decision->by_gate;
 	uint32_t serving = decision->considered > gate[ROUTE_NOT_SERVING] ? decision->considered - gate[ROUTE_NOT_SERVING] : 0;
-	if (serving == 0 && !learn_knows(&call->gateway->learn, str_of(call->model)))
+	if (wishes_explain(call, &error))
+		(void)serving;
+	else if (serving == 0 && !learn_knows(&call->gateway->learn, str_of(call->model)))
 		api_fail(&error, 404, "model_not_found", NULL, "model",
 		         "No provider offers this model: GET /v1/models lists those that can be used.");
 	else if (gate[ROUTE_CAPABILITY] > 0 && call->prompts)
@@ -221,7 +223,7 @@ static void fail_unroutable(struct call *call, const struct route_decision *deci
 	else
 		api_fail(&error, 503, "model_unavailable", NULL, "model",
 		         "No provider of this model can be trusted with the request at the moment: try again soon.");
-	if (error.status == 503)
+	if (error.status == 503 && !error.retry_after_s)
 		error.retry_after_s = call_retry_after_s(call);
 	money_release(call, "reservation_refund");
 	call_fail(call, &error);
@@ -346,7 +348,7 @@ static struct route_request route_of(const struct call *call)
 {
 	const struct gateway *gateway = call->gateway;
 	uint64_t expected = (uint64_t)call->answers * learn_expect(&gateway->learn, str_of(call->model), call_account(call));
-	return (struct route_request){
+	struct route_request request = {
 	    .model = str_of(call->model),
 	    .prompt_tokens = call->prompt_estimate,
 	    .max_tokens = room_needed(call),
@@ -359,6 +361,8 @@ static struct route_request route_of(const struct call *call)
 	    .serials = call->request->serials,
 	    .serial_count = call->request->serial_count,
 	};
+	wishes_ask(call, &request);
+	return request;
 }
 
 /* Seals and sends the request to the provider that routing chooses. */
@@ -397,7 +401,8 @@ static bool covers_price(struct call *call, struct attempt *attempt)
 	struct fleet_provider_view provider;
 	fleet_job_provider(attempt->job, &provider);
 	attempt->price = ledger_price(call->gateway->options.ledger, provider.account, str_of(call->model), call->service);
-	return money_cover(call, attempt->price);
+	attempt->owned = wishes_granted(call, &provider);
+	return attempt->owned || money_cover(call, attempt->price);
 }
 
 /* The attempt is on its way. */

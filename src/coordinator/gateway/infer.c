@@ -276,8 +276,15 @@ void gateway_infer(struct gateway *gateway, struct exchange *exchange, const str
 	resume_begin(call);
 	uint64_t parsed = clock_mono_us();
 	call->parse_us = parsed - began;
-	struct admit_request asked = {
-	    .model = request->model, .prompt_tokens = call->prompt_estimate, .max_output = (uint64_t)call->output_tokens};
+	if (!wishes_read(call, &error)) {
+		call_fail(call, &error);
+		call_leave(call);
+		return;
+	}
+	struct admit_request asked = {.model = request->model,
+	                              .prompt_tokens = call->prompt_estimate,
+	                              .max_output = (uint64_t)call->output_tokens,
+	                              .own_only = call->own_only};
 	struct route_request named = {.model = request->model,
 	                              .prompt_tokens = call->prompt_estimate,
 	                              .max_tokens = (uint64_t)call->output_tokens,
@@ -286,10 +293,13 @@ void gateway_infer(struct gateway *gateway, struct exchange *exchange, const str
 	                              .caller_account = str_of(ledger_account_id(call->caller.account)),
 	                              .serials = request->serials,
 	                              .serial_count = request->serial_count};
+	wishes_ask(call, &named);
 	if (!naming_resolve(call, &named)) {
-		api_fail(&error, 503, "model_unavailable", NULL, "model",
-		         "None of the providers that were asked for serves this model.");
-		error.retry_after_s = call_retry_after_s(call);
+		if (!wishes_explain(call, &error)) {
+			api_fail(&error, 503, "model_unavailable", NULL, "model",
+			         "None of the providers that were asked for serves this model.");
+			error.retry_after_s = call_retry_after_s(call);
+		}
 		call_fail(call, &error);
 	} else if (admit(&call->admission, gateway->options.limits, exchange, &asked, &error) && money_hold(call, &error)) {
 		call->reserve_us = clock_mono_us() - parsed;

@@ -4,6 +4,8 @@
  * for tokens that no text can have had; a claim of nothing is raised to what was relayed. */
 #include "coordinator/gateway/call.h"
 
+#include "core/log.h"
+
 #define PROMPT_SLACK_TOKENS 2048 /* what a chat template may add around the messages */
 #define BYTES_PER_TOKEN     4    /* of text, as a rule */
 #define OUTPUT_SLACK_TOKENS 64   /* tokens without text: markers of turns and tool calls */
@@ -14,10 +16,10 @@ static int64_t cost_of(const struct call *call, struct price price, int64_t outp
 	                  call->service);
 }
 
-/* Counting tokens generates none: nobody pays for it. */
+/* Counting tokens generates none, and a caller's own machines are the caller's: nobody pays. */
 static bool is_free(const struct call *call)
 {
-	return call->dialect->task == CHAT_TASK_COUNT;
+	return call->dialect->task == CHAT_TASK_COUNT || call->own_only;
 }
 
 bool money_hold(struct call *call, struct api_error *error)
@@ -96,6 +98,15 @@ static struct chat_usage bounded(const struct call *call, const struct fleet_job
 	return usage;
 }
 
+/* A request for own machines alone was served by another's: routing must not do that. It is paid for if it can be. */
+static bool hold_late(struct call *call)
+{
+	struct api_error error;
+	log_error("self_route.not_owned", "id=%s", call->id);
+	call->own_only = false;
+	return money_hold(call, &error);
+}
+
 void money_settle(struct call *call, const struct attempt *attempt, const struct fleet_job_end *end, const char *outcome,
                   struct chat_usage *billed)
 {
@@ -103,7 +114,14 @@ void money_settle(struct call *call, const struct attempt *attempt, const struct
 	struct fleet_provider_view provider;
 	fleet_job_provider(attempt->job, &provider);
 	*billed = bounded(call, end);
-	if (is_free(call))
+	if (call->dialect->task == CHAT_TASK_COUNT)
+		return;
+	if (wishes_granted(call, &provider)) { /* no usage row either: private traffic is nobody's statistics (billing 3.2) */
+		money_release(call, "self_route");
+		admit_note_output(&call->admission, &call->caller, billed->completion_tokens);
+		return;
+	}
+	if (!call->hold && !hold_late(call))
 		return;
 	struct ledger_usage usage = {
 	    .provider_account = provider.account,

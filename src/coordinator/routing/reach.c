@@ -59,3 +59,19 @@ bool route_could_serve(struct route_fleet *fleet, const struct route_request *re
 		return true;
 	return !request->own_only && public_could(fleet, request);
 }
+
+size_t route_owned(const struct route_fleet *fleet, struct str account, struct str model_id, size_t *serving)
+{
+	struct route_group *owner = account.len ? map_get(&fleet->owners, account) : NULL;
+	const struct route_model *model = route_model_find(fleet, model_id);
+	size_t owned = 0;
+	*serving = 0;
+	if (!owner)
+		return 0;
+	LIST_EACH (link, &owner->nodes) {
+		if (owned++ == ROUTE_SCAN)
+			break;
+		*serving += model && route_node_entry(LIST_OF(link, struct route_node, owned), model);
+	}
+	return owned;
+}

@@ -221,6 +221,8 @@ enum route_gate route_check(const struct route_fleet *fleet, const struct route_
                             uint64_t now_us);
 /* Whether some node could serve it, now or once it has room; of very many nodes some are asked (routing 13.2). */
 bool route_could_serve(struct route_fleet *fleet, const struct route_request *request, uint64_t now_us);
+/* Connected nodes of an account, and how many of them advertise the model; of very many some are counted. */
+size_t route_owned(const struct route_fleet *fleet, struct str account, struct str model, size_t *serving);
 void route_release(struct route_fleet *fleet, struct route_reservation *reservation);
 struct route_node *route_reservation_node(const struct route_reservation *reservation); /* NULL when the node left */
 
