@@ -156,6 +156,20 @@ static int run_credit(const struct cli_args *args)
 	return with_config(args, credit_with);
 }
 
+static int explain_with(const struct cli_args *args, const struct coordinator_config *config)
+{
+	if (cli_arg_count(args) != 1) {
+		fprintf(stderr, "darkbloom-coordinator: explain needs the id of a request: the job id of its answer\n");
+		return CLI_USAGE;
+	}
+	return operator_explain(config, cli_arg(args, 0), cli_flag(args, "json"));
+}
+
+static int run_explain(const struct cli_args *args)
+{
+	return with_config(args, explain_with);
+}
+
 static int reward_with(const struct cli_args *args, const struct coordinator_config *config)
 {
 	return give_with(args, config, "reward");
@@ -306,6 +320,11 @@ static const struct cli_option list_options[] = {
     {"json", 0, NULL, false, "print JSON"},
     END_OF_OPTIONS,
 };
+static const struct cli_option explain_options[] = {
+    CONFIG_OPTION,
+    {"json", 0, NULL, false, "print JSON"},
+    END_OF_OPTIONS,
+};
 static const struct cli_option give_options[] = {
     CONFIG_OPTION,
     {"reason", 'r', "TEXT", false, "why, for the ledger and the audit trail; default: command line"},
@@ -367,6 +386,11 @@ static const struct cli_command commands[] = {
      give_options, run_credit},
     {"reward", "ACCOUNT USD", "give an account money that it may withdraw", THROUGH_SOCKET,
      "darkbloom-coordinator reward acc_1 10 --reason \"found a fault\"", give_options, run_reward},
+    {"explain", "REQUEST_ID", "say why a request went where it went, or nowhere",
+     "The newest 8,192 requests of a running coordinator are known.",
+     "darkbloom-coordinator explain 01a2069a-644e-72a8-b724-b41c1a15076f\n"
+     "darkbloom-coordinator explain 01a2069a-644e-72a8-b724-b41c1a15076f --json",
+     explain_options, run_explain},
     {"audit", NULL, "who did what to money and keys",
      "Every row's hash covers the one before it. A coordinator may be running.",
      "darkbloom-coordinator audit --limit 20\n"

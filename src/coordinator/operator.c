@@ -483,3 +483,37 @@ int operator_ledger_close(const struct coordinator_config *config)
 	(void)snprintf(command.path, sizeof command.path, "/v1/admin/ledger/close");
 	return run(&command, print_close);
 }
+
+/* --- explain --- */
+
+static void explain_without_coordinator(struct command *command)
+{
+	struct error error;
+	(void)error_set(&error, DB_E_NOT_FOUND,
+	                "No coordinator runs on this database: why requests went where they went is kept in its memory.");
+	finish(command, &error);
+}
+
+static int print_explained(struct command *command, const json_val *answer)
+{
+	struct str words;
+	if (command->as_json)
+		printf("%.*s", STR_ARG(buf_str(&command->answer)));
+	else if (json_as_str(json_get(answer, "explanation"), &words))
+		printf("%.*s", STR_ARG(words));
+	return CLI_OK;
+}
+
+int operator_explain(const struct coordinator_config *config, const char *request_id, bool as_json)
+{
+	char encoded[3 * STORE_ID_SIZE];
+	struct command command = new_command(config, "GET");
+	if (!uri_encode(str_of(request_id), encoded, sizeof encoded)) {
+		fprintf(stderr, "darkbloom-coordinator: No request has so long an id.\n");
+		return CLI_USAGE;
+	}
+	(void)snprintf(command.path, sizeof command.path, "/v1/admin/routes/%s", encoded);
+	command.in_database = explain_without_coordinator;
+	command.as_json = as_json;
+	return run(&command, print_explained);
+}

@@ -19,6 +19,8 @@ int operator_key_revoke(const struct coordinator_config *config, const char *key
 /* kind: "credit" (to be spent here) or "reward" (may be withdrawn); reason: for the books. */
 int operator_give(const struct coordinator_config *config, const char *kind, const char *account, const char *usd,
                   const char *reason);
+/* Why a request went where it went. Only a running coordinator knows. */
+int operator_explain(const struct coordinator_config *config, const char *request_id, bool as_json);
 int operator_ledger_close(const struct coordinator_config *config);
 
 #endif

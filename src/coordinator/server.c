@@ -87,6 +87,8 @@ static const struct route routes[] = {
     {"GET", "/v1/admin/models/aliases", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_aliases, NULL},
     {"POST", "/v1/admin/models/aliases", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_alias_put, NULL},
     {"DELETE", "/v1/admin/models/aliases/*", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_alias_delete, NULL},
+    {"GET", "/v1/admin/routes", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_admin_routes, NULL},
+    {"GET", "/v1/admin/routes/*", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_admin_route, NULL},
     {"GET", "/v1/admin/demand", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_admin_demand, NULL},
     {"PUT", "/v1/admin/users/role", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_admin_role, NULL},
     {"PUT", "/v1/admin/users/platform-fee", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_admin_platform_fee, NULL},

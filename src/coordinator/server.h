@@ -104,6 +104,9 @@ void handle_admin_credit(struct server *server, struct exchange *exchange);
 void handle_aliases(struct server *server, struct exchange *exchange);
 void handle_alias_put(struct server *server, struct exchange *exchange);
 void handle_alias_delete(struct server *server, struct exchange *exchange);
+/* records of decisions: routing 18 */
+void handle_admin_routes(struct server *server, struct exchange *exchange);
+void handle_admin_route(struct server *server, struct exchange *exchange);
 void handle_admin_demand(struct server *server, struct exchange *exchange);
 void handle_admin_role(struct server *server, struct exchange *exchange);
 void handle_admin_platform_fee(struct server *server, struct exchange *exchange);

@@ -10,6 +10,7 @@
 #include "coordinator/gateway/admit.h"
 #include "coordinator/gateway/blind.h"
 #include "coordinator/gateway/gateway.h"
+#include "coordinator/gateway/record.h"
 #include "coordinator/routing/hedge.h"
 #include "coordinator/routing/learn.h"
 #include "core/id.h"
@@ -26,6 +27,8 @@ struct gateway {
 	struct hedge hedge;
 	struct list calls, blind_calls;
 	struct blind_offers blind_offers;
+	struct records records;
+	uint64_t record_seed[2]; /* of accounts' digests */
 	size_t inflight;
 	uint64_t settled;      /* answers */
 	struct arena *scratch; /* of the chunk that is read now */
@@ -132,6 +135,7 @@ struct call {
 	uint64_t chunks;
 	uint64_t cut_from; /* chunks that had come when the stream was cut short; 0 = it was not */
 
+	struct record record;                                              /* of what was decided, told when it is over */
 	uint64_t parse_us, reserve_us, dispatch_us, queue_us, provider_us; /* for X-Timing */
 	uint64_t queued_at_us;
 };
@@ -144,6 +148,8 @@ void call_leave(struct call *call);
 void call_over(struct call *call);
 /* Tells the consumer, if one is left, and ends the call. The hold must have ended. */
 void call_fail(struct call *call, const struct api_error *error);
+/* It was answered, wholly or in part: for its record, before call_over. */
+void call_ended(struct call *call, const char *outcome, uint64_t completion_tokens);
 /* Forgets the exchange and what lives in it; the caller ends it afterwards. */
 void call_let_go(struct call *call);
 

@@ -405,10 +405,21 @@ static bool covers_price(struct call *call, struct attempt *attempt)
 	return attempt->owned || money_cover(call, attempt->price);
 }
 
+static void note_provider(struct call *call, const struct attempt *attempt, const struct route_decision *decision)
+{
+	struct fleet_provider_view provider;
+	fleet_job_provider(attempt->job, &provider);
+	record_note_decision(&call->record, decision);
+	(void)str_copy(provider.id, call->record.provider, sizeof call->record.provider);
+	call->record.hedged |= attempt->is_backup;
+	call->record.resumed |= call->resuming;
+}
+
 /* The attempt is on its way. */
 static void note_start(struct call *call, struct attempt *attempt, const struct route_decision *decision)
 {
 	attempt->started_us = net_now_us(call->gateway->options.loop);
+	note_provider(call, attempt, decision);
 	attempt->predicted_ms = decision->ttft_ms;
 	attempt->tail_ms = decision->tail_ms;
 	call->attempts_made++;
@@ -463,6 +474,8 @@ static void try_attempt(struct call *call)
 	}
 	if (attempt)
 		attempt_free(attempt);
+	if (call->attempts_made == 0)
+		record_note_decision(&call->record, &decision);
 	if (call->attempts_made > 0 && !(call->resuming && err == DB_E_AGAIN))
 		fail_exhausted(call);
 	else if (err == DB_E_AGAIN)

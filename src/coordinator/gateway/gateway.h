@@ -48,6 +48,9 @@ void gateway_infer(struct gateway *gateway, struct exchange *exchange, const str
 void gateway_blind_offer(struct gateway *gateway, struct exchange *exchange);
 void gateway_blind_complete(struct gateway *gateway, struct exchange *exchange);
 
+struct records;
+const struct records *gateway_records(const struct gateway *gateway); /* record.h */
+
 /* What was answered and billed since the start. */
 struct gateway_totals {
 	uint64_t requests, prompt_tokens, completion_tokens;
