@@ -280,9 +280,9 @@ void handle_invite_redeem(struct server *server, struct exchange *exchange)
 {
 	const struct server_rooms *rooms = server_rooms(server);
 	struct invite_task *task = begin(server, exchange);
-	struct str account = str_of(ledger_account_id(exchange->caller.account));
 	if (!task)
-		return;
+		return; /* refused, and the exchange with it */
+	struct str account = str_of(ledger_account_id(exchange->caller.account));
 	if (ledger_move_begin(rooms->ledger, account, 0, &task->move)) {
 		struct exchange *left = task_end(task);
 		task_free(task);
