@@ -2,38 +2,16 @@
 #include "coordinator/aliases.h"
 
 #include "coordinator/server.h"
-#include "core/uri.h"
-
-#include <stdlib.h>
+#include "coordinator/task.h"
 
 #define BODY_MAX (16u << 20)
 
 /* A change that is on its way to the disk. */
 struct change {
-	struct server *server;
-	struct exchange *exchange; /* NULL: the caller left */
+	struct task task;
 	char id[ALIAS_ID_SIZE];
 	bool removed;
 };
-
-static void refuse(struct exchange *exchange, int status, const char *type, const char *sentence)
-{
-	struct api_error error;
-	api_fail(&error, status, type, NULL, NULL, "%s", sentence);
-	if (status == 503)
-		error.retry_after_s = 2;
-	exchange_error(exchange, &error);
-}
-
-static void answer(struct exchange *exchange, struct buf *body)
-{
-	buf_append_byte(body, '\n');
-	if (body->failed)
-		refuse(exchange, 503, "service_unavailable", "There is not enough memory at the moment: try again.");
-	else
-		exchange_json(exchange, 200, buf_str(body));
-	buf_free(body);
-}
 
 void handle_aliases(struct server *server, struct exchange *exchange)
 {
@@ -51,45 +29,13 @@ void handle_aliases(struct server *server, struct exchange *exchange)
 		aliases_write(rooms->aliases, &w, list[i], true);
 	json_end_array(&w);
 	json_end_object(&w);
-	answer(exchange, &body);
-}
-
-static void on_gone(struct exchange *exchange)
-{
-	struct change *change = exchange->owner;
-	change->exchange = NULL;
-}
-
-static struct change *change_new(struct server *server, struct exchange *exchange)
-{
-	struct change *change = calloc(1, sizeof *change);
-	if (!change) {
-		refuse(exchange, 503, "service_unavailable", "There is not enough memory at the moment: try again.");
-		return NULL;
-	}
-	change->server = server;
-	change->exchange = exchange;
-	exchange->owner = change;
-	exchange->on_gone = on_gone;
-	return change;
-}
-
-/* Whoever is left to be answered, NULL when nobody is. */
-static struct exchange *release(struct change *change)
-{
-	struct exchange *exchange = change->exchange;
-	if (exchange) {
-		exchange->on_gone = NULL;
-		exchange->owner = NULL;
-	}
-	free(change);
-	return exchange;
+	task_answer(exchange, 200, &body);
 }
 
 static void write_result(const struct change *change, struct buf *body)
 {
 	struct json_writer w;
-	const struct server_rooms *rooms = server_rooms(change->server);
+	const struct server_rooms *rooms = server_rooms(change->task.server);
 	const struct alias *alias = alias_find(fleet_aliases(rooms->fleet), str_of(change->id));
 	json_writer_init(&w, body);
 	if (alias && !change->removed) {
@@ -105,34 +51,37 @@ static void write_result(const struct change *change, struct buf *body)
 static void on_kept(const struct error *error, void *user)
 {
 	struct change *change = user;
+	struct exchange *exchange = task_end(change);
 	struct buf body;
 	buf_init(&body, BODY_MAX);
 	write_result(change, &body);
-	struct exchange *exchange = release(change);
-	if (exchange && error)
-		refuse(exchange, 503, "server_error", "The change holds until the next start, but it cannot be kept: try again.");
-	else if (exchange) {
-		answer(exchange, &body);
+	task_free(change);
+	if (exchange && !error) {
+		task_answer(exchange, 200, &body);
 		return;
 	}
 	buf_free(&body);
+	if (exchange)
+		task_refuse(exchange, 503, "server_error", "The change holds until the next start, but it cannot be kept: try again.",
+		            2);
 }
 
 static void fail(struct change *change, const struct error *error)
 {
-	struct exchange *exchange = release(change);
+	struct exchange *exchange = task_end(change);
+	task_free(change);
 	switch (error->code) {
 	case DB_E_EXISTS:
-		refuse(exchange, 409, "conflict", error->text);
+		task_refuse(exchange, 409, "conflict", error->text, 0);
 		break;
 	case DB_E_NOT_FOUND:
-		refuse(exchange, 404, "not_found", error->text);
+		task_refuse(exchange, 404, "not_found", error->text, 0);
 		break;
 	case DB_E_NOMEM:
-		refuse(exchange, 503, "service_unavailable", error->text);
+		task_refuse(exchange, 503, "service_unavailable", error->text, 2);
 		break;
 	default:
-		refuse(exchange, 400, "bad_request", error->text);
+		task_refuse(exchange, 400, "bad_request", error->text, 0);
 	}
 }
 
@@ -140,7 +89,7 @@ void handle_alias_put(struct server *server, struct exchange *exchange)
 {
 	struct error error = {0};
 	struct str id = STR_NONE;
-	struct change *change = change_new(server, exchange);
+	struct change *change = task_new(server, exchange, sizeof *change);
 	if (!change)
 		return;
 	struct json_doc *doc = json_parse(exchange_body(exchange), NULL, NULL);
@@ -154,7 +103,7 @@ void handle_alias_put(struct server *server, struct exchange *exchange)
 void handle_alias_delete(struct server *server, struct exchange *exchange)
 {
 	struct error error;
-	struct change *change = change_new(server, exchange);
+	struct change *change = task_new(server, exchange, sizeof *change);
 	if (!change)
 		return;
 	change->removed = true;

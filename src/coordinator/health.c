@@ -1,5 +1,6 @@
 /* Whether the coordinator lives, whether it takes requests, what it counts, and how providers prove themselves. */
 #include "coordinator/server.h"
+#include "coordinator/task.h"
 
 #include "coordinator/openapi.h"
 
@@ -13,13 +14,6 @@
 #ifndef DARKBLOOM_BUILD_DATE
 #define DARKBLOOM_BUILD_DATE "unknown"
 #endif
-
-static void answer(struct exchange *exchange, int status, struct buf *body)
-{
-	buf_append_byte(body, '\n');
-	exchange_json(exchange, status, buf_str(body));
-	buf_free(body);
-}
 
 void handle_health(struct server *server, struct exchange *exchange)
 {
@@ -36,7 +30,7 @@ void handle_health(struct server *server, struct exchange *exchange)
 	json_put_cstr(&w, "build_commit", DARKBLOOM_BUILD_COMMIT);
 	json_put_cstr(&w, "build_date", DARKBLOOM_BUILD_DATE);
 	json_end_object(&w);
-	answer(exchange, 200, &body);
+	task_answer(exchange, 200, &body);
 }
 
 /* Ready: it takes inference requests and its books can be written. */
@@ -52,7 +46,7 @@ void handle_readyz(struct server *server, struct exchange *exchange)
 	json_put_i64(&w, "inflight", (int64_t)server_inflight(server));
 	json_put_bool(&w, "ready", ready);
 	json_end_object(&w);
-	answer(exchange, ready ? 200 : 503, &body);
+	task_answer(exchange, ready ? 200 : 503, &body);
 }
 
 void handle_openapi(struct server *server, struct exchange *exchange)
@@ -78,7 +72,7 @@ void handle_encryption_key(struct server *server, struct exchange *exchange)
 	buf_init(&body, 4096);
 	if (sealed_write_keys(server_sealed(server), &body) == DB_OK) {
 		exchange_header(exchange, "Cache-Control", STR("public, max-age=300"));
-		answer(exchange, 200, &body);
+		task_answer(exchange, 200, &body);
 		return;
 	}
 	buf_free(&body);
@@ -92,7 +86,7 @@ void handle_attestation(struct server *server, struct exchange *exchange)
 	struct api_error error;
 	buf_init(&body, 256u << 20);
 	if (fleet_attestation_json(server_rooms(server)->fleet, &body) == DB_OK) {
-		answer(exchange, 200, &body);
+		task_answer(exchange, 200, &body);
 		return;
 	}
 	buf_free(&body);

@@ -29,13 +29,6 @@ static void put_usd(struct json_writer *w, const char *name, int64_t uusd)
 	json_put_cstr(w, name, text);
 }
 
-static void answer(struct exchange *exchange, int status, struct buf *body)
-{
-	buf_append_byte(body, '\n');
-	exchange_json(exchange, status, buf_str(body));
-	buf_free(body);
-}
-
 static void act(struct server *server, const struct exchange *exchange)
 {
 	char actor[STORE_ACTOR_SIZE];
@@ -90,7 +83,7 @@ static void on_made(const struct error *error, void *user)
 		json_put_i64(&w, "max_uses", task->invite.max_uses);
 		put_expiry(&w, &task->invite);
 		json_end_object(&w);
-		answer(exchange, 201, &body);
+		task_answer(exchange, 201, &body);
 	}
 	task_free(task);
 }
@@ -185,7 +178,7 @@ static void on_list(const struct store_invite *rows, size_t count, const struct 
 	}
 	json_end_array(&w);
 	json_end_object(&w);
-	answer(exchange, 200, &body);
+	task_answer(exchange, 200, &body);
 }
 
 void handle_invites(struct server *server, struct exchange *exchange)
@@ -236,7 +229,7 @@ static void on_deactivated(const struct error *error, void *user)
 		json_begin_object(&w);
 		json_put_cstr(&w, "status", "deactivated");
 		json_end_object(&w);
-		answer(exchange, 200, &body);
+		task_answer(exchange, 200, &body);
 	}
 }
 
@@ -272,7 +265,7 @@ static void on_redeemed(int64_t amount_uusd, const struct error *error, void *us
 		put_usd(&w, "credited_usd", amount_uusd);
 		json_put_cstr(&w, "balance_usd", balance);
 		json_end_object(&w);
-		answer(exchange, 200, &body);
+		task_answer(exchange, 200, &body);
 	}
 }
 

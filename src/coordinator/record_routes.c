@@ -2,30 +2,12 @@
 #include "coordinator/server.h"
 
 #include "coordinator/gateway/record.h"
+#include "coordinator/task.h"
 #include "core/uri.h"
 
 #define LISTED_MAX     1000
 #define LISTED_DEFAULT 50
 #define BODY_MAX       (8u << 20)
-
-static void refuse(struct exchange *exchange, int status, const char *type, const char *param, const char *sentence)
-{
-	struct api_error error;
-	api_fail(&error, status, type, NULL, param, "%s", sentence);
-	if (status == 503)
-		error.retry_after_s = 2;
-	exchange_error(exchange, &error);
-}
-
-static void answer(struct exchange *exchange, struct buf *body)
-{
-	buf_append_byte(body, '\n');
-	if (body->failed)
-		refuse(exchange, 503, "service_unavailable", NULL, "There is not enough memory at the moment: try again.");
-	else
-		exchange_json(exchange, 200, buf_str(body));
-	buf_free(body);
-}
 
 /* Absent is fine. */
 static bool read_limit(const struct exchange *exchange, uint64_t *limit)
@@ -45,7 +27,7 @@ void handle_admin_routes(struct server *server, struct exchange *exchange)
 	struct buf body;
 	struct json_writer w;
 	if (!read_limit(exchange, &limit)) {
-		refuse(exchange, 400, "bad_request", "limit", "limit must be a whole number from 1 to 1000.");
+		task_refuse(exchange, 400, "bad_request", "limit must be a whole number from 1 to 1000.", 0);
 		return;
 	}
 	(void)uri_query(query, "outcome", outcome, sizeof outcome);
@@ -67,7 +49,7 @@ void handle_admin_routes(struct server *server, struct exchange *exchange)
 	json_put_i64(&w, "kept", (int64_t)records->count);
 	json_put_i64(&w, "dropped", (int64_t)records->dropped);
 	json_end_object(&w);
-	answer(exchange, &body);
+	task_answer(exchange, 200, &body);
 }
 
 void handle_admin_route(struct server *server, struct exchange *exchange)
@@ -77,8 +59,8 @@ void handle_admin_route(struct server *server, struct exchange *exchange)
 	struct buf body, words;
 	struct json_writer w;
 	if (!record) {
-		refuse(exchange, 404, "not_found", NULL,
-		       "There is no record of this request: the newest 8,192 since the start are kept.");
+		task_refuse(exchange, 404, "not_found",
+		            "There is no record of this request: the newest 8,192 since the start are kept.", 0);
 		return;
 	}
 	buf_init(&body, BODY_MAX);
@@ -91,5 +73,5 @@ void handle_admin_route(struct server *server, struct exchange *exchange)
 	json_put_str(&w, "explanation", buf_str(&words));
 	json_end_object(&w);
 	buf_free(&words);
-	answer(exchange, &body);
+	task_answer(exchange, 200, &body);
 }

@@ -49,3 +49,13 @@ void task_refuse(struct exchange *exchange, int status, const char *type, const 
 	error.retry_after_s = retry_after_s;
 	exchange_error(exchange, &error);
 }
+
+void task_answer(struct exchange *exchange, int status, struct buf *body)
+{
+	buf_append_byte(body, '\n');
+	if (body->failed)
+		task_refuse(exchange, 503, "service_unavailable", "There is not enough memory at the moment: try again.", 2);
+	else
+		exchange_json(exchange, status, buf_str(body));
+	buf_free(body);
+}

@@ -21,5 +21,7 @@ void task_free(void *task); /* wipes */
 
 /* What is common to refusals outside of the inference routes. retry_after_s 0: no Retry-After. */
 void task_refuse(struct exchange *exchange, int status, const char *type, const char *message, int retry_after_s);
+/* Answers with the JSON text in `body`, a line end behind it, and frees it; 503 when there was no memory for it. */
+void task_answer(struct exchange *exchange, int status, struct buf *body);
 
 #endif

@@ -1,6 +1,7 @@
 /* GET /v1/admin/demand: what the warm pool knows and wants (routing 12, 18). */
 #include "coordinator/server.h"
 
+#include "coordinator/task.h"
 #include "core/json.h"
 
 #include <stdlib.h>
@@ -30,7 +31,6 @@ static void put_model(struct json_writer *w, const struct planner_view *view)
 
 void handle_admin_demand(struct server *server, struct exchange *exchange)
 {
-	struct api_error error;
 	struct buf body;
 	struct json_writer w;
 	struct planner_view *views = calloc(SHOWN_MAX, sizeof *views);
@@ -45,13 +45,7 @@ void handle_admin_demand(struct server *server, struct exchange *exchange)
 		put_model(&w, &views[i]);
 	json_end_array(&w);
 	json_end_object(&w);
-	if (views && !body.failed) {
-		exchange_json(exchange, 200, buf_str(&body));
-	} else {
-		api_fail(&error, 503, "service_unavailable", NULL, NULL, "There is not enough memory at the moment: try again.");
-		error.retry_after_s = 2;
-		exchange_error(exchange, &error);
-	}
-	buf_free(&body);
+	body.failed |= !views;
+	task_answer(exchange, 200, &body);
 	free(views);
 }
