@@ -4,6 +4,8 @@
 
 #include "swarm/sim/workload.h"
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct sim_scenario scenario;
