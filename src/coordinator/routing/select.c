@@ -371,7 +371,7 @@ static enum db_err explain_failure(struct search *s, const struct route_model *m
 	for (int gate = ROUTE_OK + 1; gate < ROUTE_GATES; gate++)
 		decision->by_gate[gate] += model->by_gate[gate];
 	/* Nodes that the policy trusts enough and the caller does not: their classes were not looked at. */
-	for (int trust = s->fleet->policy.min_trust; trust < (int)s->request->min_trust; trust++)
+	for (enum route_trust trust = s->fleet->policy.min_trust; trust < s->request->min_trust; trust++)
 		decision->by_gate[ROUTE_TRUST_FLOOR] += model->trust[trust];
 	return some_full_node_would_do(s, model) || some_busy_node_would_do(s, model) ? DB_E_AGAIN : DB_E_NOT_FOUND;
 }
