@@ -240,12 +240,24 @@ static bool has_text(const json_val *content)
 	return json_as_str(content, &text) ? text.len > 0 : json_len(content) > 0;
 }
 
+/* Nothing is left of it once its channel tags are out. */
+static bool is_hollow(struct str text)
+{
+	struct buf clean;
+	if (find(text, "<|", 0) == SIZE_MAX)
+		return text.len == 0;
+	buf_init(&clean, HISTORY_MAX_BYTES);
+	bool hollow = chat_history_strip_channels(text, &clean) == DB_OK && clean.len == 0;
+	buf_free(&clean);
+	return hollow;
+}
+
 static const json_val *reasoning_of(const json_val *message)
 {
 	static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
 	struct str text;
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-		if (json_as_str(json_get(message, names[i]), &text) && text.len)
+		if (json_as_str(json_get(message, names[i]), &text) && !is_hollow(text))
 			return json_get(message, names[i]);
 	return NULL;
 }

@@ -57,6 +57,9 @@ static void histories_take_one_shape(void **state)
 	    {"[{\"role\":\"assistant\",\"content\":\"<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final"
 	     "<|message|>Blue.<|return|>x\",\"reasoning_content\":\"<|start|>why<|end|>\"}]",
 	     "[{\"role\":\"assistant\",\"content\":\"Blue.\",\"reasoning_content\":\"why\"}]", false},
+	    {"[{\"role\":\"assistant\",\"content\":\"Blue.\",\"reasoning_content\":\"why<|channel|>\"}]", /* no final channel:
+	                                                                                                     nothing */
+	     "[{\"role\":\"assistant\",\"content\":\"Blue.\"}]", false},
 	    {"[{\"role\":\"assistant\",\"content\":\"<|channel|>analysis<|message|>Hm.\",\"thinking\":\"t\"}]",
 	     "[{\"role\":\"assistant\",\"content\":\"\",\"reasoning_content\":\"t\"}]", true},
 	    {"[{\"role\":\"assistant\",\"content\":\"a<|ret<|end|>urn|>b<|<|<|call|>end|>start|>c\"}]",
