@@ -6,10 +6,6 @@
 #include "core/clock.h"
 #include "core/map.h"
 
-struct record_slot {
-	struct record record;
-};
-
 void records_init(struct records *records)
 {
 	*records = (struct records){0};
@@ -47,7 +43,7 @@ void records_add(struct records *records, const struct record *record)
 		records->dropped++;
 		return;
 	}
-	struct record *slot = &records->ring[records->next].record;
+	struct record *slot = &records->ring[records->next];
 	if (slot->id[0] && map_get(records->by_id, str_of(slot->id)) == slot)
 		map_remove(records->by_id, str_of(slot->id));
 	*slot = *record;
@@ -63,7 +59,7 @@ const struct record *records_find(const struct records *records, struct str id)
 
 const struct record *records_at(const struct records *records, size_t n)
 {
-	return n < records->count ? &records->ring[(records->next + RECORD_KEPT - 1 - n) % RECORD_KEPT].record : NULL;
+	return n < records->count ? &records->ring[(records->next + RECORD_KEPT - 1 - n) % RECORD_KEPT] : NULL;
 }
 
 void record_note_decision(struct record *record, const struct route_decision *decision)

@@ -36,7 +36,7 @@ struct record {
 };
 
 struct records {
-	struct record_slot *ring; /* RECORD_KEPT of them, made with the first record */
+	struct record *ring; /* RECORD_KEPT of them, made with the first record */
 	size_t next, count;
 	struct map *by_id;
 	uint64_t dropped; /* without memory */

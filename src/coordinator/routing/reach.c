@@ -55,9 +55,7 @@ bool route_could_serve(struct route_fleet *fleet, const struct route_request *re
 		return is_room(route_check(fleet, request->only, request, now_us));
 	if (request->serials)
 		return named_could(fleet, request);
-	if (owned_could(fleet, request))
-		return true;
-	return !request->own_only && public_could(fleet, request);
+	return (!request->own_only && public_could(fleet, request)) || owned_could(fleet, request);
 }
 
 size_t route_owned(const struct route_fleet *fleet, struct str account, struct str model_id, size_t *serving)
