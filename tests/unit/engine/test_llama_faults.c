@@ -51,17 +51,35 @@ static void models_share_one_budget_of_bytes(void **state)
 	free(text);
 }
 
-static int32_t (*real_decode)(struct llama_context *context, const struct llama_batch *batch) = chat_shim_decode;
-static atomic_int fail_after, fail_result; /* batches until every batch with a certain sequence fails */
-static atomic_int poisoned_sequence;
+/* A decode that fails every batch with a certain sequence, from the first batch on in which three sequences run: by then no
+ * call is left that could take the place of the one that failed and fail in its turn. */
+static struct {
+	atomic_bool released; /* until then no batch runs, so that the calls of a test meet in one */
+	atomic_bool armed;
+	atomic_int poisoned_sequence;
+	atomic_int result;
+} fault;
+
+static void fault_arm(int sequence, int result, bool at_once)
+{
+	atomic_store(&fault.poisoned_sequence, sequence);
+	atomic_store(&fault.result, result);
+	atomic_store(&fault.armed, at_once);
+	atomic_store(&fault.released, at_once);
+}
 
 static int32_t faulty_decode(struct llama_context *context, const struct llama_batch *batch)
 {
-	if (atomic_fetch_sub(&fail_after, 1) <= 0)
-		for (int32_t i = 0; i < batch->n_tokens; i++)
-			if (batch->seq_id[i][0] == atomic_load(&poisoned_sequence))
-				return atomic_load(&fail_result);
-	return real_decode(context, batch);
+	while (!atomic_load(&fault.released))
+		sched_yield();
+	unsigned running = 0;
+	for (int32_t i = 0; i < batch->n_tokens; i++)
+		running |= 1u << batch->seq_id[i][0];
+	if (__builtin_popcount(running) == 3)
+		atomic_store(&fault.armed, true);
+	if (atomic_load(&fault.armed) && running & 1u << atomic_load(&fault.poisoned_sequence))
+		return atomic_load(&fault.result);
+	return chat_shim_decode(context, batch);
 }
 
 static void calls_that_outgrow_the_budget_give_way_and_lose_nothing(void **state)
@@ -103,15 +121,13 @@ static void a_call_that_cannot_be_run_fails_alone(void **state)
 	request.chat.sampling.ignore_eos = true;
 	char *expected = answer(shared, &request);
 	struct collector c[3];
-	atomic_store(&fail_after, 8);
-	atomic_store(&fail_result, -2);
-	atomic_store(&poisoned_sequence, 1);
+	fault_arm(1, -2, false);
 	engine->decode = faulty_decode;
 	for (int i = 0; i < 3; i++) {
 		collector_init(&c[i]);
 		submit(shared, &request, &c[i]);
-		wait_deltas(&c[i], 1);
 	}
+	atomic_store(&fault.released, true);
 	int failed = 0;
 	for (int i = 0; i < 3; i++) {
 		wait_end(&c[i]);
@@ -188,9 +204,7 @@ static void an_engine_that_fails_every_call_reports_a_crash_until_one_runs(void 
 	struct request request = ask_for(question, 2);
 	struct engine_capacity capacity;
 	struct collector c;
-	atomic_store(&fail_after, 0);
-	atomic_store(&fail_result, -3);
-	atomic_store(&poisoned_sequence, 0);
+	fault_arm(0, -3, true);
 	inside(shared)->decode = faulty_decode;
 	for (int i = 0; i < ENGINE_CRASHED_FAILURES; i++) {
 		engine_capacity(shared, &capacity);
