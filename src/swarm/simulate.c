@@ -11,10 +11,11 @@
 const struct cli_option swarm_simulate_options[] = {
     {.name = "policies",
      .value = "LIST",
-     .help = "which to compare: random, round-robin, least-loaded, chapter, ours, oracle (default: all)"},
+     .help = "which to compare: random, round-robin, least-loaded, chapter, ours, oracle (default: these), scan"},
     {.name = "plot", .value = "DIR", .help = "write curves there, as SVG"},
     {.name = "json", .help = "print JSON in place of a table"},
     {.name = "seed", .value = "N", .help = "in place of the scenario's"},
+    {.name = "compare-scan", .help = "compare every decision of ours with a look at every machine"},
     {.name = "no-hedge", .help = "ask no second machine"},
     {.name = NULL},
 };
@@ -83,6 +84,7 @@ int swarm_simulate(const struct cli_args *args)
 	if (seed >= 0)
 		scenario->seed = (uint64_t)seed;
 	scenario->hedge = scenario->hedge && !cli_flag(args, "no-hedge");
+	scenario->audit = cli_flag(args, "compare-scan");
 	enum db_err err = sim_trace_make(scenario, &trace, &error);
 	for (size_t i = 0; i < count && !err; i++)
 		err = sim_run(scenario, &trace, policies[i], &runs[i], &error);

@@ -51,9 +51,23 @@ def mass_loss(build):
     results.record("mass_loss_recovery_s", "s", [run["recovery_s"]])
 
 
+def selection(build):
+    """What a decision costs above that of a look at every machine, by the same rule, gates and costs; and above the cheapest machine of
+    all, which the rule does not always take (of near-ties it takes the least busy)."""
+    over = {"over_scan_share": [], "over_cheapest_share": [], "over_ties_share": []}
+    for seed in SEEDS:
+        run = simulate(build, "steady", "ours", "--compare-scan", "--seed", str(seed))["ours"]
+        for key, values in over.items():
+            values.append(100 * run[key])
+    results.record("selection_cost_over_scan_pct", "%", over["over_scan_share"])
+    results.record("selection_cost_over_cheapest_pct", "%", over["over_cheapest_share"])
+    results.record("selection_cost_beyond_ties_pct", "%", over["over_ties_share"])
+
+
 def main(build, runs):
     outputs = [subprocess.run([build / "bench/bench_routing"], capture_output=True, text=True, check=True).stdout for _ in range(runs)]
     results.record_lines(outputs)
     compare(build)
     hedging(build)
     mass_loss(build)
+    selection(build)

@@ -1,11 +1,11 @@
 /* A request's way through the coordinator: placed, queued, tried again, hedged, continued elsewhere, settled. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "swarm/sim/world_internal.h"
 
 #define ACCEPTED_US    (600ull * 1000000) /* the chapter's patience once a machine accepted */
 #define IDLE_US        (20ull * 1000000)  /* between looks whether a stream gets on */
-#define DRAIN_LOOK     8                  /* waiting requests that are tried in vain before the rest is left for later */
 #define COOL_US        (120ull * 1000000)
 #define LEAVE_AFTER_US 2000000
 
@@ -41,6 +41,11 @@ static void call_event(struct sim_world *world, struct sim_call *call, uint64_t 
 	sim_events_add(&world->events, at_us, kind, call, 0);
 }
 
+void sim_wait_event(struct sim_world *world, struct sim_call *call)
+{
+	call_event(world, call, call->leaves_queue_us, SIM_EVENT_QUEUE);
+}
+
 void sim_drop_event(struct sim_world *world, const struct sim_event *event)
 {
 	if (event->kind >= SIM_EVENT_QUEUE)
@@ -51,21 +56,12 @@ void sim_drop_event(struct sim_world *world, const struct sim_event *event)
 
 /* --- the end of a call --- */
 
-static void leave_queue(struct sim_world *world, struct sim_call *call)
-{
-	if (!list_linked(&call->waiting))
-		return;
-	list_remove(&world->queues[call->request->model], &call->waiting);
-	world->queued--;
-	call->result->queue_ms += (float)(world->now_us - call->queued_us) / 1000;
-}
-
 static void call_end(struct sim_world *world, struct sim_call *call, enum sim_outcome outcome)
 {
 	struct sim_result *result = call->result;
 	if (call->ended)
 		return;
-	leave_queue(world, call);
+	sim_wait_end(world, call);
 	call->ended = true;
 	result->outcome = (uint8_t)outcome;
 	result->made = call->made;
@@ -79,6 +75,11 @@ static void call_end(struct sim_world *world, struct sim_call *call, enum sim_ou
 	}
 	world->open--;
 	call_unref(world, call);
+}
+
+void sim_refuse(struct sim_world *world, struct sim_call *call)
+{
+	call_end(world, call, call->content ? SIM_PARTIAL : SIM_REFUSED);
 }
 
 /* --- attempts --- */
@@ -101,11 +102,22 @@ static void release(struct sim_world *world, struct sim_attempt *attempt, enum s
 	attempt_unref(world, attempt);
 }
 
-/* Tokens that were worked off for nothing; `kept`: output that reached the client. */
-static void waste(struct sim_world *world, double prompt_read, double made, double kept)
+/* What a machine did for an attempt, once for each: tokens that reached the client, and those that were worked off for nothing.
+ */
+static void settle(struct sim_world *world, const struct sim_attempt *attempt, double made)
 {
-	world->measure->wasted_prompt += prompt_read;
-	world->measure->wasted_output += made > kept ? made - kept : 0;
+	struct sim_measure *measure = world->measure;
+	double prompt_read = attempt->stream.prompt_read;
+	measure->used_prompt += attempt->content ? prompt_read : 0;
+	measure->wasted_prompt += attempt->content ? 0 : prompt_read;
+	measure->used_output += attempt->given;
+	measure->wasted_output += made - attempt->given;
+}
+
+static void give(struct sim_attempt *attempt, uint32_t tokens)
+{
+	attempt->given += tokens;
+	attempt->call->made += tokens;
 }
 
 /* One of two is out of the race: its tokens are the price of the hedge. */
@@ -122,6 +134,7 @@ static void race_over(struct sim_world *world, struct sim_call *call, double pro
 static void cancel(struct sim_world *world, struct sim_attempt *attempt, enum sim_end end)
 {
 	sim_attempt_event(world, attempt, world->now_us + attempt->seat->network_us, SIM_EVENT_CANCEL, 0);
+	world->cancelling++;
 	release(world, attempt, end);
 }
 
@@ -138,7 +151,7 @@ static struct sim_attempt *attempt_new(struct sim_world *world, struct sim_call 
 	                                      .output = request->output - call->made,
 	                                      .max_tokens = request->max_tokens,
 	                                      .conversation = request->conversation,
-	                                      .model = request->model,
+	                                      .model = call->model,
 	                                      .tools = request->tools};
 	attempt->call = call;
 	attempt->seat = pick->seat;
@@ -146,7 +159,7 @@ static struct sim_attempt *attempt_new(struct sim_world *world, struct sim_call 
 	attempt->sent_us = world->now_us;
 	attempt->predicted_ms = pick->predicted_ms;
 	attempt->cold = pick->cold;
-	attempt->slot = sim_slot_of(pick->seat, request->model);
+	attempt->slot = sim_slot_of(pick->seat, call->model);
 	attempt->refs = 1;
 	call->refs++;
 	list_push_back(&call->attempts, &attempt->link);
@@ -254,7 +267,7 @@ static void next_try(struct sim_world *world, struct sim_call *call)
 	if (call->ended || call->attempts.count)
 		return;
 	if (call->tries >= SIM_MAX_TRIES)
-		call_end(world, call, call->content ? SIM_PARTIAL : SIM_REFUSED);
+		sim_refuse(world, call);
 	else
 		try_route(world, call);
 }
@@ -295,12 +308,13 @@ static void on_failed(struct sim_world *world, struct sim_attempt *attempt, enum
 	                                    [SIM_FAIL_MEMORY] = SIM_END_CAPACITY,
 	                                    [SIM_FAIL_LOAD] = SIM_END_CAPACITY,
 	                                    [SIM_FAIL_LOST] = SIM_END_LOST};
-	struct sim_stream *stream = &attempt->stream;
 	if (attempt->over)
 		return;
-	waste(world, stream->prompt_read, 0, 0);
-	if (!attempt->content)
-		race_over(world, attempt->call, stream->prompt_read, 0);
+	if (attempt->content) /* what the client has is what was made */
+		give(attempt, (uint32_t)attempt->made);
+	else
+		race_over(world, attempt->call, attempt->stream.prompt_read, attempt->made);
+	settle(world, attempt, attempt->made);
 	world->measure->faults++;
 	if (failure == SIM_FAIL_MEMORY || failure == SIM_FAIL_LOAD)
 		attempt->seat->cool_us[attempt->slot] = world->now_us + COOL_US;
@@ -333,7 +347,7 @@ static void on_deadline(struct sim_world *world, struct sim_attempt *attempt)
 			sim_attempt_event(world, attempt, world->now_us + IDLE_US, SIM_EVENT_DEADLINE, 0);
 			return;
 		}
-		attempt->call->made += (uint32_t)made;
+		give(attempt, (uint32_t)made);
 	} else if (waits_on(world, attempt)) {
 		return;
 	}
@@ -374,7 +388,8 @@ static void on_done(struct sim_world *world, struct sim_attempt *attempt)
 	struct sim_call *call = attempt->call;
 	if (attempt->over)
 		return;
-	call->made += attempt->stream.output;
+	give(attempt, attempt->stream.output);
+	settle(world, attempt, attempt->made);
 	attempt->seat->progress_us = world->now_us;
 	release(world, attempt, SIM_END_OK);
 	call->winner = NULL;
@@ -384,12 +399,13 @@ static void on_done(struct sim_world *world, struct sim_attempt *attempt)
 /* The word to stop has reached the machine: now it is known what a loser did. */
 static void on_cancelled(struct sim_world *world, struct sim_attempt *attempt)
 {
-	double prompt_read = attempt->stream.prompt_read, made = 0;
-	if (attempt->reached) {
+	double prompt_read = attempt->stream.prompt_read, made = attempt->made;
+	world->cancelling--;
+	if (attempt->reached && attempt->stream.state != SIM_STREAM_OUT) {
 		sim_box_cancel(&attempt->seat->box, &attempt->stream, world->now_us, &prompt_read, &made);
 		sim_schedule(world, &attempt->seat->box);
 	}
-	waste(world, attempt->content ? 0 : prompt_read, made, attempt->content ? made : 0);
+	settle(world, attempt, made);
 	if (!attempt->content)
 		race_over(world, attempt->call, prompt_read, made);
 }
@@ -408,34 +424,27 @@ static void on_leave(struct sim_world *world, struct sim_call *call)
 {
 	if (call->ended)
 		return;
-	while (call->attempts.count)
-		cancel(world, LIST_OF(list_first(&call->attempts), struct sim_attempt, link), SIM_END_CANCELLED);
+	while (call->attempts.count) {
+		struct sim_attempt *attempt = LIST_OF(list_first(&call->attempts), struct sim_attempt, link);
+		sim_box_run(&attempt->seat->box, world->now_us);
+		sim_schedule(world, &attempt->seat->box);
+		if (attempt == call->winner)
+			give(attempt, (uint32_t)sim_box_made(&attempt->seat->box, &attempt->stream));
+		cancel(world, attempt, SIM_END_CANCELLED);
+	}
 	call_end(world, call, SIM_LEFT);
 }
 
 /* --- placing --- */
 
-static bool enqueue(struct sim_world *world, struct sim_call *call)
-{
-	struct list *queue = &world->queues[call->request->model];
-	double wait_s = world->policy->queue_s > 0 ? world->policy->queue_s : world->scenario->queue_s;
-	if (queue->count >= world->policy->queue_limit || !(wait_s > 0))
-		return false;
-	list_push_back(queue, &call->waiting);
-	world->queued++;
-	call->queued_us = world->now_us;
-	call_event(world, call, world->now_us + (uint64_t)(wait_s * 1e6), SIM_EVENT_QUEUE);
-	return true;
-}
-
-static enum sim_answer place(struct sim_world *world, struct sim_call *call)
+enum sim_answer sim_place(struct sim_world *world, struct sim_call *call)
 {
 	struct sim_pick pick = {.predicted_ms = -1, .tail_ms = -1};
 	world->measure->decisions++;
 	enum sim_answer answer = world->policy->pick(world, call, &pick);
 	if (answer != SIM_PICKED)
 		return answer;
-	leave_queue(world, call);
+	sim_wait_end(world, call);
 	struct sim_attempt *attempt = send_to(world, call, &pick);
 	if (attempt)
 		watch_for_hedge(world, attempt, pick.tail_ms);
@@ -444,24 +453,14 @@ static enum sim_answer place(struct sim_world *world, struct sim_call *call)
 
 static void try_route(struct sim_world *world, struct sim_call *call)
 {
-	enum sim_answer answer = place(world, call);
+	enum sim_answer answer = sim_place(world, call);
 	if (answer == SIM_PICKED)
 		return;
 	bool may_wait = call->tries == 0 || world->policy->queues_retries;
-	if (answer == SIM_LATER && may_wait && enqueue(world, call))
+	if (answer == SIM_LATER && may_wait && sim_wait(world, call))
 		return;
 	world->measure->refused_later += answer == SIM_LATER;
-	call_end(world, call, call->content ? SIM_PARTIAL : SIM_REFUSED);
-}
-
-void sim_drain(struct sim_world *world, uint16_t model)
-{
-	int looked = 0;
-	LIST_EACH_SAFE (link, next, &world->queues[model]) {
-		struct sim_call *call = LIST_OF(link, struct sim_call, waiting);
-		if (place(world, call) != SIM_PICKED && ++looked == DRAIN_LOOK)
-			return;
-	}
+	sim_refuse(world, call);
 }
 
 void sim_arrive(struct sim_world *world, size_t index)
@@ -472,8 +471,10 @@ void sim_arrive(struct sim_world *world, size_t index)
 		return;
 	}
 	call->request = &world->trace->requests[index];
+	call->model = call->request->model;
 	call->result = &world->results[index];
 	call->refs = 1;
+	snprintf(call->account, sizeof call->account, "tenant-%u", call->request->tenant);
 	list_init(&call->attempts);
 	list_push_back(&world->calls, &call->all);
 	world->open++;
@@ -507,10 +508,8 @@ void sim_call_event(struct sim_world *world, const struct sim_event *event)
 		on_cancelled(world, attempt);
 		break;
 	case SIM_EVENT_QUEUE:
-		if (list_linked(&call->waiting)) {
-			leave_queue(world, call);
-			call_end(world, call, call->content ? SIM_PARTIAL : SIM_REFUSED);
-		}
+		for (struct sim_call *late; (late = sim_wait_expired(world, call));)
+			sim_refuse(world, late);
 		break;
 	case SIM_EVENT_LEAVE:
 		on_leave(world, call);

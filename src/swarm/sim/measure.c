@@ -233,6 +233,13 @@ void sim_summarise(const struct sim_scenario *scenario, const struct sim_trace *
 	double attempts = measure->attempts ? (double)measure->attempts : 1;
 	out->busiest_share = (double)measure->most_of_one / attempts;
 	out->liars_share = (double)measure->to_liars / attempts;
+	out->over_scan_share = measure->scan_ms > 0 ? measure->chosen_ms / measure->scan_ms - 1 : 0;
+	out->over_cheapest_share = measure->cheapest_ms > 0 ? measure->chosen_ms / measure->cheapest_ms - 1 : 0;
+	out->over_ties_share = measure->cheapest_ms > 0 ? measure->beyond_ms / measure->cheapest_ms : 0;
+	out->tokens_lost = fabs(measure->tokens_in - measure->used_prompt - measure->wasted_prompt) +
+	                   fabs(measure->tokens_out - measure->used_output - measure->wasted_output);
+	out->still_pending = measure->still_pending;
+	out->owned_twice = measure->owned_twice;
 	out->fairness = fairness(scenario, trace, results);
 	out->recovery_s = recovery(scenario, trace, results);
 	series(scenario, trace, results, measure, scratch, out);

@@ -31,7 +31,8 @@ struct sim_measure {
 	struct stats gaps_us; /* between tokens of a stream, one sample for each so many tokens */
 	double gap_carry;
 	double tokens_in, tokens_out;         /* worked off by machines */
-	double wasted_prompt, wasted_output;  /* of attempts that came to nothing */
+	double used_prompt, used_output;      /* of those: by attempts with content, and what reached clients */
+	double wasted_prompt, wasted_output;  /* ... by attempts without, and what reached nobody */
 	double extra_tokens, answered_tokens; /* of hedges' losers, and of whole answers with their prompts */
 	uint64_t hedges, hedges_won, hedges_over;
 	uint64_t loads, load_failures, evictions;
@@ -39,7 +40,13 @@ struct sim_measure {
 	uint64_t attempts, faults, timeouts, resumed;
 	double busy[SIM_SERIES], queued[SIM_SERIES], connected[SIM_SERIES]; /* by time */
 	uint64_t decisions, refused_later, to_liars;
-	uint64_t most_of_one; /* attempts at one machine */
+	uint64_t most_of_one;   /* attempts at one machine */
+	uint64_t still_pending; /* reservations when all have ended: none */
+	uint64_t owned_twice;   /* requests that were in a queue and in somebody's hand at once: never */
+	/* When every decision is compared with a look at every machine. */
+	uint64_t scans;
+	double chosen_ms, scan_ms, cheapest_ms; /* costs of what was chosen, of what a scan would choose, of the cheapest */
+	double beyond_ms;                       /* above the cheapest, of choices that were not near-ties of it */
 };
 
 /* A stream made `tokens` at so many a second. */
@@ -63,7 +70,11 @@ struct sim_summary {
 	double ttft_curve[101];            /* percentiles 0 .. 100, ms */
 	double busiest_share, liars_share; /* of the attempts: those at one machine, at machines that lied */
 	double recovery_s; /* after the first loss; -1: there was none; as long as the run when it never recovered */
-	bool finished;     /* every request ended */
+	double over_scan_share, over_cheapest_share; /* what decisions cost above a scan's, and above the cheapest */
+	double over_ties_share;                      /* likewise, where what is near to the cheapest counts as it */
+	uint64_t owned_twice, still_pending;         /* never: see sim_measure; reservations that outlived every request */
+	double tokens_lost;                          /* worked off by machines and in neither account: none, but for rounding */
+	bool finished;                               /* every request ended */
 };
 
 void sim_summarise(const struct sim_scenario *scenario, const struct sim_trace *trace, const struct sim_result *results,

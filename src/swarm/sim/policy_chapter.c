@@ -252,7 +252,7 @@ static const struct candidate *choose(struct sim_world *world, const struct sim_
 static enum sim_answer pick(struct sim_world *world, const struct sim_call *call, struct sim_pick *out)
 {
 	struct chapter *chapter = world->mine;
-	uint16_t model = call->request->model;
+	uint16_t model = call->model;
 	uint32_t count = 0, full = 0;
 	for (uint32_t i = 0; i < world->offer_count[model]; i++) {
 		struct sim_seat *seat = &world->seats[world->offers[model][i]];

@@ -52,7 +52,7 @@ static bool look(struct sim_world *world, const struct sim_call *call, struct si
 
 static enum sim_answer pick(struct sim_world *world, const struct sim_call *call, struct sim_pick *out)
 {
-	uint16_t model = call->request->model;
+	uint16_t model = call->model;
 	double best = INFINITY, goal_ms = (double)sim_goal_us(world, call->request) / 1000;
 	goal_ms -= (double)(world->now_us - call->request->at_us) / 1000;
 	for (uint32_t i = 0; i < world->offer_count[model]; i++) {

@@ -1,19 +1,8 @@
 /* The server's own routing: its objects, told what heartbeats say and nothing else. */
-#include "coordinator/routing/learn.h"
-#include "coordinator/routing/planner.h"
-#include "coordinator/routing/routing.h"
-#include "swarm/sim/world.h"
+#include "swarm/sim/policy_ours.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-#define QUEUE_PLACES 100000
-
-struct ours {
-	struct route_fleet *fleet;
-	struct planner *planner;
-	struct learn learn;
-};
 
 static enum db_err start(struct sim_world *world)
 {
@@ -25,27 +14,23 @@ static enum db_err start(struct sim_world *world)
 	learn_init(&ours->learn);
 	ours->fleet = route_fleet_new(&policy);
 	ours->planner = ours->fleet ? planner_new(ours->fleet, NULL) : NULL;
-	return ours->planner ? DB_OK : DB_E_NOMEM;
+	ours->queues = queues_new();
+	return ours->planner && ours->queues ? DB_OK : DB_E_NOMEM;
 }
 
 static void stop(struct sim_world *world)
 {
 	struct ours *ours = world->mine;
 	planner_free(ours->planner);
+	queues_free(ours->queues);
 	learn_free(&ours->learn);
 	route_fleet_free(ours->fleet);
 	free(ours);
 }
 
-static struct str model_id(const struct sim_world *world, uint16_t model)
+struct str ours_model_id(const struct sim_world *world, uint16_t model)
 {
 	return str_of(world->scenario->models[model].id);
-}
-
-static struct str account_of(const struct sim_request *request, char out[24])
-{
-	int len = snprintf(out, 24, "tenant-%u", request->tenant);
-	return (struct str){out, (size_t)len};
 }
 
 static void tell_facts(struct sim_world *world, struct sim_seat *seat, struct route_node *node)
@@ -91,7 +76,7 @@ static void beat(struct sim_world *world, struct sim_seat *seat)
 	tell_facts(world, seat, node);
 	for (uint32_t i = 0; i < seat->box.slot_count; i++)
 		if (seat->beat.has[i])
-			(void)route_node_set_slot(ours->fleet, node, model_id(world, seat->box.slots[i].model), &seat->beat.slots[i]);
+			(void)route_node_set_slot(ours->fleet, node, ours_model_id(world, seat->box.slots[i].model), &seat->beat.slots[i]);
 	route_node_heartbeat_done(ours->fleet, node);
 }
 
@@ -127,47 +112,121 @@ static void left(struct sim_world *world, struct sim_seat *seat)
 	seat->mine = NULL;
 }
 
-static struct route_request ask(const struct sim_world *world, const struct sim_call *call)
+struct route_request ours_request(const struct sim_world *world, const struct sim_call *call, struct route_node **excluded)
 {
 	const struct ours *ours = world->mine;
 	const struct sim_request *request = call->request;
-	char account[24];
-	uint64_t expected = learn_expect(&ours->learn, model_id(world, request->model), account_of(request, account));
-	return (struct route_request){.model = model_id(world, request->model),
+	struct str account = str_of(call->account);
+	uint64_t expected = learn_expect(&ours->learn, ours_model_id(world, call->model), account);
+	size_t count = 0;
+	for (uint32_t i = 0; excluded && i < call->excluded_count; i++)
+		if (call->excluded[i]->mine)
+			excluded[count++] = call->excluded[i]->mine;
+	return (struct route_request){.model = ours_model_id(world, call->model),
 	                              .prompt_tokens = request->prompt + call->made,
 	                              .max_tokens = request->max_tokens,
 	                              .expected_tokens = expected < request->max_tokens ? expected : request->max_tokens,
+	                              .caller_account = account,
+	                              .excluded = excluded,
+	                              .excluded_count = count,
 	                              .tools = request->tools};
+}
+
+enum sim_answer ours_answer(struct sim_world *world, enum db_err err, const struct route_request *request,
+                            const struct route_decision *decision, struct route_reservation *reservation, struct sim_pick *out)
+{
+	const struct ours *ours = world->mine;
+	if (err == DB_E_AGAIN)
+		planner_note(ours->planner, request->model, PLANNER_CAPACITY_REJECT, world->now_us);
+	if (err)
+		return err == DB_E_AGAIN ? SIM_LATER : SIM_NEVER;
+	*out = (struct sim_pick){.seat = route_node_user(decision->node),
+	                         .cold = decision->cold,
+	                         .predicted_ms = decision->ttft_ms,
+	                         .tail_ms = decision->tail_ms,
+	                         .mine = reservation};
+	if (decision->cold)
+		planner_note(ours->planner, request->model, PLANNER_COLD_DISPATCH, world->now_us);
+	return SIM_PICKED;
 }
 
 static enum sim_answer pick(struct sim_world *world, const struct sim_call *call, struct sim_pick *out)
 {
 	const struct ours *ours = world->mine;
 	struct route_node *excluded[SIM_MAX_TRIES * 2];
-	struct route_request request = ask(world, call);
+	struct route_request request = ours_request(world, call, excluded);
 	struct route_decision decision;
 	struct route_reservation *reservation;
-	size_t count = 0;
-	for (uint32_t i = 0; i < call->excluded_count; i++)
-		if (call->excluded[i]->mine)
-			excluded[count++] = call->excluded[i]->mine;
-	request.excluded = excluded;
-	request.excluded_count = count;
-	if (!call->tries && !list_linked(&call->waiting))
+	struct ours_scan scan = {.node = NULL};
+	if (!call->tries && !call->waits && !call->turn)
 		planner_arrival(ours->planner, &request, world->now_us);
+	if (world->scenario->audit)
+		scan = ours_scan(world, &request, call->model);
 	enum db_err err = route_select(ours->fleet, &request, world->now_us, &decision, &reservation);
-	if (err == DB_E_AGAIN)
-		planner_note(ours->planner, request.model, PLANNER_CAPACITY_REJECT, world->now_us);
-	if (err)
-		return err == DB_E_AGAIN ? SIM_LATER : SIM_NEVER;
-	*out = (struct sim_pick){.seat = route_node_user(decision.node),
-	                         .cold = decision.cold,
-	                         .predicted_ms = decision.ttft_ms,
-	                         .tail_ms = decision.tail_ms,
-	                         .mine = reservation};
-	if (decision.cold)
-		planner_note(ours->planner, request.model, PLANNER_COLD_DISPATCH, world->now_us);
-	return SIM_PICKED;
+	if (!err && scan.node) {
+		world->measure->chosen_ms += decision.cost_ms;
+		world->measure->scan_ms += scan.cost_ms;
+		world->measure->cheapest_ms += scan.cheapest_ms;
+		if (decision.cost_ms > scan.cheapest_ms + OURS_TIE_MS)
+			world->measure->beyond_ms += decision.cost_ms - scan.cheapest_ms;
+		world->measure->scans++;
+	}
+	return ours_answer(world, err, &request, &decision, reservation, out);
+}
+
+/* --- waiting: as in the server, a machine that may have room is offered to those that it could serve --- */
+
+static bool enter(struct sim_world *world, struct sim_call *call)
+{
+	const struct ours *ours = world->mine;
+	struct str model = ours_model_id(world, call->model);
+	if (call->turn) /* it has been in a queue before: it keeps its place and its deadline */
+		return !queue_return(ours->queues, &call->place);
+	call->place = (struct queue_waiter){.request = ours_request(world, call, NULL), .deadline_us = call->leaves_queue_us};
+	return !queue_enter(ours->queues, &call->place, queue_places(route_model_routable(ours->fleet, model)), world->now_us);
+}
+
+static void unwait(struct sim_world *world, struct sim_call *call)
+{
+	const struct ours *ours = world->mine;
+	world->measure->owned_twice += !queue_leave(ours->queues, &call->place);
+}
+
+struct offered {
+	const struct sim_world *world;
+	const struct sim_seat *seat;
+};
+
+static bool can_run(const struct queue_waiter *place, void *user)
+{
+	const struct offered *offered = user;
+	const struct ours *ours = offered->world->mine;
+	const struct sim_call *call = LIST_OF(place, struct sim_call, place);
+	return call->turn != offered->world->turn &&
+	       route_check(ours->fleet, offered->seat->mine, &place->request, offered->world->now_us) == ROUTE_OK;
+}
+
+static struct sim_call *take(struct sim_world *world, struct sim_seat *seat, uint16_t model)
+{
+	const struct ours *ours = world->mine;
+	struct offered offered = {world, seat};
+	if (!seat->mine)
+		return NULL;
+	struct queue_waiter *place = queue_take(ours->queues, ours_model_id(world, model), can_run, &offered, world->now_us);
+	return place ? LIST_OF(place, struct sim_call, place) : NULL;
+}
+
+static bool put_back(struct sim_world *world, struct sim_call *call)
+{
+	const struct ours *ours = world->mine;
+	return !queue_return(ours->queues, &call->place);
+}
+
+static struct sim_call *expired(struct sim_world *world)
+{
+	const struct ours *ours = world->mine;
+	struct queue_waiter *place = queue_expired(ours->queues, world->now_us);
+	return place ? LIST_OF(place, struct sim_call, place) : NULL;
 }
 
 static void release(struct sim_world *world, struct sim_attempt *attempt, enum sim_end end)
@@ -179,11 +238,10 @@ static void release(struct sim_world *world, struct sim_attempt *attempt, enum s
 	                                              [SIM_END_LOST] = ROUTE_OUTCOME_LOST,
 	                                              [SIM_END_CANCELLED] = ROUTE_OUTCOME_CLIENT};
 	struct ours *ours = world->mine;
-	const struct sim_request *request = attempt->call->request;
-	char account[24];
+	const struct sim_call *call = attempt->call;
 	route_outcome(ours->fleet, attempt->mine, outcomes[end], world->now_us);
 	if (end == SIM_END_OK)
-		learn_output(&ours->learn, model_id(world, request->model), account_of(request, account), request->output);
+		learn_output(&ours->learn, ours_model_id(world, call->model), str_of(call->account), call->request->output);
 	route_release(ours->fleet, attempt->mine);
 	attempt->mine = NULL;
 }
@@ -199,12 +257,13 @@ static void tick(struct sim_world *world)
 	const struct ours *ours = world->mine;
 	struct planner_load loads[PLANNER_LOADS_MAX];
 	for (uint16_t m = 0; m < world->scenario->model_count; m++)
-		planner_queue(ours->planner, model_id(world, m), (uint32_t)world->queues[m].count, false, false, world->now_us);
+		planner_queue(ours->planner, ours_model_id(world, m), queue_length(ours->queues, ours_model_id(world, m)), false, false,
+		              world->now_us);
 	size_t count = planner_tick(ours->planner, world->now_us, loads);
 	for (size_t i = 0; i < count; i++) {
 		struct sim_seat *seat = route_node_user(loads[i].node);
 		for (uint32_t slot = 0; slot < seat->box.slot_count; slot++)
-			if (str_eq(model_id(world, seat->box.slots[slot].model), loads[i].model))
+			if (str_eq(ours_model_id(world, seat->box.slots[slot].model), loads[i].model))
 				sim_world_load(world, seat, seat->box.slots[slot].model);
 	}
 }
@@ -213,26 +272,40 @@ static void loaded(struct sim_world *world, struct sim_seat *seat, uint16_t mode
 {
 	const struct ours *ours = world->mine;
 	if (seat->mine)
-		planner_load_ended(ours->planner, seat->mine, model_id(world, model), ok ? PLANNER_LOADED : PLANNER_FAILED,
+		planner_load_ended(ours->planner, seat->mine, ours_model_id(world, model), ok ? PLANNER_LOADED : PLANNER_FAILED,
 		                   world->now_us);
 }
 
-const struct sim_policy sim_policy_ours = {.name = "ours",
-                                           .about = "route_select and everything around it, as in the server",
-                                           .hedges = true,
-                                           .resumes = true,
-                                           .queues_retries = true,
-                                           .queue_limit = QUEUE_PLACES,
-                                           .start = start,
-                                           .stop = stop,
-                                           .joined = joined,
-                                           .left = left,
-                                           .beat = beat,
-                                           .pick = pick,
-                                           .release = release,
-                                           .content = content,
-                                           .tick = tick,
-                                           .loaded = loaded};
+static uint32_t pending(const struct sim_world *world, const struct sim_seat *seat)
+{
+	(void)world;
+	return seat->mine ? route_node_pending(seat->mine) : 0;
+}
+
+/* The same but that every machine is looked at for every request: what the server's short cuts cost. */
+static enum sim_answer pick_by_scan(struct sim_world *world, const struct sim_call *call, struct sim_pick *out)
+{
+	const struct ours *ours = world->mine;
+	struct route_node *excluded[SIM_MAX_TRIES * 2];
+	struct route_request request = ours_request(world, call, excluded);
+	struct route_decision decision;
+	struct route_reservation *reservation;
+	if (!call->tries && !call->waits && !call->turn)
+		planner_arrival(ours->planner, &request, world->now_us);
+	request.only = ours_scan(world, &request, call->model).node;
+	enum db_err err = route_select(ours->fleet, &request, world->now_us, &decision, &reservation);
+	return ours_answer(world, err, &request, &decision, reservation, out);
+}
+
+#define OURS                                                                                                                   \
+	.hedges = true, .resumes = true, .queues_retries = true, .start = start, .stop = stop, .joined = joined, .left = left,     \
+	.beat = beat, .release = release, .content = content, .tick = tick, .loaded = loaded, .wait = enter, .unwait = unwait,     \
+	.take = take, .put_back = put_back, .expired = expired, .pending = pending
+
+const struct sim_policy sim_policy_ours = {
+    .name = "ours", .about = "route_select and everything around it, as in the server", .pick = pick, OURS};
+const struct sim_policy sim_policy_scan = {
+    .name = "scan", .about = "ours, but with a look at every machine", .pick = pick_by_scan, OURS};
 
 const struct sim_policy *const sim_policies[] = {&sim_policy_random,
                                                  &sim_policy_round_robin,
@@ -247,5 +320,5 @@ const struct sim_policy *sim_policy_named(struct str name)
 	for (size_t i = 0; sim_policies[i]; i++)
 		if (str_is(name, sim_policies[i]->name))
 			return sim_policies[i];
-	return NULL;
+	return str_is(name, sim_policy_scan.name) ? &sim_policy_scan : NULL;
 }

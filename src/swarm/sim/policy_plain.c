@@ -17,7 +17,7 @@ static bool has_place(const struct sim_seat *seat, uint32_t slot, const struct s
 
 static bool can_have(const struct sim_world *world, const struct sim_call *call, const struct sim_seat *seat, bool *warm)
 {
-	uint32_t slot = sim_slot_of(seat, call->request->model);
+	uint32_t slot = sim_slot_of(seat, call->model);
 	*warm = seat->beat.has[slot];
 	return seat->connected && !sim_is_excluded(call, seat) && seat->cool_us[slot] <= world->now_us &&
 	       (!*warm || has_place(seat, slot, call->request));
@@ -29,7 +29,7 @@ typedef double measure_fn(const struct sim_world *world, const struct sim_seat *
 static enum sim_answer pick_least(struct sim_world *world, const struct sim_call *call, measure_fn *measure,
                                   struct sim_pick *out)
 {
-	uint16_t model = call->request->model;
+	uint16_t model = call->model;
 	bool best_warm = false;
 	double best = 0;
 	out->seat = NULL;
@@ -103,7 +103,7 @@ static double by_turn(const struct sim_world *world, const struct sim_seat *seat
 static enum sim_answer pick_round_robin(struct sim_world *world, const struct sim_call *call, struct sim_pick *out)
 {
 	struct turns *turns = world->mine;
-	uint16_t model = call->request->model;
+	uint16_t model = call->model;
 	turns->model = model;
 	enum sim_answer answer = pick_least(world, call, by_turn, out);
 	for (uint32_t i = 0; answer == SIM_PICKED && i < world->offer_count[model]; i++)

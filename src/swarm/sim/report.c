@@ -98,13 +98,14 @@ static const struct {
 	{                                                                                                                          \
 #name, offsetof(struct sim_summary, name)                                                                              \
 	}
-    MEMBER(utilisation), MEMBER(ttft_p50),      MEMBER(ttft_p90),      MEMBER(ttft_p95),     MEMBER(ttft_p99),
-    MEMBER(ttft_p999),   MEMBER(ttft_mean),     MEMBER(gap_p50),       MEMBER(gap_p99),      MEMBER(rate_p1),
-    MEMBER(rate_p50),    MEMBER(goodput_rps),   MEMBER(goodput_tps),   MEMBER(served_tps),   MEMBER(fairness),
-    MEMBER(cold_share),  MEMBER(loads),         MEMBER(load_failures), MEMBER(evictions),    MEMBER(wasted_share),
-    MEMBER(extra_share), MEMBER(cached_share),  MEMBER(queue_mean_ms), MEMBER(queue_p99_ms), MEMBER(queue_max),
-    MEMBER(hedges),      MEMBER(hedges_won),    MEMBER(resumed),       MEMBER(timeouts),     MEMBER(faults),
-    MEMBER(recovery_s),  MEMBER(busiest_share), MEMBER(liars_share),
+    MEMBER(utilisation),     MEMBER(ttft_p50),      MEMBER(ttft_p90),      MEMBER(ttft_p95),        MEMBER(ttft_p99),
+    MEMBER(ttft_p999),       MEMBER(ttft_mean),     MEMBER(gap_p50),       MEMBER(gap_p99),         MEMBER(rate_p1),
+    MEMBER(rate_p50),        MEMBER(goodput_rps),   MEMBER(goodput_tps),   MEMBER(served_tps),      MEMBER(fairness),
+    MEMBER(cold_share),      MEMBER(loads),         MEMBER(load_failures), MEMBER(evictions),       MEMBER(wasted_share),
+    MEMBER(extra_share),     MEMBER(cached_share),  MEMBER(queue_mean_ms), MEMBER(queue_p99_ms),    MEMBER(queue_max),
+    MEMBER(hedges),          MEMBER(hedges_won),    MEMBER(resumed),       MEMBER(timeouts),        MEMBER(faults),
+    MEMBER(recovery_s),      MEMBER(busiest_share), MEMBER(liars_share),   MEMBER(over_scan_share), MEMBER(over_cheapest_share),
+    MEMBER(over_ties_share), MEMBER(tokens_lost),
 };
 
 static void put_run(struct json_writer *w, const struct sim_summary *run)

@@ -97,6 +97,7 @@ struct sim_scenario {
 	double ttft_ms, ttft_token_ms, decode_tps, deadline_s;
 	/* how requests are treated */
 	bool hedge, planner;
+	bool audit; /* compare every decision with a look at every machine; not in files */
 	double queue_s;
 
 	struct sim_workload workload;

@@ -33,6 +33,7 @@ static void on_content(void *user, struct sim_stream *stream)
 
 static void on_done(void *user, struct sim_stream *stream)
 {
+	attempt_of(stream)->made = stream->output;
 	tell(user, stream, SIM_EVENT_DONE, 0);
 }
 
@@ -40,9 +41,7 @@ static void on_failed(void *user, struct sim_stream *stream, enum sim_failure fa
 {
 	struct sim_world *world = user;
 	struct sim_attempt *attempt = attempt_of(stream);
-	/* What the client has is what was made, but for what is on its way. */
-	if (attempt->call && attempt->call->winner == attempt && attempt->content)
-		attempt->call->made += (uint32_t)sim_box_made(&attempt->seat->box, stream);
+	attempt->made = sim_box_made(&attempt->seat->box, stream);
 	tell(world, stream, SIM_EVENT_FAILED, failure);
 }
 
@@ -234,8 +233,7 @@ static void offer_free_places(struct sim_world *world)
 	for (size_t i = 0; i < world->dirty_count; i++) {
 		struct sim_seat *seat = world->dirty[i];
 		seat->dirty = false;
-		for (uint32_t slot = 0; slot < seat->box.slot_count; slot++)
-			sim_drain(world, seat->box.slots[slot].model);
+		sim_offer(world, seat);
 	}
 	world->dirty_count = 0;
 }
@@ -249,7 +247,7 @@ static bool arrival_is_next(const struct sim_world *world)
 static void run(struct sim_world *world)
 {
 	double limit_s = world->scenario->seconds + OVERTIME_S;
-	while ((world->next_arrival < world->trace->count || world->open) && !world->out_of_memory) {
+	while ((world->next_arrival < world->trace->count || world->open || world->cancelling) && !world->out_of_memory) {
 		struct sim_event event;
 		if (arrival_is_next(world)) {
 			world->now_us = world->trace->requests[world->next_arrival].at_us;
@@ -330,6 +328,21 @@ static void end(struct sim_world *world)
 	free(world->seats);
 }
 
+/* Reservations that nobody ended, of the coordinator's books and of the policy's. */
+static uint64_t still_pending(const struct sim_world *world)
+{
+	uint64_t pending = 0;
+	for (uint32_t i = 0; i < world->seat_count; i++) {
+		const struct sim_seat *seat = &world->seats[i];
+		pending += seat->pending + seat->attempts.count;
+		for (uint32_t slot = 0; slot < seat->box.slot_count; slot++)
+			pending += seat->slot_pending[slot] + seat->slot_tokens[slot];
+		if (world->policy->pending)
+			pending += world->policy->pending(world, seat);
+	}
+	return pending;
+}
+
 enum db_err sim_run(const struct sim_scenario *scenario, const struct sim_trace *trace, const struct sim_policy *policy,
                     struct sim_summary *out, struct error *error)
 {
@@ -361,6 +374,7 @@ enum db_err sim_run(const struct sim_scenario *scenario, const struct sim_trace 
 		for (uint32_t i = 0; i < world->seat_count; i++)
 			if (world->seats[i].attempted > measure->most_of_one)
 				measure->most_of_one = world->seats[i].attempted;
+		measure->still_pending = still_pending(world);
 		measure->hedges_over = world->hedge.over;
 		measure->extra_tokens = (double)world->hedge.extra;
 		measure->answered_tokens = (double)world->hedge.answered;

@@ -5,6 +5,7 @@
 #define SWARM_SIM_WORLD_H
 
 #include "coordinator/routing/hedge.h"
+#include "coordinator/routing/queue.h"
 #include "swarm/sim/box.h"
 #include "swarm/sim/events.h"
 
@@ -40,7 +41,9 @@ struct sim_attempt {
 	double predicted_ms; /* < 0 unknown */
 	uint32_t slot, refs;
 	bool second, cold, reached, content, over;
-	double seen; /* output when it was last looked whether it gets on */
+	double seen;    /* output when it was last looked whether it gets on */
+	double made;    /* by the machine, when it ended there */
+	uint32_t given; /* to the client */
 };
 
 struct sim_call {
@@ -51,9 +54,12 @@ struct sim_call {
 	struct sim_attempt *winner;
 	struct sim_seat *excluded[SIM_MAX_TRIES * 2];
 	uint32_t excluded_count, tries, refs;
-	uint32_t made; /* tokens that the client has */
-	uint64_t queued_us;
-	bool content, ended, hedged, racing;
+	uint32_t made;                             /* tokens that the client has */
+	uint64_t queued_us, leaves_queue_us, turn; /* turn: of offers, in which it was tried last */
+	uint16_t model;                            /* the build that it goes to */
+	bool content, ended, hedged, racing, waits;
+	struct queue_waiter place; /* of policies that wait in routing/queue.h; with its account */
+	char account[24];
 };
 
 struct sim_pick {
@@ -82,8 +88,16 @@ struct sim_policy {
 	/* The attempt is over; `end` says how, after content or not. */
 	void (*release)(struct sim_world *world, struct sim_attempt *attempt, enum sim_end end);
 	void (*content)(struct sim_world *world, struct sim_attempt *attempt);
+	uint32_t (*pending)(const struct sim_world *world, const struct sim_seat *seat); /* reservations that it holds itself */
 	void (*tick)(struct sim_world *world); /* every 10 s: load commands (sim_world_load) */
 	void (*loaded)(struct sim_world *world, struct sim_seat *seat, uint16_t model, bool ok);
+	/* A queue of its own, all or none of them; without, requests wait first come first served. */
+	bool (*wait)(struct sim_world *world, struct sim_call *call);
+	void (*unwait)(struct sim_world *world, struct sim_call *call);
+	struct sim_call *(*take)(struct sim_world *world, struct sim_seat *seat, uint16_t model); /* NULL: none can run there */
+	bool (*put_back)(struct sim_world *world, struct sim_call *call);
+	struct sim_call *(*expired)(struct sim_world *world);
+	void (*waits)(struct sim_world *world, struct sim_call *call); /* it began to */
 };
 
 struct sim_world {
@@ -103,8 +117,8 @@ struct sim_world {
 	struct list calls; /* all that are still held */
 	struct hedge hedge;
 	struct sim_random random;
-	uint64_t now_us;
-	size_t next_arrival, open, queued;
+	uint64_t now_us, turn;
+	size_t next_arrival, open, queued, cancelling;
 	struct sim_seat *dirty[64];
 	size_t dirty_count;
 	bool out_of_memory;
@@ -123,8 +137,8 @@ uint32_t sim_slot_of(const struct sim_seat *seat, uint16_t model);              
 void sim_world_load(struct sim_world *world, struct sim_seat *seat, uint16_t model); /* a load command */
 
 extern const struct sim_policy sim_policy_random, sim_policy_round_robin, sim_policy_least_loaded, sim_policy_chapter,
-    sim_policy_ours, sim_policy_oracle;
-extern const struct sim_policy *const sim_policies[]; /* ends with NULL */
+    sim_policy_ours, sim_policy_oracle, sim_policy_scan;
+extern const struct sim_policy *const sim_policies[]; /* ends with NULL; those that are compared by default */
 const struct sim_policy *sim_policy_named(struct str name);
 
 #endif

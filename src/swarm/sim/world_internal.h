@@ -1,4 +1,5 @@
-/* What the files of a run share: world.c (machines, time), call.c (requests), happen.c (what goes wrong). */
+/* What the files of a run share: world.c (machines, time), call.c (requests), waiting.c (queues), happen.c (what goes wrong).
+ */
 #ifndef SWARM_SIM_WORLD_INTERNAL_H
 #define SWARM_SIM_WORLD_INTERNAL_H
 
@@ -36,11 +37,21 @@ void sim_mark(struct sim_world *world, struct sim_seat *seat); /* something on i
 
 /* call.c */
 void sim_arrive(struct sim_world *world, size_t index);
-void sim_drain(struct sim_world *world, uint16_t model);
+enum sim_answer sim_place(struct sim_world *world, struct sim_call *call);
+void sim_refuse(struct sim_world *world,
+                struct sim_call *call); /* an honest end without an answer, or without the rest of it */
+void sim_wait_event(struct sim_world *world, struct sim_call *call);
 void sim_attempt_event(struct sim_world *world, struct sim_attempt *attempt, uint64_t at_us, uint32_t kind, uint32_t number);
 void sim_call_event(struct sim_world *world, const struct sim_event *event);
 void sim_drop_event(struct sim_world *world, const struct sim_event *event); /* frees what it held */
 void sim_abandon(struct sim_world *world);                                   /* what is still open */
+
+/* waiting.c */
+bool sim_wait(struct sim_world *world, struct sim_call *call);     /* false: there is no place in the queue */
+void sim_wait_end(struct sim_world *world, struct sim_call *call); /* nothing when it does not wait */
+/* The next whose time in the queue is over, taken out; `call` is the one whose event it was. Call until NULL. */
+struct sim_call *sim_wait_expired(struct sim_world *world, struct sim_call *call);
+void sim_offer(struct sim_world *world, struct sim_seat *seat); /* it may have room */
 
 /* happen.c */
 void sim_happen(struct sim_world *world, const struct sim_event *event);

@@ -41,7 +41,12 @@ static const struct sim_summary *run(const struct sim_policy *policy)
 	assert_int_equal(ended, counted); /* each request has one end */
 	assert_true(summary.good <= summary.by_outcome[SIM_OK]);
 	assert_true(summary.extra_share <= 0.03 + 32768.0 / (1 + 1000.0 * (double)summary.by_outcome[SIM_OK]));
-	assert_true(summary.utilisation <= 1.5); /* work that is done after the last arrival counts too */
+	assert_true(summary.utilisation <= 1.5);    /* work that is done after the last arrival counts too */
+	assert_int_equal(summary.still_pending, 0); /* each reservation was ended, once */
+	assert_int_equal(summary.owned_twice, 0);   /* a waiting request is the queue's or its caller's, never both's */
+	/* Every token that a machine worked off reached a client or was wasted. */
+	if (summary.tokens_lost > 1 + 0.01 * (double)trace.count)
+		fail_msg("%s: %g tokens are in no account", scenario.name, summary.tokens_lost);
 	sim_trace_free(&trace);
 	return &summary;
 }
