@@ -107,6 +107,8 @@ static bool parse_strings(struct chat_request *request, struct api_error *error)
 		                : str_is(name, CHAT_ENDPOINT_COUNT) ? CHAT_TASK_COUNT
 		                                                    : CHAT_TASK_ANSWER;
 	name = STR_NONE;
+	request->shortens = json_as_str(json_get(request->root, "truncation"), &name) && str_is(name, "auto");
+	name = STR_NONE;
 	if (user && !json_as_str(user, &name))
 		return chat_refuse(error, "user", "user must be a string.");
 	request->cache_scope = name;

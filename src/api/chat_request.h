@@ -78,6 +78,7 @@ struct chat_request {
 	/* Several prompts in one body: the array of them, and `prompt` is the first. Answers are numbered prompt by prompt. NULL
 	 * when there is one. Only for providers with a model that can "prompts". */
 	const json_val *prompts;
+	bool shortens;          /* truncation auto: leave out what is oldest rather than refuse what does not fit the context */
 	bool has_media;         /* an image, video or audio part (http-api 2.2 step 11) */
 	struct str cache_scope; /* prompt_cache_key, else user, else empty */
 	struct str *serials;    /* provider_serial and provider_serials, trimmed, each once */

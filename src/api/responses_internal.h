@@ -13,7 +13,6 @@ struct responses_request {
 	const json_val *root;
 	bool store;
 	bool logprobs_shown; /* include has message.output_text.logprobs */
-	bool truncates;      /* truncation auto */
 };
 
 bool responses_parse(struct str body, struct arena *arena, struct chat_request *out, struct api_error *error);

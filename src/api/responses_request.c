@@ -191,11 +191,8 @@ static bool refuse_unsupported(const json_val *root, struct api_error *error)
 		if (json_get_some(root, absent[i]))
 			return chat_refuse(error, absent[i], "%s is not supported: send everything with input and instructions.",
 			                   absent[i]);
-	if (str_is(truncation, "auto"))
-		return chat_refuse(error, "truncation",
-		                   "truncation auto is not supported: leave out the oldest items yourself, or use disabled.");
-	if (!str_is(truncation, "disabled"))
-		return chat_refuse(error, "truncation", "truncation must be disabled.");
+	if (!str_is(truncation, "auto") && !str_is(truncation, "disabled"))
+		return chat_refuse(error, "truncation", "truncation must be auto or disabled.");
 	return true;
 }
 
@@ -293,7 +290,6 @@ static bool put_body(struct json_writer *w, struct str body, const json_val *roo
 	                                      "store",
 	                                      "metadata",
 	                                      "previous_response_id",
-	                                      "truncation",
 	                                      "background",
 	                                      "stream_options",
 	                                      "endpoint",

@@ -387,7 +387,8 @@ class Provider(Program):
             self.script_file.write_text(json.dumps(script))
             command += ["--scripted-engine", self.script_file]
         else:
-            command += ["--models-dir", models_dir, "--threads", "1", "--max-sequences", "4", "--context", "4096"]
+            command += ["--models-dir", models_dir, "--threads", "1", "--max-sequences", "4"]
+            command += [] if "--context" in options else ["--context", "4096"]
         self.words = [*command, *options]
         self.environment_more = environment_more
 

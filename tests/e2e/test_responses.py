@@ -7,7 +7,7 @@ import pytest
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from harness import PATIENCE
+from harness import MODEL, PATIENCE
 from python_provider import PythonProvider, wait_standing
 
 EVENT = TypeAdapter(ResponseStreamEvent)
@@ -224,7 +224,7 @@ REFUSED = [
     ({"input": "x", "text": {"format": {"type": "json_schema"}}}, "text"),
     ({"input": "x", "text": {"format": {"type": "json_schema", "name": "a", "schema": 4}}}, "text"),
     ({"input": "x", "background": True}, "background"),
-    ({"input": "x", "truncation": "auto"}, "truncation"),
+    ({"input": "x", "truncation": "sometimes"}, "truncation"),
     ({"input": "x", "previous_response_id": 4}, "previous_response_id"),
     ({"input": "x", "store": "yes"}, "store"),
     ({"input": "x", "conversation": "conv_1"}, "conversation"),
@@ -247,3 +247,28 @@ def test_what_cannot_be_done_is_refused_with_the_parameter(coordinator):
         assert error["message"]
     assert post(node, input="x").json()["error"]["param"] == "model"
     assert node.balance() == before
+
+
+@pytest.mark.slow
+def test_truncation_auto_leaves_out_the_oldest_items(coordinator, provider):
+    node = coordinator()
+    provider(node, options=["--context", "512"])
+    context = 512
+    old = [{"role": role, "content": f"Note {n}. " + "7 " * 50} for n in range(8) for role in ("user", "assistant")]
+    items = [*old, {"role": "user", "content": "What is the capital of France?"}]
+    asked = {"model": MODEL, "instructions": "Be brief.", "temperature": 0, "max_output_tokens": 16}
+    whole = post(node, **asked, input=items)
+    assert whole.status_code in (400, 429, 503) and whole.json()["error"]["message"], whole.text
+    answer = post(node, **asked, input=items, truncation="auto")
+    assert answer.status_code == 200, answer.text
+    answer = answer.json()
+    check_object(answer)
+    assert answer["truncation"] == "auto"
+    assert context // 2 < answer["usage"]["input_tokens"] <= context - 16
+    short = next(one for one in (post(node, **asked, input=items[2 * n:]) for n in range(1, 9)) if one.status_code == 200).json()
+    assert short["truncation"] == "disabled"
+    assert short["usage"]["input_tokens"] == answer["usage"]["input_tokens"]
+    assert short["output"][0]["content"] == answer["output"][0]["content"]
+    streamed = stream(node, **asked, input=items, truncation="auto")[-1][1]["response"]
+    assert (streamed["truncation"], streamed["output"][0]["content"]) == ("auto", answer["output"][0]["content"])
+    node.check_books()

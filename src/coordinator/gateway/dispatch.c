@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define SHORTENED_ANSWER_PART 4 /* of the context that a shortened prompt leaves for the answer */
+
 static void on_deadline(struct net_timer *timer);
 static void try_attempt(struct call *call);
 static void failed(struct attempt *attempt, struct route_node *node, const struct fleet_job_end *end);
@@ -312,15 +314,23 @@ static uint32_t need_of(const struct call *call)
 	return call->request->n > 1 ? need | WIRE_CAN_CHOOSE : need;
 }
 
+/* Tokens of the prompt as the engine will run it: one that may be shortened leaves room in the context for an answer. */
+static uint64_t prompt_needed(const struct call *call)
+{
+	uint64_t context = fleet_model_context(call->gateway->options.fleet, str_of(call->model));
+	uint64_t most = context - context / SHORTENED_ANSWER_PART;
+	return call->request->shortens && context > 0 && call->prompt_estimate > most ? most : call->prompt_estimate;
+}
+
 /* Output tokens that the provider has to have room for: it ends an answer where the model's context ends, however many more
  * were allowed. */
 static uint64_t room_needed(const struct call *call)
 {
 	uint64_t context = fleet_model_context(call->gateway->options.fleet, str_of(call->model));
-	uint64_t answers = (uint64_t)call->answers, wanted = (uint64_t)call->max_tokens;
-	if (context == 0 || call->prompt_estimate + wanted <= context)
+	uint64_t answers = (uint64_t)call->answers, wanted = (uint64_t)call->max_tokens, prompt = prompt_needed(call);
+	if (context == 0 || prompt + wanted <= context)
 		return answers * wanted;
-	return call->prompt_estimate < context ? answers * (context - call->prompt_estimate) : answers;
+	return prompt < context ? answers * (context - prompt) : answers;
 }
 
 static bool approves(const struct route_decision *decision, void *user)
@@ -350,7 +360,7 @@ static struct route_request route_of(const struct call *call)
 	uint64_t expected = (uint64_t)call->answers * learn_expect(&gateway->learn, str_of(call->model), call_account(call));
 	struct route_request request = {
 	    .model = str_of(call->model),
-	    .prompt_tokens = call->prompt_estimate,
+	    .prompt_tokens = prompt_needed(call),
 	    .max_tokens = room_needed(call),
 	    .expected_tokens = expected < (uint64_t)call->output_tokens ? expected : (uint64_t)call->output_tokens,
 	    .tools = call->request->has_tools,

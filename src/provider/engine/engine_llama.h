@@ -87,6 +87,7 @@ struct llama_call {
 	struct llama_plain *plain; /* in place of the conversation; NULL as a rule */
 	struct chat_sampling sampling;
 	bool count_only;            /* CHAT_TASK_COUNT: it ends when it is prepared */
+	bool shortens;              /* the conversation may be made to fit */
 	uint64_t max_prompt_tokens; /* 0 = no such limit */
 	int64_t max_tokens;         /* asked for, 0 = not said; after preparing: what the context allows at most */
 
@@ -199,7 +200,11 @@ void engine_llama_unload(struct llama_engine *engine);
 struct llama_call *llama_call_new(struct llama_engine *engine, const struct engine_request *request,
                                   const struct engine_callbacks *callbacks, void *user, int *status, struct error *error);
 void llama_call_prepare(struct llama_engine *engine, struct llama_call *call);
-void llama_call_clear(struct llama_call *call); /* wipes everything of the answer and the prompt */
+/* The prompt's text, and its tokens. False when it failed: the first says why in the call, the other is out of memory. */
+bool llama_call_render(struct llama_engine *engine, struct llama_call *call);
+bool llama_call_tokenize(struct llama_engine *engine, struct llama_call *call);
+size_t llama_engine_longest(const struct llama_engine *engine); /* the longest sequence that could ever run, were it alone */
+void llama_call_clear(struct llama_call *call);                 /* wipes everything of the answer and the prompt */
 struct chat_usage llama_call_usage(const struct llama_call *call);
 void llama_call_clear_request(struct llama_call *root); /* ... and of the request, when its last answer has ended */
 
@@ -242,6 +247,11 @@ void llama_engine_preempt_youngest(struct llama_engine *engine);
  * are written to `joined`. Returns how many. */
 size_t llama_engine_fork(struct llama_engine *engine, struct llama_call *root,
                          struct llama_call *joined[ENGINE_MAX_CHOICES - 1]);
+
+/* engine_llama_shorten.c: leaves out what chat_shorten.h says, as little as possible, when the tokens are more than can be
+ * run. `said` are the messages before they were rendered. A prompt that cannot be made to fit stays as it is. False when memory
+ * ran out. */
+bool llama_call_shorten(struct llama_engine *engine, struct llama_call *call, const char *said);
 
 /* --- engine_llama_plain.c --- */
 bool llama_plain_copy(struct llama_call *call, const json_val *prompt);

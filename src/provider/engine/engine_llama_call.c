@@ -139,6 +139,7 @@ struct llama_call *llama_call_new(struct llama_engine *engine, const struct engi
 	call->max_prompt_tokens = request->max_prompt_tokens;
 	call->max_tokens = request->chat->max_tokens;
 	call->count_only = request->chat->task == CHAT_TASK_COUNT;
+	call->shortens = request->chat->shortens && !call->count_only;
 	call->tenant = arena_str(call->arena, request->tenant);
 	call->cache_scope = arena_str(call->arena, request->cache_scope);
 	if ((request->tenant.len && !call->tenant.at) || (request->cache_scope.len && !call->cache_scope.at) ||
@@ -176,7 +177,7 @@ static void fail_memory(struct llama_call *call)
 	fail(call, 503, ENGINE_REASON_NONE, error);
 }
 
-static bool render(struct llama_engine *engine, struct llama_call *call)
+bool llama_call_render(struct llama_engine *engine, struct llama_call *call)
 {
 	struct error error;
 	if (call->plain) {
@@ -209,7 +210,7 @@ static bool collect_stops(struct llama_call *call)
 	return true;
 }
 
-static bool tokenize(struct llama_engine *engine, struct llama_call *call)
+bool llama_call_tokenize(struct llama_engine *engine, struct llama_call *call)
 {
 	if (!call->prompt.text) /* they came as tokens */
 		return true;
@@ -229,7 +230,7 @@ static bool tokenize(struct llama_engine *engine, struct llama_call *call)
 }
 
 /* The longest sequence that could ever run here, were it alone. */
-static size_t longest(const struct llama_engine *engine)
+size_t llama_engine_longest(const struct llama_engine *engine)
 {
 	struct kv_budget_stats all;
 	kv_budget_stats(engine->budget, &all);
@@ -239,7 +240,7 @@ static size_t longest(const struct llama_engine *engine)
 static bool fits(const struct llama_engine *engine, struct llama_call *call)
 {
 	struct error error;
-	size_t room = longest(engine);
+	size_t room = llama_engine_longest(engine);
 	size_t trained = (size_t)llama_model_n_ctx_train(engine->model);
 	if (call->prompt_count == 0) {
 		error_set(&error, DB_E_INVALID, "the prompt is empty");
@@ -356,15 +357,17 @@ static void replay(struct llama_engine *engine, struct llama_call *call)
 
 void llama_call_prepare(struct llama_engine *engine, struct llama_call *call)
 {
-	if (!render(engine, call))
+	const char *said = call->conversation.messages_json; /* before rendering writes other words for tools into it */
+	if (!llama_call_render(engine, call))
 		return;
-	if (!collect_stops(call) || !tokenize(engine, call)) {
+	if (!llama_call_tokenize(engine, call) || (call->shortens && !llama_call_shorten(engine, call, said)) ||
+	    !collect_stops(call)) {
 		fail_memory(call);
 		return;
 	}
 	if (call->count_only || !fits(engine, call))
 		return;
-	size_t most = longest(engine);
+	size_t most = llama_engine_longest(engine);
 	int64_t room = most > call->prompt_count ? (int64_t)(most - call->prompt_count) : 1;
 	if (call->max_tokens <= 0)
 		call->max_tokens = CHAT_DEFAULT_MAX_TOKENS;
