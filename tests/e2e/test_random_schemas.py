@@ -53,11 +53,11 @@ def test_answers_are_valid_by_their_schemas(coordinator, provider):
         asked = an_object(random.Random(seed), 2)
         answer = node.chat(MODEL, "Describe a small boat as JSON.", temperature=0.7, seed=seed, max_tokens=200,
                            response_format={"type": "json_schema", "json_schema": {"name": "boat", "strict": True, "schema": asked}})
+        if answer.status_code == 422 and "max_tokens" in answer.text:  # white space or digits without end: what came is no whole document
+            continue
         assert answer.status_code == 200, (asked, answer.text)
         choice = answer.json()["choices"][0]
-        if choice["finish_reason"] == "length":  # white space or digits without end: what came can be no whole document
-            continue
-        ended += 1
+        ended += choice["finish_reason"] == "stop"
         jsonschema.validate(json.loads(choice["message"]["content"]), asked)
     assert ended >= COUNT * 8 // 10
     node.check_books()

@@ -134,8 +134,11 @@ static void fail_lost(struct call *call)
 	const struct call_failure *failure = &call->failure;
 	struct api_error error;
 	bool timeout = failure->status == 504;
-	api_fail(&error, call->stream ? 502 : failure->status, timeout ? "timeout" : "provider_error", NULL, NULL,
-	         "The provider failed while it answered: %s", failure->text);
+	if (failure->status == 422) /* it said all it had to say, in a form that was not asked for */
+		api_fail(&error, 422, "invalid_request_error", NULL, "response_format", "%s", failure->text);
+	else
+		api_fail(&error, call->stream ? 502 : failure->status, timeout ? "timeout" : "provider_error", NULL, NULL,
+		         "The provider failed while it answered: %s", failure->text);
 	money_release(call, timeout ? "provider_timeout" : "provider_error");
 	call_fail(call, &error);
 }
@@ -516,8 +519,10 @@ static bool is_client_fault(const struct fleet_job_end *end)
 static void fail_as_client(struct call *call, const struct fleet_job_end *end)
 {
 	struct api_error error;
-	api_fail(&error, end->status, "invalid_request_error", NULL, NULL, "The model refused the request: %.*s",
-	         (int)(end->text.len < 240 ? end->text.len : 240), end->text.at ? end->text.at : "");
+	bool verdict = end->status == 422;
+	api_fail(&error, end->status, "invalid_request_error", NULL, verdict ? "response_format" : NULL, "%s%.*s",
+	         verdict ? "" : "The model refused the request: ", (int)(end->text.len < 240 ? end->text.len : 240),
+	         end->text.at ? end->text.at : "");
 	money_release(call, "reservation_refund");
 	call_fail(call, &error);
 }
@@ -536,7 +541,7 @@ static void note_failure(struct call *call, const struct fleet_job_end *end)
 static void lost(struct attempt *attempt, const struct fleet_job_end *end)
 {
 	struct call *call = attempt->call;
-	bool possible = resume_possible(call);
+	bool possible = resume_possible(call) && !is_client_fault(end);
 	note_failure(call, end);
 	call->failure.deterministic = false;
 	call->capacity_failures = 0;
@@ -567,7 +572,7 @@ static void failed(struct attempt *attempt, struct route_node *node, const struc
 	         end->status, end->capacity, after_content);
 	naming_failed(call, end);
 	exclude(call, node);
-	if (after_content && (call->started || resume_possible(call))) {
+	if (after_content && (call->started || (resume_possible(call) && !is_client_fault(end)))) {
 		lost(attempt, end);
 		return;
 	}

@@ -3,6 +3,7 @@
 #include "provider/engine/chat_history.h"
 #include "provider/engine/chat_plain_tools.h"
 #include "provider/engine/chat_schema.h"
+#include "provider/engine/chat_verdict.h"
 
 #define TEXT_MAX ((size_t)64 << 20)
 
@@ -59,9 +60,7 @@ static int copy_tools(const struct chat_request *chat, const struct chat_history
 
 static int copy_schema(const struct chat_request *chat, struct arena *arena, struct chat_conversation *out, struct error *error)
 {
-	out->schema_json = chat->format == CHAT_FORMAT_JSON_OBJECT   ? "{}"
-	                   : chat->format == CHAT_FORMAT_JSON_SCHEMA ? copy_json(arena, chat->schema)
-	                                                             : "";
+	out->schema_json = chat_verdict_schema(chat, arena);
 	if (!out->schema_json)
 		return out_of_memory(error);
 	return chat->format == CHAT_FORMAT_JSON_SCHEMA && chat_schema_check(chat->schema, error) ? 400 : 0;

@@ -5,7 +5,8 @@
 #include <math.h>
 
 #define SCHEMA_MAX_DEPTH 64
-#define SCHEMA_MAX_STEPS 1000000 /* comparisons of one check: unions of references multiply */
+#define JUDGE_MAX_DEPTH  (4 * JSON_MAX_DEPTH) /* each level of a value is a few of its schema, with references and unions */
+#define SCHEMA_MAX_STEPS 1000000              /* comparisons of one check: unions of references multiply */
 
 static bool is_one_of(struct str text, const char *const *names)
 {
@@ -348,7 +349,7 @@ static bool holds(struct judge *judge, const json_val *schema, const json_val *v
 	struct str text;
 	double number;
 	bool anything;
-	if (depth > SCHEMA_MAX_DEPTH || ++judge->steps > SCHEMA_MAX_STEPS)
+	if (depth > JUDGE_MAX_DEPTH || ++judge->steps > SCHEMA_MAX_STEPS)
 		return false;
 	if (json_as_bool(schema, &anything))
 		return anything;
@@ -374,7 +375,7 @@ static bool holds(struct judge *judge, const json_val *schema, const json_val *v
 bool chat_schema_holds(const json_val *schema, const json_val *value)
 {
 	struct judge judge = {.root = schema};
-	return holds(&judge, schema, value, 0);
+	return holds(&judge, schema, value, 0) || judge.steps > SCHEMA_MAX_STEPS;
 }
 
 bool chat_schema_holds_text(struct str schema, struct str answer)

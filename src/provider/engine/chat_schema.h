@@ -12,7 +12,8 @@
 enum db_err chat_schema_check(const json_val *schema, struct error *error);
 
 /* The backstop behind the grammar: does the value keep to the schema? Checks type, enum, const, properties, required,
- * additionalProperties, items, prefixItems, anyOf, oneOf, allOf, local $ref, and the bounds of numbers, lengths and counts. */
+ * additionalProperties, items, prefixItems, anyOf, oneOf, allOf, local $ref, and the bounds of numbers, lengths and counts.
+ * What would take more than a million comparisons is believed. */
 bool chat_schema_holds(const json_val *schema, const json_val *value);
 /* The same of texts; false when `answer` is not JSON. An empty schema means any object. */
 bool chat_schema_holds_text(struct str schema, struct str answer);

@@ -18,6 +18,7 @@
 #include "core/buf.h"
 #include "core/list.h"
 #include "provider/engine/chat_shim.h"
+#include "provider/engine/chat_verdict.h"
 #include "provider/engine/engine.h"
 #include "provider/engine/engine_draft.h"
 #include "provider/engine/engine_llama_cache.h"
@@ -88,6 +89,7 @@ struct llama_call {
 	struct chat_sampling sampling;
 	bool count_only;            /* CHAT_TASK_COUNT: it ends when it is prepared */
 	bool shortens;              /* the conversation may be made to fit */
+	bool whole;                 /* the consumer gets the answer in one piece */
 	uint64_t max_prompt_tokens; /* 0 = no such limit */
 	int64_t max_tokens;         /* asked for, 0 = not said; after preparing: what the context allows at most */
 
@@ -117,10 +119,12 @@ struct llama_call {
 	uint64_t started_us, first_token_us;
 	uint64_t generated;
 	struct engine_output output;
-	uint64_t text_bytes;       /* of all tokens so far, stop strings included */
-	struct chat_resume resume; /* how the answer began elsewhere, in the arena; count 0 as a rule */
-	uint64_t print;            /* of what the answer depends on besides its tokens */
-	struct buf fresh;          /* int32_t: sampled since the last delta */
+	struct chat_verdict verdict; /* on its form */
+	bool cut;                    /* ended by a stop of the request, not by the model */
+	uint64_t text_bytes;         /* of all tokens so far, stop strings included */
+	struct chat_resume resume;   /* how the answer began elsewhere, in the arena; count 0 as a rule */
+	uint64_t print;              /* of what the answer depends on besides its tokens */
+	struct buf fresh;            /* int32_t: sampled since the last delta */
 	bool replaying;
 	enum call_state resumed; /* where replaying ended */
 	struct buf logprobs;     /* struct call_logprob, not yet given out */

@@ -27,6 +27,7 @@ void llama_call_clear(struct llama_call *call)
 	call->sampler = NULL;
 	chat_prompt_free(&call->prompt);
 	engine_output_free(&call->output);
+	chat_verdict_free(&call->verdict);
 	engine_draft_free(&call->draft);
 	buf_free(&call->tokens);
 	buf_free(&call->logprobs);
@@ -140,6 +141,7 @@ struct llama_call *llama_call_new(struct llama_engine *engine, const struct engi
 	call->max_tokens = request->chat->max_tokens;
 	call->count_only = request->chat->task == CHAT_TASK_COUNT;
 	call->shortens = request->chat->shortens && !call->count_only;
+	call->whole = !request->chat->stream;
 	call->tenant = arena_str(call->arena, request->tenant);
 	call->cache_scope = arena_str(call->arena, request->cache_scope);
 	if ((request->tenant.len && !call->tenant.at) || (request->cache_scope.len && !call->cache_scope.at) ||
@@ -292,6 +294,7 @@ static bool add_sibling(struct llama_engine *engine, struct llama_call *root, ui
 	call->root = root;
 	call->choice = choice;
 	call->choices = root->choices;
+	call->whole = root->whole;
 	call->submitted_us = root->submitted_us;
 	call->sampling = root->sampling;
 	call->sampling.seed += choice;
@@ -308,6 +311,7 @@ static bool add_sibling(struct llama_engine *engine, struct llama_call *root, ui
 		if (chat_prompt_render(engine->templates, &root->conversation, &call->prompt, text, sizeof text))
 			return false;
 	}
+	chat_verdict_init(&call->verdict, root->conversation.schema_json, root->whole);
 	return make_sampler(engine, call);
 }
 
@@ -376,6 +380,7 @@ void llama_call_prepare(struct llama_engine *engine, struct llama_call *call)
 	if (!make_sampler(engine, call))
 		return;
 	call->print = print_of(engine, call);
+	chat_verdict_init(&call->verdict, call->conversation.schema_json, call->whole);
 	if (call->resume.count > 0)
 		replay(engine, call);
 	for (uint32_t choice = 1; choice < call->choices; choice++)

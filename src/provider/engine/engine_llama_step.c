@@ -167,6 +167,12 @@ void llama_engine_end_call(struct llama_engine *engine, struct llama_call *call,
 	}
 	observe_call(engine, call);
 	bool tools = state == CALL_STOPPED && call->prompt.reader && chat_reader_has_tool_calls(call->prompt.reader);
+	enum chat_ending ending = state == CALL_AT_LENGTH ? CHAT_CUT_AT_LENGTH : call->cut ? CHAT_CUT_AT_STOP : CHAT_ENDED;
+	const char *refusal = tools ? NULL : chat_verdict_refusal(&call->verdict, ending);
+	if (refusal) {
+		llama_engine_fail_call(engine, call, 422, ENGINE_REASON_NONE, refusal);
+		return;
+	}
 	llama_engine_finish_call(engine, call,
 	                         state == CALL_AT_LENGTH ? ENGINE_FINISH_LENGTH
 	                         : tools                 ? ENGINE_FINISH_TOOL_CALLS

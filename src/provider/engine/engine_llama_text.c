@@ -93,6 +93,15 @@ static void remember_logprob(struct llama_call *call, int32_t token, size_t piec
 
 /* --- deltas --- */
 
+/* Was it the request that asked to stop there, and not the model's family? */
+static bool stopped_as_asked(const struct llama_call *call)
+{
+	for (size_t i = 0; call->output.stopped && i < call->root->sampling.stop_count; i++)
+		if (str_eq(call->root->sampling.stops[i], call->output.stop))
+			return true;
+	return false;
+}
+
 static bool read_answer(struct llama_call *call, struct str text, bool final, struct engine_delta *delta)
 {
 	if (!call->prompt.reader) {
@@ -123,6 +132,7 @@ static bool give_out(struct llama_engine *engine, struct llama_call *call, bool 
 	}
 	if (ok && (delta.content.len || delta.reasoning.len || delta.tool_calls.len || delta.logprobs.len)) {
 		call->said = true;
+		chat_verdict_add(&call->verdict, delta.content);
 		delta.sampled =
 		    (struct chat_resume){call->print, (const int32_t *)(const void *)call->fresh.at, call->fresh.len / sizeof(int32_t)};
 		call->callbacks.on_delta(&call->root->base, &delta, call->user);
@@ -141,6 +151,7 @@ enum call_state llama_call_token(struct llama_engine *engine, struct llama_call 
 	if (call->choices == 1 && buf_append(&call->fresh, &token, sizeof token))
 		return CALL_FAILED;
 	if (llama_vocab_is_eog(engine->vocab, token) || engine_sampler_stops_at(call->sampler, token)) {
+		call->cut = !llama_vocab_is_eog(engine->vocab, token);
 		state = CALL_STOPPED;
 	} else {
 		char bytes[PIECE_MAX];
@@ -150,6 +161,7 @@ enum call_state llama_call_token(struct llama_engine *engine, struct llama_call 
 		if (logprobs)
 			remember_logprob(call, token, piece.len, logprobs);
 		call->text_bytes += piece.len;
+		call->cut = stopped_as_asked(call);
 		if (call->output.stopped)
 			state = CALL_STOPPED;
 		else if (call->generated >= (uint64_t)call->max_tokens)

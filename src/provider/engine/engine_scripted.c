@@ -6,6 +6,7 @@
 #include "core/clock.h"
 #include "core/list.h"
 #include "crypto/hash.h"
+#include "provider/engine/chat_verdict.h"
 #include "provider/engine/engine_output.h"
 #include "provider/engine/engine_script.h"
 #include "provider/engine/engine_sync.h"
@@ -42,6 +43,7 @@ struct script_call {
 	uint64_t emitted;
 	struct buf fresh; /* int32_t: ids since the last delta */
 	struct engine_output output;
+	struct chat_verdict verdict;
 };
 
 struct script_engine {
@@ -70,6 +72,7 @@ struct script_engine {
 static void clear(struct script_call *call)
 {
 	engine_output_free(&call->output);
+	chat_verdict_free(&call->verdict);
 	buf_free(&call->fresh);
 	script_text_free(&call->own);
 	arena_free(call->arena);
@@ -139,7 +142,9 @@ static bool fill(struct script_engine *engine, struct script_call *call, const s
 	call->choices = chat->n > 1 ? (uint32_t)chat->n : 1;
 	call->limit = chat->max_tokens > 0 ? (uint64_t)chat->max_tokens : UINT64_MAX;
 	call->print = print_of(call);
-	return true;
+	const char *schema = chat_verdict_schema(chat, call->arena);
+	chat_verdict_init(&call->verdict, schema, !chat->stream);
+	return schema != NULL;
 }
 
 /* --- heap of calls by their next event --- */
@@ -255,6 +260,7 @@ static void give_out(struct script_call *call, bool final, bool replayed)
 	if (!delta.content.len)
 		return;
 	call->said = true;
+	chat_verdict_add(&call->verdict, delta.content);
 	if (call->choices == 1)
 		delta.sampled =
 		    (struct chat_resume){call->print, (const int32_t *)(const void *)call->fresh.at, call->fresh.len / sizeof(int32_t)};
@@ -291,7 +297,12 @@ static enum told tell(struct script_engine *engine, struct script_call *call, bo
 
 static void end_told(struct script_engine *engine, struct script_call *call, enum told told)
 {
-	finish(engine, call, told == TOLD_LENGTH ? ENGINE_FINISH_LENGTH : ENGINE_FINISH_STOP);
+	enum chat_ending ending = told == TOLD_LENGTH ? CHAT_CUT_AT_LENGTH : call->output.stopped ? CHAT_CUT_AT_STOP : CHAT_ENDED;
+	const char *refusal = chat_verdict_refusal(&call->verdict, ending);
+	if (refusal)
+		fail(engine, call, 422, ENGINE_REASON_NONE, refusal);
+	else
+		finish(engine, call, told == TOLD_LENGTH ? ENGINE_FINISH_LENGTH : ENGINE_FINISH_STOP);
 }
 
 /* What the answer said where it began. False when the call has ended. */
