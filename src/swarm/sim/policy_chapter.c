@@ -1,7 +1,7 @@
 /* The rule of routing 6 to 11 as it is written there, faults included (routing 22): cost of what is allowed and not of what is
  * expected, rates as they were seen whatever the load was, the coordinator's own reservations hardly in the ranking, ten places
  * in the queue, and an acceptance that disarms the deadline and so the hedge. Looks at every machine for every request. */
-#include "swarm/sim/world.h"
+#include "swarm/sim/policy_chapter.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -16,42 +16,15 @@
 #define SERIOUS_MS   8000.0
 #define AFFINITY_MS  1500.0
 #define AFFINITY_US  (600ull * 1000000)
-#define SLOWDOWN     0.27
-#define FLOOR_TPS    15.0
 #define PREFILL      12.0
 #define PREFILL_MAX  5000.0
 #define BOX_PLACES   24
 #define OVERCOMMIT   2.0
-#define SAMPLES      50
-#define LOAD_PADDING 1.1176
 #define TOO_LARGE    2.0
 #define QUEUE_PLACES 10
 #define QUEUE_S      120
-
-struct rates { /* observed decode rates of one model on one kind of machine */
-	float ring[SAMPLES];
-	uint32_t count, next;
-	double median;
-};
-
-struct last_served {
-	struct sim_seat *seat;
-	uint64_t at_us;
-};
-
-struct chapter {
-	struct rates rates[SIM_MAX_MODELS][SIM_MAX_GROUPS];
-	struct last_served *conversations;
-	uint32_t conversation_count;
-	struct candidate *candidates;
-};
-
-struct candidate {
-	struct sim_seat *seat;
-	double cost, projected, ttft;
-	uint32_t queue;
-	bool cold;
-};
+#define KV_BYTES     400000.0
+#define FRESH_US     (16ull * 60 * 1000000)
 
 static enum db_err start(struct sim_world *world)
 {
@@ -64,7 +37,8 @@ static enum db_err start(struct sim_world *world)
 			chapter->conversation_count = world->trace->requests[i].conversation + 1;
 	chapter->conversations = calloc(chapter->conversation_count + 1, sizeof *chapter->conversations);
 	chapter->candidates = calloc(world->seat_count, sizeof *chapter->candidates);
-	return chapter->conversations && chapter->candidates ? DB_OK : DB_E_NOMEM;
+	chapter->seats = calloc(world->seat_count, sizeof *chapter->seats);
+	return chapter->conversations && chapter->candidates && chapter->seats ? DB_OK : DB_E_NOMEM;
 }
 
 static void stop(struct sim_world *world)
@@ -72,7 +46,19 @@ static void stop(struct sim_world *world)
 	struct chapter *chapter = world->mine;
 	free(chapter->conversations);
 	free(chapter->candidates);
+	free(chapter->seats);
 	free(chapter);
+}
+
+struct chapter_seat *chapter_seat_of(const struct sim_world *world, const struct sim_seat *seat)
+{
+	const struct chapter *chapter = world->mine;
+	return &chapter->seats[seat->box.index];
+}
+
+static void joined(struct sim_world *world, struct sim_seat *seat)
+{
+	*chapter_seat_of(world, seat) = (struct chapter_seat){.open = false};
 }
 
 /* --- rates --- */
@@ -83,12 +69,12 @@ static int ascending(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static void add_rate(struct rates *rates, double tps)
+static void add_rate(struct chapter_rates *rates, double tps)
 {
-	float sorted[SAMPLES];
+	float sorted[CHAPTER_SAMPLES];
 	rates->ring[rates->next] = (float)tps;
-	rates->next = (rates->next + 1) % SAMPLES;
-	rates->count += rates->count < SAMPLES;
+	rates->next = (rates->next + 1) % CHAPTER_SAMPLES;
+	rates->count += rates->count < CHAPTER_SAMPLES;
 	memcpy(sorted, rates->ring, sizeof sorted);
 	qsort(sorted, rates->count, sizeof *sorted, ascending);
 	uint32_t middle = rates->count / 2;
@@ -106,16 +92,18 @@ static void beat(struct sim_world *world, struct sim_seat *seat)
 	for (uint32_t i = 0; i < seat->box.slot_count; i++)
 		if (seat->beat.has[i] && seat->beat.slots[i].decode_tps > 0)
 			add_rate(&chapter->rates[seat->box.slots[i].model][group_of(world, seat)], seat->beat.slots[i].decode_tps);
+	if (world->scenario->planner)
+		chapter_swap(world);
 }
 
-static double static_decode(const struct sim_seat *seat)
+double chapter_static_decode(const struct sim_seat *seat)
 {
 	if (seat->box.group->registers_rates)
 		return seat->box.slots[0].solo_tps;
 	return seat->box.group->bandwidth_gbs > 0 ? sqrt(seat->box.group->bandwidth_gbs) : 1;
 }
 
-static double effective_decode(const struct sim_world *world, const struct sim_seat *seat, uint32_t slot)
+double chapter_decode(const struct sim_world *world, const struct sim_seat *seat, uint32_t slot)
 {
 	const struct chapter *chapter = world->mine;
 	double median = chapter->rates[seat->box.slots[slot].model][group_of(world, seat)].median;
@@ -123,7 +111,7 @@ static double effective_decode(const struct sim_world *world, const struct sim_s
 		return seat->beat.slots[slot].decode_tps;
 	if (median > 0)
 		return median;
-	double tps = static_decode(seat) / (1 + SLOWDOWN * seat->beat.slots[slot].running);
+	double tps = chapter_static_decode(seat) / (1 + CHAPTER_SLOWDOWN * seat->beat.slots[slot].running);
 	return tps < 1 ? 1 : tps;
 }
 
@@ -133,7 +121,8 @@ static uint32_t places(const struct sim_seat *seat, uint32_t base)
 {
 	if (!seat->box.group->registers_rates)
 		return base;
-	double rate = static_decode(seat), quality = rate <= FLOOR_TPS ? 1 : floor((rate / FLOOR_TPS - 1) / SLOWDOWN);
+	double rate = chapter_static_decode(seat),
+	       quality = rate <= CHAPTER_FLOOR_TPS ? 1 : floor((rate / CHAPTER_FLOOR_TPS - 1) / CHAPTER_SLOWDOWN);
 	quality = quality < 1 ? 1 : quality > base ? base : quality;
 	double cap = ceil(quality * OVERCOMMIT);
 	return cap < base ? (uint32_t)cap : base;
@@ -155,64 +144,101 @@ static bool fits_budget(const struct sim_seat *seat, uint32_t slot, uint64_t nee
 	return used + extra + need <= told->budget_max;
 }
 
-enum fit { FITS, FULL, NEVER };
-
-static enum fit gate(const struct sim_world *world, const struct sim_call *call, const struct sim_seat *seat, uint32_t slot)
+bool chapter_is_fresh(const struct sim_world *world, const struct sim_seat *seat)
 {
-	double size_gb = seat->box.slots[slot].size_gb;
+	return seat->challenged_us + FRESH_US >= world->now_us;
+}
+
+bool chapter_fits_machine(const struct sim_seat *seat, uint32_t slot)
+{
+	return TOO_LARGE * seat->box.slots[slot].size_gb <= seat->box.group->memory_gb;
+}
+
+static enum chapter_fit fits_memory(const struct sim_seat *seat, uint32_t slot, uint64_t need, bool warm)
+{
+	double size_gb = seat->box.slots[slot].size_gb, kv_gb = (double)need * KV_BYTES / 1073741824;
+	bool fits;
+	if (!warm && !seat->pending)
+		fits = size_gb * CHAPTER_PADDING <= seat->beat.free_for_load_gb;
+	else
+		fits = seat->box.group->memory_gb - seat->beat.gpu_active_gb >= (warm ? 0 : size_gb) + kv_gb;
+	return fits ? CHAPTER_FITS : CHAPTER_FULL;
+}
+
+static enum chapter_fit gate(const struct sim_world *world, const struct sim_call *call, const struct sim_seat *seat,
+                             uint32_t slot, bool bypass)
+{
+	const struct route_slot *told = &seat->beat.slots[slot];
 	uint64_t need = (uint64_t)call->request->prompt + call->made + call->request->max_tokens;
-	uint64_t fresh_us = 16ull * 60 * 1000000;
 	bool warm = seat->beat.has[slot];
 	if (!seat->connected || sim_is_excluded(call, seat) || seat->cool_us[slot] > world->now_us ||
-	    seat->challenged_us + fresh_us < world->now_us)
-		return NEVER;
-	uint32_t base = warm && seat->beat.slots[slot].max_concurrency ? seat->beat.slots[slot].max_concurrency : BOX_PLACES;
+	    chapter_shape_shut(world, seat, slot, call->request->tools))
+		return CHAPTER_NEVER;
+	if (!bypass && chapter_node_shut(world, seat))
+		return CHAPTER_BREAKER;
+	if (!chapter_is_fresh(world, seat))
+		return CHAPTER_NEVER;
+	uint32_t base = warm && told->max_concurrency ? told->max_concurrency : BOX_PLACES;
 	if ((warm ? effective_queue(seat, slot) : seat->pending) >= places(seat, base) || seat->pending >= BOX_PLACES)
-		return FULL;
-	if (!warm && TOO_LARGE * size_gb > seat->box.group->memory_gb)
-		return NEVER;
-	if (warm)
-		return fits_budget(seat, slot, need) ? FITS : FULL;
-	if (!seat->pending)
-		return size_gb * LOAD_PADDING <= seat->beat.free_for_load_gb ? FITS : FULL;
-	return seat->box.group->memory_gb - seat->beat.gpu_active_gb >= size_gb + (double)need * 400000 / 1073741824 ? FITS : FULL;
+		return CHAPTER_FULL;
+	if (!warm && !chapter_fits_machine(seat, slot))
+		return CHAPTER_NEVER;
+	if (warm && told->budget_max)
+		return fits_budget(seat, slot, need) ? CHAPTER_FITS : CHAPTER_FULL;
+	return fits_memory(seat, slot, need, warm);
 }
 
 /* --- cost (routing 7) --- */
 
-static struct candidate price(const struct sim_world *world, const struct sim_call *call, struct sim_seat *seat, uint32_t slot)
+static double static_prefill(const struct sim_world *world, const struct sim_seat *seat)
+{
+	const struct sim_group *group = seat->box.group;
+	double ratio = world->scenario->prefill_ratio > 0 ? world->scenario->prefill_ratio : PREFILL;
+	return group->registers_rates && group->registers_prefill ? seat->box.slots[0].prefill_tps
+	                                                          : chapter_static_decode(seat) * ratio;
+}
+
+double chapter_prefill(const struct sim_world *world, const struct sim_seat *seat, uint32_t slot)
+{
+	const struct route_slot *told = &seat->beat.slots[slot];
+	double tps = seat->beat.has[slot] && told->prefill_tps > 0 ? told->prefill_tps : static_prefill(world, seat);
+	return tps > PREFILL_MAX ? PREFILL_MAX : tps;
+}
+
+static struct chapter_candidate price(const struct sim_world *world, const struct sim_call *call, struct sim_seat *seat,
+                                      uint32_t slot)
 {
 	const struct route_slot *told = &seat->beat.slots[slot];
 	bool warm = seat->beat.has[slot];
 	double prompt = call->request->prompt + call->made, max = call->request->max_tokens;
-	double decode = effective_decode(world, seat, slot), fixed = static_decode(seat);
-	double fixed_prefill = seat->box.group->registers_rates ? seat->box.slots[0].prefill_tps : fixed * PREFILL;
-	double prefill = warm && told->prefill_tps > 0 ? told->prefill_tps : fixed_prefill;
-	prefill = prefill > PREFILL_MAX ? PREFILL_MAX : prefill;
+	double decode = chapter_decode(world, seat, slot), fixed = chapter_static_decode(seat);
+	double fixed_prefill = static_prefill(world, seat), prefill = chapter_prefill(world, seat, slot);
 	uint32_t queue = effective_queue(seat, slot);
 	double gpu = seat->beat.gpu_active_gb / seat->box.group->memory_gb;
 	double state = warm ? 0 : COLD_MS;
-	double backlog = warm ? (double)(told->budget_used + told->budget_queued) : (double)seat->slot_tokens[slot];
+	bool budgeted = warm && told->budget_max;
+	double backlog = budgeted ? (double)(told->budget_used + told->budget_queued) : (double)seat->slot_tokens[slot];
 	double health = PRESSURE_MS * seat->beat.memory_pressure + CPU_MS * seat->beat.cpu_usage + GPU_MS * (gpu > 1 ? 1 : gpu) +
 	                (seat->beat.thermal >= 2 ? SERIOUS_MS : 0);
 	double own = 1000 * prompt / fixed_prefill + 1000 * max / decode;
 	uint32_t running = warm ? told->running : 0, waiting = warm ? told->waiting : 0;
-	double solo = warm && told->decode_tps > 0 ? told->decode_tps * (1 + SLOWDOWN * running) : fixed;
+	double solo = warm && told->decode_tps > 0 ? told->decode_tps * (1 + CHAPTER_SLOWDOWN * running) : fixed;
 	uint32_t unseen = seat->slot_pending[slot] > running + waiting ? seat->slot_pending[slot] - running - waiting : 0;
-	return (struct candidate){
+	return (struct chapter_candidate){
 	    .seat = seat,
 	    .cost = state + QUEUE_MS * queue + PENDING_MS * seat->pending + 1000 * backlog / decode + own + health,
-	    .projected = solo / (1 + SLOWDOWN * (running + 1)),
+	    .projected = solo / (1 + CHAPTER_SLOWDOWN * (running + 1)),
 	    .ttft = state + 1000 * (waiting + unseen) * prompt / prefill + 1000 * prompt / prefill + 1000 / decode,
 	    .queue = queue,
 	    .cold = !warm,
 	};
 }
 
-static void favour_last(struct sim_world *world, const struct sim_call *call, struct candidate *candidates, uint32_t count)
+static void favour_last(struct sim_world *world, const struct sim_call *call, struct chapter_candidate *candidates,
+                        uint32_t count)
 {
 	const struct chapter *chapter = world->mine;
-	const struct last_served *last = &chapter->conversations[call->request->conversation];
+	const struct chapter_last *last = &chapter->conversations[call->request->conversation];
 	for (uint32_t i = 0; i < count; i++)
 		if (candidates[i].seat == last->seat && last->at_us + AFFINITY_US > world->now_us)
 			candidates[i].cost -= candidates[i].cost < AFFINITY_MS ? candidates[i].cost : AFFINITY_MS;
@@ -220,23 +246,23 @@ static void favour_last(struct sim_world *world, const struct sim_call *call, st
 
 /* The cheapest; among those alike the shortest queue, then the least pending, then any; or the one that served the
  * conversation before. */
-static const struct candidate *choose(struct sim_world *world, const struct sim_call *call, const struct candidate *candidates,
-                                      uint32_t count)
+static const struct chapter_candidate *choose(struct sim_world *world, const struct sim_call *call,
+                                              const struct chapter_candidate *candidates, uint32_t count)
 {
 	const struct chapter *chapter = world->mine;
-	const struct last_served *last = &chapter->conversations[call->request->conversation];
+	const struct chapter_last *last = &chapter->conversations[call->request->conversation];
 	bool some_fast = false;
 	for (uint32_t i = 0; i < count; i++)
-		some_fast |= candidates[i].projected >= FLOOR_TPS;
+		some_fast |= candidates[i].projected >= CHAPTER_FLOOR_TPS;
 	double cheapest = INFINITY;
 	for (uint32_t i = 0; i < count; i++)
-		if ((!some_fast || candidates[i].projected >= FLOOR_TPS) && candidates[i].cost < cheapest)
+		if ((!some_fast || candidates[i].projected >= CHAPTER_FLOOR_TPS) && candidates[i].cost < cheapest)
 			cheapest = candidates[i].cost;
-	const struct candidate *best = NULL;
+	const struct chapter_candidate *best = NULL;
 	uint32_t ties = 0;
 	for (uint32_t i = 0; i < count; i++) {
-		const struct candidate *at = &candidates[i];
-		if ((some_fast && at->projected < FLOOR_TPS) || at->cost > cheapest + TIE_MS)
+		const struct chapter_candidate *at = &candidates[i];
+		if ((some_fast && at->projected < CHAPTER_FLOOR_TPS) || at->cost > cheapest + TIE_MS)
 			continue;
 		if (at->seat == last->seat && last->at_us + AFFINITY_US > world->now_us)
 			return at;
@@ -249,31 +275,78 @@ static const struct candidate *choose(struct sim_world *world, const struct sim_
 	return best;
 }
 
+struct found {
+	uint32_t fits, full, shut;
+	double best_ttft_ms;
+};
+
+static struct found collect(struct sim_world *world, const struct sim_call *call, bool bypass)
+{
+	const struct chapter *chapter = world->mine;
+	struct found found = {.best_ttft_ms = INFINITY};
+	for (uint32_t i = 0; i < world->offer_count[call->model]; i++) {
+		struct sim_seat *seat = &world->seats[world->offers[call->model][i]];
+		uint32_t slot = sim_slot_of(seat, call->model);
+		enum chapter_fit fit = gate(world, call, seat, slot, bypass);
+		found.full += fit == CHAPTER_FULL;
+		found.shut += fit == CHAPTER_BREAKER;
+		if (fit != CHAPTER_FITS)
+			continue;
+		struct chapter_candidate *candidate = &chapter->candidates[found.fits++];
+		*candidate = price(world, call, seat, slot);
+		found.best_ttft_ms = candidate->ttft < found.best_ttft_ms ? candidate->ttft : found.best_ttft_ms;
+	}
+	return found;
+}
+
+/* Routing 9: a prediction beyond the deadline is noted, and refused only in hard mode. */
+static bool is_too_slow(struct sim_world *world, const struct sim_call *call, const struct found *found)
+{
+	if (call->tries || found->best_ttft_ms <= (double)sim_goal_us(world, call->request) / 1000)
+		return false;
+	chapter_note(world, call->model, CHAPTER_MISS);
+	return world->scenario->ttft_hard;
+}
+
 static enum sim_answer pick(struct sim_world *world, const struct sim_call *call, struct sim_pick *out)
 {
-	struct chapter *chapter = world->mine;
-	uint16_t model = call->model;
-	uint32_t count = 0, full = 0;
-	for (uint32_t i = 0; i < world->offer_count[model]; i++) {
-		struct sim_seat *seat = &world->seats[world->offers[model][i]];
-		uint32_t slot = sim_slot_of(seat, model);
-		enum fit fit = gate(world, call, seat, slot);
-		full += fit == FULL;
-		if (fit == FITS)
-			chapter->candidates[count++] = price(world, call, seat, slot);
+	const struct chapter *chapter = world->mine;
+	struct found found = collect(world, call, false);
+	if (!found.fits && found.shut && !found.full) /* better a sick machine than none (routing 11.3) */
+		found = collect(world, call, true);
+	if (!found.fits) {
+		chapter_note(world, call->model, CHAPTER_REJECT);
+		return found.full ? SIM_LATER : SIM_NEVER;
 	}
-	favour_last(world, call, chapter->candidates, count);
-	const struct candidate *best = choose(world, call, chapter->candidates, count);
-	if (!best)
-		return full ? SIM_LATER : SIM_NEVER;
+	if (is_too_slow(world, call, &found))
+		return SIM_NEVER;
+	favour_last(world, call, chapter->candidates, found.fits);
+	const struct chapter_candidate *best = choose(world, call, chapter->candidates, found.fits);
+	if (best->cold)
+		chapter_note(world, call->model, CHAPTER_COLD);
 	*out = (struct sim_pick){.seat = best->seat, .cold = best->cold, .predicted_ms = best->ttft, .tail_ms = -1};
 	return SIM_PICKED;
+}
+
+static void release(struct sim_world *world, struct sim_attempt *attempt, enum sim_end end)
+{
+	if (end == SIM_END_OK)
+		chapter_success(world, attempt);
+	else if (end == SIM_END_FAULT || end == SIM_END_TIMEOUT || end == SIM_END_LOST)
+		chapter_fault(world, attempt);
+}
+
+static void waits(struct sim_world *world, struct sim_call *call)
+{
+	(void)call;
+	if (world->scenario->planner)
+		chapter_swap(world);
 }
 
 static void content(struct sim_world *world, struct sim_attempt *attempt)
 {
 	struct chapter *chapter = world->mine;
-	chapter->conversations[attempt->call->request->conversation] = (struct last_served){attempt->seat, world->now_us};
+	chapter->conversations[attempt->call->request->conversation] = (struct chapter_last){attempt->seat, world->now_us};
 }
 
 const struct sim_policy sim_policy_chapter = {.name = "chapter",
@@ -285,4 +358,9 @@ const struct sim_policy sim_policy_chapter = {.name = "chapter",
                                               .stop = stop,
                                               .beat = beat,
                                               .pick = pick,
+                                              .joined = joined,
+                                              .release = release,
+                                              .tick = chapter_tick,
+                                              .loaded = chapter_loaded,
+                                              .waits = waits,
                                               .content = content};

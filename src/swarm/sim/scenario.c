@@ -59,6 +59,8 @@ static const struct field dispatch_fields[] = {
     {"hedge", FLAG, AT(sim_scenario, hedge), 0, 0, 0},
     {"planner", FLAG, AT(sim_scenario, planner), 0, 0, 0},
     {"queue_s", REAL, AT(sim_scenario, queue_s), 0, 0, 3600},
+    {"ttft_hard", FLAG, AT(sim_scenario, ttft_hard), 0, 0, 0},
+    {"prefill_ratio", REAL, AT(sim_scenario, prefill_ratio), 0, 0, 100},
 };
 
 static const struct field workload_fields[] = {
@@ -109,6 +111,7 @@ static const struct field group_fields[] = {
     {"models", NUMBER, AT(sim_group, models), 0, 1, SIM_MAX_BOX_MODELS},
     {"warm", REAL, AT(sim_group, warm), 0, 0, 1},
     {"registers_rates", FLAG, AT(sim_group, registers_rates), 0, 0, 0},
+    {"registers_prefill", FLAG, AT(sim_group, registers_prefill), 0, 0, 0},
 };
 
 static const struct field happening_fields[] = {
@@ -242,7 +245,8 @@ static const struct sim_group default_group = {.chip = "M2 Max",
                                                .load_gbps = 1,
                                                .concurrency = 24,
                                                .models = 1,
-                                               .warm = 1};
+                                               .warm = 1,
+                                               .registers_prefill = true};
 static const struct sim_happening default_happening = {.share = 1, .factor = 0.1, .period_s = 20};
 
 /* --- lists --- */

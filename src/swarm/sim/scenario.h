@@ -32,10 +32,11 @@ struct sim_group {
 	double prefill_tps;
 	double spread; /* machines of a group differ by this much (sigma of a lognormal factor) */
 	double bandwidth_gbs, memory_gb, load_gbps;
-	uint32_t concurrency; /* of one model */
-	uint32_t models;      /* offered by each */
-	double warm;          /* share whose first model is in memory at the start */
-	bool registers_rates; /* says its decode and prefill rate when it registers */
+	uint32_t concurrency;   /* of one model */
+	uint32_t models;        /* offered by each */
+	double warm;            /* share whose first model is in memory at the start */
+	bool registers_rates;   /* says its decode and prefill rate when it registers */
+	bool registers_prefill; /* false: only the decode rate then */
 };
 
 enum sim_happening_kind {
@@ -97,7 +98,9 @@ struct sim_scenario {
 	double ttft_ms, ttft_token_ms, decode_tps, deadline_s;
 	/* how requests are treated */
 	bool hedge, planner;
-	bool audit; /* compare every decision with a look at every machine; not in files */
+	bool ttft_hard;       /* the chapter's rule refuses what it thinks will come too late (routing 9) */
+	double prefill_ratio; /* ... and so many times faster than decoding it thinks reading is; 0: its default */
+	bool audit;           /* compare every decision with a look at every machine; not in files */
 	double queue_s;
 
 	struct sim_workload workload;
