@@ -387,7 +387,7 @@ static const struct cli_command commands[] = {
     {"reward", "ACCOUNT USD", "give an account money that it may withdraw", THROUGH_SOCKET,
      "darkbloom-coordinator reward acc_1 10 --reason \"found a fault\"", give_options, run_reward},
     {"explain", "REQUEST_ID", "say why a request went where it went, or nowhere",
-     "The newest 8,192 requests of a running coordinator are known.",
+     "The newest requests are known, whether or not a coordinator runs: some tens of thousands, in 64 MiB beside the database.",
      "darkbloom-coordinator explain 01a2069a-644e-72a8-b724-b41c1a15076f\n"
      "darkbloom-coordinator explain 01a2069a-644e-72a8-b724-b41c1a15076f --json",
      explain_options, run_explain},

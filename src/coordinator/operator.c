@@ -3,6 +3,7 @@
 #include "coordinator/accounts/accounts.h"
 #include "coordinator/accounts/key_json.h"
 #include "coordinator/database.h"
+#include "coordinator/record_keeper.h"
 #include "coordinator/serve.h"
 #include "coordinator/server.h"
 #include "coordinator/store/store_books.h"
@@ -28,6 +29,7 @@ struct command {
 	const char *account;                   /* "owner" or an id; NULL = none is needed */
 	void (*in_database)(struct command *); /* account_id is known */
 	const char *key_file;                  /* NULL = print the key */
+	const char *request_id;                /* to be explained */
 	bool as_json;
 
 	struct net_loop *loop;
@@ -486,11 +488,23 @@ int operator_ledger_close(const struct coordinator_config *config)
 
 /* --- explain --- */
 
+/* The same as the route answers, from what the coordinator left on disk. */
 static void explain_without_coordinator(struct command *command)
 {
+	char dir[4096];
 	struct error error;
+	struct record record;
+	struct json_writer w;
+	bool named = record_keeper_dir(command->config->dir, dir, sizeof dir);
+	if (named && record_log_find(dir, str_of(command->request_id), &record) == DB_OK) {
+		json_writer_init(&w, &command->answer);
+		record_write_explained(&record, &w);
+		finish(command, NULL);
+		return;
+	}
 	(void)error_set(&error, DB_E_NOT_FOUND,
-	                "No coordinator runs on this database: why requests went where they went is kept in its memory.");
+	                "No coordinator runs on this database, and there is no record of this request: it is unknown, or too long "
+	                "ago.");
 	finish(command, &error);
 }
 
@@ -514,6 +528,7 @@ int operator_explain(const struct coordinator_config *config, const char *reques
 	}
 	(void)snprintf(command.path, sizeof command.path, "/v1/admin/routes/%s", encoded);
 	command.in_database = explain_without_coordinator;
+	command.request_id = request_id;
 	command.as_json = as_json;
 	return run(&command, print_explained);
 }

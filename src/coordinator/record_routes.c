@@ -1,13 +1,20 @@
-/* GET /v1/admin/routes and /v1/admin/routes/{id}: why requests went where they went (gateway/record.h). */
+/* GET /v1/admin/routes, /v1/admin/routes/summary and /v1/admin/routes/{id}: why requests went where they went
+ * (gateway/record.h). */
 #include "coordinator/server.h"
 
 #include "coordinator/gateway/record.h"
+#include "coordinator/record_keeper.h"
 #include "coordinator/task.h"
 #include "core/uri.h"
 
 #define LISTED_MAX     1000
 #define LISTED_DEFAULT 50
 #define BODY_MAX       (8u << 20)
+
+static const struct records *records_of(const struct server *server)
+{
+	return gateway_records(server_rooms(server)->gateway);
+}
 
 /* Absent is fine. */
 static bool read_limit(const struct exchange *exchange, uint64_t *limit)
@@ -20,7 +27,7 @@ static bool read_limit(const struct exchange *exchange, uint64_t *limit)
 
 void handle_admin_routes(struct server *server, struct exchange *exchange)
 {
-	const struct records *records = gateway_records(server_rooms(server)->gateway);
+	const struct records *records = records_of(server);
 	char outcome[RECORD_OUTCOME_SIZE] = "", model[ROUTE_MODEL_SIZE] = "";
 	struct str query = http_query(exchange->http);
 	uint64_t limit, shown = 0;
@@ -39,7 +46,7 @@ void handle_admin_routes(struct server *server, struct exchange *exchange)
 	json_begin_array(&w);
 	const struct record *record;
 	for (size_t n = 0; shown < limit && (record = records_at(records, n)); n++) {
-		bool wanted = (!outcome[0] || strcmp(outcome, record->outcome) == 0) &&
+		bool wanted = (!outcome[0] || strcmp(outcome, record->outcome) == 0 || strcmp(outcome, record->reason) == 0) &&
 		              (!model[0] || strcmp(model, record->model) == 0 || strcmp(model, record->public_model) == 0);
 		if (wanted)
 			record_write(record, &w);
@@ -52,26 +59,76 @@ void handle_admin_routes(struct server *server, struct exchange *exchange)
 	task_answer(exchange, 200, &body);
 }
 
-void handle_admin_route(struct server *server, struct exchange *exchange)
+void handle_admin_routes_summary(struct server *server, struct exchange *exchange)
 {
-	struct str id = route_part(exchange->route, http_path(exchange->http), 0);
-	const struct record *record = records_find(gateway_records(server_rooms(server)->gateway), id);
-	struct buf body, words;
+	struct buf body;
 	struct json_writer w;
-	if (!record) {
-		task_refuse(exchange, 404, "not_found",
-		            "There is no record of this request: the newest 8,192 since the start are kept.", 0);
-		return;
-	}
 	buf_init(&body, BODY_MAX);
-	buf_init(&words, BODY_MAX);
-	record_explain(record, &words);
 	json_writer_init(&w, &body);
 	json_begin_object(&w);
-	json_key(&w, "route");
-	record_write(record, &w);
-	json_put_str(&w, "explanation", buf_str(&words));
+	json_key(&w, "models");
+	record_sum_write(records_of(server)->sum, &w);
 	json_end_object(&w);
-	buf_free(&words);
 	task_answer(exchange, 200, &body);
+}
+
+/* --- one of them --- */
+
+static void answer_with(struct exchange *exchange, const struct record *record)
+{
+	struct buf body;
+	struct json_writer w;
+	buf_init(&body, BODY_MAX);
+	json_writer_init(&w, &body);
+	record_write_explained(record, &w);
+	task_answer(exchange, 200, &body);
+}
+
+static void refuse_unknown(struct exchange *exchange)
+{
+	task_refuse(exchange, 404, "not_found", "There is no record of this request: it is unknown, or too long ago.", 0);
+}
+
+struct lookup {
+	struct task task;
+	const char *dir;
+	char id[ID_UUID_SIZE];
+	enum db_err err;
+	struct record record;
+};
+
+static void look(void *arg)
+{
+	struct lookup *lookup = arg;
+	lookup->err = record_log_find(lookup->dir, str_of(lookup->id), &lookup->record);
+}
+
+static void looked(void *arg)
+{
+	struct lookup *lookup = arg;
+	struct exchange *exchange = task_end(lookup);
+	if (exchange && !lookup->err)
+		answer_with(exchange, &lookup->record);
+	else if (exchange)
+		refuse_unknown(exchange);
+	task_free(lookup);
+}
+
+void handle_admin_route(struct server *server, struct exchange *exchange)
+{
+	const struct server_rooms *rooms = server_rooms(server);
+	struct str id = route_part(exchange->route, http_path(exchange->http), 0);
+	const struct record *record = records_find(records_of(server), id);
+	if (record) {
+		answer_with(exchange, record);
+	} else if (!rooms->record_log || id.len == 0 || id.len >= ID_UUID_SIZE) {
+		refuse_unknown(exchange);
+	} else {
+		struct lookup *lookup = task_new(server, exchange, sizeof *lookup);
+		if (!lookup)
+			return;
+		lookup->dir = record_log_dir(rooms->record_log);
+		(void)str_copy(id, lookup->id, sizeof lookup->id);
+		net_work(rooms->loop, look, looked, lookup);
+	}
 }

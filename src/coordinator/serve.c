@@ -10,6 +10,7 @@
 #include "coordinator/payout_worker.h"
 #include "coordinator/portal.h"
 #include "coordinator/receipt_key.h"
+#include "coordinator/record_keeper.h"
 #include "coordinator/server.h"
 #include "core/cli.h"
 #include "core/clock.h"
@@ -41,6 +42,7 @@ struct serving {
 	struct fleet *fleet;
 	struct aliases *aliases;
 	struct gateway *gateway;
+	struct record_log *record_log;
 	struct portal *portal;
 	struct p256_key *receipt_key;
 	struct stripe *stripe;
@@ -206,6 +208,7 @@ static void listen_now(struct serving *s)
 	                             .stripe = s->stripe,
 	                             .payouts = s->payouts,
 	                             .aliases = s->aliases,
+	                             .record_log = s->record_log,
 	                             .keeper = &s->responses};
 	s->server = server_new(&rooms, &error);
 	if (s->server) {
@@ -406,8 +409,15 @@ static bool open_rooms(struct serving *s, struct error *error)
 	    .keep_user = &s->responses,
 	    .relay_buffer_bytes = (uint32_t)c->relay_buffer_kib * 1024,
 	};
-	s->gateway = s->portal ? gateway_new(&gateway) : NULL;
-	if (!s->gateway)
+	if (!s->portal)
+		return error_set(error, DB_E_NOMEM, "There is not enough memory to start.") == DB_OK;
+	s->record_log = record_keeper_open(c->dir, fleet.tenant_key, &gateway, error);
+	if (!s->record_log)
+		return false;
+	s->gateway = gateway_new(&gateway);
+	if (s->gateway)
+		record_keeper_restore(s->record_log, s->gateway);
+	else
 		error_set(error, DB_E_NOMEM, "There is not enough memory to start.");
 	return s->gateway != NULL;
 }
@@ -423,6 +433,7 @@ static void close_rooms(struct serving *s)
 	stripe_free(s->stripe);
 	server_free(s->server);
 	gateway_free(s->gateway);
+	record_log_close(s->record_log);
 	if (s->fleet)
 		fleet_free(s->fleet);
 	portal_stop(s->portal);

@@ -2,6 +2,7 @@
 
 #include "coordinator/auth.h"
 #include "coordinator/gateway/limit.h"
+#include "coordinator/gateway/record_log.h"
 #include "coordinator/models.h"
 #include "coordinator/money_routes.h"
 #include "coordinator/operate.h"
@@ -88,6 +89,7 @@ static const struct route routes[] = {
     {"POST", "/v1/admin/models/aliases", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_alias_put, NULL},
     {"DELETE", "/v1/admin/models/aliases/*", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_alias_delete, NULL},
     {"GET", "/v1/admin/routes", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_admin_routes, NULL},
+    {"GET", "/v1/admin/routes/summary", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_admin_routes_summary, NULL},
     {"GET", "/v1/admin/routes/*", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_admin_route, NULL},
     {"GET", "/v1/admin/demand", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_admin_demand, NULL},
     {"PUT", "/v1/admin/users/role", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_admin_role, NULL},
@@ -319,6 +321,10 @@ static void handle_opened(struct exchange *exchange, void *user)
 static void dispatch(struct server *server, struct exchange *exchange, const struct route *route)
 {
 	exchange->route = route;
+	if (route->wrap & WRAP_SEALED) { /* of inference: whoever is refused from here on leaves a record */
+		exchange->on_refused = gateway_refused;
+		exchange->refused_user = server->rooms.gateway;
+	}
 	if ((route->wrap & WRAP_RATE) && !limit_pass_request(server->rooms.limits, exchange))
 		return;
 	if ((route->wrap & WRAP_MONEY) && !limit_pass_financial(server->rooms.limits, exchange))
@@ -351,6 +357,17 @@ static struct sealed *make_sealed(const struct server_rooms *rooms, struct error
 	return sealed_new(&options, error);
 }
 
+static void record_gauges(struct metrics *metrics, struct record_log *log)
+{
+	struct record_log_counts counts;
+	record_log_counts(log, &counts);
+	metric_set(metrics_gauge(metrics, "darkbloom_route_records_written", NULL, "Decision records written to disk."),
+	           (double)counts.written);
+	metric_set(metrics_gauge(metrics, "darkbloom_route_records_dropped", NULL,
+	                         "Decision records that could not be written, or came too fast for it."),
+	           (double)counts.dropped);
+}
+
 static void refresh_gauges(void *arg)
 {
 	struct server *server = arg;
@@ -358,6 +375,8 @@ static void refresh_gauges(void *arg)
 	struct store_stats stats;
 	struct metrics *m = rooms->metrics;
 	store_stats(rooms->store, &stats);
+	if (rooms->record_log)
+		record_gauges(m, rooms->record_log);
 	metric_set(metrics_gauge(m, "darkbloom_providers", NULL, "Connected providers."), (double)fleet_count(rooms->fleet));
 	metric_set(metrics_gauge(m, "darkbloom_inflight_requests", NULL, "Requests that a consumer waits for."),
 	           (double)gateway_inflight(rooms->gateway));

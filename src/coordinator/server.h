@@ -20,6 +20,7 @@ struct server;
 struct models;
 struct portal;
 struct aliases;
+struct record_log;
 
 /* The rooms that handlers use; borrowed for the server's life. */
 struct server_rooms {
@@ -38,6 +39,7 @@ struct server_rooms {
 	struct stripe *stripe;         /* NULL: no payments */
 	struct payout_worker *payouts; /* NULL like stripe */
 	struct aliases *aliases;
+	struct record_log *record_log;  /* NULL: records are in memory only */
 	struct response_keeper *keeper; /* its vault is NULL where nothing is kept */
 };
 
@@ -106,6 +108,7 @@ void handle_alias_put(struct server *server, struct exchange *exchange);
 void handle_alias_delete(struct server *server, struct exchange *exchange);
 /* records of decisions: routing 18 */
 void handle_admin_routes(struct server *server, struct exchange *exchange);
+void handle_admin_routes_summary(struct server *server, struct exchange *exchange);
 void handle_admin_route(struct server *server, struct exchange *exchange);
 void handle_admin_demand(struct server *server, struct exchange *exchange);
 void handle_admin_role(struct server *server, struct exchange *exchange);

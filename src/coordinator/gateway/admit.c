@@ -1,10 +1,12 @@
 #include "coordinator/gateway/admit.h"
 
-static bool enter(struct admission *admission, const struct caller *caller, struct api_error *error)
+static bool enter(struct admission *admission, struct exchange *exchange, struct api_error *error)
 {
+	const struct caller *caller = &exchange->caller;
 	admission->entered = limits_enter(admission->limits, caller, limit_now_us());
 	if (admission->entered)
 		return true;
+	exchange->refused_by = "concurrent_requests";
 	api_fail(error, 429, "rate_limit_exceeded", NULL, NULL,
 	         "This account runs as many requests at a time as it may: try again when one has ended.");
 	error->retry_after_s = 1;
@@ -31,7 +33,7 @@ bool admit(struct admission *admission, struct limits *limits, struct exchange *
 	if (caller->self_route_only && !request->own_only) /* never the public fleet, for money (billing 3.2) */
 		return api_fail(error, 409, "no_linked_machine", NULL, NULL,
 		                "This API key may use nothing but machines of its own account, and none can be reached this way.");
-	if (!limits || (enter(admission, caller, error) && take_tokens(admission, exchange, request, error)))
+	if (!limits || (enter(admission, exchange, error) && take_tokens(admission, exchange, request, error)))
 		return true;
 	limits_request_back(limits, caller, limit_now_us()); /* who is refused by one limit has lost nothing of another */
 	return false;

@@ -11,6 +11,7 @@
 #include "coordinator/gateway/blind.h"
 #include "coordinator/gateway/gateway.h"
 #include "coordinator/gateway/record.h"
+#include "coordinator/gateway/record_log.h"
 #include "coordinator/routing/hedge.h"
 #include "coordinator/routing/learn.h"
 #include "core/id.h"
@@ -152,6 +153,14 @@ void call_fail(struct call *call, const struct api_error *error);
 void call_ended(struct call *call, const char *outcome, uint64_t completion_tokens);
 /* Forgets the exchange and what lives in it; the caller ends it afterwards. */
 void call_let_go(struct call *call);
+
+/* --- keep.c --- */
+void keep_begin(struct call *call); /* once what was asked is known */
+void keep_end(struct call *call);   /* it is over */
+/* What befell a record's request, as its consumer is told. `by`: static text or NULL, as exchange.refused_by. */
+void keep_note_error(struct record *record, const struct api_error *error, const char *by);
+void keep_record(struct gateway *gateway, const struct record *record);
+uint64_t keep_digest(const struct gateway *gateway, const struct caller *caller); /* of the account */
 
 /* --- infer.c --- */
 int call_retry_after_s(const struct call *call);

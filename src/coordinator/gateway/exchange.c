@@ -107,6 +107,8 @@ void exchange_json(struct exchange *exchange, int status, struct str body)
 void exchange_error(struct exchange *exchange, const struct api_error *error)
 {
 	struct buf body;
+	if (exchange->on_refused)
+		exchange->on_refused(exchange, error, exchange->refused_user);
 	buf_init(&body, 4096);
 	struct api_error said = *error;
 	said.request_id = exchange->request_id;

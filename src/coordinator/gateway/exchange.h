@@ -51,6 +51,10 @@ struct exchange {
 	void *cover_state;
 	struct str opened_body;    /* what the cover found inside the body */
 	const void *dialect_input; /* of an inference request: chat_request.dialect_input */
+	/* Hears of an error that is about to be sent: for requests that nobody keeps a record of yet. May be NULL. */
+	void (*on_refused)(struct exchange *exchange, const struct api_error *error, void *user);
+	void *refused_user;
+	const char *refused_by; /* nearer than the error's type: which limit it was; static text or NULL */
 	/* The client left before the answer was handed over; may be NULL. */
 	void (*on_gone)(struct exchange *exchange);
 };

@@ -14,6 +14,7 @@
 #include "net/loop.h"
 
 struct gateway;
+struct record_log;
 
 #define GATEWAY_MAX_BODY (16u << 20) /* http-api 2.1 */
 
@@ -35,6 +36,8 @@ struct gateway_options {
 	 * returns. */
 	void (*keep)(void *user, struct str account_id, const char *job_id, struct str record);
 	void *keep_user;
+	struct record_log *log;      /* where records go besides memory; NULL = nowhere. Borrowed */
+	uint8_t record_key[16];      /* of accounts' digests in them; all 0 = one for this process */
 	uint32_t relay_buffer_bytes; /* unread answer kept for a consumer whose provider knows no credit, 4 MiB */
 };
 struct gateway *gateway_new(const struct gateway_options *options);
@@ -48,8 +51,12 @@ void gateway_infer(struct gateway *gateway, struct exchange *exchange, const str
 void gateway_blind_offer(struct gateway *gateway, struct exchange *exchange);
 void gateway_blind_complete(struct gateway *gateway, struct exchange *exchange);
 
+struct record;
 struct records;
-const struct records *gateway_records(const struct gateway *gateway); /* record.h */
+const struct records *gateway_records(const struct gateway *gateway);              /* record.h */
+void gateway_restore_record(struct gateway *gateway, const struct record *record); /* of before the start; oldest first */
+/* For exchange.on_refused of inference routes, with the gateway as its user: leaves a record, and names it to the consumer. */
+void gateway_refused(struct exchange *exchange, const struct api_error *error, void *gateway);
 
 /* What was answered and billed since the start. */
 struct gateway_totals {

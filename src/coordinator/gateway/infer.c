@@ -29,7 +29,9 @@ struct gateway *gateway_new(const struct gateway_options *options)
 	list_init(&gateway->blind_calls);
 	blind_offers_init(&gateway->blind_offers);
 	records_init(&gateway->records);
-	id_random(gateway->record_seed, sizeof gateway->record_seed);
+	memcpy(gateway->record_seed, o->record_key, sizeof gateway->record_seed);
+	if (!gateway->record_seed[0] && !gateway->record_seed[1])
+		id_random(gateway->record_seed, sizeof gateway->record_seed);
 	buf_init(&gateway->body, GATEWAY_MAX_BODY + (1u << 20));
 	buf_init(&gateway->out, 2 * CHAT_ANSWER_MAX_BYTES);
 	gateway->scratch = arena_new(0);
@@ -94,11 +96,6 @@ void gateway_totals(const struct gateway *gateway, struct gateway_totals *out)
 	                               .completion_tokens = metric_count(gateway->completion_tokens)};
 }
 
-const struct records *gateway_records(const struct gateway *gateway)
-{
-	return &gateway->records;
-}
-
 size_t gateway_inflight(const struct gateway *gateway)
 {
 	return gateway->inflight;
@@ -137,50 +134,11 @@ void call_let_go(struct call *call)
 	call->carried = NULL;
 }
 
-static void set_outcome(struct call *call, int status, const char *outcome)
-{
-	call->record.status = status;
-	(void)str_copy(str_of(outcome), call->record.outcome, sizeof call->record.outcome);
-}
-
-static void begin_record(struct call *call)
-{
-	struct record *record = &call->record;
-	*record = (struct record){.at_us = clock_wall_us(),
-	                          .account = map_hash(call->gateway->record_seed, call_account(call)),
-	                          .prompt_tokens = call->prompt_estimate,
-	                          .max_tokens = (uint64_t)call->output_tokens,
-	                          .tools = call->request->has_tools,
-	                          .vision = call->request->has_media,
-	                          .stream = call->stream,
-	                          .cost_ms = -1,
-	                          .runner_up_ms = -1,
-	                          .predicted_ttft_ms = -1,
-	                          .tail_ms = -1,
-	                          .ttft_ms = -1};
-	memcpy(record->id, call->id, sizeof record->id);
-	memcpy(record->public_model, call->public_model, sizeof record->public_model);
-}
-
-static void keep_record(struct call *call)
-{
-	struct record *record = &call->record;
-	memcpy(record->model, call->model, sizeof record->model);
-	record->own_only = call->own_only;
-	record->prefers_own = call->prefers_own;
-	record->min_trust = call->min_trust;
-	record->attempts = call->attempts_made;
-	record->capacity_failures = call->capacity_failures;
-	record->queue_us = call->queue_us;
-	if (!record->outcome[0])
-		set_outcome(call, 0, "client_gone");
-	records_add(&call->gateway->records, record);
-}
-
 void call_ended(struct call *call, const char *outcome, uint64_t completion_tokens)
 {
 	call->record.completion_tokens = completion_tokens;
-	set_outcome(call, call->exchange ? 200 : 0, outcome);
+	call->record.status = call->exchange ? 200 : 0;
+	(void)str_copy(str_of(outcome), call->record.outcome, sizeof call->record.outcome);
 }
 
 void call_over(struct call *call)
@@ -188,7 +146,7 @@ void call_over(struct call *call)
 	if (call->over)
 		return;
 	call->over = true;
-	keep_record(call);
+	keep_end(call);
 	admit_leave(&call->admission, &call->caller);
 	net_timer_stop(&call->queue_timer);
 	net_timer_stop(&call->keepalive_timer);
@@ -207,7 +165,7 @@ void call_over(struct call *call)
 void call_fail(struct call *call, const struct api_error *error)
 {
 	struct exchange *exchange = call->exchange;
-	set_outcome(call, error->status, error->type);
+	keep_note_error(&call->record, error, exchange ? exchange->refused_by : NULL);
 	if (exchange && call->started) {
 		struct buf *out = &call->gateway->out;
 		buf_clear(out);
@@ -221,13 +179,17 @@ void call_fail(struct call *call, const struct api_error *error)
 		buf_clear(out);
 	}
 	bool started = call->started;
+	char id[ID_UUID_SIZE];
+	memcpy(id, call->id, sizeof id);
 	call_over(call); /* lets go of the exchange before it ends */
 	if (!exchange)
 		return;
-	if (started)
+	if (started) {
 		exchange_stream_end(exchange);
-	else
-		exchange_error(exchange, error);
+		return;
+	}
+	exchange_header(exchange, "X-Inference-Job-ID", str_of(id));
+	exchange_error(exchange, error);
 }
 
 /* The consumer left. Before content nobody pays; after it the provider's count is waited for (billing 4.5). */
@@ -283,8 +245,9 @@ static struct call *call_new(struct gateway *gateway, struct exchange *exchange,
 	id_uuid7(call->id); /* a key of the ledger: ordered by time, so that its index grows at one end */
 	list_init(&call->attempts);
 	buf_init(&call->pending, (size_t)gateway->options.relay_buffer_bytes + (1u << 20));
-	begin_record(call);
+	keep_begin(call);
 	exchange->owner = call;
+	exchange->on_refused = NULL;
 	exchange->on_gone = on_gone;
 	list_push_back(&gateway->calls, &call->link);
 	gateway->inflight++;

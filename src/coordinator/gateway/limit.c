@@ -55,6 +55,9 @@ static bool tell(struct exchange *exchange, const struct limit_verdict *verdict,
 		put_view(exchange, kind_names[kind], &verdict->views[kind]);
 	if (verdict->allowed)
 		return true;
+	static const char *const reasons[LIMIT_KINDS] = {"requests_per_minute", "input_tokens_per_minute",
+	                                                 "output_tokens_per_minute"};
+	exchange->refused_by = reasons[verdict->by];
 	put(exchange, "X-RateLimit-Reset", clock_wall_us() / 1000000 + verdict->retry_after_s, "");
 	api_fail(error, 429, "rate_limit_exceeded", NULL, NULL, "Too many %s in a minute for this %s: try again in %d s.",
 	         what[verdict->by], verdict->by_key ? "API key" : "account", verdict->retry_after_s);

@@ -1,9 +1,11 @@
-/* Why a request went where it went, or nowhere: one compact record of each, in memory, the newest RECORD_KEPT of them
- * (routing 18 "Route record"). No text of prompts or answers; accounts by a digest that differs between processes.
- * Thread: the loop's. */
+/* Why a request went where it went, or nowhere: one compact record of each, routed or refused (routing 18 "Route record"). The
+ * newest RECORD_KEPT are in memory; record_log.h keeps more of them on disk. No text of prompts or answers; accounts by a keyed
+ * digest.
+ * Thread: the loop's, except for what takes nothing but a record. */
 #ifndef COORDINATOR_GATEWAY_RECORD_H
 #define COORDINATOR_GATEWAY_RECORD_H
 
+#include "coordinator/gateway/record_sum.h"
 #include "coordinator/routing/routing.h"
 #include "core/id.h"
 #include "core/json.h"
@@ -11,20 +13,25 @@
 
 #define RECORD_KEPT         8192
 #define RECORD_OUTCOME_SIZE 40
+#define RECORD_REGIONS_SIZE 64
+#define RECORD_JSON_MAX     8192 /* bytes of one record as JSON, at most */
 
 struct record {
-	char id[ID_UUID_SIZE]; /* of the client request, as X-Request-ID's job id and the hold have it */
+	char id[ID_UUID_SIZE]; /* of the client request, as X-Inference-Job-ID and the hold have it */
 	int64_t at_us;         /* wall time of the request */
-	char model[ROUTE_MODEL_SIZE], public_model[ROUTE_MODEL_SIZE];
-	uint64_t account; /* digest */
+	char model[ROUTE_MODEL_SIZE], public_model[ROUTE_MODEL_SIZE]; /* empty: refused before it was read */
+	uint64_t account;                                             /* digest; 0 = nobody's */
 	uint64_t prompt_tokens, max_tokens, expected_tokens;
-	bool tools, vision, stream, own_only, prefers_own;
+	bool tools, vision, stream, blind, own_only, prefers_own;
 	enum route_trust min_trust;
+	char regions[RECORD_REGIONS_SIZE]; /* asked for, with commas between; cut where there are too many */
 	/* the last decision that was asked of routing */
+	bool routed; /* false: refused before one was */
 	uint32_t considered, by_gate[ROUTE_GATES];
 	bool chosen, cold, owned, probe, bypassed_breaker;
 	char provider[ID_UUID_SIZE];
 	double cost_ms, runner_up_ms, predicted_ttft_ms, tail_ms; /* < 0 = unknown */
+	struct route_cost terms;                                  /* of cost_ms, when one was chosen */
 	/* what came of it */
 	unsigned attempts, capacity_failures;
 	bool hedged, resumed;
@@ -33,24 +40,35 @@ struct record {
 	uint64_t completion_tokens;
 	int status;                        /* of the answer; 0 = the consumer left */
 	char outcome[RECORD_OUTCOME_SIZE]; /* "success", "partial_success", "client_gone", or the error's type */
+	char reason[RECORD_OUTCOME_SIZE];  /* of a refusal, nearer than the outcome: "input_tokens_per_minute"; may be empty */
 };
+/* Nothing known yet. */
+void record_init(struct record *record);
 
 struct records {
 	struct record *ring; /* RECORD_KEPT of them, made with the first record */
 	size_t next, count;
 	struct map *by_id;
 	uint64_t dropped; /* without memory */
+	struct record_sum *sum;
 };
 
 void records_init(struct records *records);
 void records_free(struct records *records);
 void records_add(struct records *records, const struct record *record);
+/* One of before the start: it is found and listed, and not summed up. */
+void records_restore(struct records *records, const struct record *record);
 const struct record *records_find(const struct records *records, struct str id); /* borrowed until the next records_add */
 /* Newest first, from the n-th on; NULL at the end. */
 const struct record *records_at(const struct records *records, size_t n);
 
 void record_note_decision(struct record *record, const struct route_decision *decision);
 void record_write(const struct record *record, struct json_writer *w);
+/* {"route": as record_write, "explanation": as record_explain} */
+void record_write_explained(const struct record *record, struct json_writer *w);
+/* What record_write wrote; members that are missing are as after record_init. DB_E_INVALID: no record, or a value that none
+ * has. */
+enum db_err record_read(const json_val *root, struct record *out);
 /* In words, one sentence to the line. */
 void record_explain(const struct record *record, struct buf *out);
 

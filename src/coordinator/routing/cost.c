@@ -172,13 +172,8 @@ double route_entry_ttft(const struct route_entry *entry, const struct route_requ
 	return state_ms(entry) + node->unread_ms + (strange + 1) * read_ms + 1000 / entry->decode_tps + network_ms;
 }
 
-bool route_cost_of(const struct route_fleet *fleet, const struct route_node *node, const struct route_request *request,
-                   struct route_cost *out)
+void route_entry_cost(const struct route_entry *entry, const struct route_request *request, struct route_cost *out)
 {
-	const struct route_model *model = route_model_find(fleet, request->model);
-	const struct route_entry *entry = model ? route_node_entry(node, model) : NULL;
-	if (!entry)
-		return false;
 	*out = terms(entry);
 	double expected = (double)route_expected(request);
 	double waiting_ms = 1000 * unbudgeted_waiting(entry) * expected / entry->decode_tps;
@@ -188,5 +183,14 @@ bool route_cost_of(const struct route_fleet *fleet, const struct route_node *nod
 	out->ttft_ms = route_entry_ttft(entry, request);
 	out->projected_tps = projected_decode(entry);
 	out->slow = entry->slow;
-	return true;
+}
+
+bool route_cost_of(const struct route_fleet *fleet, const struct route_node *node, const struct route_request *request,
+                   struct route_cost *out)
+{
+	const struct route_model *model = route_model_find(fleet, request->model);
+	const struct route_entry *entry = model ? route_node_entry(node, model) : NULL;
+	if (entry)
+		route_entry_cost(entry, request, out);
+	return entry != NULL;
 }

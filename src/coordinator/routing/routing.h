@@ -178,9 +178,18 @@ enum route_gate {
 };
 const char *route_gate_name(enum route_gate gate); /* the chapter's reason names */
 
+/* The terms of a node's cost for a request (routing 7), in milliseconds. */
+struct route_cost {
+	double state, queue, pending, backlog, own, health, total;
+	double ttft_ms;       /* < 0 = unknown */
+	double projected_tps; /* decode rate that a newcomer would get */
+	bool slow;            /* known to be below the floor: taken when all are */
+};
+
 struct route_decision {
 	struct route_node *node;
 	double cost_ms, ttft_ms;  /* ttft < 0 = unknown */
+	struct route_cost terms;  /* of the node that was chosen, before it was reserved */
 	double tail_ms;           /* by when nearly all that were so predicted had content, as learnt; < 0 = not known yet */
 	bool cold;                /* the model must be loaded first */
 	bool owned;               /* by the caller */
@@ -206,13 +215,6 @@ struct route_reservation; /* tokens and a place held on one node for one request
  * the fleet. */
 enum db_err route_select(struct route_fleet *fleet, const struct route_request *request, uint64_t now_us,
                          struct route_decision *decision, struct route_reservation **reservation);
-/* The terms of a node's cost for a request (routing 7), in milliseconds. */
-struct route_cost {
-	double state, queue, pending, backlog, own, health, total;
-	double ttft_ms;       /* < 0 = unknown */
-	double projected_tps; /* decode rate that a newcomer would get */
-	bool slow;            /* known to be below the floor: taken when all are */
-};
 /* false when the node does not advertise the model. */
 bool route_cost_of(const struct route_fleet *fleet, const struct route_node *node, const struct route_request *request,
                    struct route_cost *out);

@@ -316,6 +316,7 @@ double route_rates_median(const struct route_model *model, uint16_t family); /* 
 void route_entry_learn(struct route_entry *entry);   /* its slot was reported anew: what a stream alone would get */
 void route_entry_measure(struct route_entry *entry); /* rates and slopes, from what the node reported */
 void route_entry_price(struct route_entry *entry);   /* queue and base, from the work it has */
+void route_entry_cost(const struct route_entry *entry, const struct route_request *request, struct route_cost *out);
 double route_entry_ttft(const struct route_entry *entry, const struct route_request *request);
 uint64_t route_expected(const struct route_request *request);
 double route_static_decode(const struct route_node_facts *facts);

@@ -491,6 +491,7 @@ static void describe(const struct search *s, const struct route_candidate *chose
 	const struct route_entry *entry = chosen->entry;
 	decision->node = entry->node;
 	decision->cost_ms = chosen->cost;
+	route_entry_cost(entry, s->request, &decision->terms);
 	double predicted_ms = route_entry_ttft(entry, s->request);
 	decision->ttft_ms = predicted_ms < 0 ? predicted_ms : predicted_ms * route_ttft_factor(entry->model);
 	decision->tail_ms = route_tail_ms(entry->model, predicted_ms);
