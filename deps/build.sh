@@ -7,8 +7,10 @@
 #   deps/build.sh extra    fetch and verify the models that only comparisons need (240 MB)
 #   deps/build.sh path     print the folder that holds the result
 #
+# DARKBLOOM_GPU=cuda builds llama.cpp for NVIDIA GPUs as well (it needs nvcc); a Mac's GPU is always used.
+#
 # The result lives in a cache outside the clone, so a second clone finds it built:
-# ${DARKBLOOM_CACHE:-${XDG_CACHE_HOME:-~/.cache}/darkbloom}/deps/<hash of lock, recipe and CPU>.
+# ${DARKBLOOM_CACHE:-${XDG_CACHE_HOME:-~/.cache}/darkbloom}/deps/<hash of lock, recipe, CPU and GPU>.
 # build/deps in the clone is a link to it.
 set -euo pipefail
 
@@ -29,7 +31,9 @@ cpu_features() { # llama.cpp is built for this CPU, so the cache is keyed by its
 
 pins=$(grep -vE '^(#|$)' "$lock")
 base=$(grep -v '^extra-' <<<"$pins") # what is built does not depend on the extra models
-key=$({ echo "$base"; echo "recipe $recipe"; cpu_features; uname -sm; } | digest - | cut -c1-16)
+gpu=${DARKBLOOM_GPU:-}
+case $gpu in "" | cuda) ;; *) die "DARKBLOOM_GPU is '$gpu', but only cuda is known: unset it, or set it to cuda" ;; esac
+key=$({ echo "$base"; echo "recipe $recipe"; cpu_features; uname -sm; [ -z "$gpu" ] || echo "gpu $gpu"; } | digest - | cut -c1-16)
 cache=${DARKBLOOM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/darkbloom}
 out=$cache/deps/$key
 archives=$cache/archives
@@ -70,6 +74,11 @@ unpack() { # unpack ARCHIVE DIR: into DIR without the archive's top folder
 llama_flags=(-G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF -DCMAKE_POSITION_INDEPENDENT_CODE=ON
 	-DGGML_OPENMP=OFF -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF
 	-DLLAMA_BUILD_COMMON=ON -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF)
+
+if [ "$gpu" = cuda ]; then
+	command -v nvcc >/dev/null || die "DARKBLOOM_GPU=cuda needs nvcc: install NVIDIA's CUDA toolkit and put it on the PATH, or unset DARKBLOOM_GPU"
+	llama_flags+=(-DGGML_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=native)
+fi
 
 with_ccache() { if command -v ccache >/dev/null; then echo -DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache; fi; }
 
@@ -181,5 +190,5 @@ models) mkdir -p "$out"; models; link ;;
 server) server ;;
 extra) mkdir -p "$out"; extra; link ;;
 path) echo "$out" ;;
-*) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+*) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
