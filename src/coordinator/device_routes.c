@@ -77,6 +77,10 @@ static void on_minted(const struct error *error, void *user)
 	if (exchange && error) {
 		task_refuse(exchange, 503, "service_unavailable", "The token cannot be made at the moment: ask again.", 2);
 	} else if (exchange) {
+		struct ledger_account *account =
+		    ledger_account_find(server_rooms(minting->task.server)->ledger, str_of(minting->grant.account_id));
+		if (account)
+			ledger_account_note_machine(account);
 		log_info("device.linked", "account=%s", minting->grant.account_id);
 		buf_init(&body, 1024);
 		json_writer_init(&w, &body);

@@ -65,15 +65,120 @@ static void put_facts(struct json_writer *w, const struct fleet_provider_view *v
 	json_put_bool(w, "secure_boot_enabled", view->secure_boot);
 	json_put_bool(w, "authenticated_root_enabled", view->authenticated_root);
 	json_put_str(w, "system_volume_hash", view->system_volume_hash);
+	json_put_str(w, "os_version", view->os_version);
+	if (view->python_hash.len > 0)
+		json_put_str(w, "python_hash", view->python_hash);
+	if (view->runtime_hash.len > 0)
+		json_put_str(w, "runtime_hash", view->runtime_hash);
+	json_put_double(w, "decode_tps", view->decode_tps);
 	json_put_str(w, "platform", view->platform);
 	json_put_str(w, "key_protection", view->key_protection);
 }
 
-void machine_put(struct json_writer *w, const struct fleet_provider_view *view, const struct store_machine *known)
+/* --- what it does now --- */
+
+static const char *slot_state(enum route_slot_state state)
+{
+	static const char *const names[] = {[ROUTE_SLOT_COLD] = "cold",           [ROUTE_SLOT_IDLE] = "idle",
+	                                    [ROUTE_SLOT_RUNNING] = "running",     [ROUTE_SLOT_IDLE_SHUTDOWN] = "idle_shutdown",
+	                                    [ROUTE_SLOT_RELOADING] = "reloading", [ROUTE_SLOT_CRASHED] = "crashed"};
+	return names[state];
+}
+
+static bool is_warm(const struct route_slot *slot)
+{
+	return slot->state == ROUTE_SLOT_IDLE || slot->state == ROUTE_SLOT_RUNNING;
+}
+
+static void put_slot(struct json_writer *w, struct str model, const struct route_slot *slot)
+{
+	json_begin_object(w);
+	json_put_str(w, "model", model);
+	json_put_cstr(w, "state", slot_state(slot->state));
+	json_put_i64(w, "num_running", slot->running);
+	json_put_i64(w, "num_waiting", slot->waiting);
+	json_put_i64(w, "active_tokens", (int64_t)slot->active_tokens);
+	json_put_i64(w, "max_tokens_potential", (int64_t)slot->max_tokens_potential);
+	json_put_i64(w, "max_concurrency", slot->max_concurrency);
+	json_put_double(w, "observed_decode_tps", slot->decode_tps);
+	json_put_double(w, "observed_prefill_tps", slot->prefill_tps);
+	json_put_i64(w, "active_token_budget_used", (int64_t)slot->budget_used);
+	json_put_i64(w, "active_token_budget_max", (int64_t)slot->budget_max);
+	json_put_i64(w, "queued_token_budget", (int64_t)slot->budget_queued);
+	json_end_object(w);
+}
+
+static void put_capacity(struct json_writer *w, const struct fleet_provider_view *view, const struct fleet_live_view *live)
+{
+	struct route_slot slot;
+	json_key(w, "backend_capacity");
+	json_begin_object(w);
+	json_key(w, "slots");
+	json_begin_array(w);
+	for (size_t i = 0; i < view->model_count; i++)
+		if (fleet_view_slot(view, i, &slot) && slot.state != ROUTE_SLOT_COLD)
+			put_slot(w, view->models[i], &slot);
+	json_end_array(w);
+	json_put_double(w, "gpu_memory_active_gb", live->gpu_active_gb);
+	json_put_double(w, "total_memory_gb", live->total_memory_gb);
+	if (live->free_for_load_gb >= 0)
+		json_put_double(w, "free_for_load_gb", live->free_for_load_gb);
+	json_end_object(w);
+}
+
+static void put_warm_models(struct json_writer *w, const struct fleet_provider_view *view)
+{
+	struct route_slot slot;
+	struct str current = STR_NONE;
+	int64_t places = 0;
+	json_key(w, "warm_models");
+	json_begin_array(w);
+	for (size_t i = 0; i < view->model_count; i++) {
+		if (!fleet_view_slot(view, i, &slot))
+			continue;
+		if (is_warm(&slot))
+			json_str(w, view->models[i]);
+		if (slot.running > 0 && !current.len)
+			current = view->models[i];
+		places = slot.max_concurrency > places ? slot.max_concurrency : places;
+	}
+	json_end_array(w);
+	if (current.len > 0)
+		json_put_str(w, "current_model", current);
+	json_put_i64(w, "max_concurrency", places);
+}
+
+static void put_live(struct json_writer *w, const struct fleet_provider_view *view, const struct fleet_live_view *live)
+{
+	static const char *const thermal[] = {"nominal", "fair", "serious", "critical"};
+	if (live->heartbeat_us)
+		put_time(w, "last_heartbeat", live->heartbeat_us);
+	if (live->challenge_us)
+		put_time(w, "last_challenge_verified", live->challenge_us);
+	json_put_i64(w, "failed_challenges", live->failed_challenges);
+	json_put_bool(w, "runtime_verified", live->runtime_verified);
+	json_put_i64(w, "pending_requests", live->pending);
+	json_put_double(w, "prefill_tps", live->prefill_tps);
+	json_key(w, "system_metrics");
+	json_begin_object(w);
+	json_put_double(w, "memory_pressure", live->memory_pressure);
+	json_put_double(w, "cpu_usage", live->cpu_usage);
+	json_put_cstr(w, "thermal_state", thermal[live->thermal & 3]);
+	json_end_object(w);
+	if (live->has_capacity)
+		put_capacity(w, view, live);
+	put_warm_models(w, view);
+}
+
+void machine_put(struct json_writer *w, const struct fleet *fleet, const struct fleet_provider_view *view,
+                 const struct store_machine *known)
 {
 	int64_t now_us = clock_wall_us();
+	struct fleet_live_view live;
+	fleet_view_live(fleet, view, &live);
 	json_begin_object(w);
 	put_facts(w, view);
+	put_live(w, view, &live);
 	json_put_cstr(w, "status", view->status);
 	json_put_bool(w, "online", true);
 	put_time(w, "registered_at", known ? known->registered_us : now_us);

@@ -9,7 +9,8 @@
 /* What one machine is remembered by: its serial, else its signing key. False when it has neither. */
 bool machine_key(const struct fleet_provider_view *view, char out[STORE_MODEL_SIZE]);
 /* A connected one; `known` is what is remembered of it, or NULL. */
-void machine_put(struct json_writer *w, const struct fleet_provider_view *view, const struct store_machine *known);
+void machine_put(struct json_writer *w, const struct fleet *fleet, const struct fleet_provider_view *view,
+                 const struct store_machine *known);
 /* One that is not connected. */
 void machine_put_remembered(struct json_writer *w, const struct store_machine *machine);
 

@@ -71,6 +71,7 @@ void handle_me(struct server *server, struct exchange *exchange)
 #define LIVE_MAX 1000 /* of one account that are told apart from those remembered */
 
 struct machines {
+	const struct fleet *fleet;
 	struct str account;
 	struct json_writer *w; /* NULL: they are only counted */
 	const struct store_machine *known;
@@ -106,13 +107,14 @@ static void look_at(const struct fleet_provider_view *view, void *user)
 	machines->hardware += view->trust == ROUTE_TRUST_HARDWARE;
 	machines->needs_attention += is_untrusted || !view->attested;
 	if (machines->w)
-		machine_put(machines->w, view, known);
+		machine_put(machines->w, machines->fleet, view, known);
 }
 
 /* Those that are connected, then those that are remembered. */
 static void look_at_all(const struct server *server, struct machines *machines, const struct store_machine *known, size_t count)
 {
 	bool is_live[LIVE_MAX] = {false};
+	machines->fleet = server_rooms(server)->fleet;
 	machines->known = known;
 	machines->known_count = count < LIVE_MAX ? count : LIVE_MAX;
 	machines->is_live = is_live;

@@ -14,7 +14,7 @@ TOKEN = "eigeninference-pt-" + "7" * 64
 
 class Linked(PythonProvider):
     def registration(self):
-        return super().registration() | {"auth_token": TOKEN}
+        return super().registration() | {"auth_token": TOKEN, "runtime_hash": "2" * 64}
 
 
 @pytest.fixture
@@ -82,3 +82,24 @@ def test_only_its_owner_forgets_a_machine_and_only_when_it_is_gone(home):
     assert deleted.json() == {"deleted": True, "serial": gone["id"], "rows_removed": 1}
     assert machines(page) == [] and page.send("DELETE", f"/v1/me/providers/{machine.serial}").status_code == 404
     stranger.client.close()
+
+
+def test_what_a_connected_machine_does_is_shown_to_its_owner(home):
+    node, page, machine = home
+    def reported():
+        one, = machines(page)
+        return "last_heartbeat" in one and one
+    live = wait_until(reported, "a heartbeat")
+    assert live["os_version"] and live["status"] == "online"
+    assert live["runtime_hash"] == "2" * 64 and "python_hash" not in live
+    assert live["system_metrics"] == {"memory_pressure": 0.3, "cpu_usage": 0.1, "thermal_state": "nominal"}
+    assert (live["pending_requests"], live["failed_challenges"], live["decode_tps"], live["prefill_tps"]) == (0, 0, 80.5, 900)
+    capacity = live["backend_capacity"]
+    assert (capacity["total_memory_gb"], capacity["gpu_memory_active_gb"], capacity["free_for_load_gb"]) == (64, 2.5, 38.5)
+    assert [(slot["model"], slot["state"], slot["num_running"]) for slot in capacity["slots"]] == [(machine.model, "idle", 0)]
+    assert live["runtime_verified"] is True and live["last_challenge_verified"] <= live["last_seen"]
+    assert live["warm_models"] == live["models"] == [machine.model]
+    machine.stop()
+    gone, = offline(page)
+    assert gone["os_version"] == live["os_version"]
+    assert not {"system_metrics", "backend_capacity", "warm_models", "pending_requests"} & gone.keys()

@@ -107,6 +107,24 @@ def test_a_key_for_own_machines_never_reaches_others(node, provider, own):
     node.check_books()
 
 
+def test_an_account_without_a_linked_machine_is_told_so_at_the_door(coordinator, provider):
+    bare = coordinator()
+    other = provider(bare, script={"text": "other"})
+    key = make_key(bare, name="home", self_route_only=True)
+    before = bare.balance()
+    for headers, used in ((SELF, None), ({}, key), (PREFER, key)):
+        answer = ask(bare, headers, other.model, used)
+        refused(answer, 409, "no_linked_machine")
+        assert answer.json()["error"]["code"] == "no_linked_machine" and "darkbloom login" in answer.json()["error"]["message"]
+    for path, body in (("/v1/responses", {"input": "x"}), ("/v1/completions", {"prompt": "x"}),
+                       ("/v1/messages", {"messages": [{"role": "user", "content": "x"}], "max_tokens": 4})):
+        answer = bare.client.post(path, headers=SELF, json={"model": other.model, **body})
+        assert answer.status_code == 409 and "linked" in answer.json()["error"]["message"], (path, answer.text)
+    assert text_of(ask(bare, PREFER, other.model)).startswith("other")
+    assert bare.balance() < before
+    bare.check_books()
+
+
 def test_no_balance_is_needed_for_own_machines(coordinator, node, own):
     machine = own(node)
     key = make_key(node, name="nothing", limit_usd=0)

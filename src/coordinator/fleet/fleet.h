@@ -62,9 +62,21 @@ struct fleet_provider_view {
 	struct str attestation;                      /* signed, as it came; kept of blind providers only */
 	bool blind;                                  /* opens bodies that a consumer sealed to it */
 	int64_t gpu_cores;
-	struct str system_volume_hash;
+	struct str system_volume_hash, os_version, python_hash, runtime_hash;
 	const struct str *models; /* from fleet_each; NULL from fleet_job_provider */
 	size_t model_count;
+	const struct fleet_live *live; /* opaque: for fleet_view_live and fleet_view_slot */
+};
+
+/* What changes while a provider is connected. */
+struct fleet_live_view {
+	int64_t heartbeat_us, challenge_us; /* wall clock; 0 = none yet */
+	uint32_t failed_challenges, pending;
+	bool runtime_verified, has_capacity;
+	double memory_pressure, cpu_usage;                       /* 0..1 */
+	int thermal;                                             /* 0 nominal .. 3 critical */
+	double prefill_tps;                                      /* registered; 0 = not said */
+	double gpu_active_gb, total_memory_gb, free_for_load_gb; /* with has_capacity; free below 0 = not said */
 };
 
 /* A body that a consumer sealed to one provider (docs/reference/blind-mode.md): base64 as it came. */
@@ -180,6 +192,9 @@ uint64_t fleet_model_context(const struct fleet *fleet, struct str model); /* as
 size_t fleet_models(const struct fleet *fleet, struct route_model_view *out, size_t max);
 /* Calls fn for each provider. */
 void fleet_each(const struct fleet *fleet, void (*fn)(const struct fleet_provider_view *view, void *user), void *user);
+/* Of a view that was just given out. */
+void fleet_view_live(const struct fleet *fleet, const struct fleet_provider_view *view, struct fleet_live_view *out);
+bool fleet_view_slot(const struct fleet_provider_view *view, size_t model, struct route_slot *out); /* as route_node_slot */
 size_t fleet_count(const struct fleet *fleet);
 /* GET /v1/providers/attestation (protocol-and-trust 8.3). */
 enum db_err fleet_attestation_json(const struct fleet *fleet, struct buf *out);

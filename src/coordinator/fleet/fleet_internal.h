@@ -36,6 +36,7 @@ struct key_pool;
 struct session_texts {
 	char *block;
 	struct str public_key, version, backend, chip_name, chip_family, machine_model; /* register */
+	struct str python_hash, runtime_hash;                                           /* likewise */
 	struct str serial, se_public_key, system_volume_hash, os_version;               /* attested */
 };
 

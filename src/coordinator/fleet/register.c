@@ -31,8 +31,9 @@ static void put_text(char **at, struct str *text)
 /* Copies all of them into one block; on lack of memory they are empty. */
 static void keep_texts(struct session_texts *texts, struct session_texts from)
 {
-	struct str *each[] = {&from.public_key,    &from.version, &from.backend,       &from.chip_name,          &from.chip_family,
-	                      &from.machine_model, &from.serial,  &from.se_public_key, &from.system_volume_hash, &from.os_version};
+	struct str *each[] = {&from.public_key,         &from.version,       &from.backend,     &from.chip_name,
+	                      &from.chip_family,        &from.machine_model, &from.serial,      &from.se_public_key,
+	                      &from.system_volume_hash, &from.os_version,    &from.python_hash, &from.runtime_hash};
 	size_t bytes = 1;
 	for (size_t i = 0; i < sizeof each / sizeof *each; i++)
 		bytes += each[i]->len;
@@ -207,15 +208,22 @@ static void on_attested(const struct attestation_result *result, void *user)
 
 /* --- account --- */
 
+static void belong(struct session *session, const struct accounts_wait *wait, enum db_err result)
+{
+	if (result) {
+		log_warn("provider.token_refused", "provider=%s error=%s", session->id, error_name(result));
+		return;
+	}
+	session->account = wait->caller.account;
+	ledger_account_note_machine(session->account);
+}
+
 static void on_account(struct accounts_wait *wait, enum db_err result)
 {
 	struct account_lookup *lookup = LIST_OF(wait, struct account_lookup, wait);
 	struct session *session = lookup->session;
 	session->lookup = NULL;
-	if (result == DB_OK)
-		session->account = wait->caller.account;
-	else
-		log_warn("provider.token_refused", "provider=%s error=%s", session->id, error_name(result));
+	belong(session, wait, result);
 	free(lookup);
 	settle(session);
 }
@@ -234,10 +242,7 @@ static void look_up_account(struct session *session, struct str token)
 	if (result == DB_E_AGAIN)
 		return;
 	session->lookup = NULL;
-	if (result == DB_OK)
-		session->account = lookup->wait.caller.account;
-	else
-		log_warn("provider.token_refused", "provider=%s error=%s", session->id, error_name(result));
+	belong(session, &lookup->wait, result);
 	free(lookup);
 }
 
@@ -281,6 +286,8 @@ static void keep_registration(struct session *session, const struct wire_registe
 	                                .chip_name = cut(hardware->chip_name),
 	                                .chip_family = cut(hardware->chip_family),
 	                                .machine_model = cut(hardware->machine_model),
+	                                .python_hash = cut(message->python_hash),
+	                                .runtime_hash = cut(message->runtime_hash),
 	                            });
 	session->flow_credit = message->flow_credit;
 	session->blind = message->blind && message->flow_credit && message->attestation.len > 0;

@@ -1,6 +1,8 @@
 /* What others may see of the fleet. */
 #include "coordinator/fleet/fleet_internal.h"
 
+#include "core/clock.h"
+
 void session_view(const struct session *session, struct str *models, struct fleet_provider_view *out)
 {
 	const struct session_texts *texts = &session->texts;
@@ -38,12 +40,54 @@ void session_view(const struct session *session, struct str *models, struct flee
 	    .decode_tps = facts.static_decode_tps,
 	    .gpu_cores = session->gpu_cores,
 	    .system_volume_hash = texts->system_volume_hash,
+	    .os_version = texts->os_version,
+	    .python_hash = texts->python_hash,
+	    .runtime_hash = texts->runtime_hash,
+	    .live = (const struct fleet_live *)(const void *)session,
 	    .models = models,
 	    .blind = session->blind,
 	    .attestation = buf_str(&session->attestation),
 	};
 	if (models)
 		out->model_count = route_node_models(session->node, models, FLEET_VIEW_MODELS);
+}
+
+static const struct session *session_of(const struct fleet_provider_view *view)
+{
+	return (const struct session *)(const void *)view->live;
+}
+
+static int64_t wall_us(const struct fleet *fleet, uint64_t mono_us)
+{
+	uint64_t now_us = net_now_us(fleet->loop);
+	return mono_us ? clock_wall_us() - (int64_t)(now_us > mono_us ? now_us - mono_us : 0) : 0;
+}
+
+void fleet_view_live(const struct fleet *fleet, const struct fleet_provider_view *view, struct fleet_live_view *out)
+{
+	const struct session *session = session_of(view);
+	struct route_node_facts facts;
+	route_node_facts(session->node, &facts);
+	*out = (struct fleet_live_view){
+	    .heartbeat_us = wall_us(fleet, session->last_beat_us),
+	    .challenge_us = wall_us(fleet, session->standing.last_pass_us),
+	    .failed_challenges = session->standing.failures,
+	    .pending = route_node_pending(session->node),
+	    .runtime_verified = facts.runtime_verified,
+	    .has_capacity = facts.has_capacity,
+	    .memory_pressure = facts.memory_pressure,
+	    .cpu_usage = facts.cpu_usage,
+	    .thermal = facts.thermal,
+	    .prefill_tps = facts.static_prefill_tps,
+	    .gpu_active_gb = facts.gpu_active_gb,
+	    .total_memory_gb = facts.total_memory_gb,
+	    .free_for_load_gb = facts.free_for_load_gb,
+	};
+}
+
+bool fleet_view_slot(const struct fleet_provider_view *view, size_t model, struct route_slot *out)
+{
+	return route_node_slot(session_of(view)->node, model, out);
 }
 
 void fleet_each(const struct fleet *fleet, void (*fn)(const struct fleet_provider_view *view, void *user), void *user)

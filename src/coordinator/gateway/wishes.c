@@ -22,6 +22,9 @@ bool wishes_read(struct call *call, struct api_error *error)
 	struct str route = str_trim(http_header_get(http, "x-darkbloom-route"));
 	call->own_only = call->caller.self_route_only || str_eq_nocase(route, STR("self"));
 	call->prefers_own = !call->own_only && str_eq_nocase(route, STR("prefer"));
+	if (call->own_only && !ledger_account_has_machine(call->caller.account))
+		return api_fail(error, 409, "no_linked_machine", NULL, NULL,
+		                "No machine was ever linked to this account: run `darkbloom login` on the one that is to answer.");
 	if (read_trust(str_trim(http_header_get(http, "x-darkbloom-min-trust")), &call->min_trust))
 		return true;
 	return api_fail(error, 400, "invalid_request_error", NULL, "X-Darkbloom-Min-Trust",

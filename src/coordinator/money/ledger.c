@@ -10,7 +10,7 @@ struct ledger_account {
 	char id[STORE_ID_SIZE];
 	struct ledger *ledger;
 	bool ready; /* until then the amounts are only what moved since the load was asked for */
-	bool is_service;
+	bool is_service, has_machine;
 	int fee_percent;
 	int64_t balance, withdrawable;
 	int64_t held;
@@ -113,6 +113,16 @@ bool ledger_account_is_service(const struct ledger_account *account)
 	return account->is_service;
 }
 
+bool ledger_account_has_machine(const struct ledger_account *account)
+{
+	return account->has_machine;
+}
+
+void ledger_account_note_machine(struct ledger_account *account)
+{
+	account->has_machine = true;
+}
+
 int ledger_account_fee_percent(const struct ledger_account *account)
 {
 	return account->fee_percent;
@@ -185,6 +195,7 @@ static void on_account(const struct store_account *row, const struct error *erro
 		account->ready = true;
 		account->is_service = row->role == STORE_ROLE_SERVICE;
 		account->fee_percent = row->fee_percent >= 0 ? row->fee_percent : account->ledger->fee_percent;
+		account->has_machine |= row->has_machine;
 		account->balance += row->balance_uusd;
 		account->withdrawable += row->withdrawable_uusd;
 	}

@@ -31,6 +31,8 @@ void ledger_account_load(struct ledger *ledger, struct str account_id, ledger_ac
 struct ledger_account *ledger_account_find(struct ledger *ledger, struct str account_id); /* NULL when not in memory */
 const char *ledger_account_id(const struct ledger_account *account);
 bool ledger_account_is_service(const struct ledger_account *account);
+bool ledger_account_has_machine(const struct ledger_account *account); /* a provider was linked to it, some time */
+void ledger_account_note_machine(struct ledger_account *account);
 int ledger_account_fee_percent(const struct ledger_account *account); /* its own, or the default */
 /* The store has new terms of an account: they hold from its next request on. */
 void ledger_account_terms(struct ledger *ledger, const struct store_account *terms);

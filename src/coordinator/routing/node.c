@@ -254,6 +254,14 @@ size_t route_node_models(const struct route_node *node, struct str *out, size_t 
 	return node->entry_count;
 }
 
+bool route_node_slot(const struct route_node *node, size_t index, struct route_slot *out)
+{
+	if (index >= node->entry_count)
+		return false;
+	*out = node->entries[index]->slot;
+	return true;
+}
+
 #define ENTRY_ALIGN 64 /* bytes of a cache line */
 #define ENTRY_BYTES ((sizeof(struct route_entry) + ENTRY_ALIGN - 1) / ENTRY_ALIGN * ENTRY_ALIGN)
 

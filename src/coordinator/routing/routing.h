@@ -105,6 +105,8 @@ enum db_err route_node_update_models(struct route_fleet *fleet, struct route_nod
                                      size_t count);
 /* Ids of the advertised models, borrowed until they change. Returns how many there are. */
 size_t route_node_models(const struct route_node *node, struct str *out, size_t max);
+/* The last report of the model at this place among them, and whether there is one. */
+bool route_node_slot(const struct route_node *node, size_t index, struct route_slot *out);
 uint32_t route_node_pending(const struct route_node *node); /* reservations held on it */
 /* A facts struct as it was last set, for changing one field of it; strings are borrowed. */
 void route_node_facts(const struct route_node *node, struct route_node_facts *out);

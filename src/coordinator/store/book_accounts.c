@@ -54,6 +54,7 @@ void apply_account_get(struct book *book, struct op_account_find *op)
 	sql_copy(stmt, 0, account->name, sizeof account->name);
 	account->role = sql_text(stmt, 1).len ? STORE_ROLE_SERVICE : STORE_ROLE_NORMAL;
 	account->fee_percent = sql_is_null(stmt, 2) ? -1 : (int)sql_i64(stmt, 2);
+	account->has_machine = sql_i64(stmt, 3) != 0;
 	sql_done(stmt);
 	op->found = true;
 }

@@ -21,7 +21,9 @@ const char *const book_statements[W_STATEMENTS] = {
     [W_BALANCE_INSERT] = "INSERT INTO balances (account, may_go_below) VALUES (?, 0)",
     [W_ACCOUNT_READ] =
         "SELECT ref, may_go_below, balance, withdrawable FROM accounts JOIN balances ON account = ref WHERE id = ?",
-    [W_ACCOUNT_FACTS] = "SELECT name, role, fee_percent FROM accounts WHERE ref = ?",
+    [W_ACCOUNT_FACTS] =
+        "SELECT name, role, fee_percent, CASE WHEN EXISTS (SELECT 1 FROM provider_tokens t WHERE t.account = a.ref)"
+        " THEN 1 ELSE 0 END FROM accounts a WHERE a.ref = ?",
     [W_OWNER] = "SELECT ref FROM accounts WHERE is_owner = 1",
     [W_KEY_INSERT] = "INSERT INTO api_keys (hash, id, account, label, name, disabled, expires_us, created_us, limit_group,"
                      " scopes, spend_limit, limit_reset, rpm, itpm, otpm, allowed_models, self_route_only)"

@@ -69,6 +69,7 @@ struct store_account {
 	enum store_role role;
 	int fee_percent;                         /* -1 = the default */
 	int64_t balance_uusd, withdrawable_uusd; /* settled; open holds are not subtracted */
+	bool has_machine;                        /* one was linked to it, some time; told by store_account_get alone */
 };
 
 /* Calendar windows (UTC) that a spend limit begins anew with (billing 3.1). */

@@ -20,6 +20,7 @@ static void an_account_is_found_as_it_was_made(void **state)
 	AWAIT_OK(f, store_account_get(f->store, STR("plain"), fixture_account, f));
 	assert_int_equal(f->account.role, STORE_ROLE_NORMAL);
 	assert_int_equal(f->account.fee_percent, -1);
+	assert_false(f->account.has_machine);
 }
 
 static void an_unknown_account_is_not_found(void **state)
@@ -122,6 +123,8 @@ static void a_provider_token_leads_to_its_account(void **state)
 	assert_false(f->found);
 	AWAIT_ERROR(f, DB_E_EXISTS, store_provider_token_create(f->store, STR("aa"), STR("farmer"), STR("again"), fixture_done, f));
 	AWAIT_ERROR(f, DB_E_NOT_FOUND, store_provider_token_create(f->store, STR("cc"), STR("nobody"), STR("x"), fixture_done, f));
+	AWAIT_OK(f, store_account_get(f->store, STR("farmer"), fixture_account, f));
+	assert_true(f->account.has_machine);
 	fixture_sql(f, "UPDATE provider_tokens SET active = 0");
 	AWAIT_OK(f, store_provider_token_find(f->store, STR("aa"), fixture_account, f));
 	assert_false(f->found);
