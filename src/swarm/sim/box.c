@@ -15,6 +15,15 @@
 
 enum { PURPOSE_BOX = 16 };
 
+/* What an alias will stand for is downloaded while the scenario runs. */
+static bool arrives_later(const struct sim_scenario *scenario, const struct sim_model *model)
+{
+	for (uint32_t i = 0; i < scenario->alias_count; i++)
+		if (str_is(str_of(model->id), scenario->aliases[i].desired))
+			return true;
+	return false;
+}
+
 enum db_err sim_box_init(struct sim_box *box, uint32_t index, const struct sim_scenario *scenario,
                          const struct sim_group *group, uint32_t nth, const struct sim_box_host *host,
                          struct sim_measure *measure)
@@ -33,6 +42,7 @@ enum db_err sim_box_init(struct sim_box *box, uint32_t index, const struct sim_s
 	box->decoding = calloc(box->decoding_cap, sizeof(struct sim_stream *));
 	if (!box->decoding)
 		return DB_E_NOMEM;
+	box->load_failures_of = -1;
 	box->speed = sim_random_lognormal(&box->random, 1, group->spread);
 	box->slot_count = sim_offered(scenario, group, nth, offered);
 	bool warm = fmod(nth * 0.6180339887498949 + 0.25, 1) < group->warm;
@@ -40,13 +50,17 @@ enum db_err sim_box_init(struct sim_box *box, uint32_t index, const struct sim_s
 		const struct sim_model *model = &scenario->models[offered[i]];
 		struct sim_slot *slot = &box->slots[i];
 		slot->model = offered[i];
-		slot->state = i == 0 && warm ? ROUTE_SLOT_IDLE : ROUTE_SLOT_COLD;
+		slot->absent = arrives_later(scenario, model);
+		slot->faults = model->faults;
+		slot->state = ROUTE_SLOT_COLD;
 		slot->size_gb = model->size_gb;
 		slot->kv_bytes = model->kv_bytes_per_token;
 		slot->solo_tps = group->decode_tps * model->speed * box->speed;
 		slot->prefill_tps = group->prefill_tps * model->speed * box->speed;
 		list_init(&slot->waiting);
 	}
+	struct sim_slot *first = box->slots[0].absent && box->slot_count > 1 ? &box->slots[1] : &box->slots[0];
+	first->state = warm && !first->absent ? ROUTE_SLOT_IDLE : ROUTE_SLOT_COLD;
 	return DB_OK;
 }
 
@@ -371,7 +385,8 @@ static void end_load(struct sim_box *box)
 	box->loading = NULL;
 	slot->loading = false;
 	slot->used_us = box->at_us;
-	bool ok = sim_random_unit(&box->random) >= box->load_failures;
+	bool concerned = box->load_failures_of < 0 || box->load_failures_of == slot->model;
+	bool ok = !concerned || sim_random_unit(&box->random) >= box->load_failures;
 	box->measure->load_failures += !ok;
 	slot->state = ok ? ROUTE_SLOT_IDLE : ROUTE_SLOT_COLD;
 	if (ok)
@@ -481,8 +496,10 @@ void sim_box_submit(struct sim_box *box, struct sim_stream *stream, uint64_t now
 	struct sim_slot *slot = sim_box_slot(box, stream->model);
 	stream->slot = slot;
 	stream->state = SIM_STREAM_OUT;
-	if (!slot || box->erring || (box->erring_tools && stream->tools)) {
-		box->host->failed(box->host->user, stream, SIM_FAIL_FAULT);
+	bool fails = !slot || slot->absent || box->erring || (box->erring_tools && stream->tools) ||
+	             (slot->faults > 0 && sim_random_unit(&box->random) < slot->faults);
+	if (fails || stream->bad) {
+		box->host->failed(box->host->user, stream, fails ? SIM_FAIL_FAULT : SIM_FAIL_CLIENT);
 		return;
 	}
 	stream->need = (uint64_t)stream->prompt + stream->max_tokens;

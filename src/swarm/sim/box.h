@@ -21,14 +21,14 @@
 
 enum sim_stream_state { SIM_STREAM_NEW, SIM_STREAM_WAITING, SIM_STREAM_PROMPT, SIM_STREAM_OUTPUT, SIM_STREAM_OUT };
 
-enum sim_failure { SIM_FAIL_FAULT, SIM_FAIL_MEMORY, SIM_FAIL_LOAD, SIM_FAIL_LOST };
+enum sim_failure { SIM_FAIL_FAULT, SIM_FAIL_MEMORY, SIM_FAIL_LOAD, SIM_FAIL_LOST, SIM_FAIL_CLIENT };
 
 struct sim_slot;
 struct sim_stream {
 	/* Set by the owner. */
 	uint32_t prompt, shared, output, max_tokens, conversation;
 	uint16_t model;
-	bool tools;
+	bool tools, bad;
 	/* The machine's. */
 	struct list_link link; /* of the slot's waiting list or of the machine's prompts */
 	struct sim_slot *slot;
@@ -44,6 +44,8 @@ struct sim_slot {
 	uint16_t model;
 	enum route_slot_state state;
 	bool loading, wanted;
+	bool absent;   /* not on its disk yet: it does not advertise it */
+	double faults; /* share of the requests that this build fails */
 	double size_gb, kv_bytes;
 	double solo_tps, prefill_tps;
 	struct list waiting;
@@ -98,6 +100,7 @@ struct sim_box {
 	double factor; /* of its rate; 0 stands still */
 	bool erring, erring_tools, lying, hot;
 	double load_failures;
+	int32_t load_failures_of; /* a model; < 0: all of them */
 	/* the events' */
 	uint64_t next_us;
 	uint32_t version;

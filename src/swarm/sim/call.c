@@ -1,5 +1,4 @@
 /* A request's way through the coordinator: placed, queued, tried again, hedged, continued elsewhere, settled. */
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "swarm/sim/world_internal.h"
@@ -74,6 +73,8 @@ static void call_end(struct sim_world *world, struct sim_call *call, enum sim_ou
 		hedge_answered(&world->hedge, call->request->prompt, call->request->output);
 	}
 	world->open--;
+	if (world->draining && !world->open && !world->measure->drained_us)
+		world->measure->drained_us = world->now_us;
 	call_unref(world, call);
 }
 
@@ -152,7 +153,8 @@ static struct sim_attempt *attempt_new(struct sim_world *world, struct sim_call 
 	                                      .max_tokens = request->max_tokens,
 	                                      .conversation = request->conversation,
 	                                      .model = call->model,
-	                                      .tools = request->tools};
+	                                      .tools = request->tools,
+	                                      .bad = request->bad};
 	attempt->call = call;
 	attempt->seat = pick->seat;
 	attempt->mine = pick->mine;
@@ -167,6 +169,7 @@ static struct sim_attempt *attempt_new(struct sim_world *world, struct sim_call 
 	return attempt;
 }
 
+/* How long without content a request has, as far as it is known that the model must be loaded. */
 static uint64_t patience_us(const struct sim_world *world, const struct sim_attempt *attempt)
 {
 	uint64_t patience = sim_goal_us(world, attempt->call->request);
@@ -175,6 +178,15 @@ static uint64_t patience_us(const struct sim_world *world, const struct sim_atte
 	if (attempt->cold && attempt->predicted_ms > 0)
 		patience += (uint64_t)(attempt->predicted_ms * 1000);
 	return patience;
+}
+
+/* ... before it is asked whether to give up. A machine that was known to read slowly has twice what was predicted: one that is
+ * as slow as that is not sick. */
+static uint64_t give_up_us(const struct sim_world *world, const struct sim_attempt *attempt)
+{
+	uint64_t patience = patience_us(world, attempt);
+	uint64_t predicted_us = attempt->predicted_ms > 0 && !attempt->cold ? (uint64_t)(attempt->predicted_ms * 1000) : 0;
+	return patience > 2 * predicted_us ? patience : 2 * predicted_us;
 }
 
 static struct sim_attempt *send_to(struct sim_world *world, struct sim_call *call, const struct sim_pick *pick)
@@ -188,13 +200,15 @@ static struct sim_attempt *send_to(struct sim_world *world, struct sim_call *cal
 	seat->slot_tokens[attempt->slot] += (uint64_t)attempt->stream.prompt + attempt->stream.max_tokens;
 	seat->coming += attempt->stream.prompt;
 	world->measure->attempts++;
+	world->measure->to_model[call->model]++;
+	world->measure->barred += !sim_may_serve(world, call, seat);
 	world->measure->to_liars += seat->box.lying;
 	seat->attempted++;
 	call->tries++;
 	call->result->tries++;
 	call->result->cold |= pick->cold;
 	sim_attempt_event(world, attempt, world->now_us + seat->network_us, SIM_EVENT_REACH, 0);
-	sim_attempt_event(world, attempt, world->now_us + patience_us(world, attempt), SIM_EVENT_DEADLINE, 0);
+	sim_attempt_event(world, attempt, world->now_us + give_up_us(world, attempt), SIM_EVENT_DEADLINE, 0);
 	return attempt;
 }
 
@@ -224,6 +238,8 @@ static void on_hedge(struct sim_world *world, struct sim_attempt *attempt)
 {
 	struct sim_call *call = attempt->call;
 	struct sim_pick pick = {.predicted_ms = -1, .tail_ms = -1};
+	if (call->request->prefer_own && sim_is_own(call, attempt->seat))
+		return; /* it costs nothing there: no second one is worth it (routing 10) */
 	if (attempt->over || call->content || call->hedged || call->attempts.count != 1 || call->excluded_count >= SIM_MAX_TRIES)
 		return;
 	double deadline_ms = (double)patience_us(world, attempt) / 1000;
@@ -251,6 +267,7 @@ static void on_hedge(struct sim_world *world, struct sim_attempt *attempt)
 		call->tries--;
 		call->result->tries--;
 		world->measure->attempts--;
+		world->measure->to_model[call->model]--;
 		second->seat->attempted--;
 		release(world, second, SIM_END_CANCELLED);
 		return;
@@ -287,6 +304,12 @@ static void attempt_failed(struct sim_world *world, struct sim_attempt *attempt,
 	else
 		release(world, attempt, end);
 	attempt_unref(world, attempt);
+	if (end == SIM_END_CLIENT && !world->policy->blames_for_clients) {
+		while (call->attempts.count)
+			cancel(world, LIST_OF(list_first(&call->attempts), struct sim_attempt, link), SIM_END_CANCELLED);
+		sim_refuse(world, call);
+		return;
+	}
 	if (was_winner && attempt->content && call->made >= call->request->output) {
 		call_end(world, call, SIM_OK); /* only its last message was lost */
 		return;
@@ -307,7 +330,8 @@ static void on_failed(struct sim_world *world, struct sim_attempt *attempt, enum
 	static const enum sim_end ends[] = {[SIM_FAIL_FAULT] = SIM_END_FAULT,
 	                                    [SIM_FAIL_MEMORY] = SIM_END_CAPACITY,
 	                                    [SIM_FAIL_LOAD] = SIM_END_CAPACITY,
-	                                    [SIM_FAIL_LOST] = SIM_END_LOST};
+	                                    [SIM_FAIL_LOST] = SIM_END_LOST,
+	                                    [SIM_FAIL_CLIENT] = SIM_END_CLIENT};
 	if (attempt->over)
 		return;
 	if (attempt->content) /* what the client has is what was made */
@@ -315,7 +339,7 @@ static void on_failed(struct sim_world *world, struct sim_attempt *attempt, enum
 	else
 		race_over(world, attempt->call, attempt->stream.prompt_read, attempt->made);
 	settle(world, attempt, attempt->made);
-	world->measure->faults++;
+	world->measure->faults += failure != SIM_FAIL_CLIENT;
 	if (failure == SIM_FAIL_MEMORY || failure == SIM_FAIL_LOAD)
 		attempt->seat->cool_us[attempt->slot] = world->now_us + COOL_US;
 	attempt_failed(world, attempt, ends[failure]);
@@ -324,7 +348,7 @@ static void on_failed(struct sim_world *world, struct sim_attempt *attempt, enum
 /* Without content at the deadline: a machine that works for others is only slow. */
 static bool waits_on(struct sim_world *world, struct sim_attempt *attempt)
 {
-	uint64_t patience = patience_us(world, attempt);
+	uint64_t patience = give_up_us(world, attempt);
 	double since_sent_ms = (double)(world->now_us - attempt->sent_us) / 1000;
 	double since_progress_ms = quiet_ms(world, attempt->seat);
 	if (world->policy->accept_disarms || hedge_gives_up(since_sent_ms, since_progress_ms, (double)patience / 1000))
@@ -474,10 +498,19 @@ void sim_arrive(struct sim_world *world, size_t index)
 	call->model = call->request->model;
 	call->result = &world->results[index];
 	call->refs = 1;
-	snprintf(call->account, sizeof call->account, "tenant-%u", call->request->tenant);
+	(void)sim_account(call->request->tenant, call->account);
 	list_init(&call->attempts);
 	list_push_back(&world->calls, &call->all);
 	world->open++;
+	if (world->draining) {
+		world->measure->refused_draining++;
+		sim_refuse(world, call);
+		return;
+	}
+	const struct sim_alias *alias = sim_alias_of(world->scenario, call->model);
+	if (alias)
+		call->model =
+		    world->policy->resolve ? world->policy->resolve(world, call, alias) : sim_resolve_plainly(world, call, alias);
 	try_route(world, call);
 }
 

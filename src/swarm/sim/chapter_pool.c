@@ -79,11 +79,17 @@ void chapter_loaded(struct sim_world *world, struct sim_seat *seat, uint16_t mod
 	}
 }
 
+static bool has_standing(const struct sim_seat *seat)
+{
+	return seat->connected && !seat->untrusted && !seat->unattested && seat->challenged_us;
+}
+
 static bool may_load(const struct sim_world *world, const struct sim_seat *seat, uint32_t slot)
 {
-	return seat->connected && !seat->pending && !seat->beat.has[slot] && chapter_is_fresh(world, seat) &&
-	       seat->cool_us[slot] <= world->now_us && !load_pending(chapter_seat_of(world, seat), world->now_us) &&
-	       chapter_fits_machine(seat, slot) && seat->box.slots[slot].size_gb * CHAPTER_PADDING <= seat->beat.free_for_load_gb;
+	return has_standing(seat) && !seat->box.group->private && !seat->box.slots[slot].absent && !seat->pending &&
+	       !seat->beat.has[slot] && seat->cool_us[slot] <= world->now_us &&
+	       !load_pending(chapter_seat_of(world, seat), world->now_us) && chapter_fits_machine(seat, slot) &&
+	       seat->box.slots[slot].size_gb * CHAPTER_PADDING <= seat->beat.free_for_load_gb;
 }
 
 static bool is_quiet(const struct sim_seat *seat)
@@ -94,9 +100,9 @@ static bool is_quiet(const struct sim_seat *seat)
 	return true;
 }
 
-static bool is_warm(const struct sim_world *world, const struct sim_seat *seat, uint32_t slot)
+static bool is_warm(const struct sim_seat *seat, uint32_t slot)
 {
-	return seat->connected && seat->beat.has[slot] && chapter_is_fresh(world, seat);
+	return has_standing(seat) && seat->beat.has[slot];
 }
 
 /* For a queued model that is nowhere in memory: the first idle machine that comes along. */
@@ -106,7 +112,7 @@ static void swap_model(struct sim_world *world, uint16_t model)
 	for (uint32_t i = 0; i < world->offer_count[model]; i++) {
 		struct sim_seat *seat = &world->seats[world->offers[model][i]];
 		uint32_t slot = sim_slot_of(seat, model);
-		if (is_warm(world, seat, slot) || chapter_seat_of(world, seat)->slots[slot].load_us > world->now_us)
+		if (is_warm(seat, slot) || chapter_seat_of(world, seat)->slots[slot].load_us > world->now_us)
 			return;
 		if (!first && may_load(world, seat, slot))
 			first = seat;
@@ -167,7 +173,7 @@ static bool look(struct sim_world *world, uint16_t model, struct look *out, stru
 		struct sim_seat *seat = &world->seats[world->offers[model][i]];
 		uint32_t slot = sim_slot_of(seat, model);
 		const struct route_slot *told = &seat->beat.slots[slot];
-		if (is_warm(world, seat, slot)) {
+		if (is_warm(seat, slot)) {
 			decode[out->warm] = chapter_decode(world, seat, slot);
 			prefill[out->warm] = chapter_prefill(world, seat, slot);
 			caps[out->warm++] = told->max_concurrency ? told->max_concurrency : FALLBACK_CAP;

@@ -50,6 +50,7 @@ static void befall(struct sim_world *world, struct sim_seat *seat, const struct 
 		break;
 	case SIM_LOAD_FAILURES:
 		seat->box.load_failures = happening->factor;
+		seat->box.load_failures_of = happening->model[0] ? sim_scenario_model(world->scenario, str_of(happening->model)) : -1;
 		break;
 	case SIM_DEAF:
 		seat->deaf = true;
@@ -57,6 +58,12 @@ static void befall(struct sim_world *world, struct sim_seat *seat, const struct 
 	case SIM_UNPROVEN:
 		seat->unproven = true;
 		break;
+	case SIM_UNATTESTED:
+		sim_attest(world, seat, false);
+		break;
+	case SIM_UPDATE:
+		sim_update_begins(world, seat, happening, number);
+		return;
 	default:
 		return;
 	}
@@ -84,6 +91,9 @@ static void recover(struct sim_world *world, struct sim_seat *seat, enum sim_hap
 		return;
 	case SIM_UNPROVEN:
 		seat->unproven = false;
+		return;
+	case SIM_UNATTESTED:
+		sim_attest(world, seat, true);
 		return;
 	default:
 		seat->frozen = seat->box.hot = false;
@@ -121,6 +131,14 @@ static void wander(struct sim_world *world, const struct sim_happening *happenin
 	sim_events_add(&world->events, world->now_us + period_us, SIM_EVENT_HAPPENS, NULL, number);
 }
 
+static void drain(struct sim_world *world, const struct sim_happening *happening, uint32_t number)
+{
+	world->draining = true;
+	world->measure->drain_us = world->now_us;
+	if (happening->for_s > 0)
+		sim_events_add(&world->events, world->now_us + (uint64_t)(happening->for_s * 1e6), SIM_EVENT_ENDS, NULL, number);
+}
+
 void sim_happen(struct sim_world *world, const struct sim_event *event)
 {
 	struct sim_seat *seat = event->subject;
@@ -131,15 +149,23 @@ void sim_happen(struct sim_world *world, const struct sim_event *event)
 			wander(world, happening, event->number);
 			return;
 		}
+		if (happening->kind == SIM_DRAIN) {
+			drain(world, happening, event->number);
+			return;
+		}
 		/* Machines are drawn by the happening, so that every policy meets the same ones. */
-		struct sim_random random = sim_random_for(world->scenario->seed, 64 + event->number);
+		struct sim_random random =
+		    sim_random_for(world->scenario->seed, happening->draw ? 4096 + happening->draw : 64 + event->number);
 		for (uint32_t i = 0; i < world->seat_count; i++)
 			if (sim_random_unit(&random) < happening->share)
 				befall(world, &world->seats[i], happening, event->number);
 		return;
 	}
 	case SIM_EVENT_ENDS:
-		recover(world, seat, world->scenario->happenings[event->number].kind);
+		if (!seat)
+			world->draining = false;
+		else
+			recover(world, seat, world->scenario->happenings[event->number].kind);
 		return;
 	case SIM_EVENT_BACK:
 		if (!seat->frozen)

@@ -156,6 +156,10 @@ static void tally_one(const struct sim_scenario *scenario, const struct sim_requ
                       struct tally *tally, struct sim_summary *out)
 {
 	out->by_outcome[result->outcome]++;
+	if (result->outcome == SIM_OK && request->prompt > out->longest_answered)
+		out->longest_answered = request->prompt;
+	if (result->outcome == SIM_REFUSED && request->prompt < out->shortest_refused)
+		out->shortest_refused = request->prompt;
 	out->late += result->late;
 	tally->queues[tally->asked++] = result->queue_ms;
 	tally->queue_sum += (double)result->queue_ms;
@@ -198,7 +202,7 @@ void sim_summarise(const struct sim_scenario *scenario, const struct sim_trace *
                    const struct sim_measure *measure, const char *policy, struct sim_summary *out)
 {
 	float *scratch = calloc(3 * trace->count + 1, sizeof *scratch);
-	*out = (struct sim_summary){.recovery_s = -1, .fairness = 1};
+	*out = (struct sim_summary){.recovery_s = -1, .fairness = 1, .shortest_refused = UINT32_MAX};
 	(void)str_copy(str_of(policy), out->policy, sizeof out->policy);
 	if (!scratch)
 		return;
@@ -207,6 +211,7 @@ void sim_summarise(const struct sim_scenario *scenario, const struct sim_trace *
 		if (counts(scenario, &trace->requests[i]))
 			tally_one(scenario, &trace->requests[i], &results[i], &tally, out);
 	percentiles(&tally, out);
+	double attempts = measure->attempts ? (double)measure->attempts : 1;
 	double worked = measure->tokens_in + measure->tokens_out, asked = tally.asked ? (double)tally.asked : 1, busy = 0;
 	out->requests = tally.asked;
 	out->seconds = scenario->seconds - scenario->warmup_s;
@@ -230,7 +235,6 @@ void sim_summarise(const struct sim_scenario *scenario, const struct sim_trace *
 	for (size_t at = 0; at < SIM_SERIES; at++)
 		busy = measure->busy[at] > busy ? measure->busy[at] : busy;
 	out->utilisation = busy / (sim_scenario_boxes(scenario) * scenario->seconds);
-	double attempts = measure->attempts ? (double)measure->attempts : 1;
 	out->busiest_share = (double)measure->most_of_one / attempts;
 	out->liars_share = (double)measure->to_liars / attempts;
 	out->over_scan_share = measure->scan_ms > 0 ? measure->chosen_ms / measure->scan_ms - 1 : 0;
@@ -239,6 +243,14 @@ void sim_summarise(const struct sim_scenario *scenario, const struct sim_trace *
 	out->tokens_lost = fabs(measure->tokens_in - measure->used_prompt - measure->wasted_prompt) +
 	                   fabs(measure->tokens_out - measure->used_output - measure->wasted_output);
 	out->still_pending = measure->still_pending;
+	out->barred = measure->barred;
+	out->bad_hashes = (double)measure->bad_hashes;
+	out->attempts = (double)measure->attempts;
+	out->refused_draining = (double)measure->refused_draining;
+	out->drained_s = measure->drained_us ? (double)(measure->drained_us - measure->drain_us) / 1e6 : -1;
+	for (uint32_t i = 0; i < scenario->model_count; i++)
+		out->to_model[i] = (double)measure->to_model[i] / attempts;
+	out->alias_share = -1;
 	out->owned_twice = measure->owned_twice;
 	out->fairness = fairness(scenario, trace, results);
 	out->recovery_s = recovery(scenario, trace, results);

@@ -40,9 +40,13 @@ struct sim_measure {
 	uint64_t attempts, faults, timeouts, resumed;
 	double busy[SIM_SERIES], queued[SIM_SERIES], connected[SIM_SERIES]; /* by time */
 	uint64_t decisions, refused_later, to_liars;
-	uint64_t most_of_one;   /* attempts at one machine */
-	uint64_t still_pending; /* reservations when all have ended: none */
-	uint64_t owned_twice;   /* requests that were in a queue and in somebody's hand at once: never */
+	uint64_t refused_draining, drain_us, drained_us; /* drained: the first moment without a request since then */
+	uint64_t barred;                                 /* attempts at machines that may not serve the request: none */
+	uint64_t bad_hashes;
+	uint64_t to_model[SIM_MAX_MODELS]; /* attempts */
+	uint64_t most_of_one;              /* attempts at one machine */
+	uint64_t still_pending;            /* reservations when all have ended: none */
+	uint64_t owned_twice;              /* requests that were in a queue and in somebody's hand at once: never */
 	/* When every decision is compared with a look at every machine. */
 	uint64_t scans;
 	double chosen_ms, scan_ms, cheapest_ms; /* costs of what was chosen, of what a scan would choose, of the cheapest */
@@ -72,9 +76,16 @@ struct sim_summary {
 	double recovery_s; /* after the first loss; -1: there was none; as long as the run when it never recovered */
 	double over_scan_share, over_cheapest_share; /* what decisions cost above a scan's, and above the cheapest */
 	double over_ties_share;                      /* likewise, where what is near to the cheapest counts as it */
-	uint64_t owned_twice, still_pending;         /* never: see sim_measure; reservations that outlived every request */
-	double tokens_lost;                          /* worked off by machines and in neither account: none, but for rounding */
-	bool finished;                               /* every request ended */
+	double refused_draining, drained_s; /* refused for it; until nothing was under way, -1: never, or it was not asked */
+	double bad_hashes, attempts;
+	double to_model[SIM_MAX_MODELS]; /* share of the attempts */
+	double alias_share;              /* of the first alias: percent that its desired build gets in the end; -1: none */
+	bool rolled_back;                /* ... because it failed or was slow */
+	uint32_t longest_answered, shortest_refused; /* prompts, tokens; 0 and the largest number when there are none */
+	uint64_t barred;
+	uint64_t owned_twice, still_pending; /* never: see sim_measure; reservations that outlived every request */
+	double tokens_lost;                  /* worked off by machines and in neither account: none, but for rounding */
+	bool finished;                       /* every request ended */
 };
 
 void sim_summarise(const struct sim_scenario *scenario, const struct sim_trace *trace, const struct sim_result *results,

@@ -24,7 +24,6 @@
 #define QUEUE_PLACES 10
 #define QUEUE_S      120
 #define KV_BYTES     400000.0
-#define FRESH_US     (16ull * 60 * 1000000)
 
 static enum db_err start(struct sim_world *world)
 {
@@ -144,11 +143,6 @@ static bool fits_budget(const struct sim_seat *seat, uint32_t slot, uint64_t nee
 	return used + extra + need <= told->budget_max;
 }
 
-bool chapter_is_fresh(const struct sim_world *world, const struct sim_seat *seat)
-{
-	return seat->challenged_us + FRESH_US >= world->now_us;
-}
-
 bool chapter_fits_machine(const struct sim_seat *seat, uint32_t slot)
 {
 	return TOO_LARGE * seat->box.slots[slot].size_gb <= seat->box.group->memory_gb;
@@ -171,13 +165,11 @@ static enum chapter_fit gate(const struct sim_world *world, const struct sim_cal
 	const struct route_slot *told = &seat->beat.slots[slot];
 	uint64_t need = (uint64_t)call->request->prompt + call->made + call->request->max_tokens;
 	bool warm = seat->beat.has[slot];
-	if (!seat->connected || sim_is_excluded(call, seat) || seat->cool_us[slot] > world->now_us ||
+	if (!sim_may_serve(world, call, seat) || sim_is_excluded(call, seat) || seat->cool_us[slot] > world->now_us ||
 	    chapter_shape_shut(world, seat, slot, call->request->tools))
 		return CHAPTER_NEVER;
 	if (!bypass && chapter_node_shut(world, seat))
 		return CHAPTER_BREAKER;
-	if (!chapter_is_fresh(world, seat))
-		return CHAPTER_NEVER;
 	uint32_t base = warm && told->max_concurrency ? told->max_concurrency : BOX_PLACES;
 	if ((warm ? effective_queue(seat, slot) : seat->pending) >= places(seat, base) || seat->pending >= BOX_PLACES)
 		return CHAPTER_FULL;
@@ -308,6 +300,16 @@ static bool is_too_slow(struct sim_world *world, const struct sim_call *call, co
 	return world->scenario->ttft_hard;
 }
 
+/* The caller's own machines first, where one of them can. */
+static uint32_t keep_own(const struct sim_call *call, struct chapter_candidate *candidates, uint32_t count)
+{
+	uint32_t own = 0;
+	for (uint32_t i = 0; call->request->prefer_own && i < count; i++)
+		if (sim_is_own(call, candidates[i].seat))
+			candidates[own++] = candidates[i];
+	return own ? own : count;
+}
+
 static enum sim_answer pick(struct sim_world *world, const struct sim_call *call, struct sim_pick *out)
 {
 	const struct chapter *chapter = world->mine;
@@ -320,6 +322,7 @@ static enum sim_answer pick(struct sim_world *world, const struct sim_call *call
 	}
 	if (is_too_slow(world, call, &found))
 		return SIM_NEVER;
+	found.fits = keep_own(call, chapter->candidates, found.fits);
 	favour_last(world, call, chapter->candidates, found.fits);
 	const struct chapter_candidate *best = choose(world, call, chapter->candidates, found.fits);
 	if (best->cold)
@@ -352,6 +355,7 @@ static void content(struct sim_world *world, struct sim_attempt *attempt)
 const struct sim_policy sim_policy_chapter = {.name = "chapter",
                                               .about = "routing chapter, as written",
                                               .accept_disarms = true,
+                                              .blames_for_clients = true,
                                               .queue_limit = QUEUE_PLACES,
                                               .queue_s = QUEUE_S,
                                               .start = start,

@@ -70,7 +70,6 @@ enum chapter_fit { CHAPTER_FITS, CHAPTER_FULL, CHAPTER_NEVER, CHAPTER_BREAKER };
 /* policy_chapter.c */
 struct chapter_seat *chapter_seat_of(const struct sim_world *world, const struct sim_seat *seat);
 double chapter_static_decode(const struct sim_seat *seat);
-bool chapter_is_fresh(const struct sim_world *world, const struct sim_seat *seat);
 bool chapter_fits_machine(const struct sim_seat *seat, uint32_t slot); /* too large otherwise */
 double chapter_prefill(const struct sim_world *world, const struct sim_seat *seat, uint32_t slot);
 double chapter_decode(const struct sim_world *world, const struct sim_seat *seat, uint32_t slot);

@@ -24,7 +24,8 @@ static bool look(struct sim_world *world, const struct sim_call *call, struct si
 	struct sim_box *box = &seat->box;
 	const struct sim_request *request = call->request;
 	struct sim_slot *slot = sim_box_slot(box, request->model);
-	bool dead = !seat->connected || seat->frozen || !(box->factor > 0) || box->erring || (box->erring_tools && request->tools);
+	bool dead = !sim_may_serve(world, call, seat) || seat->frozen || !(box->factor > 0) || box->erring ||
+	            (box->erring_tools && request->tools);
 	if (!slot || dead || sim_is_excluded(call, seat))
 		return false;
 	sim_box_run(box, world->now_us);

@@ -15,12 +15,16 @@ static enum db_err start(struct sim_world *world)
 	ours->fleet = route_fleet_new(&policy);
 	ours->planner = ours->fleet ? planner_new(ours->fleet, NULL) : NULL;
 	ours->queues = queues_new();
-	return ours->planner && ours->queues ? DB_OK : DB_E_NOMEM;
+	ours->aliases = ours->fleet ? alias_table_new(ours->fleet) : NULL;
+	if (!ours->planner || !ours->queues || !ours->aliases)
+		return DB_E_NOMEM;
+	return ours_aliases_begin(world);
 }
 
 static void stop(struct sim_world *world)
 {
 	struct ours *ours = world->mine;
+	alias_table_free(ours->aliases);
 	planner_free(ours->planner);
 	queues_free(ours->queues);
 	learn_free(&ours->learn);
@@ -33,7 +37,7 @@ struct str ours_model_id(const struct sim_world *world, uint16_t model)
 	return str_of(world->scenario->models[model].id);
 }
 
-static void tell_facts(struct sim_world *world, struct sim_seat *seat, struct route_node *node)
+static void tell_facts(struct sim_world *world, struct sim_seat *seat)
 {
 	const struct ours *ours = world->mine;
 	const struct sim_group *group = seat->box.group;
@@ -41,18 +45,20 @@ static void tell_facts(struct sim_world *world, struct sim_seat *seat, struct ro
 	snprintf(serial, sizeof serial, "SIM%08u", seat->box.index);
 	struct route_node_facts facts = {
 	    .connected_ok = true,
-	    .private_text = true,
-	    .posture_verified = true,
+	    .untrusted = seat->untrusted,
+	    .private_only = group->private,
+	    .private_text = !seat->unattested,
+	    .posture_verified = !seat->untrusted,
 	    .runtime_verified = true,
-	    .trust = ROUTE_TRUST_HARDWARE,
-	    .last_challenge_us = seat->challenged_us + 1,
+	    .trust = group->uncertified ? ROUTE_TRUST_NONE : ROUTE_TRUST_HARDWARE,
+	    .last_challenge_us = seat->challenged_us,
 	    .chip_family = str_of(group->chip),
 	    .serial = str_of(serial),
 	    .device = str_of(serial),
 	    .tools_ok = true,
 	    .plain_prompts_ok = true,
 	    .static_decode_tps = group->registers_rates ? seat->box.slots[0].solo_tps : 0,
-	    .static_prefill_tps = group->registers_rates ? seat->box.slots[0].prefill_tps : 0,
+	    .static_prefill_tps = group->registers_rates && group->registers_prefill ? seat->box.slots[0].prefill_tps : 0,
 	    .bandwidth_gbs = group->bandwidth_gbs,
 	    .memory_gb = group->memory_gb,
 	    .network_ms = 2 * (double)seat->network_us / 1000,
@@ -64,7 +70,7 @@ static void tell_facts(struct sim_world *world, struct sim_seat *seat, struct ro
 	    .total_memory_gb = group->memory_gb,
 	    .free_for_load_gb = seat->beat.free_for_load_gb,
 	};
-	route_node_set_facts(ours->fleet, node, &facts);
+	route_node_set_facts(ours->fleet, seat->mine, &facts);
 }
 
 static void beat(struct sim_world *world, struct sim_seat *seat)
@@ -73,33 +79,44 @@ static void beat(struct sim_world *world, struct sim_seat *seat)
 	struct route_node *node = seat->mine;
 	if (!node)
 		return;
-	tell_facts(world, seat, node);
+	tell_facts(world, seat);
 	for (uint32_t i = 0; i < seat->box.slot_count; i++)
 		if (seat->beat.has[i])
 			(void)route_node_set_slot(ours->fleet, node, ours_model_id(world, seat->box.slots[i].model), &seat->beat.slots[i]);
 	route_node_heartbeat_done(ours->fleet, node);
 }
 
-static void joined(struct sim_world *world, struct sim_seat *seat)
+static void advertise(struct sim_world *world, struct sim_seat *seat)
 {
 	const struct ours *ours = world->mine;
 	struct route_model_facts models[SIM_MAX_BOX_MODELS];
-	struct route_node *node = route_node_add(ours->fleet, seat);
-	if (!node) {
+	size_t count = 0;
+	for (uint32_t i = 0; i < seat->box.slot_count; i++) {
+		const struct sim_model *model = &world->scenario->models[seat->box.slots[i].model];
+		if (seat->box.slots[i].absent)
+			continue;
+		models[count++] = (struct route_model_facts){.id = str_of(model->id),
+		                                             .size_bytes = (uint64_t)(model->size_gb * 1e9),
+		                                             .template_render_ok = 1,
+		                                             .context_tokens = model->context_tokens};
+	}
+	if (route_node_set_models(ours->fleet, seat->mine, models, count))
+		world->out_of_memory = true;
+}
+
+static void joined(struct sim_world *world, struct sim_seat *seat)
+{
+	const struct ours *ours = world->mine;
+	char owner[SIM_ACCOUNT_SIZE];
+	seat->mine = route_node_add(ours->fleet, seat);
+	if (!seat->mine) {
 		world->out_of_memory = true;
 		return;
 	}
-	for (uint32_t i = 0; i < seat->box.slot_count; i++) {
-		const struct sim_model *model = &world->scenario->models[seat->box.slots[i].model];
-		models[i] = (struct route_model_facts){.id = str_of(model->id),
-		                                       .size_bytes = (uint64_t)(model->size_gb * 1e9),
-		                                       .template_render_ok = 1,
-		                                       .context_tokens = model->context_tokens};
-	}
-	seat->mine = node;
-	if (route_node_set_models(ours->fleet, node, models, seat->box.slot_count))
+	if (seat->owner >= 0 && route_node_set_owner(ours->fleet, seat->mine, str_of(sim_account((uint32_t)seat->owner, owner))))
 		world->out_of_memory = true;
-	tell_facts(world, seat, node);
+	advertise(world, seat);
+	tell_facts(world, seat);
 }
 
 static void left(struct sim_world *world, struct sim_seat *seat)
@@ -127,6 +144,8 @@ struct route_request ours_request(const struct sim_world *world, const struct si
 	                              .max_tokens = request->max_tokens,
 	                              .expected_tokens = expected < request->max_tokens ? expected : request->max_tokens,
 	                              .caller_account = account,
+	                              .own_only = request->self_route,
+	                              .prefer_own = request->prefer_own,
 	                              .excluded = excluded,
 	                              .excluded_count = count,
 	                              .tools = request->tools};
@@ -236,12 +255,14 @@ static void release(struct sim_world *world, struct sim_attempt *attempt, enum s
 	                                              [SIM_END_CAPACITY] = ROUTE_OUTCOME_CAPACITY,
 	                                              [SIM_END_TIMEOUT] = ROUTE_OUTCOME_TIMEOUT,
 	                                              [SIM_END_LOST] = ROUTE_OUTCOME_LOST,
-	                                              [SIM_END_CANCELLED] = ROUTE_OUTCOME_CLIENT};
+	                                              [SIM_END_CANCELLED] = ROUTE_OUTCOME_CLIENT,
+	                                              [SIM_END_CLIENT] = ROUTE_OUTCOME_CLIENT};
 	struct ours *ours = world->mine;
 	const struct sim_call *call = attempt->call;
 	route_outcome(ours->fleet, attempt->mine, outcomes[end], world->now_us);
 	if (end == SIM_END_OK)
 		learn_output(&ours->learn, ours_model_id(world, call->model), str_of(call->account), call->request->output);
+	ours_alias_note(world, attempt, end);
 	route_release(ours->fleet, attempt->mine);
 	attempt->mine = NULL;
 }
@@ -300,7 +321,8 @@ static enum sim_answer pick_by_scan(struct sim_world *world, const struct sim_ca
 #define OURS                                                                                                                   \
 	.hedges = true, .resumes = true, .queues_retries = true, .start = start, .stop = stop, .joined = joined, .left = left,     \
 	.beat = beat, .release = release, .content = content, .tick = tick, .loaded = loaded, .wait = enter, .unwait = unwait,     \
-	.take = take, .put_back = put_back, .expired = expired, .pending = pending
+	.take = take, .put_back = put_back, .expired = expired, .pending = pending, .changed = tell_facts,                         \
+	.advertises = advertise, .resolve = ours_resolve, .renamed = ours_renamed, .ended = ours_alias_end
 
 const struct sim_policy sim_policy_ours = {
     .name = "ours", .about = "route_select and everything around it, as in the server", .pick = pick, OURS};

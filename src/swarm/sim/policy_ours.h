@@ -2,6 +2,7 @@
 #ifndef SWARM_SIM_POLICY_OURS_H
 #define SWARM_SIM_POLICY_OURS_H
 
+#include "coordinator/routing/alias.h"
 #include "coordinator/routing/learn.h"
 #include "coordinator/routing/planner.h"
 #include "coordinator/routing/queue.h"
@@ -13,6 +14,7 @@ struct ours {
 	struct route_fleet *fleet;
 	struct planner *planner;
 	struct queues *queues;
+	struct alias_table *aliases;
 	struct learn learn;
 };
 
@@ -22,6 +24,13 @@ struct route_request ours_request(const struct sim_world *world, const struct si
 /* After route_select. */
 enum sim_answer ours_answer(struct sim_world *world, enum db_err err, const struct route_request *request,
                             const struct route_decision *decision, struct route_reservation *reservation, struct sim_pick *out);
+
+/* ours_alias.c: public names by the server's own table. */
+enum db_err ours_aliases_begin(struct sim_world *world);
+uint16_t ours_resolve(struct sim_world *world, struct sim_call *call, const struct sim_alias *alias);
+void ours_renamed(struct sim_world *world, const struct sim_alias *alias);
+void ours_alias_note(struct sim_world *world, const struct sim_attempt *attempt, enum sim_end end);
+void ours_alias_end(const struct sim_world *world, struct sim_summary *out);
 
 /* scan.c: what a look at every machine finds, by the rule of routing 7 over the server's own gates and costs. */
 struct ours_scan {

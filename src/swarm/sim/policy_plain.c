@@ -19,7 +19,7 @@ static bool can_have(const struct sim_world *world, const struct sim_call *call,
 {
 	uint32_t slot = sim_slot_of(seat, call->model);
 	*warm = seat->beat.has[slot];
-	return seat->connected && !sim_is_excluded(call, seat) && seat->cool_us[slot] <= world->now_us &&
+	return sim_may_serve(world, call, seat) && !sim_is_excluded(call, seat) && seat->cool_us[slot] <= world->now_us &&
 	       (!*warm || has_place(seat, slot, call->request));
 }
 

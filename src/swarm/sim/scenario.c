@@ -10,8 +10,8 @@
 #define COUNT(array)   (sizeof(array) / sizeof(array)[0])
 
 static const char *const happening_names[SIM_HAPPENING_KINDS] = {
-    "loss", "freeze", "stall",         "slow", "error", "tools_error", "lie",
-    "hot",  "flap",   "load_failures", "deaf", "rate",  "unproven",    "wander",
+    "loss",          "freeze", "stall", "slow",     "error",  "tools_error", "lie",   "hot",    "flap",
+    "load_failures", "deaf",   "rate",  "unproven", "wander", "unattested",  "drain", "update",
 };
 
 const char *sim_happening_name(enum sim_happening_kind kind)
@@ -84,6 +84,9 @@ static const struct field workload_fields[] = {
     {"tenant_skew", REAL, AT(sim_workload, tenant_skew), 0, 0, 4},
     {"tools", REAL, AT(sim_workload, tools), 0, 0, 1},
     {"leave", REAL, AT(sim_workload, leave), 0, 0, 1},
+    {"bad", REAL, AT(sim_workload, bad), 0, 0, 1},
+    {"self_route", REAL, AT(sim_workload, self_route), 0, 0, 1},
+    {"prefer_own", REAL, AT(sim_workload, prefer_own), 0, 0, 1},
 };
 
 static const struct field model_fields[] = {
@@ -95,6 +98,7 @@ static const struct field model_fields[] = {
     {"alternate_s", REAL, AT(sim_model, alternate_s), 0, 0, 1e6},
     {"alternate_odd", FLAG, AT(sim_model, alternate_odd), 0, 0, 0},
     {"context_tokens", NUMBER, AT(sim_model, context_tokens), 0, 16, 1e7},
+    {"faults", REAL, AT(sim_model, faults), 0, 0, 1},
 };
 
 static const struct field group_fields[] = {
@@ -111,6 +115,9 @@ static const struct field group_fields[] = {
     {"models", NUMBER, AT(sim_group, models), 0, 1, SIM_MAX_BOX_MODELS},
     {"warm", REAL, AT(sim_group, warm), 0, 0, 1},
     {"registers_rates", FLAG, AT(sim_group, registers_rates), 0, 0, 0},
+    {"owned", FLAG, AT(sim_group, owned), 0, 0, 0},
+    {"private", FLAG, AT(sim_group, private), 0, 0, 0},
+    {"uncertified", FLAG, AT(sim_group, uncertified), 0, 0, 0},
     {"registers_prefill", FLAG, AT(sim_group, registers_prefill), 0, 0, 0},
 };
 
@@ -118,7 +125,16 @@ static const struct field happening_fields[] = {
     {"kind", HAPPENING, AT(sim_happening, kind), 0, 0, 0},      {"at_s", REAL, AT(sim_happening, at_s), 0, 0, 1e6},
     {"for_s", REAL, AT(sim_happening, for_s), 0, 0, 1e6},       {"share", REAL, AT(sim_happening, share), 0, 0, 1},
     {"factor", REAL, AT(sim_happening, factor), 0, 0, 100},     {"period_s", REAL, AT(sim_happening, period_s), 0, 1, 1e6},
-    {"jitter_s", REAL, AT(sim_happening, jitter_s), 0, 0, 1e5},
+    {"jitter_s", REAL, AT(sim_happening, jitter_s), 0, 0, 1e5}, {"model", TEXT, AT(sim_happening, model), SIM_ID_SIZE, 0, 0},
+    {"draw", NUMBER, AT(sim_happening, draw), 0, 0, 1e6},
+};
+
+static const struct field alias_fields[] = {
+    {"id", TEXT, AT(sim_alias, id), SIM_ID_SIZE, 0, 0},
+    {"previous", TEXT, AT(sim_alias, previous), SIM_ID_SIZE, 0, 0},
+    {"desired", TEXT, AT(sim_alias, desired), SIM_ID_SIZE, 0, 0},
+    {"at_s", REAL, AT(sim_alias, at_s), 0, 0, 1e6},
+    {"canary", FLAG, AT(sim_alias, canary), 0, 0, 0},
 };
 
 static enum db_err wrong(const struct toml_value *value, const char *expected, struct error *error)
@@ -160,9 +176,18 @@ static enum db_err read_happening_kind(const struct toml_value *value, enum sim_
 			return DB_OK;
 		}
 	}
-	return wrong(value,
-	             "loss, freeze, stall, slow, error, tools_error, lie, hot, flap, load_failures, deaf, rate, unproven or wander",
-	             error);
+	struct buf known;
+	buf_init(&known, 512);
+	for (int kind = 0; kind < SIM_HAPPENING_KINDS; kind++)
+		(void)buf_printf(&known, "%s%s",
+		                 kind == 0                        ? ""
+		                 : kind + 1 < SIM_HAPPENING_KINDS ? ", "
+		                                                  : " or ",
+		                 happening_names[kind]);
+	(void)buf_append_byte(&known, 0);
+	enum db_err err = wrong(value, known.failed ? "a kind of happening" : (const char *)known.at, error);
+	buf_free(&known);
+	return err;
 }
 
 static enum db_err read_field(const struct toml_value *value, const struct field *field, char *into, struct error *error)
@@ -249,9 +274,12 @@ static const struct sim_group default_group = {.chip = "M2 Max",
                                                .registers_prefill = true};
 static const struct sim_happening default_happening = {.share = 1, .factor = 0.1, .period_s = 20};
 
+static const struct sim_alias default_alias = {.at_s = 0};
+
 /* --- lists --- */
 
 struct list_of {
+	const char *key;
 	const struct field *fields;
 	size_t field_count;
 	const void *initial;
@@ -287,12 +315,35 @@ uint32_t sim_scenario_boxes(const struct sim_scenario *scenario)
 	return boxes;
 }
 
+uint16_t sim_scenario_model(const struct sim_scenario *scenario, struct str id)
+{
+	uint16_t i = 0;
+	while (i < scenario->model_count && !str_is(id, scenario->models[i].id))
+		i++;
+	return i;
+}
+
 static bool known_model(const struct sim_scenario *scenario, struct str id)
 {
-	for (uint32_t i = 0; i < scenario->model_count; i++)
-		if (str_is(id, scenario->models[i].id))
-			return true;
-	return false;
+	return sim_scenario_model(scenario, id) < scenario->model_count;
+}
+
+static enum db_err check_names(const struct sim_scenario *scenario, struct error *error)
+{
+	for (uint32_t i = 0; i < scenario->alias_count; i++) {
+		const struct sim_alias *alias = &scenario->aliases[i];
+		if (!alias->id[0] || known_model(scenario, str_of(alias->id)))
+			return error_set(error, DB_E_INVALID, "every [[alias]] needs an id that is no model's");
+		if (!known_model(scenario, str_of(alias->previous)) || !known_model(scenario, str_of(alias->desired)) ||
+		    str_is(str_of(alias->desired), alias->previous))
+			return error_set(error, DB_E_INVALID, "alias '%s' needs two models, previous and desired", alias->id);
+	}
+	for (uint32_t i = 0; i < scenario->happening_count; i++) {
+		const struct sim_happening *happening = &scenario->happenings[i];
+		if ((happening->model[0] || happening->kind == SIM_UPDATE) && !known_model(scenario, str_of(happening->model)))
+			return error_set(error, DB_E_INVALID, "no model is called '%s'", happening->model);
+	}
+	return DB_OK;
 }
 
 static enum db_err check_group(const struct sim_scenario *scenario, const struct sim_group *group, struct error *error)
@@ -335,18 +386,20 @@ static enum db_err check(const struct sim_scenario *scenario, struct error *erro
 		return error_set(error, DB_E_INVALID, "[workload] needs load, rps or burst");
 	if (scenario->warmup_s >= scenario->seconds)
 		return error_set(error, DB_E_INVALID, "warmup_s must be shorter than seconds");
-	return DB_OK;
+	return check_names(scenario, error);
 }
 
 static enum db_err read_root(const struct toml_value *root, struct sim_scenario *out, struct error *error)
 {
+#define LIST(name, fields, initial, most, into, count)                                                                         \
+	{                                                                                                                          \
+		name, fields, COUNT(fields), &(initial), sizeof(initial), most, into, count                                            \
+	}
 	const struct list_of lists[] = {
-	    {model_fields, COUNT(model_fields), &default_model, sizeof default_model, SIM_MAX_MODELS, out->models,
-	     &out->model_count},
-	    {group_fields, COUNT(group_fields), &default_group, sizeof default_group, SIM_MAX_GROUPS, out->groups,
-	     &out->group_count},
-	    {happening_fields, COUNT(happening_fields), &default_happening, sizeof default_happening, SIM_MAX_HAPPENINGS,
-	     out->happenings, &out->happening_count},
+	    LIST("model", model_fields, default_model, SIM_MAX_MODELS, out->models, &out->model_count),
+	    LIST("group", group_fields, default_group, SIM_MAX_GROUPS, out->groups, &out->group_count),
+	    LIST("happening", happening_fields, default_happening, SIM_MAX_HAPPENINGS, out->happenings, &out->happening_count),
+	    LIST("alias", alias_fields, default_alias, SIM_MAX_ALIASES, out->aliases, &out->alias_count),
 	};
 	const struct {
 		const char *key;
@@ -357,11 +410,10 @@ static enum db_err read_root(const struct toml_value *root, struct sim_scenario 
 	              {"goal", goal_fields, COUNT(goal_fields), out},
 	              {"dispatch", dispatch_fields, COUNT(dispatch_fields), out},
 	              {"workload", workload_fields, COUNT(workload_fields), &out->workload}};
-	static const char *const list_keys[] = {"model", "group", "happening"};
 	for (const struct toml_value *value = root->first; value; value = value->next) {
 		enum db_err err = DB_E_NOT_FOUND;
-		for (size_t i = 0; i < COUNT(list_keys); i++)
-			if (str_is(value->key, list_keys[i]))
+		for (size_t i = 0; i < COUNT(lists); i++)
+			if (str_is(value->key, lists[i].key))
 				err = read_list(value, &lists[i], error);
 		for (size_t i = 0; i < COUNT(tables); i++)
 			if (str_is(value->key, tables[i].key))

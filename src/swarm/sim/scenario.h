@@ -11,6 +11,7 @@
 #define SIM_MAX_HAPPENINGS 32
 #define SIM_MAX_BOX_MODELS 8
 #define SIM_MAX_BOXES      200000
+#define SIM_MAX_ALIASES    8
 #define SIM_ID_SIZE        64
 
 struct sim_model {
@@ -22,6 +23,7 @@ struct sim_model {
 	double alternate_s; /* > 0: asked for in every second span of so long, */
 	bool alternate_odd; /* ... in the odd ones */
 	uint32_t context_tokens;
+	double faults; /* share of the requests that this build fails with 500 */
 };
 
 struct sim_group {
@@ -36,6 +38,9 @@ struct sim_group {
 	uint32_t models;        /* offered by each */
 	double warm;            /* share whose first model is in memory at the start */
 	bool registers_rates;   /* says its decode and prefill rate when it registers */
+	bool owned;             /* each belongs to a tenant, by turns */
+	bool private;           /* serves nobody else */
+	bool uncertified;       /* below the trust that the public asks for */
 	bool registers_prefill; /* false: only the decode rate then */
 };
 
@@ -54,6 +59,9 @@ enum sim_happening_kind {
 	SIM_RATE,          /* arrivals come at `factor` of the rate */
 	SIM_UNPROVEN,      /* challenges are not answered: freshness runs out */
 	SIM_WANDER,        /* stall, of other machines in every `period_s` */
+	SIM_UNATTESTED,    /* the code's attestation is asked for from now on, and these do not have it */
+	SIM_DRAIN,         /* the coordinator takes nothing new */
+	SIM_UPDATE, /* an alias's desired build arrives on machines, spread over `jitter_s`; `factor` of them have a bad hash */
 	SIM_HAPPENING_KINDS
 };
 
@@ -62,6 +70,15 @@ struct sim_happening {
 	double at_s, for_s; /* for 0: to the end */
 	double share;       /* of the machines, drawn */
 	double factor, period_s, jitter_s;
+	char model[SIM_ID_SIZE]; /* of an update; of load failures: of this model only; empty: any */
+	uint32_t draw;           /* happenings with the same number befall the same machines; 0: a draw of its own */
+};
+
+/* Requests for `previous` ask for a public name; from `at_s` on it stands for `desired`. */
+struct sim_alias {
+	char id[SIM_ID_SIZE], previous[SIM_ID_SIZE], desired[SIM_ID_SIZE];
+	double at_s;
+	bool canary;
 };
 
 struct sim_workload {
@@ -82,6 +99,9 @@ struct sim_workload {
 	double tenant_skew; /* 0: all alike; 1: as 1/rank */
 	double tools;       /* share of requests with tools */
 	double leave;       /* share whose client goes away in the middle */
+	double bad;         /* share that the machine refuses as the client's mistake */
+	double self_route;  /* share of a tenant's requests that only its own machines may serve ... */
+	double prefer_own;  /* ... or that they serve first */
 };
 
 struct sim_scenario {
@@ -110,6 +130,8 @@ struct sim_scenario {
 	uint32_t group_count;
 	struct sim_happening happenings[SIM_MAX_HAPPENINGS];
 	uint32_t happening_count;
+	struct sim_alias aliases[SIM_MAX_ALIASES];
+	uint32_t alias_count;
 };
 
 const char *sim_happening_name(enum sim_happening_kind kind);
@@ -117,6 +139,7 @@ const char *sim_happening_name(enum sim_happening_kind kind);
 enum db_err sim_scenario_parse(struct str text, struct sim_scenario *out, struct error *error);
 /* The same from a file. */
 enum db_err sim_scenario_load(const char *path, struct sim_scenario *out, struct error *error);
+uint16_t sim_scenario_model(const struct sim_scenario *scenario, struct str id); /* model_count when there is none */
 uint32_t sim_scenario_boxes(const struct sim_scenario *scenario);
 
 #endif

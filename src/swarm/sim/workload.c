@@ -68,6 +68,10 @@ static struct sim_request draw_turn(struct sim_random *random, const struct sim_
 	turn.max_tokens = named_max(random, workload, turn.output);
 	turn.tools = sim_random_unit(random) < workload->tools;
 	turn.leaves = sim_random_unit(random) < workload->leave;
+	turn.bad = workload->bad > 0 && sim_random_unit(random) < workload->bad;
+	double own = workload->self_route + workload->prefer_own > 0 ? sim_random_unit(random) : 1;
+	turn.self_route = own < workload->self_route;
+	turn.prefer_own = !turn.self_route && own < workload->self_route + workload->prefer_own;
 	return turn;
 }
 
@@ -110,14 +114,6 @@ static uint16_t model_at(const struct sim_scenario *scenario, double point)
 	return (uint16_t)(scenario->model_count - 1);
 }
 
-static uint16_t model_named(const struct sim_scenario *scenario, struct str id)
-{
-	uint16_t i = 0;
-	while (i + 1u < scenario->model_count && !str_is(id, scenario->models[i].id))
-		i++;
-	return i;
-}
-
 uint32_t sim_offered(const struct sim_scenario *scenario, const struct sim_group *group, uint32_t nth,
                      uint16_t out[SIM_MAX_BOX_MODELS])
 {
@@ -125,7 +121,7 @@ uint32_t sim_offered(const struct sim_scenario *scenario, const struct sim_group
 	struct str rest = str_of(group->models_named), id;
 	while (rest.len && count < SIM_MAX_BOX_MODELS) {
 		rest = str_cut(rest, ',', &id);
-		out[count++] = model_named(scenario, str_trim(id));
+		out[count++] = sim_scenario_model(scenario, str_trim(id));
 	}
 	if (count) { /* named: each machine begins with another one */
 		uint16_t first = out[nth % count];

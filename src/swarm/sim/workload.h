@@ -14,7 +14,10 @@ struct sim_request {
 	uint32_t max_tokens;
 	uint16_t model;
 	bool tools;
-	bool leaves; /* its client goes away in the middle of the answer */
+	bool leaves;     /* its client goes away in the middle of the answer */
+	bool bad;        /* refused by the machine, as its client's mistake */
+	bool self_route; /* by its tenant's own machines only */
+	bool prefer_own; /* by those first */
 };
 
 struct sim_trace {

@@ -72,7 +72,8 @@ void sim_connect(struct sim_world *world, struct sim_seat *seat)
 	if (seat->connected)
 		return;
 	seat->connected = true;
-	seat->heard_us = seat->challenged_us = world->now_us;
+	seat->heard_us = world->now_us;
+	sim_challenge_first(world, seat);
 	sim_box_run(&seat->box, world->now_us);
 	sim_box_beat(&seat->box, &seat->beat);
 	if (world->policy->joined)
@@ -209,6 +210,16 @@ static void on_event(struct sim_world *world, const struct sim_event *event)
 		sim_box_load(&seat->box, (uint16_t)event->number, world->now_us);
 		sim_schedule(world, &seat->box);
 		return;
+	case SIM_EVENT_CHALLENGE:
+		sim_challenge(world, seat);
+		return;
+	case SIM_EVENT_UPDATE:
+		sim_updated(world, seat, event->number);
+		return;
+	case SIM_EVENT_ALIAS:
+		if (world->policy->renamed)
+			world->policy->renamed(world, &world->scenario->aliases[event->number]);
+		return;
 	case SIM_EVENT_HAPPENS:
 	case SIM_EVENT_ENDS:
 	case SIM_EVENT_BACK:
@@ -278,6 +289,7 @@ static enum db_err make_seats(struct sim_world *world)
 		for (uint32_t nth = 0; nth < scenario->groups[g].count; nth++, index++) {
 			struct sim_seat *seat = &world->seats[index];
 			list_init(&seat->attempts);
+			seat->owner = scenario->groups[g].owned ? (int64_t)(nth % scenario->workload.tenants) : -1;
 			seat->network_us = (uint64_t)(1000 * sim_random_lognormal(&network, scenario->network_ms, scenario->network_sigma));
 			if (sim_box_init(&seat->box, index, scenario, &scenario->groups[g], nth, &world->host, world->measure))
 				return DB_E_NOMEM;
@@ -307,10 +319,14 @@ static void begin(struct sim_world *world)
 		sim_connect(world, seat);
 		double phase = sim_random_unit(&world->random) * world->scenario->heartbeat_s;
 		sim_events_add(&world->events, (uint64_t)(phase * 1e6), SIM_EVENT_BEAT, seat, 0);
+		uint64_t challenge_us = (uint64_t)(phase / world->scenario->heartbeat_s * CHALLENGE_US);
+		sim_events_add(&world->events, challenge_us, SIM_EVENT_CHALLENGE, seat, 0);
 	}
 	sim_events_add(&world->events, SWEEP_US, SIM_EVENT_SWEEP, NULL, 0);
 	sim_events_add(&world->events, TICK_US, SIM_EVENT_TICK, NULL, 0);
 	sim_events_add(&world->events, (uint64_t)(world->scenario->seconds / SIM_SERIES * 1e6), SIM_EVENT_SAMPLE, NULL, 0);
+	for (uint32_t i = 0; i < world->scenario->alias_count; i++)
+		sim_events_add(&world->events, (uint64_t)(world->scenario->aliases[i].at_s * 1e6), SIM_EVENT_ALIAS, NULL, i);
 	for (uint32_t i = 0; i < world->scenario->happening_count; i++)
 		sim_events_add(&world->events, (uint64_t)(world->scenario->happenings[i].at_s * 1e6), SIM_EVENT_HAPPENS, NULL, i);
 }
@@ -380,6 +396,8 @@ enum db_err sim_run(const struct sim_scenario *scenario, const struct sim_trace 
 		measure->answered_tokens = (double)world->hedge.answered;
 		sim_summarise(scenario, trace, results, measure, policy->name, out);
 		out->finished = !world->open;
+		if (policy->ended)
+			policy->ended(world, out);
 		sim_abandon(world);
 	}
 	end(world);

@@ -9,7 +9,8 @@
 #include "swarm/sim/box.h"
 #include "swarm/sim/events.h"
 
-#define SIM_MAX_TRIES 8
+#define SIM_MAX_TRIES    8
+#define SIM_ACCOUNT_SIZE 24
 
 struct sim_world;
 struct sim_policy;
@@ -17,14 +18,16 @@ struct sim_policy;
 /* A machine and what the coordinator knows of it. */
 struct sim_seat {
 	struct sim_box box;
-	bool connected, frozen, deaf, unproven, dirty;
+	bool connected, frozen, deaf, unproven, untrusted, unattested, dirty;
+	int64_t owner;                              /* a tenant; -1: nobody of the callers */
+	uint32_t challenges_missed;                 /* in a row */
 	uint64_t heard_us, progress_us, network_us; /* progress: when it last gave content to anybody */
 	struct sim_beat beat;                       /* the last one heard */
 	uint32_t pending, slot_pending[SIM_MAX_BOX_MODELS];
 	uint64_t slot_tokens[SIM_MAX_BOX_MODELS]; /* prompt + max of what is pending */
 	uint64_t cool_us[SIM_MAX_BOX_MODELS];     /* after a load failed */
 	double coming;                            /* prompt tokens on the wire */
-	uint64_t challenged_us;
+	uint64_t challenged_us;                   /* last that was answered; 0: none */
 	struct list attempts;
 	uint64_t attempted; /* since the start */
 	void *mine;         /* the policy's */
@@ -59,7 +62,7 @@ struct sim_call {
 	uint16_t model;                            /* the build that it goes to */
 	bool content, ended, hedged, racing, waits;
 	struct queue_waiter place; /* of policies that wait in routing/queue.h; with its account */
-	char account[24];
+	char account[SIM_ACCOUNT_SIZE];
 };
 
 struct sim_pick {
@@ -71,19 +74,26 @@ struct sim_pick {
 
 enum sim_answer { SIM_PICKED, SIM_LATER, SIM_NEVER };
 
-enum sim_end { SIM_END_OK, SIM_END_FAULT, SIM_END_CAPACITY, SIM_END_TIMEOUT, SIM_END_LOST, SIM_END_CANCELLED };
+enum sim_end { SIM_END_OK, SIM_END_FAULT, SIM_END_CAPACITY, SIM_END_TIMEOUT, SIM_END_LOST, SIM_END_CANCELLED, SIM_END_CLIENT };
 
 struct sim_policy {
 	const char *name, *about;
 	/* Things that it does not have are left out. */
 	bool hedges, resumes, queues_retries, accept_disarms;
-	uint32_t queue_limit; /* of each model */
-	double queue_s;       /* 0: the scenario's */
+	bool blames_for_clients; /* a client's mistake is tried elsewhere (routing 22) */
+	uint32_t queue_limit;    /* of each model */
+	double queue_s;          /* 0: the scenario's */
 	enum db_err (*start)(struct sim_world *world);
 	void (*stop)(struct sim_world *world);
 	void (*joined)(struct sim_world *world, struct sim_seat *seat);
 	void (*left)(struct sim_world *world, struct sim_seat *seat);
 	void (*beat)(struct sim_world *world, struct sim_seat *seat);
+	void (*changed)(struct sim_world *world, struct sim_seat *seat);       /* its standing did */
+	void (*advertises)(struct sim_world *world, struct sim_seat *seat);    /* other builds than before */
+	void (*ended)(const struct sim_world *world, struct sim_summary *out); /* what it alone knows of the run */
+	/* Which build a request for a public name goes to; without it as the chapter says. */
+	uint16_t (*resolve)(struct sim_world *world, struct sim_call *call, const struct sim_alias *alias);
+	void (*renamed)(struct sim_world *world, const struct sim_alias *alias); /* it stands for the desired build from now on */
 	enum sim_answer (*pick)(struct sim_world *world, const struct sim_call *call, struct sim_pick *out);
 	/* The attempt is over; `end` says how, after content or not. */
 	void (*release)(struct sim_world *world, struct sim_attempt *attempt, enum sim_end end);
@@ -121,7 +131,7 @@ struct sim_world {
 	size_t next_arrival, open, queued, cancelling;
 	struct sim_seat *dirty[64];
 	size_t dirty_count;
-	bool out_of_memory;
+	bool out_of_memory, draining;
 };
 
 /* Runs the scenario under the policy until every request has ended. `seed` changes the machines' and the policy's chances, not
@@ -132,6 +142,11 @@ enum db_err sim_run(const struct sim_scenario *scenario, const struct sim_trace 
 /* For policies. */
 uint64_t sim_goal_us(const struct sim_world *world,
                      const struct sim_request *request); /* the time to the first content allowed */
+/* Whether the machine may serve the call at all: connected, proven, its build advertised, and not somebody else's. */
+bool sim_may_serve(const struct sim_world *world, const struct sim_call *call, const struct sim_seat *seat);
+const char *sim_account(uint32_t tenant, char out[SIM_ACCOUNT_SIZE]);
+bool sim_is_own(const struct sim_call *call, const struct sim_seat *seat);
+const struct sim_alias *sim_alias_of(const struct sim_scenario *scenario, uint16_t model); /* NULL: under no public name */
 bool sim_is_excluded(const struct sim_call *call, const struct sim_seat *seat);
 uint32_t sim_slot_of(const struct sim_seat *seat, uint16_t model);                   /* index in box.slots; offered for sure */
 void sim_world_load(struct sim_world *world, struct sim_seat *seat, uint16_t model); /* a load command */

@@ -1,4 +1,5 @@
-/* What the files of a run share: world.c (machines, time), call.c (requests), waiting.c (queues), happen.c (what goes wrong).
+/* What the files of a run share: world.c (machines, time), call.c (requests), waiting.c (queues), standing.c (who may serve),
+ * happen.c (what goes wrong).
  */
 #ifndef SWARM_SIM_WORLD_INTERNAL_H
 #define SWARM_SIM_WORLD_INTERNAL_H
@@ -16,6 +17,9 @@ enum sim_event_kind {
 	SIM_EVENT_ENDS,    /* the seat; the happening */
 	SIM_EVENT_BACK,    /* the seat connects again */
 	SIM_EVENT_FLAP,    /* the seat; the happening */
+	SIM_EVENT_CHALLENGE,
+	SIM_EVENT_UPDATE, /* the seat; the happening */
+	SIM_EVENT_ALIAS,  /* number: of the alias */
 	/* of attempts, which they hold */
 	SIM_EVENT_REACH,
 	SIM_EVENT_CONTENT,
@@ -52,6 +56,14 @@ void sim_wait_end(struct sim_world *world, struct sim_call *call); /* nothing wh
 /* The next whose time in the queue is over, taken out; `call` is the one whose event it was. Call until NULL. */
 struct sim_call *sim_wait_expired(struct sim_world *world, struct sim_call *call);
 void sim_offer(struct sim_world *world, struct sim_seat *seat); /* it may have room */
+
+/* standing.c */
+void sim_challenge(struct sim_world *world, struct sim_seat *seat);
+void sim_challenge_first(const struct sim_world *world, struct sim_seat *seat);
+void sim_attest(struct sim_world *world, struct sim_seat *seat, bool attested);
+void sim_update_begins(struct sim_world *world, struct sim_seat *seat, const struct sim_happening *happening, uint32_t number);
+void sim_updated(struct sim_world *world, struct sim_seat *seat, uint32_t number);
+uint16_t sim_resolve_plainly(struct sim_world *world, struct sim_call *call, const struct sim_alias *alias);
 
 /* happen.c */
 void sim_happen(struct sim_world *world, const struct sim_event *event);
