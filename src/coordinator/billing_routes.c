@@ -4,6 +4,7 @@
 #include "coordinator/actor.h"
 #include "coordinator/money/stripe.h"
 #include "coordinator/money/stripe_event.h"
+#include "coordinator/referral.h"
 #include "coordinator/server.h"
 #include "coordinator/store/store_deposits.h"
 #include "coordinator/task.h"
@@ -40,6 +41,7 @@ struct checkout {
 	struct store_deposit deposit;
 	char email[256];
 	char url[2048];
+	char actor[STORE_ACTOR_SIZE];
 };
 
 static void refuse_checkout(struct checkout *checkout, int status, const char *type, const char *message)
@@ -158,8 +160,7 @@ static bool read_checkout(struct str body, struct checkout *checkout)
 	if (good && json_get_some(root, "email"))
 		good = json_as_str(json_get(root, "email"), &email) && str_copy(email, checkout->email, sizeof checkout->email);
 	if (good && json_get_some(root, "referral_code"))
-		good = json_as_str(json_get(root, "referral_code"), &code) &&
-		       str_copy(code, checkout->deposit.referral_code, sizeof checkout->deposit.referral_code);
+		good = json_as_str(json_get(root, "referral_code"), &code) && referral_read_code(code, checkout->deposit.referral_code);
 	json_free(doc);
 	return good;
 }
@@ -172,10 +173,27 @@ static bool refuse_without_stripe(const struct server *server, struct exchange *
 	return true;
 }
 
+static void begin_deposit(struct checkout *checkout)
+{
+	struct store *store = server_rooms(checkout->task.server)->store;
+	store_act(store, str_of(checkout->actor), STR_NONE);
+	store_deposit_create(store, &checkout->deposit, on_deposit_written, checkout);
+}
+
+static void on_code_found(const struct store_referral *owner, const struct error *error, void *user)
+{
+	struct checkout *checkout = user;
+	if (error)
+		refuse_checkout(checkout, 503, "service_unavailable", "The codes cannot be read at the moment: try again.");
+	else if (!owner->referrer[0])
+		refuse_checkout(checkout, 400, "referral_error", "Nobody has this referral code. Nothing was charged.");
+	else
+		begin_deposit(checkout);
+}
+
 void handle_checkout_create(struct server *server, struct exchange *exchange)
 {
 	struct checkout read = {.email = ""};
-	char actor[STORE_ACTOR_SIZE];
 	if (refuse_without_stripe(server, exchange))
 		return;
 	if (!read_checkout(exchange_body(exchange), &read)) {
@@ -193,9 +211,11 @@ void handle_checkout_create(struct server *server, struct exchange *exchange)
 	id_uuid4(checkout->deposit.id);
 	(void)str_copy(str_of(ledger_account_id(exchange->caller.account)), checkout->deposit.account_id,
 	               sizeof checkout->deposit.account_id);
-	actor_of(exchange, actor);
-	store_act(server_rooms(server)->store, str_of(actor), STR_NONE);
-	store_deposit_create(server_rooms(server)->store, &checkout->deposit, on_deposit_written, checkout);
+	actor_of(exchange, checkout->actor);
+	if (checkout->deposit.referral_code[0])
+		store_referral_find(server_rooms(server)->store, str_of(checkout->deposit.referral_code), on_code_found, checkout);
+	else
+		begin_deposit(checkout);
 }
 
 /* --- GET /v1/billing/stripe/session?id= --- */
@@ -261,6 +281,7 @@ struct webhook {
 	struct task task;
 	struct stripe_event event;
 	struct ledger_move move;
+	char account[STORE_ID_SIZE], referral_code[32]; /* of the deposit */
 };
 
 static void end_webhook(struct webhook *webhook, int status, const char *text)
@@ -275,6 +296,9 @@ static void on_applied(int64_t moved_uusd, const struct error *error, void *user
 {
 	struct webhook *webhook = user;
 	ledger_move_end(&webhook->move, moved_uusd, false);
+	if (!error && webhook->event.kind == STRIPE_EVENT_CHECKOUT_COMPLETED && webhook->referral_code[0])
+		referral_attribute(webhook->task.server, str_of(webhook->account), str_of(webhook->referral_code),
+		                   STORE_REFERRED_AT_CHECKOUT);
 	if (error) /* Stripe sends it again */
 		end_webhook(webhook, error->code == DB_E_INVALID ? 400 : 500, "the deposit could not be written\n");
 	else
@@ -333,6 +357,8 @@ static void on_deposit(const struct store_deposit *deposit, const struct error *
 	}
 	struct store_deposit_event news = {
 	    .news = news_of(event->kind), .amount_uusd = event->cents * CENT_UUSD, .created_s = event->created_s};
+	memcpy(webhook->account, deposit->account_id, sizeof webhook->account);
+	memcpy(webhook->referral_code, deposit->referral_code, sizeof webhook->referral_code);
 	memcpy(news.event_id, event->id, sizeof news.event_id);
 	memcpy(news.type, event->type, sizeof news.type);
 	memcpy(news.deposit_id, deposit->id, sizeof news.deposit_id);
@@ -400,6 +426,11 @@ void handle_billing_methods(struct server *server, struct exchange *exchange)
 		json_end_object(&w);
 	}
 	json_end_array(&w);
+	json_key(&w, "referral");
+	json_begin_object(&w);
+	json_put_bool(&w, "enabled", true);
+	json_put_i64(&w, "share_percent", ledger_referral_share(server_rooms(server)->ledger));
+	json_end_object(&w);
 	json_end_object(&w);
 	answer(exchange, 200, &body);
 }

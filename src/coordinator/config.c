@@ -1,4 +1,4 @@
-#include "coordinator/config.h"
+#include "coordinator/config_internal.h"
 
 #include "coordinator/accounts/login.h"
 #include "coordinator/accounts/oidc.h"
@@ -8,6 +8,7 @@
 #include "core/log.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static const char *const trust_names[] = {"none", "self_signed", "hardware", NULL};
 static const char *const signup_names[] = {"closed", "invite", "open", NULL};
@@ -176,28 +177,6 @@ static const struct config_field fields[] = {
      .min = 1,
      .max = 3600,
      .help = "Seconds without a heartbeat after which a provider counts as gone."},
-
-    {.name = "pricing.input_price",
-     .env = "DARKBLOOM_INPUT_PRICE",
-     .type = CONFIG_INT,
-     .offset = AT(input_price),
-     .fallback = "50000",
-     .max = 1000000000000,
-     .help = "Micro-dollars for a million prompt tokens, for models without a price of their own."},
-    {.name = "pricing.output_price",
-     .env = "DARKBLOOM_OUTPUT_PRICE",
-     .type = CONFIG_INT,
-     .offset = AT(output_price),
-     .fallback = "200000",
-     .max = 1000000000000,
-     .help = "Micro-dollars for a million completion tokens, for models without a price of their own."},
-    {.name = "pricing.fee_percent",
-     .env = "DARKBLOOM_FEE_PERCENT",
-     .type = CONFIG_INT,
-     .offset = AT(fee_percent),
-     .fallback = "0",
-     .max = 100,
-     .help = "Part of each charge that the platform keeps, for accounts without a fee of their own."},
 
     {.name = "routing.warm_pool",
      .env = "DARKBLOOM_WARM_POOL",
@@ -622,74 +601,6 @@ static const struct config_field fields[] = {
      .help = "The operator's key for the routes below `/v1/admin`, of at least 24 characters; empty turns them off but for "
              "the commands of `darkbloom-coordinator`."},
 
-    {.name = "stripe.secret_key",
-     .env = "DARKBLOOM_STRIPE_SECRET_KEY",
-     .type = CONFIG_STRING,
-     .offset = AT(stripe_secret_key),
-     .fallback = "",
-     .secret = true,
-     .help = "Stripe's secret key; empty turns deposits and withdrawals off."},
-    {.name = "stripe.webhook_secret",
-     .env = "DARKBLOOM_STRIPE_WEBHOOK_SECRET",
-     .type = CONFIG_STRING,
-     .offset = AT(stripe_webhook_secret),
-     .fallback = "",
-     .secret = true,
-     .help = "Signs what Stripe sends to `/v1/billing/stripe/webhook`; empty refuses everything."},
-    {.name = "stripe.connect_webhook_secret",
-     .env = "DARKBLOOM_STRIPE_CONNECT_WEBHOOK_SECRET",
-     .type = CONFIG_STRING,
-     .offset = AT(stripe_connect_webhook_secret),
-     .fallback = "",
-     .secret = true,
-     .help = "Signs what Stripe sends to `/v1/billing/stripe/connect/webhook`; empty refuses everything."},
-    {.name = "stripe.api_url",
-     .env = "DARKBLOOM_STRIPE_API_URL",
-     .type = CONFIG_STRING,
-     .offset = AT(stripe_api_url),
-     .fallback = "https://api.stripe.com",
-     .help = "Where Stripe's API is; another one for tests only."},
-    {.name = "stripe.success_url",
-     .env = "DARKBLOOM_STRIPE_SUCCESS_URL",
-     .type = CONFIG_STRING,
-     .offset = AT(stripe_success_url),
-     .fallback = "http://localhost/billing",
-     .help = "Where a browser goes after paying."},
-    {.name = "stripe.cancel_url",
-     .env = "DARKBLOOM_STRIPE_CANCEL_URL",
-     .type = CONFIG_STRING,
-     .offset = AT(stripe_cancel_url),
-     .fallback = "http://localhost/billing",
-     .help = "Where a browser goes after not paying."},
-    {.name = "stripe.return_url",
-     .env = "DARKBLOOM_STRIPE_CONNECT_RETURN_URL",
-     .type = CONFIG_STRING,
-     .offset = AT(stripe_return_url),
-     .fallback = "http://localhost/billing",
-     .help = "Where a browser goes after the onboarding for withdrawals; other targets must be on the same host."},
-    {.name = "stripe.country",
-     .env = "DARKBLOOM_STRIPE_CONNECT_COUNTRY",
-     .type = CONFIG_STRING,
-     .offset = AT(stripe_country),
-     .fallback = "US",
-     .help = "The platform's own country (ISO 3166, two letters)."},
-    {.name = "stripe.daily_withdrawal_usd",
-     .env = "DARKBLOOM_STRIPE_DAILY_WITHDRAWAL_USD",
-     .type = CONFIG_INT,
-     .offset = AT(stripe_daily_withdrawal_usd),
-     .fallback = "1000",
-     .min = 0,
-     .max = 1000000,
-     .help = "What one account may withdraw in 24 hours, in dollars."},
-    {.name = "stripe.retry_ms",
-     .env = "DARKBLOOM_STRIPE_RETRY_MS",
-     .type = CONFIG_INT,
-     .offset = AT(stripe_retry_ms),
-     .fallback = "30000",
-     .min = 10,
-     .max = 3600000,
-     .help = "How often unfinished withdrawals are looked at."},
-
     {.name = "log.level",
      .env = "DARKBLOOM_LOG",
      .type = CONFIG_ENUM,
@@ -699,6 +610,16 @@ static const struct config_field fields[] = {
      .help = "Least important lines that are written to standard error."},
 };
 #define FIELD_COUNT (sizeof fields / sizeof *fields)
+#define FIELDS_MAX  256
+
+/* The whole table; returns its length. */
+static size_t all_fields(struct config_field out[FIELDS_MAX])
+{
+	_Static_assert(FIELD_COUNT <= FIELDS_MAX / 2, "there is room for the other parts of the table");
+	memcpy(out, fields, sizeof fields);
+	memcpy(out + FIELD_COUNT, coordinator_money_fields, coordinator_money_field_count * sizeof *out);
+	return FIELD_COUNT + coordinator_money_field_count;
+}
 
 static enum db_err default_dir(struct coordinator_config *config, struct arena *arena, struct error *error)
 {
@@ -747,11 +668,14 @@ enum db_err coordinator_config_load(struct coordinator_config *config, const cha
                                     struct error *error)
 {
 	*config = (struct coordinator_config){0};
-	enum db_err err = config_load(fields, FIELD_COUNT, config, path, arena, error);
+	struct config_field all[FIELDS_MAX];
+	enum db_err err = config_load(all, all_fields(all), config, path, arena, error);
 	if (!err && (config->tls_cert[0] == '\0') != (config->tls_key[0] == '\0'))
 		err = error_set(error, DB_E_INVALID, "server.tls_cert and server.tls_key must be given together.");
 	if (!err && price_parse_usd(str_of(config->first_grant_usd), &config->first_grant_uusd) != DB_OK)
 		err = error_set(error, DB_E_INVALID, "accounts.first_grant_usd must be an amount in dollars, such as 10 or 2.50.");
+	if (config->referral_percent < 1 || config->referral_percent > 50)
+		config->referral_percent = PRICE_REFERRAL_PERCENT; /* billing 8.1 */
 	if (!err && config->admin_key[0] != '\0' && strlen(config->admin_key) < ADMIN_KEY_MIN)
 		err = error_set(error, DB_E_INVALID, "accounts.admin_key must have at least %d characters.", ADMIN_KEY_MIN);
 	int64_t until_us = 0;
@@ -780,6 +704,7 @@ enum db_err coordinator_config_load(struct coordinator_config *config, const cha
 
 void coordinator_config_document(struct buf *out)
 {
+	struct config_field all[FIELDS_MAX];
 	buf_append_c(out,
 	             "# Configuration of the coordinator\n\n"
 	             "No setting is needed to start. `darkbloom-coordinator --config FILE` reads a TOML file with the sections "
@@ -790,7 +715,7 @@ void coordinator_config_document(struct buf *out)
 	             "`EIGENINFERENCE_MNEMONIC`, `EIGENINFERENCE_SOLANA_MNEMONIC`); without one `GET /v1/encryption-key` answers "
 	             "503. To change it, put the new one there, the one before (or several, separated by commas) into "
 	             "`MNEMONIC_PREVIOUS`, and into `sealed.previous_until` the time up to which that is still taken.\n\n");
-	config_document(fields, FIELD_COUNT, out);
+	config_document(all, all_fields(all), out);
 }
 
 _Static_assert(ROUTE_TRUST_NONE == 0 && ROUTE_TRUST_SELF_SIGNED == 1 && ROUTE_TRUST_HARDWARE == 2,

@@ -41,6 +41,9 @@ struct coordinator_config {
 	int64_t input_price, output_price; /* micro-dollars per million tokens, for models without a price of their own */
 	int64_t fee_percent;
 
+	/* [referrals] */
+	int64_t referral_percent; /* 1 to 50 after loading */
+
 	/* [limits] */
 	int64_t max_providers;
 	int64_t relay_buffer_kib;

@@ -2,6 +2,7 @@
 #include "coordinator/money_routes.h"
 
 #include "coordinator/actor.h"
+#include "coordinator/money/code.h"
 #include "coordinator/server.h"
 #include "coordinator/store/store_invites.h"
 #include "coordinator/task.h"
@@ -34,22 +35,6 @@ static void act(struct server *server, const struct exchange *exchange)
 	char actor[STORE_ACTOR_SIZE];
 	actor_of(exchange, actor);
 	store_act(server_rooms(server)->store, str_of(actor), STR_NONE);
-}
-
-/* Upper case; letters, digits and inner hyphens. */
-static bool read_code(struct str given, char out[STORE_INVITE_SIZE])
-{
-	struct str code = str_trim(given);
-	if (code.len < 3 || code.len >= STORE_INVITE_SIZE || code.at[0] == '-' || code.at[code.len - 1] == '-')
-		return false;
-	for (size_t i = 0; i < code.len; i++) {
-		unsigned char c = (unsigned char)code.at[i];
-		if (c > 127 || (!isalnum(c) && c != '-'))
-			return false;
-		out[i] = (char)toupper(c);
-	}
-	out[code.len] = '\0';
-	return true;
 }
 
 static void put_expiry(struct json_writer *w, const struct store_invite *invite)
@@ -114,7 +99,7 @@ static bool read_invite(struct str body, struct store_invite *out)
 		good = json_as_str(json_get(root, "expires_at"), &expires) && !clock_parse_rfc3339(expires, &out->expires_us);
 	bool named = json_as_str(json_get(root, "code"), &code) && str_trim(code).len > 0;
 	if (good && named)
-		good = read_code(code, out->code);
+		good = code_read(code, out->code, sizeof out->code);
 	json_free(doc);
 	if (out->max_uses < 1)
 		out->max_uses = 1;
@@ -194,7 +179,7 @@ static bool read_only_code(struct str body, char out[STORE_INVITE_SIZE])
 {
 	struct str code;
 	struct json_doc *doc = json_parse(body, NULL, NULL);
-	bool good = doc && json_as_str(json_get(json_root(doc), "code"), &code) && read_code(code, out);
+	bool good = doc && json_as_str(json_get(json_root(doc), "code"), &code) && code_read(code, out, STORE_INVITE_SIZE);
 	json_free(doc);
 	return good;
 }

@@ -43,7 +43,8 @@ static void show_login(struct server *server, struct exchange *exchange, int sta
 	page_answer(exchange, status, &out);
 }
 
-static void show_signup(struct server *server, struct exchange *exchange, int status, struct str problem, struct str next)
+static void show_signup(struct server *server, struct exchange *exchange, int status, struct str problem, struct str next,
+                        struct str referral)
 {
 	struct buf out;
 	const struct login *login = server_rooms(server)->portal->login;
@@ -53,6 +54,8 @@ static void show_signup(struct server *server, struct exchange *exchange, int st
 		page_paragraph(&out, "error", problem);
 	buf_append_c(&out, "<form method=\"post\" action=\"/signup\">");
 	page_hidden(&out, "next", browser_next(next));
+	if (referral.len)
+		page_hidden(&out, "ref", referral);
 	page_input(&out, "E-mail address", "email", "email", STR_NONE, "required autofocus autocomplete=\"username\"");
 	page_input(&out, "Password, at least 10 characters", "password", "password", STR_NONE,
 	           "required minlength=\"10\" autocomplete=\"new-password\"");
@@ -108,7 +111,8 @@ void handle_login_page(struct server *server, struct exchange *exchange)
 
 void handle_signup_page(struct server *server, struct exchange *exchange)
 {
-	show_signup(server, exchange, 200, STR_NONE, field(exchange, http_query(exchange->http), "next"));
+	struct str query = http_query(exchange->http);
+	show_signup(server, exchange, 200, STR_NONE, field(exchange, query, "next"), field(exchange, query, "ref"));
 }
 
 /* --- forms --- */
@@ -131,34 +135,45 @@ static void on_login(struct login_task *task, struct exchange *exchange, const c
 static void on_signup(struct login_task *task, struct exchange *exchange, const char *token)
 {
 	if (!token) {
-		show_signup(task->task.server, exchange, status_of(&task->result), str_of(task->result.text), str_of(task->next));
+		show_signup(task->task.server, exchange, status_of(&task->result), str_of(task->result.text), str_of(task->next),
+		            str_of(task->referral));
 		return;
 	}
 	browser_set_session(task->task.server, exchange, token);
 	page_redirect(exchange, str_of(task->next));
 }
 
-static void take_form(struct server *server, struct exchange *exchange, bool sign_up)
+#define FOREIGN_FORM "The form came from another site: send it again."
+
+static void read_form(struct exchange *exchange, struct login_attempt *attempt, struct str *next)
 {
-	struct str form = http_body(exchange->http), next = browser_next(field(exchange, form, "next"));
-	struct login_attempt attempt = {.email = field(exchange, form, "email"),
-	                                .password = field(exchange, form, "password"),
-	                                .invitation = str_trim(field(exchange, form, "code"))};
-	if (browser_is_cross_site(server, exchange->http))
-		(sign_up ? show_signup : show_login)(server, exchange, 403, STR("The form came from another site: send it again."),
-		                                     next);
-	else
-		login_task_begin(server, exchange, &attempt, next, sign_up, sign_up ? on_signup : on_login);
+	struct str form = http_body(exchange->http);
+	*next = browser_next(field(exchange, form, "next"));
+	*attempt = (struct login_attempt){.email = field(exchange, form, "email"),
+	                                  .password = field(exchange, form, "password"),
+	                                  .invitation = str_trim(field(exchange, form, "code"))};
 }
 
 void handle_login_form(struct server *server, struct exchange *exchange)
 {
-	take_form(server, exchange, false);
+	struct login_attempt attempt;
+	struct str next;
+	read_form(exchange, &attempt, &next);
+	if (browser_is_cross_site(server, exchange->http))
+		show_login(server, exchange, 403, STR(FOREIGN_FORM), next);
+	else
+		login_task_begin(server, exchange, &attempt, next, on_login);
 }
 
 void handle_signup_form(struct server *server, struct exchange *exchange)
 {
-	take_form(server, exchange, true);
+	struct login_attempt attempt;
+	struct str next, referral = field(exchange, http_body(exchange->http), "ref");
+	read_form(exchange, &attempt, &next);
+	if (browser_is_cross_site(server, exchange->http))
+		show_signup(server, exchange, 403, STR(FOREIGN_FORM), next, referral);
+	else
+		login_task_sign_up(server, exchange, &attempt, next, referral, on_signup);
 }
 
 static void answer_logout(struct exchange *exchange)
@@ -172,7 +187,7 @@ void handle_logout_form(struct server *server, struct exchange *exchange)
 	if (!token.len)
 		answer_logout(exchange);
 	else if (browser_is_cross_site(server, exchange->http) || !session_csrf_is_right(token, csrf))
-		task_refuse(exchange, 403, "forbidden", "The form came from another site: send it again.", 0);
+		task_refuse(exchange, 403, "forbidden", FOREIGN_FORM, 0);
 	else
 		login_end_session(server, exchange, answer_logout);
 }

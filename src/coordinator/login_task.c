@@ -68,6 +68,9 @@ static void on_checked(const struct login_result *result, void *user)
 		return;
 	}
 	task->person = *result->person;
+	if (task->referral[0])
+		referral_attribute(task->task.server, str_of(task->person.account_id), str_of(task->referral),
+		                   STORE_REFERRED_AT_SIGNUP);
 	if (task->person.is_owner && portal->setup_path[0] && !login_has_setup_code(portal->login))
 		portal_close_setup(portal);
 	if (task->task.exchange)
@@ -88,8 +91,9 @@ void login_task_fill(struct login_task *task, struct server *server, struct exch
 	str_copy(browser_session(server, http), task->replaces, sizeof task->replaces);
 }
 
-void login_task_begin(struct server *server, struct exchange *exchange, const struct login_attempt *attempt, struct str next,
-                      bool sign_up, void (*then)(struct login_task *task, struct exchange *exchange, const char *token))
+static void begin(struct server *server, struct exchange *exchange, const struct login_attempt *attempt, struct str next,
+                  const struct str *referral,
+                  void (*then)(struct login_task *task, struct exchange *exchange, const char *token))
 {
 	struct login *login = server_rooms(server)->portal->login;
 	struct login_task *task = task_new(server, exchange, sizeof *task);
@@ -99,10 +103,26 @@ void login_task_begin(struct server *server, struct exchange *exchange, const st
 	login_task_fill(task, server, exchange, "password", then);
 	str_copy(next, task->next, sizeof task->next);
 	full.address = browser_address(server, exchange->http);
-	if (sign_up)
-		login_sign_up(login, &full, on_checked, task);
-	else
+	if (!referral) {
 		login_check(login, &full, on_checked, task);
+		return;
+	}
+	if (!referral_read_code(*referral, task->referral))
+		task->referral[0] = '\0';
+	login_sign_up(login, &full, on_checked, task);
+}
+
+void login_task_begin(struct server *server, struct exchange *exchange, const struct login_attempt *attempt, struct str next,
+                      void (*then)(struct login_task *task, struct exchange *exchange, const char *token))
+{
+	begin(server, exchange, attempt, next, NULL, then);
+}
+
+void login_task_sign_up(struct server *server, struct exchange *exchange, const struct login_attempt *attempt, struct str next,
+                        struct str referral,
+                        void (*then)(struct login_task *task, struct exchange *exchange, const char *token))
+{
+	begin(server, exchange, attempt, next, &referral, then);
 }
 
 struct ending {

@@ -4,6 +4,7 @@
 #define COORDINATOR_LOGIN_TASK_H
 
 #include "coordinator/portal.h"
+#include "coordinator/referral.h"
 #include "coordinator/task.h"
 
 struct login_task {
@@ -13,6 +14,7 @@ struct login_task {
 	char agent[160], address[64], replaces[65];
 	char next[512]; /* for pages: where to go afterwards */
 	const char *method;
+	char referral[STORE_REFERRAL_CODE_SIZE]; /* of a sign-up; empty = none */
 	struct store_person person;
 	struct login_result result; /* person is not set here */
 };
@@ -20,7 +22,11 @@ struct login_task {
 /* `then` answers the exchange: token is the new session's, or NULL with task->result saying why. It is not called when the
  * client left. The attempt's address and what the browser had before are taken from the request. */
 void login_task_begin(struct server *server, struct exchange *exchange, const struct login_attempt *attempt, struct str next,
-                      bool sign_up, void (*then)(struct login_task *task, struct exchange *exchange, const char *token));
+                      void (*then)(struct login_task *task, struct exchange *exchange, const char *token));
+/* The same for somebody who signs up, and was sent by the owner of a referral code; one that is none counts for nothing. */
+void login_task_sign_up(struct server *server, struct exchange *exchange, const struct login_attempt *attempt, struct str next,
+                        struct str referral,
+                        void (*then)(struct login_task *task, struct exchange *exchange, const char *token));
 /* For whoever finds out otherwise who somebody is: fills a task of task_new that begins with a login_task; then sets its person
  * and starts the session, which ends with `then` and frees the task. */
 void login_task_fill(struct login_task *task, struct server *server, struct exchange *exchange, const char *method,

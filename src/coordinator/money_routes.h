@@ -43,6 +43,12 @@ void handle_invites(struct server *server, struct exchange *exchange);
 void handle_invite_delete(struct server *server, struct exchange *exchange);
 void handle_invite_redeem(struct server *server, struct exchange *exchange);
 
+/* referral_routes.c */
+void handle_referral_register(struct server *server, struct exchange *exchange);
+void handle_referral_apply(struct server *server, struct exchange *exchange);
+void handle_referral_stats(struct server *server, struct exchange *exchange);
+void handle_referral_info(struct server *server, struct exchange *exchange);
+
 /* books_routes.c */
 void handle_ledger_close(struct server *server, struct exchange *exchange);
 void handle_ledger_export(struct server *server, struct exchange *exchange);

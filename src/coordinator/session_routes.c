@@ -140,8 +140,10 @@ static void begin(struct server *server, struct exchange *exchange, bool sign_up
 	                                .password = text_of(body, "password"),
 	                                .name = text_of(body, "name"),
 	                                .invitation = text_of(body, "code")};
-	if (attempt.email.len && attempt.password.len)
-		login_task_begin(server, exchange, &attempt, STR_NONE, sign_up, on_logged_in);
+	if (attempt.email.len && attempt.password.len && sign_up)
+		login_task_sign_up(server, exchange, &attempt, STR_NONE, text_of(body, "referral_code"), on_logged_in);
+	else if (attempt.email.len && attempt.password.len)
+		login_task_begin(server, exchange, &attempt, STR_NONE, on_logged_in);
 	else
 		task_refuse(exchange, 400, "invalid_request_error", "email and password are needed.", 0);
 }

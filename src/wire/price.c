@@ -31,3 +31,8 @@ int64_t price_fee(int64_t cost_uusd, int percent)
 		return 0;
 	return saturate((wide)cost_uusd * (unsigned)(percent > 100 ? 100 : percent) / 100);
 }
+
+int64_t price_referral(int64_t fee_uusd, int percent)
+{
+	return price_fee(fee_uusd, percent > 50 ? 50 : percent);
+}

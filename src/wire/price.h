@@ -24,5 +24,8 @@ struct price_tokens {
 int64_t price_cost(struct price price, struct price_tokens tokens, bool service);
 /* fee = cost * percent / 100, truncated; percent clamped to 0..100 (billing 2.3). */
 int64_t price_fee(int64_t cost_uusd, int percent);
+/* The referrer's part of a fee, truncated; percent clamped to 0..50 (billing 8.1), so that the platform keeps at least half. */
+int64_t price_referral(int64_t fee_uusd, int percent);
+#define PRICE_REFERRAL_PERCENT 20 /* where nothing else is configured */
 
 #endif

@@ -12,6 +12,7 @@ struct ledger_account {
 	bool ready; /* until then the amounts are only what moved since the load was asked for */
 	bool is_service, has_machine;
 	int fee_percent;
+	char referrer[STORE_ID_SIZE]; /* empty = none */
 	int64_t balance, withdrawable;
 	int64_t held;
 	struct list waiting; /* of struct load_wait, until it is ready */
@@ -46,7 +47,7 @@ struct ledger {
 	struct map groups; /* id -> struct spend_group */
 	struct ledger_hold *free_holds;
 	struct price fallback;
-	int fee_percent;
+	int fee_percent, referral_percent;
 };
 
 struct ledger *ledger_new(struct store *store)
@@ -61,6 +62,7 @@ struct ledger *ledger_new(struct store *store)
 	map_init(&ledger->groups);
 	ledger->fallback = (struct price){PRICE_FALLBACK_INPUT, PRICE_FALLBACK_OUTPUT, 0};
 	ledger->fee_percent = LEDGER_FEE_PERCENT_DEFAULT;
+	ledger->referral_percent = PRICE_REFERRAL_PERCENT;
 	return ledger;
 }
 
@@ -68,6 +70,16 @@ void ledger_set_defaults(struct ledger *ledger, struct price price, int fee_perc
 {
 	ledger->fallback = price;
 	ledger->fee_percent = fee_percent;
+}
+
+void ledger_set_referral_share(struct ledger *ledger, int percent)
+{
+	ledger->referral_percent = percent;
+}
+
+int ledger_referral_share(const struct ledger *ledger)
+{
+	return ledger->referral_percent;
 }
 
 static void free_values(struct map *map)
@@ -137,6 +149,13 @@ void ledger_account_terms(struct ledger *ledger, const struct store_account *ter
 	account->fee_percent = terms->fee_percent >= 0 ? terms->fee_percent : ledger->fee_percent;
 }
 
+void ledger_account_refer(struct ledger *ledger, struct str account_id, struct str referrer_id)
+{
+	struct ledger_account *account = ledger_account_find(ledger, account_id);
+	if (account) /* otherwise a load sees it, also one that is on its way: it reads what was written before */
+		(void)str_copy(referrer_id, account->referrer, sizeof account->referrer);
+}
+
 int64_t ledger_available(const struct ledger_account *account)
 {
 	return account->balance > account->held ? account->balance - account->held : 0;
@@ -196,6 +215,7 @@ static void on_account(const struct store_account *row, const struct error *erro
 		account->is_service = row->role == STORE_ROLE_SERVICE;
 		account->fee_percent = row->fee_percent >= 0 ? row->fee_percent : account->ledger->fee_percent;
 		account->has_machine |= row->has_machine;
+		memcpy(account->referrer, row->referrer, sizeof account->referrer);
 		account->balance += row->balance_uusd;
 		account->withdrawable += row->withdrawable_uusd;
 	}
@@ -570,7 +590,7 @@ static int64_t chargeable(const struct ledger_hold *hold, int64_t cost)
 /* The receivers' balances in memory; accounts that were never loaded will read theirs with this in it. */
 static void credit_in_memory(struct ledger *ledger, const struct store_settlement *s)
 {
-	int64_t payout = s->cost_uusd - s->fee_uusd, retained = s->fee_uusd;
+	int64_t payout = s->cost_uusd - s->fee_uusd, retained = s->fee_uusd - s->referral_uusd;
 	if (!s->provider_account[0]) {
 		retained += payout;
 		payout = 0;
@@ -578,6 +598,9 @@ static void credit_in_memory(struct ledger *ledger, const struct store_settlemen
 	struct ledger_account *provider = payout ? map_get(&ledger->accounts, str_of(s->provider_account)) : NULL;
 	if (provider)
 		credit(provider, payout, true);
+	struct ledger_account *referrer = s->referral_uusd ? map_get(&ledger->accounts, str_of(s->referrer)) : NULL;
+	if (referrer)
+		credit(referrer, s->referral_uusd, true);
 	struct ledger_account *platform = retained ? map_get(&ledger->accounts, STR(STORE_ACCOUNT_PLATFORM)) : NULL;
 	if (platform)
 		credit(platform, retained, false);
@@ -620,6 +643,10 @@ int64_t ledger_settle(struct ledger_hold *hold, const struct ledger_usage *usage
 	s.created_us = clock_wall_us();
 	s.cost_uusd = chargeable(hold, cost);
 	s.fee_uusd = price_fee(s.cost_uusd, usage->fee_percent);
+	if (account->referrer[0]) {
+		s.referral_uusd = price_referral(s.fee_uusd, ledger->referral_percent);
+		memcpy(s.referrer, account->referrer, sizeof s.referrer);
+	}
 
 	if (hold->group)
 		spend_add(&hold->group->spent, clock_day(s.created_us), s.cost_uusd);

@@ -23,6 +23,11 @@ void ledger_free(struct ledger *ledger); /* after store_close; open holds are fo
  * PRICE_FALLBACK_OUTPUT and LEDGER_FEE_PERCENT_DEFAULT. Start-up only. */
 void ledger_set_defaults(struct ledger *ledger, struct price price, int fee_percent);
 
+/* The part of the platform's fee, in percent, that goes to whoever referred the consumer (billing 8.1); until it is called
+ * PRICE_REFERRAL_PERCENT. 0 = none. Start-up only. */
+void ledger_set_referral_share(struct ledger *ledger, int percent);
+int ledger_referral_share(const struct ledger *ledger);
+
 /* Brings an account into memory: done is called at once when it is there, otherwise after one read of the store. account NULL:
  * unknown, or the error says why. From the moment of the first call its balance follows every movement, so that it is exact
  * when done is called. */
@@ -36,6 +41,8 @@ void ledger_account_note_machine(struct ledger_account *account);
 int ledger_account_fee_percent(const struct ledger_account *account); /* its own, or the default */
 /* The store has new terms of an account: they hold from its next request on. */
 void ledger_account_terms(struct ledger *ledger, const struct store_account *terms);
+/* The store has noted who referred the account: shares are paid from its next settlement on. */
+void ledger_account_refer(struct ledger *ledger, struct str account_id, struct str referrer_id);
 int64_t ledger_available(const struct ledger_account *account);
 int64_t ledger_balance(const struct ledger_account *account); /* with money on hold counted in */
 int64_t ledger_withdrawable(const struct ledger_account *account);

@@ -29,12 +29,14 @@ static const char *const statements[A_STATEMENTS] = {
     [A_BALANCES] = "SELECT ref, may_go_below, balance, withdrawable FROM accounts LEFT JOIN balances ON account = ref",
     [A_OPEN_HOLDS] = "SELECT count(*) FROM holds WHERE state = 'open'",
     [A_USAGE_COST] = "SELECT coalesce(sum(cost), 0) FROM usage",
-    /* A usage row belongs to a settled hold whose first entry is its charge, followed by payout and fee. */
+    /* A usage row belongs to a settled hold whose first entry is its charge, followed by payout, fee and the referrer's part of
+     * the fee. */
     [A_WRONG_USAGE] =
         "SELECT count(*) FROM usage u LEFT JOIN holds h ON h.id = u.id LEFT JOIN ledger c ON c.id = h.entry AND c.hold = u.id"
         " LEFT JOIN ledger p ON p.id = h.entry + 1 AND p.hold = u.id AND u.cost > u.fee"
         " LEFT JOIN ledger f ON f.id = h.entry + CASE WHEN u.cost > u.fee THEN 2 ELSE 1 END AND f.hold = u.id AND f.type = "
         "'platform_fee'"
+        " LEFT JOIN ledger r ON r.id = f.id + 1 AND r.hold = u.id LEFT JOIN referrals g ON g.account = u.account"
         " LEFT JOIN earnings e ON e.id = u.id"
         " WHERE h.state IS DISTINCT FROM 'settled' OR h.account IS DISTINCT FROM u.account OR coalesce(c.amount, 0) <> -u.cost"
         " OR (u.cost > 0 AND (c.account IS DISTINCT FROM u.account OR c.type <> 'charge'))"
@@ -42,7 +44,9 @@ static const char *const statements[A_STATEMENTS] = {
         " OR (u.cost > u.fee AND p.type IS DISTINCT FROM CASE WHEN u.provider_account IS NULL THEN 'platform_retained' ELSE "
         "'payout' END)"
         " OR (u.cost > u.fee AND u.provider_account IS NOT NULL AND p.account IS DISTINCT FROM u.provider_account)"
-        " OR coalesce(f.amount, 0) <> u.fee"
+        " OR coalesce(f.amount, 0) + coalesce(r.amount, 0) <> u.fee"
+        " OR (r.id IS NOT NULL AND (r.type <> 'referral_reward' OR r.amount > f.amount OR r.account IS DISTINCT FROM "
+        "g.referrer))"
         " OR coalesce(e.amount, 0) <> CASE WHEN u.provider_account IS NULL THEN 0 ELSE u.cost - u.fee END"
         " OR u.cost > coalesce(2 * h.amount, 0)",
     [A_SETTLED_WITHOUT_USAGE] =
@@ -54,7 +58,7 @@ static const char *const statements[A_STATEMENTS] = {
         "SELECT count(DISTINCT account) FROM earnings WHERE account NOT IN (SELECT account FROM earnings_summary)",
     [A_STRAY_ENTRIES] =
         ("SELECT count(*) FROM ledger e LEFT JOIN holds h ON h.id = e.hold LEFT JOIN transfers t ON t.id = e.transfer"
-         " WHERE NOT coalesce(e.id BETWEEN h.entry AND h.entry + 2, t.id IS NOT NULL)"),
+         " WHERE NOT coalesce(e.id BETWEEN h.entry AND h.entry + 3, t.id IS NOT NULL)"),
 };
 
 struct running {

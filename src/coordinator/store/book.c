@@ -77,6 +77,20 @@ static void forget_accounts(struct book *book)
 	list_init(&book->touched);
 }
 
+/* What the views count as reward besides work (registry 9): the receiving sides. */
+static void count_reward(struct book_account *account, const struct book_entry *entry)
+{
+	bool is_referral = strcmp(entry->type, "referral_reward") == 0;
+	if (account->is_source || entry->amount <= 0)
+		return;
+	if (is_referral) {
+		account->referral_jobs++;
+		account->referrals += entry->amount;
+	}
+	if (is_referral || strcmp(entry->type, "admin_reward") == 0 || strcmp(entry->type, "provider_floor_draw") == 0)
+		account->rewarded += entry->amount;
+}
+
 static void move(struct book *book, const struct book_entry *entry)
 {
 	struct book_account *account = entry->account;
@@ -86,6 +100,7 @@ static void move(struct book *book, const struct book_entry *entry)
 		return;
 	}
 	account->balance = balance;
+	count_reward(account, entry);
 	if (!account->is_source) {
 		if (entry->withdrawable)
 			account->withdrawable += entry->amount;
@@ -99,7 +114,7 @@ static void move(struct book *book, const struct book_entry *entry)
 /* The entries of one transaction in one statement. */
 static void write_entries(struct book *book, const struct book_transaction *transaction)
 {
-	struct sql_stmt *stmt = sql_say(book->db, book_statements[transaction->count == 2 ? W_ENTRIES_2 : W_ENTRIES_3]);
+	struct sql_stmt *stmt = sql_say(book->db, book_statements[W_ENTRIES_2 + transaction->count - 2]);
 	sql_put_i64(stmt, 1, book->last_entry + 1);
 	sql_put_i64_or_null(stmt, 2, transaction->hold);
 	sql_put_i64_or_null(stmt, 3, transaction->transfer);
@@ -232,6 +247,21 @@ void book_forget(struct book *book)
 	book->totals = (struct book_totals){0};
 }
 
+static void write_hour(struct sql *db, const struct book_account *account)
+{
+	struct sql_stmt *stmt = sql_say(db, book_statements[W_EARNINGS_HOUR]);
+	sql_put_i64(stmt, 1, account->ref);
+	sql_put_i64(stmt, 2, clock_wall_us() / HOUR_US);
+	sql_put_i64(stmt, 3, account->earned.jobs);
+	sql_put_i64(stmt, 4, account->earned.amount);
+	sql_put_i64(stmt, 5, account->earned.prompt_tokens);
+	sql_put_i64(stmt, 6, account->earned.completion_tokens);
+	sql_put_i64(stmt, 7, account->rewarded);
+	sql_put_i64(stmt, 8, account->referral_jobs);
+	sql_put_i64(stmt, 9, account->referrals);
+	sql_post(stmt);
+}
+
 static void write_account(struct book *book, struct book_account *account)
 {
 	struct sql *db = book->db;
@@ -249,16 +279,11 @@ static void write_account(struct book *book, struct book_account *account)
 		sql_put_i64(stmt, 4, account->earned.prompt_tokens);
 		sql_put_i64(stmt, 5, account->earned.completion_tokens);
 		sql_post(stmt);
-		stmt = sql_say(db, book_statements[W_EARNINGS_HOUR]);
-		sql_put_i64(stmt, 1, account->ref);
-		sql_put_i64(stmt, 2, clock_wall_us() / HOUR_US);
-		sql_put_i64(stmt, 3, account->earned.jobs);
-		sql_put_i64(stmt, 4, account->earned.amount);
-		sql_put_i64(stmt, 5, account->earned.prompt_tokens);
-		sql_put_i64(stmt, 6, account->earned.completion_tokens);
-		sql_post(stmt);
-		account->earned = (struct book_totals){0};
 	}
+	if (account->earned.jobs || account->rewarded)
+		write_hour(db, account);
+	account->earned = (struct book_totals){0};
+	account->rewarded = account->referral_jobs = account->referrals = 0;
 }
 
 static void write_totals(struct book *book)

@@ -43,6 +43,7 @@ enum book_statement {
 	W_HOLD_END,
 	W_ENTRIES_2,
 	W_ENTRIES_3,
+	W_ENTRIES_4,
 	W_USAGE_INSERT,
 	W_EARNING_INSERT,
 	W_BALANCE_WRITE,
@@ -61,8 +62,10 @@ struct book_account {
 	int64_t ref;
 	bool is_source; /* of money: may go below zero */
 	int64_t balance, withdrawable;
-	struct book_totals earned; /* in this group */
-	struct list_link touched;  /* linked = its row is to be written */
+	struct book_totals earned;        /* in this group */
+	int64_t rewarded;                 /* in this group: what came in that no request paid out */
+	int64_t referral_jobs, referrals; /* of that, what referrals paid */
+	struct list_link touched;         /* linked = its row is to be written */
 };
 
 /* What keys of one group spent in this group of writes. */
@@ -140,8 +143,8 @@ struct book_entry {
 struct book_transaction {
 	int64_t hold, transfer; /* exactly one is not 0 */
 	int64_t at_us;
-	int count; /* 2 or 3 */
-	struct book_entry entries[3];
+	int count; /* 2 to 4 */
+	struct book_entry entries[4];
 };
 /* Notes what a group of keys spent. */
 void book_flush_spends(struct book *book, bool write); /* to their rows, or into oblivion */

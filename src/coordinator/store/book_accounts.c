@@ -55,6 +55,7 @@ void apply_account_get(struct book *book, struct op_account_find *op)
 	account->role = sql_text(stmt, 1).len ? STORE_ROLE_SERVICE : STORE_ROLE_NORMAL;
 	account->fee_percent = sql_is_null(stmt, 2) ? -1 : (int)sql_i64(stmt, 2);
 	account->has_machine = sql_i64(stmt, 3) != 0;
+	sql_copy(stmt, 4, account->referrer, sizeof account->referrer);
 	sql_done(stmt);
 	op->found = true;
 }

@@ -234,6 +234,7 @@ void apply_transfer(struct book *book, struct op_transfer *op)
 static bool valid_settlement(const struct store_settlement *s)
 {
 	return s->request_id[0] && s->cost_uusd >= 0 && s->fee_uusd >= 0 && s->fee_uusd <= s->cost_uusd && s->hold_uusd >= 0 &&
+	       s->referral_uusd >= 0 && (s->referral_uusd == 0 || s->referral_uusd < s->fee_uusd) &&
 	       s->prompt_tokens <= TOKENS_MAX && s->completion_tokens <= TOKENS_MAX && s->reasoning_tokens <= TOKENS_MAX &&
 	       s->cached_tokens <= s->prompt_tokens && s->reported_tokens <= TOKENS_MAX;
 }
@@ -386,6 +387,8 @@ static void move_settled(struct book *book, const struct store_settlement *s, in
                          struct book_account *provider, struct book_account *platform)
 {
 	int64_t payout = s->cost_uusd - s->fee_uusd;
+	struct book_account *referrer = s->referral_uusd ? book_account(book, s->referrer) : NULL;
+	int64_t referral = referrer && referrer != consumer ? s->referral_uusd : 0;
 	struct book_transaction t = {.hold = row, .at_us = s->created_us};
 
 	t.entries[t.count++] = (struct book_entry){consumer, "charge", -s->cost_uusd, false};
@@ -394,7 +397,9 @@ static void move_settled(struct book *book, const struct store_settlement *s, in
 	if (payout && !provider) /* so that the books close (billing 4.4) */
 		t.entries[t.count++] = (struct book_entry){platform, "platform_retained", payout, false};
 	if (s->fee_uusd)
-		t.entries[t.count++] = (struct book_entry){platform, "platform_fee", s->fee_uusd, false};
+		t.entries[t.count++] = (struct book_entry){platform, "platform_fee", s->fee_uusd - referral, false};
+	if (referral)
+		t.entries[t.count++] = (struct book_entry){referrer, "referral_reward", referral, true};
 	book_write(book, &t);
 	if (payout && provider)
 		write_earning(book, s, row, provider, payout);

@@ -23,7 +23,8 @@ const char *const book_statements[W_STATEMENTS] = {
         "SELECT ref, may_go_below, balance, withdrawable FROM accounts JOIN balances ON account = ref WHERE id = ?",
     [W_ACCOUNT_FACTS] =
         "SELECT name, role, fee_percent, CASE WHEN EXISTS (SELECT 1 FROM provider_tokens t WHERE t.account = a.ref)"
-        " THEN 1 ELSE 0 END FROM accounts a WHERE a.ref = ?",
+        " THEN 1 ELSE 0 END, coalesce((SELECT b.id FROM referrals r JOIN accounts b ON b.ref = r.referrer WHERE r.account ="
+        " a.ref), '') FROM accounts a WHERE a.ref = ?",
     [W_OWNER] = "SELECT ref FROM accounts WHERE is_owner = 1",
     [W_KEY_INSERT] = "INSERT INTO api_keys (hash, id, account, label, name, disabled, expires_us, created_us, limit_group,"
                      " scopes, spend_limit, limit_reset, rpm, itpm, otpm, allowed_models, self_route_only)"
@@ -65,6 +66,8 @@ const char *const book_statements[W_STATEMENTS] = {
     [W_ENTRIES_2] = ENTRIES_INSERT ENTRY_VALUES(0, 5, 6, 7, 8, 9) ", " ENTRY_VALUES(1, 10, 11, 12, 13, 14),
     [W_ENTRIES_3] = ENTRIES_INSERT ENTRY_VALUES(0, 5, 6, 7, 8, 9) ", " ENTRY_VALUES(1, 10, 11, 12, 13, 14) ", " ENTRY_VALUES(
         2, 15, 16, 17, 18, 19),
+    [W_ENTRIES_4] = ENTRIES_INSERT ENTRY_VALUES(0, 5, 6, 7, 8, 9) ", " ENTRY_VALUES(1, 10, 11, 12, 13, 14) ", " ENTRY_VALUES(
+        2, 15, 16, 17, 18, 19) ", " ENTRY_VALUES(3, 20, 21, 22, 23, 24),
     [W_USAGE_INSERT] =
         "INSERT INTO usage (id, account, key_id, provider_account, provider_id, provider_key, model, public_model,"
         " prompt_tokens, completion_tokens, reasoning_tokens, price_in, price_out, cost, fee, outcome, created_us,"
@@ -78,10 +81,14 @@ const char *const book_statements[W_STATEMENTS] = {
         " ON CONFLICT (account) DO UPDATE SET jobs = s.jobs + excluded.jobs, amount = s.amount + excluded.amount,"
         " prompt_tokens = s.prompt_tokens + excluded.prompt_tokens,"
         " completion_tokens = s.completion_tokens + excluded.completion_tokens",
-    [W_EARNINGS_HOUR] = "INSERT INTO earnings_hours AS s (account, hour, jobs, amount, prompt_tokens, completion_tokens)"
-                        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (hour, account) DO UPDATE SET jobs = s.jobs + excluded.jobs,"
-                        " amount = s.amount + excluded.amount, prompt_tokens = s.prompt_tokens + excluded.prompt_tokens,"
-                        " completion_tokens = s.completion_tokens + excluded.completion_tokens",
+    [W_EARNINGS_HOUR] =
+        "INSERT INTO earnings_hours AS s (account, hour, jobs, amount, prompt_tokens, completion_tokens, rewards,"
+        " referral_jobs, referrals) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hour, account) DO UPDATE SET"
+        " jobs = s.jobs + excluded.jobs, amount = s.amount + excluded.amount,"
+        " prompt_tokens = s.prompt_tokens + excluded.prompt_tokens,"
+        " completion_tokens = s.completion_tokens + excluded.completion_tokens,"
+        " rewards = s.rewards + excluded.rewards, referral_jobs = s.referral_jobs + excluded.referral_jobs,"
+        " referrals = s.referrals + excluded.referrals",
     [W_TOTALS_ADD] = "UPDATE usage_totals SET requests = requests + ?, prompt_tokens = prompt_tokens + ?,"
                      " completion_tokens = completion_tokens + ?",
 };

@@ -67,6 +67,7 @@ static void look_at(struct book *book, struct store_op *op, struct names *accoun
 	case OP_SETTLE:
 		want_account(book, accounts, settle->s.account_id);
 		want_account(book, accounts, settle->s.provider_account);
+		want_account(book, accounts, settle->s.referrer);
 		want_account(book, accounts, STORE_ACCOUNT_PLATFORM);
 		want_request(book, requests, settle->s.request_id);
 		break;

@@ -15,7 +15,7 @@ static const char *const statements[S_STATEMENTS] = {
                 " LEFT JOIN accounts p ON p.ref = u.provider_account WHERE h.request_id = ?",
     [S_ENTRIES] =
         "SELECT e.id, a.id, e.type, h.request_id, e.amount, e.balance_after, e.created_us FROM holds h"
-        " JOIN ledger e ON e.id BETWEEN h.entry AND h.entry + 2 AND e.hold = h.id JOIN accounts a ON a.ref = e.account"
+        " JOIN ledger e ON e.id BETWEEN h.entry AND h.entry + 3 AND e.hold = h.id JOIN accounts a ON a.ref = e.account"
         " WHERE h.request_id = ? ORDER BY e.id",
 };
 

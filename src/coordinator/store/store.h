@@ -70,6 +70,7 @@ struct store_account {
 	int fee_percent;                         /* -1 = the default */
 	int64_t balance_uusd, withdrawable_uusd; /* settled; open holds are not subtracted */
 	bool has_machine;                        /* one was linked to it, some time; told by store_account_get alone */
+	char referrer[STORE_ID_SIZE];            /* the account that referred it (billing 8.1), or empty; read only */
 };
 
 /* Calendar windows (UTC) that a spend limit begins anew with (billing 3.1). */
@@ -198,6 +199,8 @@ struct store_settlement {
 	char response_hash[65];
 	char se_signature[104], se_public_key[92]; /* base64 */
 	int64_t cost_uusd, fee_uusd;               /* payout = cost - fee */
+	char referrer[STORE_ID_SIZE];              /* gets referral_uusd of the fee, which is less than it (billing 8.1) */
+	int64_t referral_uusd;                     /* 0 = nothing; an unknown referrer leaves it to the platform */
 	int64_t hold_uusd;                         /* what was held, for the record */
 	int64_t created_us;
 	char outcome[32]; /* "success", "partial_success" */
@@ -272,7 +275,7 @@ struct store_record {
 	char state[16], reason[64]; /* "open", "settled", "released" and why */
 	int64_t hold_uusd, created_us;
 	struct store_settlement settlement; /* request_id and account_id always; the rest when settled */
-	struct store_ledger_row entries[3];
+	struct store_ledger_row entries[4];
 	size_t entry_count;
 };
 /* Of this request, or of the newest when request_id is empty. Opens read-only, beside a running coordinator too; blocks.

@@ -241,6 +241,16 @@ static struct movement earned(struct sql *db, int64_t account, int64_t from_us, 
 	return read_movement(stmt);
 }
 
+static struct movement referred(struct sql *db, int64_t account, int64_t from_us, int64_t to_us)
+{
+	struct sql_stmt *stmt = sql_say(db, "SELECT coalesce(sum(referral_jobs), 0), coalesce(sum(referrals), 0) FROM"
+	                                    " earnings_hours WHERE account = ? AND hour >= ? AND hour < ?");
+	sql_put_i64(stmt, 1, account);
+	sql_put_i64(stmt, 2, from_us / HOUR_US);
+	sql_put_i64(stmt, 3, to_us / HOUR_US);
+	return read_movement(stmt);
+}
+
 /* Returns the sum of the transfers; with out their types are listed. */
 static int64_t transferred(struct sql *db, int64_t account, int64_t from_us, int64_t to_us, struct view_out *out)
 {
@@ -292,13 +302,16 @@ void view_statement(struct sql *db, const struct store_view *view, struct view_o
 	sql_put_i64(stmt, 1, account);
 	int64_t balance = sql_number(stmt);
 	int64_t since = charged(db, account, view->to_us, INT64_MAX).amount + earned(db, account, view->to_us, INT64_MAX).amount +
+	                referred(db, account, view->to_us, INT64_MAX).amount +
 	                transferred(db, account, view->to_us, INT64_MAX, NULL);
 	struct movement charges = charged(db, account, view->from_us, view->to_us);
 	struct movement payouts = earned(db, account, view->from_us, view->to_us);
 	put_movement(out, "charge", charges);
+	struct movement referrals = referred(db, account, view->from_us, view->to_us);
 	put_movement(out, "payout", payouts);
+	put_movement(out, "referral_reward", referrals);
 	int64_t others = transferred(db, account, view->from_us, view->to_us, out);
 	list_models(db, account, view, out);
 	out->answer.numbers[1] = balance - since;
-	out->answer.numbers[0] = balance - since - charges.amount - payouts.amount - others;
+	out->answer.numbers[0] = balance - since - charges.amount - payouts.amount - referrals.amount - others;
 }

@@ -41,16 +41,17 @@ static int64_t first_hour(int64_t hours)
 }
 
 #define SUMS "sum(e.amount), sum(e.rewards), sum(e.prompt_tokens) + sum(e.completion_tokens), sum(e.jobs) FROM earnings_hours e"
+/* Rewards count for those who provide; somebody who only refers others is no provider (registry 9). */
+#define PROVIDERS " JOIN accounts a ON a.ref = e.account JOIN earnings_summary s ON s.account = e.account WHERE e.hour >= ?"
 
 void view_leaders(struct sql *db, const struct store_view *view, struct view_out *out)
 {
 	static const char *const statements[] = {
 	    [STORE_BY_EARNINGS] =
-	        "SELECT a.id, " SUMS " JOIN accounts a ON a.ref = e.account WHERE e.hour >= ? GROUP BY a.ref, a.id"
-	        " ORDER BY sum(e.amount) + sum(e.rewards) DESC, a.id LIMIT ?",
-	    [STORE_BY_TOKENS] = "SELECT a.id, " SUMS " JOIN accounts a ON a.ref = e.account WHERE e.hour >= ? GROUP BY a.ref, a.id"
+	        "SELECT a.id, " SUMS PROVIDERS " GROUP BY a.ref, a.id ORDER BY sum(e.amount) + sum(e.rewards) DESC, a.id LIMIT ?",
+	    [STORE_BY_TOKENS] = "SELECT a.id, " SUMS PROVIDERS " GROUP BY a.ref, a.id"
 	                        " ORDER BY sum(e.prompt_tokens) + sum(e.completion_tokens) DESC, a.id LIMIT ?",
-	    [STORE_BY_JOBS] = "SELECT a.id, " SUMS " JOIN accounts a ON a.ref = e.account WHERE e.hour >= ? GROUP BY a.ref, a.id"
+	    [STORE_BY_JOBS] = "SELECT a.id, " SUMS PROVIDERS " GROUP BY a.ref, a.id"
 	                      " ORDER BY sum(e.jobs) DESC, a.id LIMIT ?",
 	};
 	struct json_writer w;
@@ -80,7 +81,8 @@ void view_totals(struct sql *db, const struct store_view *view, struct view_out 
 {
 	struct sql_stmt *stmt = sql_say(db, "SELECT coalesce(sum(amount), 0), coalesce(sum(rewards), 0),"
 	                                    " coalesce(sum(prompt_tokens) + sum(completion_tokens), 0), coalesce(sum(jobs), 0),"
-	                                    " count(DISTINCT account) FROM earnings_hours WHERE hour >= ?");
+	                                    " count(DISTINCT account) FROM earnings_hours e WHERE hour >= ? AND EXISTS"
+	                                    " (SELECT 1 FROM earnings_summary s WHERE s.account = e.account)");
 	sql_put_i64(stmt, 1, first_hour(view->hours));
 	if (!sql_row(stmt))
 		return;

@@ -496,6 +496,52 @@ static void concurrent_holds_never_spend_a_micro_dollar_twice(void **state)
 	assert_books_right(&b->f);
 }
 
+/* --- referrals --- */
+
+static void a_referrer_gets_a_share_of_every_fee(void **state)
+{
+	struct bench *b = *state;
+	static const uint64_t costs[] = {100, 101, 109, 110, 149, 150, 999};
+	int64_t charged = 0, shares = 0, fees = 0;
+	char id[16];
+	make_account(&b->f, "friend", 0);
+	struct ledger_account *friend = load(b, "friend"), *platform = load(b, STORE_ACCOUNT_PLATFORM);
+	ledger_set_referral_share(b->ledger, 33);
+	ledger_account_refer(b->ledger, STR("buyer"), STR("friend"));
+	for (size_t i = 0; i < sizeof costs / sizeof *costs; i++) {
+		struct ledger_hold *hold;
+		snprintf(id, sizeof id, "r%zu", i);
+		assert_int_equal(take(b, b->buyer, id, 1000, &hold), DB_OK);
+		int64_t cost = settle(hold, costs[i], "farmer"), fee = cost * 10 / 100;
+		charged += cost;
+		fees += fee;
+		shares += fee * 33 / 100;
+	}
+	fixture_flush(&b->f);
+	assert_int_equal(ledger_balance(b->buyer), 10000 - charged);
+	assert_int_equal(ledger_balance(friend), shares);
+	assert_int_equal(ledger_withdrawable(friend), shares);
+	assert_int_equal(ledger_balance(platform), fees - shares);
+	assert_int_equal(balance_of(&b->f, "friend"), shares);
+	assert_int_equal(balance_of(&b->f, "farmer"), charged - fees);
+	assert_int_equal(balance_of(&b->f, STORE_ACCOUNT_PLATFORM), fees - shares);
+	assert_int_equal(fixture_number(&b->f, "SELECT sum(amount) FROM ledger"), 0);
+}
+
+static void shares_are_rounded_down_and_never_above_half(void **state)
+{
+	(void)state;
+	assert_int_equal(price_referral(0, 20), 0);
+	assert_int_equal(price_referral(4, 20), 0);
+	assert_int_equal(price_referral(5, 20), 1);
+	assert_int_equal(price_referral(9, 20), 1);
+	assert_int_equal(price_referral(100, 0), 0);
+	assert_int_equal(price_referral(100, -5), 0);
+	assert_int_equal(price_referral(1, 50), 0);
+	assert_int_equal(price_referral(101, 99), 50);
+	assert_int_equal(price_referral(INT64_MAX, 50), INT64_MAX / 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -508,6 +554,8 @@ int main(void)
 	    TEST(a_request_holds_once),
 	    TEST(a_hold_is_raised_while_there_is_money),
 	    TEST(a_settlement_charges_by_the_rule),
+	    TEST(a_referrer_gets_a_share_of_every_fee),
+	    TEST(shares_are_rounded_down_and_never_above_half),
 	    TEST(a_service_account_pays_the_exact_formula),
 	    TEST(a_hold_that_is_released_leaves_withdrawable_alone),
 	    TEST(memory_and_store_agree_when_a_provider_consumes_its_own),
