@@ -13,10 +13,9 @@ struct login {
 
 /* --- what the request brings --- */
 
-/* The token of `Authorization: Bearer <token>`; empty when there is none. */
-static struct str bearer(const struct http_request *http)
+struct str auth_bearer(struct str header)
 {
-	struct str scheme, token = str_cut(str_trim(http_header_get(http, "authorization")), ' ', &scheme);
+	struct str scheme, token = str_cut(str_trim(header), ' ', &scheme);
 	return str_eq_nocase(scheme, STR("bearer")) ? str_trim(token) : STR_NONE;
 }
 
@@ -29,7 +28,8 @@ struct credential auth_credential(const struct server *server, const struct exch
 {
 	const struct http_request *http = exchange->http;
 	const char *key_header = exchange->dialect->key_header;
-	struct credential credential = {.token = bearer(http), .changes_things = !is_safe(http_method(http))};
+	struct credential credential = {.token = auth_bearer(http_header_get(http, "authorization")),
+	                                .changes_things = !is_safe(http_method(http))};
 	credential.is_operator = str_is(http_peer(http), "local"); /* only who may open the socket beside the database */
 	if (credential.token.len == 0 && key_header)
 		credential.token = str_trim(http_header_get(http, key_header));

@@ -6,6 +6,9 @@
 #include "coordinator/gateway/exchange.h"
 #include "coordinator/route.h"
 
+/* The token of an Authorization header's value, `Bearer <token>`, borrowed; empty when there is none. Pure; thread: any. */
+struct str auth_bearer(struct str header);
+
 /* What the request brings along to show who it comes from, borrowed from it: `Authorization: Bearer`, else the header
  * of the route's dialect (x-api-key of Anthropic's), else the session's cookie. An empty token when there is none. */
 struct credential auth_credential(const struct server *server, const struct exchange *exchange);

@@ -181,6 +181,9 @@ struct engine_script {
 	const char *fail_text;
 	uint32_t fail_after_tokens; /* ... after this many tokens */
 	bool hang;                  /* accepts and never says anything */
+	/* Files of a vocabulary (GGUF) and of a family's Jinja template: the text is read as an answer of that family, with its
+	 * thoughts and tool calls. Both or none. */
+	const char *vocabulary, *chat_template;
 };
 struct engine *engine_scripted_new(const struct engine_script *script, struct error *error);
 /* Reads a script from JSON with the field names above (for `darkbloom start --scripted-engine FILE`). */

@@ -142,6 +142,10 @@ static bool read_field(struct str key, json_val *value, struct arena *arena, str
 		return read_text(value, arena, &out->text);
 	if (str_is(key, "fail_text"))
 		return read_text(value, arena, &out->fail_text);
+	if (str_is(key, "vocabulary"))
+		return read_text(value, arena, &out->vocabulary);
+	if (str_is(key, "chat_template"))
+		return read_text(value, arena, &out->chat_template);
 	if (str_is(key, "tokens"))
 		return read_u32(value, 1u << 24, &out->tokens);
 	if (str_is(key, "first_delay_ms"))
@@ -177,5 +181,7 @@ enum db_err engine_script_parse(struct str json, struct arena *arena, struct eng
 		if (!read_field(key, value, arena, out))
 			return error_set(error, DB_E_INVALID, "script: %.*s is unknown or out of range", (int)(key.len < 40 ? key.len : 40),
 			                 key.at);
+	if (!out->vocabulary != !out->chat_template)
+		return error_set(error, DB_E_INVALID, "script: vocabulary and chat_template belong together");
 	return DB_OK;
 }

@@ -10,6 +10,7 @@
 #include "provider/engine/engine_output.h"
 #include "provider/engine/engine_script.h"
 #include "provider/engine/engine_sync.h"
+#include "provider/engine/script_family.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,12 +45,14 @@ struct script_call {
 	struct buf fresh; /* int32_t: ids since the last delta */
 	struct engine_output output;
 	struct chat_verdict verdict;
+	struct chat_prompt prompt; /* its reader is the family's; NULL: the text is the content as it stands */
 };
 
 struct script_engine {
 	struct engine base;
 	struct engine_script script;
 	struct script_text text;
+	struct script_family *family; /* NULL as a rule */
 	char fail_text[256];
 	pthread_t thread;
 	bool thread_runs;
@@ -73,6 +76,7 @@ static void clear(struct script_call *call)
 {
 	engine_output_free(&call->output);
 	chat_verdict_free(&call->verdict);
+	chat_prompt_free(&call->prompt);
 	buf_free(&call->fresh);
 	script_text_free(&call->own);
 	arena_free(call->arena);
@@ -254,10 +258,23 @@ static void fail(struct script_engine *engine, struct script_call *call, int sta
 	forget(call);
 }
 
+/* What the family's reader makes of the text. */
+static void read_family(struct script_call *call, struct str text, bool final, struct engine_delta *out)
+{
+	struct chat_reader_delta read = {0};
+	if (!chat_reader_feed(call->prompt.reader, text.at ? text.at : "", text.len, final, &read))
+		return; /* without memory the rest of the answer is lost, here where only tests are run */
+	out->content = (struct str){read.content, read.content_len};
+	out->reasoning = (struct str){read.reasoning, read.reasoning_len};
+	out->tool_calls = (struct str){read.tool_calls, read.tool_calls_len};
+}
+
 static void give_out(struct script_call *call, bool final, bool replayed)
 {
 	struct engine_delta delta = {.content = engine_output_take(&call->output, final), .replayed = replayed};
-	if (!delta.content.len)
+	if (call->prompt.reader)
+		read_family(call, delta.content, final, &delta);
+	if (!delta.content.len && !delta.reasoning.len && !delta.tool_calls.len)
 		return;
 	call->said = true;
 	chat_verdict_add(&call->verdict, delta.content);
@@ -295,6 +312,13 @@ static enum told tell(struct script_engine *engine, struct script_call *call, bo
 	return !end ? TOLD_MORE : length ? TOLD_LENGTH : TOLD_ALL;
 }
 
+static enum engine_finish finish_of(const struct script_call *call, enum told told)
+{
+	if (call->prompt.reader && chat_reader_has_tool_calls(call->prompt.reader))
+		return ENGINE_FINISH_TOOL_CALLS;
+	return told == TOLD_LENGTH ? ENGINE_FINISH_LENGTH : ENGINE_FINISH_STOP;
+}
+
 static void end_told(struct script_engine *engine, struct script_call *call, enum told told)
 {
 	enum chat_ending ending = told == TOLD_LENGTH ? CHAT_CUT_AT_LENGTH : call->output.stopped ? CHAT_CUT_AT_STOP : CHAT_ENDED;
@@ -302,7 +326,7 @@ static void end_told(struct script_engine *engine, struct script_call *call, enu
 	if (refusal)
 		fail(engine, call, 422, ENGINE_REASON_NONE, refusal);
 	else
-		finish(engine, call, told == TOLD_LENGTH ? ENGINE_FINISH_LENGTH : ENGINE_FINISH_STOP);
+		finish(engine, call, finish_of(call, told));
 }
 
 /* What the answer said where it began. False when the call has ended. */
@@ -475,6 +499,12 @@ static int submit(struct engine *base, const struct engine_request *request, con
 		engine_call_release(&call->base);
 		return 503;
 	}
+	if (engine->family && request->chat->task == CHAT_TASK_ANSWER && !request->chat->prompt)
+		status = script_family_render(engine->family, request->chat, call->arena, &call->prompt, error);
+	if (status) {
+		engine_call_release(&call->base);
+		return status;
+	}
 	pthread_mutex_lock(&engine->lock);
 	if (request->max_prompt_tokens && call->prompt_tokens > request->max_prompt_tokens) {
 		status = 413;
@@ -565,6 +595,7 @@ static void destroy(struct engine *base)
 	pthread_cond_destroy(&engine->wake);
 	pthread_mutex_destroy(&engine->lock);
 	script_text_free(&engine->text);
+	script_family_free(engine->family);
 	free(engine->heap);
 	free(engine);
 }
@@ -589,6 +620,7 @@ struct engine *engine_scripted_new(const struct engine_script *script, struct er
 	engine->heap_room = script->max_concurrency ? script->max_concurrency : DEFAULT_CONCURRENCY;
 	snprintf(engine->fail_text, sizeof engine->fail_text, "%s", script->fail_text ? script->fail_text : "scripted failure");
 	engine->script.fail_text = NULL;
+	engine->script.vocabulary = engine->script.chat_template = NULL;
 	list_init(&engine->signals);
 	list_init(&engine->waiting);
 	list_init(&engine->running);
@@ -597,6 +629,10 @@ struct engine *engine_scripted_new(const struct engine_script *script, struct er
 	engine->heap = calloc(engine->heap_room, sizeof(struct script_call *));
 	if (!engine->heap || (script->text && script_text_set(&engine->text, str_of(script->text))))
 		goto out_of_memory;
+	if (script->vocabulary && !(engine->family = script_family_new(script->vocabulary, script->chat_template, error))) {
+		destroy(&engine->base);
+		return NULL;
+	}
 	sleep_ms(script->load_delay_ms);
 	if (pthread_create(&engine->thread, NULL, script_main, engine))
 		goto out_of_memory;
