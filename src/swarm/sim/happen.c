@@ -114,21 +114,56 @@ static void flap(struct sim_world *world, struct sim_seat *seat, uint32_t number
 	sim_events_add(&world->events, back_us + (uint64_t)(happening->period_s * 1e6), SIM_EVENT_FLAP, seat, number);
 }
 
-/* The machines that stall in this period, for as long as it lasts. */
+/* The machines that are sick in this period, for as long as it lasts. */
 static void wander(struct sim_world *world, const struct sim_happening *happening, uint32_t number)
 {
 	uint64_t period_us = (uint64_t)(happening->period_s * 1e6);
 	double end_s = happening->at_s + (happening->for_s > 0 ? happening->for_s : world->scenario->seconds);
+	struct sim_happening now = *happening;
 	if ((double)world->now_us >= end_s * 1e6)
 		return;
+	now.kind = happening->as;
+	now.for_s = happening->period_s - 1e-6;
 	struct sim_random random = sim_random_for(world->scenario->seed + world->now_us / period_us, 64 + number);
-	for (uint32_t i = 0; i < world->seat_count; i++) {
-		if (sim_random_unit(&random) >= happening->share)
-			continue;
-		set_factor(world, &world->seats[i], 0);
-		sim_events_add(&world->events, world->now_us + period_us - 1, SIM_EVENT_ENDS, &world->seats[i], number);
-	}
+	for (uint32_t i = 0; i < world->seat_count; i++)
+		if (sim_random_unit(&random) < happening->share)
+			befall(world, &world->seats[i], &now, number);
 	sim_events_add(&world->events, world->now_us + period_us, SIM_EVENT_HAPPENS, NULL, number);
+}
+
+/* What a sick machine does next. The chapter names what may go wrong with one (routing 11.2, 18, 24.11) and not how often: all
+ * are taken to be alike, and half of the time it works. */
+static void fall_sick(struct sim_world *world, struct sim_seat *seat, const struct sim_happening *happening, uint32_t number)
+{
+	static const enum sim_happening_kind ills[] = {SIM_STALL, SIM_SLOW, SIM_ERROR, SIM_LOSS};
+	uint64_t period_us = (uint64_t)(happening->period_s * 1e6);
+	double end_s = happening->at_s + (happening->for_s > 0 ? happening->for_s : world->scenario->seconds);
+	struct sim_happening now = *happening;
+	seat->box.erring = false;
+	set_factor(world, seat, 1);
+	if ((double)world->now_us >= end_s * 1e6)
+		return;
+	sim_events_add(&world->events, world->now_us + period_us, SIM_EVENT_SICK, seat, number);
+	uint32_t drawn = sim_random_below(&seat->ills, 8);
+	if (drawn >= 4)
+		return;
+	now.kind = ills[drawn];
+	now.for_s = happening->period_s / 2; /* of a connection that is lost; all else ends with the next draw */
+	if (now.kind != SIM_LOSS)
+		now.for_s = 0;
+	befall(world, seat, &now, number);
+}
+
+static void begin_sickness(struct sim_world *world, struct sim_seat *seat, const struct sim_happening *happening,
+                           uint32_t number)
+{
+	seat->ills = sim_random_for(world->scenario->seed + seat->box.index, 256 + number);
+	sim_events_add(&world->events, world->now_us + jitter_us(world, happening->period_s), SIM_EVENT_SICK, seat, number);
+}
+
+static enum sim_happening_kind kind_of(const struct sim_happening *happening)
+{
+	return happening->kind == SIM_WANDER ? happening->as : happening->kind;
 }
 
 static void drain(struct sim_world *world, const struct sim_happening *happening, uint32_t number)
@@ -157,15 +192,22 @@ void sim_happen(struct sim_world *world, const struct sim_event *event)
 		struct sim_random random =
 		    sim_random_for(world->scenario->seed, happening->draw ? 4096 + happening->draw : 64 + event->number);
 		for (uint32_t i = 0; i < world->seat_count; i++)
-			if (sim_random_unit(&random) < happening->share)
-				befall(world, &world->seats[i], happening, event->number);
+			if (sim_random_unit(&random) < happening->share) {
+				if (happening->kind == SIM_SICK)
+					begin_sickness(world, &world->seats[i], happening, event->number);
+				else
+					befall(world, &world->seats[i], happening, event->number);
+			}
 		return;
 	}
 	case SIM_EVENT_ENDS:
 		if (!seat)
 			world->draining = false;
 		else
-			recover(world, seat, world->scenario->happenings[event->number].kind);
+			recover(world, seat, kind_of(&world->scenario->happenings[event->number]));
+		return;
+	case SIM_EVENT_SICK:
+		fall_sick(world, seat, &world->scenario->happenings[event->number], event->number);
 		return;
 	case SIM_EVENT_BACK:
 		if (!seat->frozen)

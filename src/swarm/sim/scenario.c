@@ -10,8 +10,8 @@
 #define COUNT(array)   (sizeof(array) / sizeof(array)[0])
 
 static const char *const happening_names[SIM_HAPPENING_KINDS] = {
-    "loss",          "freeze", "stall", "slow",     "error",  "tools_error", "lie",   "hot",    "flap",
-    "load_failures", "deaf",   "rate",  "unproven", "wander", "unattested",  "drain", "update",
+    "loss",          "freeze", "stall", "slow",     "error",  "tools_error", "lie",        "hot",   "flap",
+    "load_failures", "deaf",   "rate",  "unproven", "wander", "sick",        "unattested", "drain", "update",
 };
 
 const char *sim_happening_name(enum sim_happening_kind kind)
@@ -122,11 +122,11 @@ static const struct field group_fields[] = {
 };
 
 static const struct field happening_fields[] = {
-    {"kind", HAPPENING, AT(sim_happening, kind), 0, 0, 0},      {"at_s", REAL, AT(sim_happening, at_s), 0, 0, 1e6},
-    {"for_s", REAL, AT(sim_happening, for_s), 0, 0, 1e6},       {"share", REAL, AT(sim_happening, share), 0, 0, 1},
-    {"factor", REAL, AT(sim_happening, factor), 0, 0, 100},     {"period_s", REAL, AT(sim_happening, period_s), 0, 1, 1e6},
-    {"jitter_s", REAL, AT(sim_happening, jitter_s), 0, 0, 1e5}, {"model", TEXT, AT(sim_happening, model), SIM_ID_SIZE, 0, 0},
-    {"draw", NUMBER, AT(sim_happening, draw), 0, 0, 1e6},
+    {"kind", HAPPENING, AT(sim_happening, kind), 0, 0, 0},        {"as", HAPPENING, AT(sim_happening, as), 0, 0, 0},
+    {"at_s", REAL, AT(sim_happening, at_s), 0, 0, 1e6},           {"for_s", REAL, AT(sim_happening, for_s), 0, 0, 1e6},
+    {"share", REAL, AT(sim_happening, share), 0, 0, 1},           {"factor", REAL, AT(sim_happening, factor), 0, 0, 100},
+    {"period_s", REAL, AT(sim_happening, period_s), 0, 1, 1e6},   {"jitter_s", REAL, AT(sim_happening, jitter_s), 0, 0, 1e5},
+    {"model", TEXT, AT(sim_happening, model), SIM_ID_SIZE, 0, 0}, {"draw", NUMBER, AT(sim_happening, draw), 0, 0, 1e6},
 };
 
 static const struct field alias_fields[] = {
@@ -272,7 +272,7 @@ static const struct sim_group default_group = {.chip = "M2 Max",
                                                .models = 1,
                                                .warm = 1,
                                                .registers_prefill = true};
-static const struct sim_happening default_happening = {.share = 1, .factor = 0.1, .period_s = 20};
+static const struct sim_happening default_happening = {.as = SIM_STALL, .share = 1, .factor = 0.1, .period_s = 20};
 
 static const struct sim_alias default_alias = {.at_s = 0};
 
@@ -340,6 +340,10 @@ static enum db_err check_names(const struct sim_scenario *scenario, struct error
 	}
 	for (uint32_t i = 0; i < scenario->happening_count; i++) {
 		const struct sim_happening *happening = &scenario->happenings[i];
+		bool may_wander = happening->as != SIM_WANDER && happening->as != SIM_FLAP && happening->as != SIM_SICK &&
+		                  happening->as != SIM_RATE && happening->as != SIM_DRAIN && happening->as != SIM_UPDATE;
+		if (!may_wander)
+			return error_set(error, DB_E_INVALID, "%s cannot wander", sim_happening_name(happening->as));
 		if ((happening->model[0] || happening->kind == SIM_UPDATE) && !known_model(scenario, str_of(happening->model)))
 			return error_set(error, DB_E_INVALID, "no model is called '%s'", happening->model);
 	}

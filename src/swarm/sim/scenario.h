@@ -58,7 +58,8 @@ enum sim_happening_kind {
 	SIM_DEAF,          /* the coordinator hears no heartbeat */
 	SIM_RATE,          /* arrivals come at `factor` of the rate */
 	SIM_UNPROVEN,      /* challenges are not answered: freshness runs out */
-	SIM_WANDER,        /* stall, of other machines in every `period_s` */
+	SIM_WANDER,        /* `as`, of other machines in every `period_s` */
+	SIM_SICK,          /* in every `period_s` well, stalled, slow at `factor`, erring or lost: well half of the time */
 	SIM_UNATTESTED,    /* the code's attestation is asked for from now on, and these do not have it */
 	SIM_DRAIN,         /* the coordinator takes nothing new */
 	SIM_UPDATE, /* an alias's desired build arrives on machines, spread over `jitter_s`; `factor` of them have a bad hash */
@@ -66,9 +67,9 @@ enum sim_happening_kind {
 };
 
 struct sim_happening {
-	enum sim_happening_kind kind;
-	double at_s, for_s; /* for 0: to the end */
-	double share;       /* of the machines, drawn */
+	enum sim_happening_kind kind, as; /* as: what wanders */
+	double at_s, for_s;               /* for 0: to the end */
+	double share;                     /* of the machines, drawn */
 	double factor, period_s, jitter_s;
 	char model[SIM_ID_SIZE]; /* of an update; of load failures: of this model only; empty: any */
 	uint32_t draw;           /* happenings with the same number befall the same machines; 0: a draw of its own */

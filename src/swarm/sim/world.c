@@ -224,6 +224,7 @@ static void on_event(struct sim_world *world, const struct sim_event *event)
 	case SIM_EVENT_ENDS:
 	case SIM_EVENT_BACK:
 	case SIM_EVENT_FLAP:
+	case SIM_EVENT_SICK:
 		sim_happen(world, event);
 		return;
 	default:

@@ -29,6 +29,7 @@ struct sim_seat {
 	double coming;                            /* prompt tokens on the wire */
 	uint64_t challenged_us;                   /* last that was answered; 0: none */
 	struct list attempts;
+	struct sim_random ills;
 	uint64_t attempted; /* since the start */
 	void *mine;         /* the policy's */
 };

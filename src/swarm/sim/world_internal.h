@@ -17,6 +17,7 @@ enum sim_event_kind {
 	SIM_EVENT_ENDS,    /* the seat; the happening */
 	SIM_EVENT_BACK,    /* the seat connects again */
 	SIM_EVENT_FLAP,    /* the seat; the happening */
+	SIM_EVENT_SICK,    /* the seat; the happening: what it does next */
 	SIM_EVENT_CHALLENGE,
 	SIM_EVENT_UPDATE, /* the seat; the happening */
 	SIM_EVENT_ALIAS,  /* number: of the alias */
