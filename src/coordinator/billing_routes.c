@@ -280,6 +280,7 @@ void handle_checkout_get(struct server *server, struct exchange *exchange)
 struct webhook {
 	struct task task;
 	struct stripe_event event;
+	struct store_deposit_event news;
 	struct ledger_move move;
 	char account[STORE_ID_SIZE], referral_code[32]; /* of the deposit */
 };
@@ -335,6 +336,26 @@ static const char *mismatch(const struct stripe_event *event, const struct store
 	return NULL;
 }
 
+static void apply(struct webhook *webhook)
+{
+	const struct server_rooms *rooms = server_rooms(webhook->task.server);
+	if (ledger_move_begin(rooms->ledger, str_of(webhook->account), 0, &webhook->move)) {
+		end_webhook(webhook, 500, "the books cannot be written\n");
+		return;
+	}
+	store_act(rooms->store, STR("stripe"), STR_NONE);
+	store_deposit_apply(rooms->store, &webhook->news, on_applied, webhook);
+}
+
+/* What other coordinators did not use of the account's money is here now: as much as there is can be taken back. */
+static void on_gathered(enum db_err err, void *user)
+{
+	if (err == DB_E_AGAIN || err == DB_E_IO || err == DB_E_NOMEM)
+		end_webhook(user, 500, "the books cannot be written\n");
+	else
+		apply(user);
+}
+
 static void on_deposit(const struct store_deposit *deposit, const struct error *error, void *user)
 {
 	struct webhook *webhook = user;
@@ -355,20 +376,20 @@ static void on_deposit(const struct store_deposit *deposit, const struct error *
 		end_webhook(webhook, 400, wrong);
 		return;
 	}
-	struct store_deposit_event news = {
+	struct store_deposit_event *news = &webhook->news;
+	*news = (struct store_deposit_event){
 	    .news = news_of(event->kind), .amount_uusd = event->cents * CENT_UUSD, .created_s = event->created_s};
+	memcpy(news->event_id, event->id, sizeof news->event_id);
+	memcpy(news->type, event->type, sizeof news->type);
+	memcpy(news->deposit_id, deposit->id, sizeof news->deposit_id);
+	memcpy(news->payment_intent, event->payment_intent, sizeof news->payment_intent);
 	memcpy(webhook->account, deposit->account_id, sizeof webhook->account);
 	memcpy(webhook->referral_code, deposit->referral_code, sizeof webhook->referral_code);
-	memcpy(news.event_id, event->id, sizeof news.event_id);
-	memcpy(news.type, event->type, sizeof news.type);
-	memcpy(news.deposit_id, deposit->id, sizeof news.deposit_id);
-	memcpy(news.payment_intent, event->payment_intent, sizeof news.payment_intent);
-	if (ledger_move_begin(rooms->ledger, str_of(deposit->account_id), 0, &webhook->move)) {
-		end_webhook(webhook, 500, "the books cannot be written\n");
-		return;
-	}
-	store_act(rooms->store, STR("stripe"), STR_NONE);
-	store_deposit_apply(rooms->store, &news, on_applied, webhook);
+	bool takes = news->news == STORE_DEPOSIT_REFUNDED || news->news == STORE_DEPOSIT_DISPUTED;
+	if (takes)
+		ledger_gather(rooms->ledger, str_of(webhook->account), news->amount_uusd, on_gathered, webhook);
+	else
+		apply(webhook);
 }
 
 void handle_stripe_webhook(struct server *server, struct exchange *exchange)

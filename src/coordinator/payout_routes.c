@@ -422,6 +422,28 @@ static void on_debited(const struct error *error, void *user)
 		refuse_unwritten(payout);
 }
 
+/* Other coordinators have given back what they do not use of the account's money. */
+static void on_gathered(enum db_err err, void *user)
+{
+	struct payout *payout = user;
+	const struct server_rooms *rooms = server_rooms(payout->task.server);
+	struct store_withdrawal *row = &payout->withdrawal;
+	if (!err)
+		err = ledger_move_begin(rooms->ledger, str_of(row->account_id), row->amount_uusd, &payout->move);
+	if (err == DB_E_FUNDS) {
+		refuse(payout, 400, "insufficient_withdrawable", "Less than that is available.");
+		return;
+	}
+	if (err) {
+		refuse_unwritten(payout);
+		return;
+	}
+	id_uuid4(row->id);
+	act(payout);
+	store_withdrawal_create(rooms->store, row, rooms->config->stripe_daily_withdrawal_usd * 1000000,
+	                        clock_wall_us() + FIRST_LOOK_US, on_debited, payout);
+}
+
 static void on_payable(const struct store_connect *connect, const struct error *error, void *user)
 {
 	struct payout *payout = user;
@@ -440,16 +462,9 @@ static void on_payable(const struct store_connect *connect, const struct error *
 		refuse(payout, 400, "instant_unavailable", "Instant payouts need a debit card as destination.");
 		return;
 	}
-	if (ledger_move_begin(rooms->ledger, str_of(payout->connect.account_id), row->amount_uusd, &payout->move)) {
-		refuse(payout, 400, "insufficient_withdrawable", "Less than that is available.");
-		return;
-	}
 	memcpy(row->account_id, payout->connect.account_id, sizeof row->account_id);
 	memcpy(row->stripe_account, connect->stripe_account, sizeof row->stripe_account);
-	id_uuid4(row->id);
-	act(payout);
-	store_withdrawal_create(rooms->store, row, rooms->config->stripe_daily_withdrawal_usd * 1000000,
-	                        clock_wall_us() + FIRST_LOOK_US, on_debited, payout);
+	ledger_gather(rooms->ledger, str_of(row->account_id), row->amount_uusd, on_gathered, payout);
 }
 
 static bool read_withdrawal(struct str body, struct store_withdrawal *row)

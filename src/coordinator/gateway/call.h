@@ -103,7 +103,8 @@ struct call {
 	/* money */
 	struct ledger_hold *hold; /* NULL: none yet, or ended */
 	struct price held_price;
-	int64_t held_tokens; /* of output that the hold covers */
+	int64_t held_tokens;     /* of output that the hold covers */
+	struct ledger_room room; /* until another coordinator has given back what it holds of the account */
 
 	/* dispatch */
 	struct list attempts;
@@ -217,7 +218,8 @@ void relay_keepalive(struct call *call);
 void relay_abort_slow(struct call *call);
 
 /* --- settle.c --- */
-bool money_hold(struct call *call, struct api_error *error);
+enum db_err money_hold(struct call *call, struct api_error *error); /* DB_E_AGAIN: ask for room, then try again */
+int64_t money_wanted(const struct call *call);                      /* how much money_hold needs */
 /* The chosen provider's price: raises the hold when it is dearer. False when that is not covered. */
 bool money_cover(struct call *call, struct price price);
 /* The answer grew: keeps the hold above it. False when the balance does not cover more. */

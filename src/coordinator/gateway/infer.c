@@ -150,6 +150,7 @@ void call_over(struct call *call)
 	admit_leave(&call->admission, &call->caller);
 	net_timer_stop(&call->queue_timer);
 	net_timer_stop(&call->keepalive_timer);
+	ledger_room_cancel(&call->room);
 	race_stop(call, call->prompt_estimate, 0);
 	if (call->waiting)
 		fleet_wait_cancel(&call->waiter);
@@ -254,6 +255,36 @@ static struct call *call_new(struct gateway *gateway, struct exchange *exchange,
 	return call;
 }
 
+static void on_room(struct ledger_room *room, enum db_err err)
+{
+	struct call *call = LIST_OF(room, struct call, room);
+	struct api_error error;
+	call_enter(call);
+	if (err)
+		admit_fail_hold(&error, err, money_wanted(call), call->caller.account, "This request needs", "lower max_tokens");
+	if (!err && money_hold(call, &error) == DB_OK)
+		dispatch_next(call);
+	else
+		call_fail(call, &error);
+	call_leave(call);
+}
+
+static void begin(struct call *call)
+{
+	struct api_error error;
+	uint64_t parsed = clock_mono_us();
+	enum db_err err = money_hold(call, &error);
+	call->reserve_us = clock_mono_us() - parsed;
+	if (!err) {
+		dispatch_next(call);
+	} else if (err == DB_E_AGAIN) {
+		call->room.done = on_room;
+		ledger_room_ask(call->caller.account, money_wanted(call), &call->room);
+	} else {
+		call_fail(call, &error);
+	}
+}
+
 void gateway_infer(struct gateway *gateway, struct exchange *exchange, const struct dialect *dialect)
 {
 	uint64_t began = clock_mono_us();
@@ -321,9 +352,8 @@ void gateway_infer(struct gateway *gateway, struct exchange *exchange, const str
 			error.retry_after_s = call_retry_after_s(call);
 		}
 		call_fail(call, &error);
-	} else if (admit(&call->admission, gateway->options.limits, exchange, &asked, &error) && money_hold(call, &error)) {
-		call->reserve_us = clock_mono_us() - parsed;
-		dispatch_next(call);
+	} else if (admit(&call->admission, gateway->options.limits, exchange, &asked, &error)) {
+		begin(call);
 	} else {
 		call_fail(call, &error);
 	}

@@ -22,11 +22,16 @@ static bool is_free(const struct call *call)
 	return call->dialect->task == CHAT_TASK_COUNT || call->own_only;
 }
 
-bool money_hold(struct call *call, struct api_error *error)
+int64_t money_wanted(const struct call *call)
+{
+	return cost_of(call, call->held_price, call->held_tokens);
+}
+
+enum db_err money_hold(struct call *call, struct api_error *error)
 {
 	struct gateway *gateway = call->gateway;
 	if (is_free(call))
-		return true;
+		return DB_OK;
 	int64_t expected = 2 * call->answers * (int64_t)learn_expect(&gateway->learn, str_of(call->model), call_account(call));
 	if (expected < LEARN_DEFAULT_TOKENS)
 		expected = LEARN_DEFAULT_TOKENS;
@@ -35,11 +40,12 @@ bool money_hold(struct call *call, struct api_error *error)
 	struct ledger_hold_options options = {.request_id = str_of(call->id),
 	                                      .key_id = str_of(call->caller.key_id),
 	                                      .group = call->caller.group,
-	                                      .amount_uusd = cost_of(call, call->held_price, call->held_tokens),
+	                                      .amount_uusd = money_wanted(call),
 	                                      .price = call->held_price};
 	enum db_err err = ledger_hold(gateway->options.ledger, call->caller.account, &options, &call->hold);
-	return !err ||
-	       admit_fail_hold(error, err, options.amount_uusd, call->caller.account, "This request needs", "lower max_tokens");
+	if (err)
+		admit_fail_hold(error, err, options.amount_uusd, call->caller.account, "This request needs", "lower max_tokens");
+	return err;
 }
 
 bool money_cover(struct call *call, struct price price)
@@ -104,7 +110,7 @@ static bool hold_late(struct call *call)
 	struct api_error error;
 	log_error("self_route.not_owned", "id=%s", call->id);
 	call->own_only = false;
-	return money_hold(call, &error);
+	return money_hold(call, &error) == DB_OK;
 }
 
 void money_settle(struct call *call, const struct attempt *attempt, const struct fleet_job_end *end, const char *outcome,

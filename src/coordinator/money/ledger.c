@@ -1,22 +1,8 @@
-#include "coordinator/money/ledger.h"
+#include "coordinator/money/ledger_internal.h"
 
 #include <stdlib.h>
 
 #include "core/clock.h"
-#include "core/list.h"
-#include "core/map.h"
-
-struct ledger_account {
-	char id[STORE_ID_SIZE];
-	struct ledger *ledger;
-	bool ready; /* until then the amounts are only what moved since the load was asked for */
-	bool is_service, has_machine;
-	int fee_percent;
-	char referrer[STORE_ID_SIZE]; /* empty = none */
-	int64_t balance, withdrawable;
-	int64_t held;
-	struct list waiting; /* of struct load_wait, until it is ready */
-};
 
 struct load_wait {
 	struct list_link link;
@@ -39,17 +25,6 @@ struct price_row {
 	char key[]; /* account, NUL, model */
 };
 
-struct ledger {
-	struct store *store;
-	struct map accounts;
-	struct map holds;
-	struct map prices;
-	struct map groups; /* id -> struct spend_group */
-	struct ledger_hold *free_holds;
-	struct price fallback;
-	int fee_percent, referral_percent;
-};
-
 struct ledger *ledger_new(struct store *store)
 {
 	struct ledger *ledger = calloc(1, sizeof *ledger);
@@ -63,6 +38,7 @@ struct ledger *ledger_new(struct store *store)
 	ledger->fallback = (struct price){PRICE_FALLBACK_INPUT, PRICE_FALLBACK_OUTPUT, 0};
 	ledger->fee_percent = LEDGER_FEE_PERCENT_DEFAULT;
 	ledger->referral_percent = PRICE_REFERRAL_PERCENT;
+	leases_begin(ledger);
 	return ledger;
 }
 
@@ -95,6 +71,7 @@ void ledger_free(struct ledger *ledger)
 {
 	if (!ledger)
 		return;
+	leases_end(ledger);
 	free_values(&ledger->accounts);
 	free_values(&ledger->holds);
 	free_values(&ledger->prices);
@@ -171,6 +148,16 @@ int64_t ledger_withdrawable(const struct ledger_account *account)
 	return account->withdrawable;
 }
 
+/* Memory changes at once, before the store does. */
+static void note_since(struct ledger_account *account, int64_t balance, int64_t withdrawable, int64_t leased)
+{
+	if (!account->asking)
+		return;
+	account->since_balance += balance;
+	account->since_withdrawable += withdrawable;
+	account->since_leased += leased;
+}
+
 static void credit(struct ledger_account *account, int64_t amount, bool withdrawable)
 {
 	account->balance += amount;
@@ -181,6 +168,7 @@ static void credit(struct ledger_account *account, int64_t amount, bool withdraw
 static void debit(struct ledger_account *account, int64_t amount, bool withdrawable)
 {
 	account->balance -= amount;
+	account->leased -= amount;
 	if (withdrawable)
 		account->withdrawable -= amount;
 	if (account->ready && account->withdrawable > account->balance)
@@ -207,19 +195,24 @@ static void end_load(struct ledger_account *account, const struct error *error)
 	}
 }
 
-static void on_account(const struct store_account *row, const struct error *error, void *user)
+void ledger_take(struct ledger_account *account, const struct store_account *row, int64_t leased, const struct error *error)
 {
-	struct ledger_account *account = user;
+	bool is_first = !account->ready;
+	account->asking = false;
 	if (row) {
 		account->ready = true;
 		account->is_service = row->role == STORE_ROLE_SERVICE;
 		account->fee_percent = row->fee_percent >= 0 ? row->fee_percent : account->ledger->fee_percent;
 		account->has_machine |= row->has_machine;
 		memcpy(account->referrer, row->referrer, sizeof account->referrer);
-		account->balance += row->balance_uusd;
-		account->withdrawable += row->withdrawable_uusd;
+		account->balance = row->balance_uusd + account->since_balance;
+		account->withdrawable = row->withdrawable_uusd + account->since_withdrawable;
+		if (account->withdrawable > account->balance)
+			account->withdrawable = account->balance;
+		account->leased = leased + account->since_leased;
 	}
-	end_load(account, error);
+	if (is_first)
+		end_load(account, error);
 }
 
 static struct ledger_account *begin_load(struct ledger *ledger, struct str account_id)
@@ -229,6 +222,7 @@ static struct ledger_account *begin_load(struct ledger *ledger, struct str accou
 		return NULL;
 	account->ledger = ledger;
 	list_init(&account->waiting);
+	list_init(&account->rooms);
 	if (!str_copy(account_id, account->id, sizeof account->id) ||
 	    map_put(&ledger->accounts, str_of(account->id), account, NULL)) {
 		free(account);
@@ -258,7 +252,7 @@ void ledger_account_load(struct ledger *ledger, struct str account_id, ledger_ac
 	*wait = (struct load_wait){.done = done, .user = user};
 	list_push_back(&account->waiting, &wait->link);
 	if (is_first)
-		store_account_get(ledger->store, account_id, on_account, account);
+		leases_load(account);
 }
 
 /* --- transfers --- */
@@ -290,8 +284,8 @@ enum db_err ledger_transfer(struct ledger *ledger, const struct store_transfer *
 	struct ledger_account *from = map_get(&ledger->accounts, str_of(transfer->from));
 	if (!store_healthy(ledger->store, NULL))
 		return DB_E_IO;
-	if (from && from->ready && ledger_available(from) < transfer->amount_uusd)
-		return DB_E_FUNDS;
+	if (from && from->ready && leases_promisable(from) < transfer->amount_uusd)
+		return leases_refuse(from, transfer->amount_uusd);
 	struct transfer_wait *wait = malloc(sizeof *wait);
 	if (!wait)
 		return DB_E_NOMEM;
@@ -315,8 +309,8 @@ enum db_err ledger_move_begin(struct ledger *ledger, struct str account_id, int6
 	*move = (struct ledger_move){0};
 	if (!store_healthy(ledger->store, NULL))
 		return DB_E_IO;
-	if (account && account->ready && ledger_available(account) < debit_uusd)
-		return DB_E_FUNDS;
+	if (account && account->ready && leases_promisable(account) < debit_uusd)
+		return leases_refuse(account, debit_uusd);
 	*move = (struct ledger_move){account, debit_uusd};
 	if (account)
 		account->held += debit_uusd;
@@ -512,8 +506,8 @@ enum db_err ledger_hold(struct ledger *ledger, struct ledger_account *account, c
 		return DB_E_RANGE;
 	if (!store_healthy(ledger->store, NULL))
 		return DB_E_IO;
-	if (ledger_available(account) < options->amount_uusd)
-		return DB_E_FUNDS;
+	if (leases_promisable(account) < options->amount_uusd)
+		return leases_refuse(account, options->amount_uusd);
 	if (!limit_leaves(options->group, options->amount_uusd))
 		return DB_E_LIMIT;
 	if (map_get(&ledger->holds, options->request_id))
@@ -561,8 +555,8 @@ enum db_err ledger_hold_raise(struct ledger_hold *hold, int64_t total_uusd)
 		return DB_OK;
 	if (!store_healthy(account->ledger->store, NULL))
 		return DB_E_IO;
-	if (ledger_available(account) < total_uusd - hold->amount)
-		return DB_E_FUNDS;
+	if (leases_promisable(account) < total_uusd - hold->amount)
+		return leases_refuse(account, total_uusd - hold->amount);
 	if (!limit_leaves(hold->group, total_uusd - hold->amount))
 		return DB_E_LIMIT;
 	change_held(hold, total_uusd - hold->amount);
@@ -580,7 +574,7 @@ static int64_t chargeable(const struct ledger_hold *hold, int64_t cost)
 	int64_t overage = cost - hold->amount;
 	if (overage > hold->amount)
 		overage = hold->amount;
-	int64_t beyond = ledger_available(hold->account);
+	int64_t beyond = leases_promisable(hold->account);
 	int64_t room = hold->group ? spend_room(hold->group, today()) : INT64_MAX;
 	if (beyond > room)
 		beyond = room;
@@ -596,14 +590,20 @@ static void credit_in_memory(struct ledger *ledger, const struct store_settlemen
 		payout = 0;
 	}
 	struct ledger_account *provider = payout ? map_get(&ledger->accounts, str_of(s->provider_account)) : NULL;
-	if (provider)
+	if (provider) {
 		credit(provider, payout, true);
+		note_since(provider, payout, payout, 0);
+	}
 	struct ledger_account *referrer = s->referral_uusd ? map_get(&ledger->accounts, str_of(s->referrer)) : NULL;
-	if (referrer)
+	if (referrer) {
 		credit(referrer, s->referral_uusd, true);
+		note_since(referrer, s->referral_uusd, s->referral_uusd, 0);
+	}
 	struct ledger_account *platform = retained ? map_get(&ledger->accounts, STR(STORE_ACCOUNT_PLATFORM)) : NULL;
-	if (platform)
+	if (platform) {
 		credit(platform, retained, false);
+		note_since(platform, retained, 0, 0);
+	}
 }
 
 int64_t ledger_settle(struct ledger_hold *hold, const struct ledger_usage *usage)
@@ -652,6 +652,7 @@ int64_t ledger_settle(struct ledger_hold *hold, const struct ledger_usage *usage
 		spend_add(&hold->group->spent, clock_day(s.created_us), s.cost_uusd);
 	end_hold(hold);
 	debit(account, s.cost_uusd, false);
+	note_since(account, -s.cost_uusd, 0, -s.cost_uusd);
 	credit_in_memory(ledger, &s);
 	store_settle(ledger->store, &s, NULL, NULL);
 	return s.cost_uusd;

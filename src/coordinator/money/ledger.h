@@ -9,6 +9,7 @@
 #include "coordinator/money/pricing.h"
 #include "coordinator/money/spend.h"
 #include "coordinator/store/store.h"
+#include "core/list.h"
 
 struct ledger;
 struct ledger_account; /* cached balance of one account; lives as long as the ledger */
@@ -46,6 +47,27 @@ void ledger_account_refer(struct ledger *ledger, struct str account_id, struct s
 int64_t ledger_available(const struct ledger_account *account);
 int64_t ledger_balance(const struct ledger_account *account); /* with money on hold counted in */
 int64_t ledger_withdrawable(const struct ledger_account *account);
+
+/* Coordinators that share a database each promise what they have leased of an account's balance; to get more takes a moment
+ * (docs/developer/decisions/0050-leases-on-balances.md). Who is refused with DB_E_AGAIN asks for room and then tries again. */
+struct ledger_room {
+	struct ledger_account *account; /* NULL: nobody waits */
+	int64_t amount_uusd;
+	unsigned looks;
+	bool asked;
+	struct list_link link;
+	struct net_timer timer;
+	/* DB_OK: it is there, and gone again when it is not taken before this returns. DB_E_FUNDS: the account has less, or it is
+	 * in use. DB_E_AGAIN: another coordinator that has it does not answer. DB_E_IO. */
+	void (*done)(struct ledger_room *room, enum db_err err);
+};
+/* Loop thread. room and its done are the caller's, and stay until done is called or it is cancelled. */
+void ledger_room_ask(struct ledger_account *account, int64_t amount_uusd, struct ledger_room *room);
+void ledger_room_cancel(struct ledger_room *room); /* harmless when nobody waits */
+/* The same for an account that need not be in memory: done is called at once where nothing is shared, and in any case. */
+typedef void (*ledger_gather_fn)(enum db_err err, void *user);
+void ledger_gather(struct ledger *ledger, struct str account_id, int64_t amount_uusd, ledger_gather_fn done, void *user);
+
 /* Moves money outside of requests (grant, deposit): the store, then memory when it is durable. DB_E_FUNDS at once, and done is
  * not called, when the giver is in memory and has less available. done may be NULL. */
 enum db_err ledger_transfer(struct ledger *ledger, const struct store_transfer *transfer, store_transfer_fn done, void *user);
@@ -57,7 +79,7 @@ struct ledger_move {
 	int64_t held;
 };
 /* debit: what the account is to lose, out of reach of requests until the end; 0 = it gets something, or nobody knows yet.
- * DB_E_FUNDS when it is in memory and has less available: then the operation must not be asked for. */
+ * DB_E_FUNDS when it is in memory and has less available, DB_E_AGAIN as for holds: then the operation must not be asked for. */
 enum db_err ledger_move_begin(struct ledger *ledger, struct str account_id, int64_t debit, struct ledger_move *move);
 /* moved: what the balance changed by; 0 = nothing happened. */
 void ledger_move_end(struct ledger_move *move, int64_t moved, bool withdrawable);
@@ -79,8 +101,8 @@ struct ledger_hold_options {
 	int64_t amount_uusd;
 	struct price price;
 };
-/* DB_E_FUNDS when available < amount; DB_E_LIMIT when the keys' spend limit has less left; DB_E_IO when the store is not
- * healthy; DB_E_EXISTS when the id is held. */
+/* DB_E_FUNDS when available < amount; DB_E_AGAIN when another coordinator may have promised it (ledger_room_ask); DB_E_LIMIT
+ * when the keys' spend limit has less left; DB_E_IO when the store is not healthy; DB_E_EXISTS when the id is held. */
 enum db_err ledger_hold(struct ledger *ledger, struct ledger_account *account, const struct ledger_hold_options *options,
                         struct ledger_hold **hold);
 int64_t ledger_hold_amount(const struct ledger_hold *hold);

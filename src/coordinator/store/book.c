@@ -56,14 +56,23 @@ struct book_account *book_account(struct book *book, const char *id)
 
 	struct sql_stmt *stmt = sql_say(book->db, book_statements[W_ACCOUNT_READ]);
 	sql_put_text(stmt, 1, id);
+	sql_put_i64(stmt, 2, book->instance);
 	if (!sql_row(stmt))
 		return NULL;
 	read.ref = sql_i64(stmt, 0);
 	read.is_source = sql_i64(stmt, 1) != 0;
 	read.balance = sql_i64(stmt, 2);
 	read.withdrawable = sql_i64(stmt, 3);
+	read.leased = sql_i64(stmt, 4);
+	read.others = sql_i64(stmt, 5);
+	read.watchers = sql_i64(stmt, 6);
 	sql_done(stmt);
 	return book_add_account(book, &read) ? map_get(&book->accounts, str_of(id)) : NULL;
+}
+
+int64_t book_spendable(const struct book_account *account)
+{
+	return account->balance - account->others;
 }
 
 static void forget_accounts(struct book *book)
@@ -106,6 +115,10 @@ static void move(struct book *book, const struct book_entry *entry)
 			account->withdrawable += entry->amount;
 		if (account->withdrawable > balance)
 			account->withdrawable = balance; /* spending uses what cannot be withdrawn first (billing 5) */
+	}
+	if (entry->amount < 0 && account->leased > 0) {
+		account->leased = account->leased > -entry->amount ? account->leased + entry->amount : 0;
+		account->lease_shrunk = true;
 	}
 	if (!list_linked(&account->touched))
 		list_push_back(&book->touched, &account->touched);
@@ -270,6 +283,16 @@ static void write_account(struct book *book, struct book_account *account)
 	sql_put_i64(stmt, 2, account->withdrawable);
 	sql_put_i64(stmt, 3, account->ref);
 	sql_post(stmt);
+	if (account->lease_shrunk) {
+		stmt = sql_say(db, book_statements[W_LEASE_SHRINK]);
+		sql_put_i64(stmt, 1, account->leased);
+		sql_put_i64(stmt, 2, account->ref);
+		sql_put_i64(stmt, 3, book->instance);
+		sql_post(stmt);
+		account->lease_shrunk = false;
+	}
+	if (account->watchers)
+		book_tell_others(book, account, ":b:");
 
 	if (account->earned.jobs) {
 		stmt = sql_say(db, book_statements[W_EARNINGS_ADD]);

@@ -21,6 +21,7 @@ enum book_statement {
 	W_ACCOUNT_INSERT,
 	W_BALANCE_INSERT,
 	W_ACCOUNT_READ,
+	W_LEASE_SHRINK,
 	W_ACCOUNT_FACTS,
 	W_OWNER,
 	W_KEY_INSERT,
@@ -62,6 +63,10 @@ struct book_account {
 	int64_t ref;
 	bool is_source; /* of money: may go below zero */
 	int64_t balance, withdrawable;
+	int64_t leased;                   /* what this coordinator may promise of it without asking (store_leases.h) */
+	int64_t others;                   /* what the others may */
+	int64_t watchers;                 /* how many of the others have it in memory */
+	bool lease_shrunk;                /* its row is to be written */
 	struct book_totals earned;        /* in this group */
 	int64_t rewarded;                 /* in this group: what came in that no request paid out */
 	int64_t referral_jobs, referrals; /* of that, what referrals paid */
@@ -106,6 +111,7 @@ struct book {
 	struct postgres_rows *rows; /* what goes to the big tables with the commit; NULL on SQLite, where it goes at once */
 	struct map ended;           /* request id -> struct book_ended: those the group mentions that are not open any more */
 	int64_t instance;           /* whose holds new ones are */
+	bool alone;                 /* no other coordinator is there */
 };
 
 extern const char *const book_statements[W_STATEMENTS];
@@ -123,6 +129,11 @@ bool book_add_hold(struct book *book, const struct book_hold *read);
 
 /* NULL when there is no such account, or when the database failed (book->db->failed). */
 struct book_account *book_account(struct book *book, const char *id);
+/* What it can be debited: not what other coordinators may have promised. */
+int64_t book_spendable(const struct book_account *account);
+bool book_account_facts(struct book *book, const struct book_account *account, struct store_account *out);
+/* Tells the other coordinators that have the account in memory. kind: ":b:" its balance changed, ":g:" a lease shrank. */
+void book_tell_others(struct book *book, const struct book_account *account, const char *kind);
 enum db_err book_load(struct book *book); /* open holds and last ids, from the database */
 void book_forget(struct book *book);
 /* Writes what the group changed and only memory has: new open holds, balances, totals. */

@@ -38,17 +38,12 @@ void apply_account_create(struct book *book, struct op_account_create *op)
 		op_fail(&op->op, DB_E_EXISTS, "The account %s exists already.", op->account.id);
 }
 
-void apply_account_get(struct book *book, struct op_account_find *op)
+bool book_account_facts(struct book *book, const struct book_account *found, struct store_account *account)
 {
-	struct book_account *found = book_account(book, op->key);
-	op->found = false;
-	if (!found)
-		return;
 	struct sql_stmt *stmt = sql_say(book->db, book_statements[W_ACCOUNT_FACTS]);
 	sql_put_i64(stmt, 1, found->ref);
 	if (!sql_row(stmt))
-		return;
-	struct store_account *account = &op->account;
+		return false;
 	*account = (struct store_account){.balance_uusd = found->balance, .withdrawable_uusd = found->withdrawable};
 	memcpy(account->id, found->id, sizeof account->id);
 	sql_copy(stmt, 0, account->name, sizeof account->name);
@@ -57,7 +52,13 @@ void apply_account_get(struct book *book, struct op_account_find *op)
 	account->has_machine = sql_i64(stmt, 3) != 0;
 	sql_copy(stmt, 4, account->referrer, sizeof account->referrer);
 	sql_done(stmt);
-	op->found = true;
+	return true;
+}
+
+void apply_account_get(struct book *book, struct op_account_find *op)
+{
+	const struct book_account *found = book_account(book, op->key);
+	op->found = found && book_account_facts(book, found, &op->account);
 }
 
 static bool owner_exists(struct book *book)

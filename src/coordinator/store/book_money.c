@@ -221,8 +221,8 @@ void apply_transfer(struct book *book, struct op_transfer *op)
 	}
 	if (transfer_known(book, transfer->key))
 		return; /* done before, and the giver may be poor by now */
-	if (!from->is_source &&
-	    (from->balance < transfer->amount_uusd || (transfer->withdrawable && from->withdrawable < transfer->amount_uusd))) {
+	if (!from->is_source && (book_spendable(from) < transfer->amount_uusd ||
+	                         (transfer->withdrawable && from->withdrawable < transfer->amount_uusd))) {
 		op_fail(&op->op, DB_E_FUNDS, "The account %s has not enough for the transfer.", transfer->from);
 		return;
 	}
@@ -428,7 +428,7 @@ void apply_settle(struct book *book, struct op_settle *op)
 		op_fail(&op->op, DB_E_INVALID, "The request %s holds the money of another account.", s->request_id);
 		return;
 	}
-	if (consumer->balance < s->cost_uusd && !consumer->is_source) {
+	if (book_spendable(consumer) < s->cost_uusd && !consumer->is_source) {
 		op_fail(&op->op, DB_E_FUNDS, "The account %s cannot pay for request %s.", s->account_id, s->request_id);
 		return;
 	}

@@ -19,8 +19,12 @@ const char *const book_statements[W_STATEMENTS] = {
     [W_ACCOUNT_INSERT] = "INSERT INTO accounts (id, kind, name, role, fee_percent, is_owner, created_us)"
                          " VALUES (?, 'user', ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING ref",
     [W_BALANCE_INSERT] = "INSERT INTO balances (account, may_go_below) VALUES (?, 0)",
-    [W_ACCOUNT_READ] =
-        "SELECT ref, may_go_below, balance, withdrawable FROM accounts JOIN balances ON account = ref WHERE id = ?",
+    [W_ACCOUNT_READ] = "SELECT ref, may_go_below, balance, withdrawable,"
+                       " (SELECT coalesce(sum(l.amount), 0) FROM leases l WHERE l.account = ref AND l.instance = ?2),"
+                       " (SELECT coalesce(sum(l.amount), 0) FROM leases l WHERE l.account = ref AND l.instance <> ?2),"
+                       " (SELECT count(*) FROM leases l WHERE l.account = ref AND l.instance <> ?2)"
+                       " FROM accounts JOIN balances ON account = ref WHERE id = ?1",
+    [W_LEASE_SHRINK] = "UPDATE leases SET amount = ? WHERE account = ? AND instance = ?",
     [W_ACCOUNT_FACTS] =
         "SELECT name, role, fee_percent, CASE WHEN EXISTS (SELECT 1 FROM provider_tokens t WHERE t.account = a.ref)"
         " THEN 1 ELSE 0 END, coalesce((SELECT b.id FROM referrals r JOIN accounts b ON b.ref = r.referrer WHERE r.account ="

@@ -188,12 +188,19 @@ static void move(struct book *book, const char *type, const char *prefix, const 
 /* What the account may lose: its balance without what open requests hold. */
 static int64_t free_balance(struct book *book, const struct book_account *account)
 {
-	int64_t left = account->balance;
+	int64_t left = book_spendable(account);
 	size_t cursor = 0;
 	const struct book_hold *hold;
 	while ((hold = map_next(&book->holds, &cursor)))
-		if (hold->account == account->ref)
+		if (hold->account == account->ref && (!book->instance || !hold->row))
 			left -= hold->facts.amount_uusd;
+	if (book->instance) { /* memory has no holds but those of this group */
+		struct sql_stmt *stmt = sql_say(book->db, "SELECT coalesce(sum(amount), 0) FROM holds WHERE state = 'open'"
+		                                          " AND account = ? AND instance = ?");
+		sql_put_i64(stmt, 1, account->ref);
+		sql_put_i64(stmt, 2, book->instance);
+		left -= sql_number(stmt);
+	}
 	return left > 0 ? left : 0;
 }
 

@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "coordinator/store/postgres_listen.h"
 #include "coordinator/store/reader.h"
 #include "coordinator/store/sqlite_file.h"
 #include "coordinator/store/trail.h"
@@ -29,6 +30,13 @@ struct op_queue {
 	size_t count;
 };
 
+/* What another coordinator told, on its way to the loop. */
+struct news {
+	struct news *next;
+	enum store_news kind;
+	char account_id[STORE_ID_SIZE];
+};
+
 /* What the loop's posts point to; outlives the journal while a post is on its way. */
 struct door {
 	struct journal *journal; /* NULL = closed */
@@ -41,7 +49,10 @@ struct journal {
 	struct writer *writer; /* the writer thread's */
 	struct reader *readers[READERS_MAX];
 	int reader_count;
-	struct sqlite_mover *mover; /* the mover thread's; NULL: there is no write-ahead log of ours */
+	struct sqlite_mover *mover;         /* the mover thread's; NULL: there is no write-ahead log of ours */
+	struct postgres_listener *listener; /* the listener thread's; NULL: nobody tells anything */
+	store_news_fn tell;                 /* loop thread */
+	void *tell_user;
 	pthread_t threads[READERS_MAX + 2];
 	int thread_count;
 	uint64_t tend_at_us;       /* writer thread: when others are to hear of this coordinator again */
@@ -51,6 +62,7 @@ struct journal {
 	pthread_mutex_t lock; /* over everything below */
 	pthread_cond_t wake_writer, wake_reader, wake_mover;
 	struct op_queue writes, reads, finished;
+	struct news *news, **news_end;
 	bool urgent; /* somebody waits for the queued writes */
 	bool writer_idle;
 	bool posted;                /* a delivery is on its way to the loop */
@@ -127,11 +139,25 @@ static void init_cond(pthread_cond_t *cond)
 
 /* --- delivery --- */
 
+static void deliver_news(const struct journal *journal, struct news *news)
+{
+	while (news) {
+		struct news *next = news->next;
+		if (journal->tell)
+			journal->tell(news->kind, str_of(news->account_id), journal->tell_user);
+		free(news);
+		news = next;
+	}
+}
+
 static void deliver_all(struct journal *journal)
 {
 	pthread_mutex_lock(&journal->lock);
 	struct store_op *op = journal->finished.first;
+	struct news *news = journal->news;
 	journal->finished = (struct op_queue){0};
+	journal->news = NULL;
+	journal->news_end = &journal->news;
 	journal->posted = false;
 	pthread_mutex_unlock(&journal->lock);
 
@@ -142,6 +168,7 @@ static void deliver_all(struct journal *journal)
 		op_free(op);
 		op = next;
 	}
+	deliver_news(journal, news);
 }
 
 static void on_post(void *arg)
@@ -156,10 +183,45 @@ static void on_post(void *arg)
 /* Under the lock. */
 static void post_finished(struct journal *journal)
 {
-	if (journal->posted || !journal->finished.first)
+	if (journal->posted || (!journal->finished.first && !journal->news))
 		return;
 	journal->posted = true;
 	net_post(journal->loop, on_post, journal->door);
+}
+
+/* Listener thread. */
+static void on_told(enum store_news kind, uint64_t instance, struct str account_id, void *user)
+{
+	struct journal *journal = user;
+	if (instance && instance != writer_epoch(journal->writer))
+		return;
+	struct news *news = calloc(1, sizeof *news);
+	if (!news || !str_copy(account_id, news->account_id, sizeof news->account_id)) {
+		free(news);
+		return;
+	}
+	news->kind = kind;
+	pthread_mutex_lock(&journal->lock);
+	*journal->news_end = news;
+	journal->news_end = &news->next;
+	post_finished(journal);
+	pthread_mutex_unlock(&journal->lock);
+}
+
+uint64_t journal_epoch(const struct journal *journal)
+{
+	return writer_epoch(journal->writer);
+}
+
+struct net_loop *journal_loop(const struct journal *journal)
+{
+	return journal->loop;
+}
+
+void journal_on_news(struct journal *journal, store_news_fn tell, void *user)
+{
+	journal->tell = tell;
+	journal->tell_user = user;
 }
 
 /* --- health --- */
@@ -182,7 +244,7 @@ bool journal_healthy(const struct journal *journal, struct error *error)
 			*error = journal->why;
 		return false;
 	}
-	if (atomic_load_explicit(&journal->away, memory_order_relaxed)) {
+	if (atomic_load_explicit(&journal->away, memory_order_relaxed) || !writer_is_known(journal->writer)) {
 		error_set(error, DB_E_AGAIN, "The database cannot be reached, or takes no writes just now.");
 		return false;
 	}
@@ -460,6 +522,14 @@ static void *run_reader(void *arg)
 	return NULL;
 }
 
+/* --- listener --- */
+
+static void *run_listener(void *arg)
+{
+	postgres_listener_run(((struct journal *)arg)->listener);
+	return NULL;
+}
+
 /* --- mover --- */
 
 static void *run_mover(void *arg)
@@ -524,6 +594,10 @@ static void submit_read(struct journal *journal, struct store_op *op)
 
 void journal_submit(struct journal *journal, struct store_op *op)
 {
+	if (journal->closing) { /* asked for in a callback that was still owed */
+		op_free(op);
+		return;
+	}
 	if (journal->actor && trail_notes(op)) {
 		op->actor = journal->actor;
 		journal->actor = NULL;
@@ -541,6 +615,8 @@ static void free_journal(struct journal *journal)
 	if (!journal)
 		return;
 	sqlite_mover_close(journal->mover);
+	postgres_listener_free(journal->listener);
+	deliver_news(&(struct journal){0}, journal->news);
 	for (int i = 0; i < journal->reader_count; i++)
 		reader_close(journal->readers[i]);
 	writer_close(journal->writer);
@@ -561,6 +637,8 @@ static void stop_threads(struct journal *journal)
 	journal->closing = true;
 	pthread_cond_signal(&journal->wake_writer);
 	pthread_mutex_unlock(&journal->lock);
+	if (journal->listener)
+		postgres_listener_stop(journal->listener);
 	for (int i = 0; i < journal->thread_count; i++)
 		pthread_join(journal->threads[i], NULL);
 }
@@ -592,6 +670,8 @@ static enum db_err start_threads(struct journal *journal, struct error *error)
 		started = start_reader(journal, journal->readers[i]);
 	if (started && journal->mover)
 		started = start_thread(journal, run_mover, journal);
+	if (started && journal->listener)
+		started = start_thread(journal, run_listener, journal);
 	if (started)
 		return DB_OK;
 	if (journal->thread_count)
@@ -617,9 +697,11 @@ static enum db_err open_connections(struct journal *journal, const struct store_
 	journal->writer = writer_open(options, error);
 	if (!journal->writer || open_readers(journal, options, readers < READERS_MAX ? readers : READERS_MAX, error))
 		return DB_E_IO;
-	if (!shared)
+	if (shared)
+		journal->listener = postgres_listener_new(options->path, on_told, journal, error);
+	else
 		journal->mover = sqlite_mover_open(options->path, error);
-	return shared || journal->mover ? DB_OK : DB_E_IO;
+	return journal->listener || journal->mover ? DB_OK : DB_E_IO;
 }
 
 struct journal *journal_open(const struct store_options *options, struct net_loop *loop, struct error *error)
@@ -632,6 +714,7 @@ struct journal *journal_open(const struct store_options *options, struct net_loo
 	init_cond(&journal->wake_reader);
 	init_cond(&journal->wake_mover);
 	journal->loop = loop;
+	journal->news_end = &journal->news;
 	journal->gather_us = options->group_commit_us;
 	journal->group = malloc(GROUP_MAX_OPS * sizeof(struct store_op *));
 	journal->door = calloc(1, sizeof *journal->door);

@@ -4,7 +4,7 @@
 #define COORDINATOR_STORE_JOURNAL_H
 
 #include "coordinator/store/op.h"
-#include "coordinator/store/store.h"
+#include "coordinator/store/store_leases.h"
 
 struct journal;
 
@@ -14,6 +14,10 @@ void journal_act(struct journal *journal, struct store_actor *actor);
 /* Loop thread. Takes the operation; it comes back through op->deliver. */
 void journal_submit(struct journal *journal, struct store_op *op);
 void journal_close(struct journal *journal);
+
+uint64_t journal_epoch(const struct journal *journal); /* any thread; 0 on SQLite */
+struct net_loop *journal_loop(const struct journal *journal);
+void journal_on_news(struct journal *journal, store_news_fn tell, void *user);
 
 void journal_stats(struct journal *journal, struct store_stats *out);
 bool journal_healthy(const struct journal *journal, struct error *error);

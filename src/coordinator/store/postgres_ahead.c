@@ -85,14 +85,24 @@ static void look_at(struct book *book, struct store_op *op, struct names *accoun
 
 static void read_accounts(struct book *book, const char *names)
 {
-	struct sql_stmt *stmt = sql_say(book->db, "SELECT id, ref, may_go_below, balance, withdrawable FROM accounts"
-	                                          " JOIN balances ON account = ref WHERE id = ANY (?::TEXT[])");
+	struct sql_stmt *stmt = sql_say(book->db, "SELECT id, ref, may_go_below, balance, withdrawable, coalesce(mine, 0),"
+	                                          " coalesce(others, 0), coalesce(watchers, 0) FROM accounts"
+	                                          " JOIN balances ON account = ref LEFT JOIN LATERAL (SELECT"
+	                                          " sum(amount) FILTER (WHERE instance = ?2) AS mine,"
+	                                          " sum(amount) FILTER (WHERE instance <> ?2) AS others,"
+	                                          " count(*) FILTER (WHERE instance <> ?2) AS watchers"
+	                                          " FROM leases WHERE leases.account = ref) l ON TRUE"
+	                                          " WHERE id = ANY (?1::TEXT[])");
 	sql_put_text(stmt, 1, names);
+	sql_put_i64(stmt, 2, book->instance);
 	while (sql_row(stmt)) {
 		struct book_account read = {.ref = sql_i64(stmt, 1),
 		                            .is_source = sql_i64(stmt, 2) != 0,
 		                            .balance = sql_i64(stmt, 3),
-		                            .withdrawable = sql_i64(stmt, 4)};
+		                            .withdrawable = sql_i64(stmt, 4),
+		                            .leased = sql_i64(stmt, 5),
+		                            .others = sql_i64(stmt, 6),
+		                            .watchers = sql_i64(stmt, 7)};
 		sql_copy(stmt, 0, read.id, sizeof read.id);
 		if (!book_add_account(book, &read))
 			break;

@@ -25,7 +25,9 @@ static void release_of_ended(struct turn *turn)
 		log_warn("store.holds_released", "count=%lld", (long long)sql_changes(db));
 		book_forget(turn->book);
 	}
-	sql_run(sql_say(db, "DELETE FROM leases WHERE instance NOT IN (SELECT id FROM instances WHERE ended_us IS NULL)"));
+	stmt = sql_say(db, "DELETE FROM leases WHERE instance NOT IN (SELECT id FROM instances WHERE ended_us IS NULL)");
+	if (sql_run(stmt) && sql_changes(db) > 0)
+		book_forget(turn->book);
 }
 
 static void end_lost(struct turn *turn)
@@ -60,6 +62,9 @@ static void end_ourselves(struct turn *turn)
 	struct sql_stmt *stmt = sql_say(db_of(turn), "UPDATE instances SET ended_us = " NOW " WHERE id = ? AND ended_us IS NULL");
 	sql_put_i64(stmt, 1, turn->book->instance);
 	sql_run(stmt);
+	stmt = sql_say(db_of(turn), "DELETE FROM leases WHERE instance = ?");
+	sql_put_i64(stmt, 1, turn->book->instance);
+	sql_run(stmt);
 }
 
 /* --- the lock --- */
@@ -73,7 +78,8 @@ static bool lock(struct turn *turn)
 	sql_clear(db);
 	sql_post(sql_say(db, "BEGIN"));
 	struct sql_stmt *stmt =
-	    sql_say(db, "SELECT t.number, t.last_hold, t.last_entry, i.id FROM turn t"
+	    sql_say(db, "SELECT t.number, t.last_hold, t.last_entry, i.id,"
+	                " (SELECT count(*) FROM instances WHERE ended_us IS NULL) FROM turn t"
 	                " LEFT JOIN instances i ON i.id = ? AND i.ended_us IS NULL WHERE t.id = 1 FOR UPDATE OF t");
 	sql_put_i64(stmt, 1, book->instance);
 	if (sql_row(stmt)) {
@@ -83,6 +89,7 @@ static bool lock(struct turn *turn)
 		book->last_hold = sql_i64(stmt, 1);
 		book->last_entry = sql_i64(stmt, 2);
 		is_here = !sql_is_null(stmt, 3);
+		book->alone = sql_i64(stmt, 4) <= 1;
 		sql_done(stmt);
 	} else {
 		sql_fail(db, DB_E_IO, "The table `turn` is empty: this database was altered by hand. Restore it from a backup.");
@@ -172,15 +179,17 @@ bool turn_resolve(struct turn *turn, bool *committed)
 	return known;
 }
 
-void turn_sweep(struct turn *turn)
+bool turn_sweep(struct turn *turn)
 {
 	if (lock(turn) && !turn->ended) {
 		end_lost(turn);
 		release_of_ended(turn);
 	}
-	if (db_of(turn)->failed || turn->ended || !finish(turn))
+	bool done = !db_of(turn)->failed && !turn->ended && finish(turn);
+	if (!done)
 		turn_rollback(turn);
 	turn->uncertain = false; /* of a sweep it does not matter: the next one does the same */
+	return done;
 }
 
 void turn_leave(struct turn *turn)

@@ -26,8 +26,8 @@ bool turn_commit(struct turn *turn);
 void turn_rollback(struct turn *turn);
 /* After a reconnection: whether the group was committed before the connection was lost. False when that cannot be asked now. */
 bool turn_resolve(struct turn *turn, bool *committed);
-/* Says that we are here, and releases what ended coordinators hold. */
-void turn_sweep(struct turn *turn);
+/* Says that we are here, and releases what ended coordinators hold. False: it failed, or others think that we are gone. */
+bool turn_sweep(struct turn *turn);
 /* Says that we have ended; what is still held is released by whoever sweeps next. */
 void turn_leave(struct turn *turn);
 

@@ -157,7 +157,7 @@ static void write_request(struct book *book, struct op_task *task)
 		op_fail(&task->op, DB_E_NOT_FOUND, "There is no account %s to withdraw from.", op->row.account_id);
 		return;
 	}
-	if (amount <= 0 || account->balance < amount || account->withdrawable < amount) {
+	if (amount <= 0 || book_spendable(account) < amount || account->withdrawable < amount) {
 		op_fail(&task->op, DB_E_FUNDS, "Less than that may be withdrawn.");
 		return;
 	}

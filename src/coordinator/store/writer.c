@@ -1,6 +1,8 @@
 #include "coordinator/store/writer.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "coordinator/store/book.h"
@@ -21,10 +23,45 @@ struct writer {
 	struct error broken; /* code DB_OK while it works */
 	bool shared;         /* PostgreSQL: `turn` holds */
 	struct turn turn;
+	uint64_t turn_us;             /* boot time when the turn began */
+	atomic_uint_fast64_t epoch;   /* turn's registration */
+	atomic_uint_fast64_t seen_us; /* boot time, before the last turn that the database has: since then it knows us */
 };
 
 #define LOST_AFTER_US 30000000
 #define TEND_US       4000000
+
+/* --- being known to the others --- */
+
+/* Goes on while the machine sleeps, where there is such a clock: others do not sleep with it. */
+static uint64_t boot_us(void)
+{
+#ifdef CLOCK_BOOTTIME
+	struct timespec now;
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+#else
+	return clock_mono_us();
+#endif
+}
+
+/* The epoch first: who finds this coordinator known finds the number under which it is. */
+static void note_seen(struct writer *writer)
+{
+	atomic_store_explicit(&writer->epoch, (uint64_t)writer->book.instance, memory_order_release);
+	atomic_store_explicit(&writer->seen_us, writer->turn_us, memory_order_release);
+}
+
+uint64_t writer_epoch(const struct writer *writer)
+{
+	return atomic_load_explicit(&writer->epoch, memory_order_acquire);
+}
+
+bool writer_is_known(const struct writer *writer)
+{
+	return !writer->shared || boot_us() - atomic_load_explicit(&writer->seen_us, memory_order_acquire) <
+	                              (uint64_t)writer->turn.patience_us / 3 * 2;
+}
 
 /* --- opening --- */
 
@@ -63,10 +100,12 @@ static void join_others(struct writer *writer, const struct store_options *optio
 	if (options->instance)
 		(void)str_copy(str_sub(str_of(options->instance), 0, sizeof turn->name - 1), turn->name, sizeof turn->name);
 	writer->book.rows = postgres_rows_new();
+	writer->turn_us = boot_us();
 	if (writer->book.rows)
 		turn_register(turn);
 	else
 		sql_fail(writer->book.db, DB_E_NOMEM, "There is no memory to open the database.");
+	note_seen(writer);
 }
 
 struct writer *writer_open(const struct store_options *options, struct error *error)
@@ -141,6 +180,7 @@ enum writer_result writer_begin(struct writer *writer, struct store_op **ops, si
 {
 	struct sql *db = writer->book.db;
 	sql_clear(db);
+	writer->turn_us = boot_us();
 	if (!writer->shared)
 		sql_run(sql_say(db, "BEGIN IMMEDIATE"));
 	else if (begin_turn(writer))
@@ -218,7 +258,8 @@ enum writer_result writer_apply(struct writer *writer, struct store_op *op)
 enum writer_result writer_commit(struct writer *writer)
 {
 	if (writer->shared) {
-		turn_commit(&writer->turn);
+		if (turn_commit(&writer->turn))
+			note_seen(writer);
 	} else {
 		book_flush(&writer->book);
 		sql_run(sql_say(writer->book.db, "COMMIT"));
@@ -281,7 +322,9 @@ void writer_tend(struct writer *writer)
 	bool committed;
 	if (writer->broken.code || !writer_recover(writer, &committed))
 		return;
-	turn_sweep(&writer->turn);
+	writer->turn_us = boot_us();
+	if (turn_sweep(&writer->turn))
+		note_seen(writer);
 	result(writer);
 }
 

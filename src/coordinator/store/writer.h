@@ -30,6 +30,10 @@ bool writer_recover(struct writer *writer, bool *committed);
 uint64_t writer_tend_us(const struct writer *writer);
 /* Says to other coordinators that this one is here, and ends what lost ones left. */
 void writer_tend(struct writer *writer);
+/* Any thread: the number of this coordinator's registration, which is another after it was taken for lost; 0 on SQLite. */
+uint64_t writer_epoch(const struct writer *writer);
+/* Any thread: others cannot have taken this coordinator for lost by now. Asked before writer_epoch, both hold. */
+bool writer_is_known(const struct writer *writer);
 /* Why nothing more can be written (disk full, damaged file); NULL while it works. */
 const struct error *writer_broken(const struct writer *writer);
 const struct error *writer_error(const struct writer *writer); /* of what was SPOILED last */

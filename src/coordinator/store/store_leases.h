@@ -1,0 +1,46 @@
+/* Several coordinators on one PostgreSQL: how much of an account's money each may promise without asking, and what they tell
+ * each other. All leases of an account together are at most its balance, so that its holds are, wherever they were made
+ * (docs/developer/decisions/0050-leases-on-balances.md). A SQLite file has one coordinator, which may promise all there is. */
+#ifndef COORDINATOR_STORE_LEASES_H
+#define COORDINATOR_STORE_LEASES_H
+
+#include "coordinator/store/store.h"
+
+/* Leases count: the store is one that coordinators share. */
+bool store_is_shared(const struct store *store);
+/* A number that changes when this coordinator was taken for lost: then its leases are gone. Any thread. */
+uint64_t store_epoch(const struct store *store);
+struct net_loop *store_loop(const struct store *store);
+
+struct store_lease_ask {
+	int64_t give_uusd; /* of what is leased here, back to everybody */
+	int64_t need_uusd; /* beyond what is leased here then */
+	bool take;         /* need, and a part of what nobody has leased; otherwise the lease does not grow */
+	bool recall;       /* when that is less than needed the others are told to give back what they do not use */
+	bool first;        /* the others are asked anew even when they answered before */
+	bool answers;      /* this is such an answer: there is no more to give */
+};
+
+struct store_lease {
+	struct store_account account;
+	int64_t leased_uusd;
+	bool is_enough; /* need was met */
+	bool is_final;  /* what is missing is in use, or is not there at all: asking again does not help */
+	uint64_t epoch; /* when it was granted */
+};
+/* lease NULL: no such account, or the error says why. In the order of the writes, as store_account_get. done may be NULL. */
+typedef void (*store_lease_fn)(const struct store_lease *lease, const struct error *error, void *user);
+void store_lease(struct store *store, struct str account_id, const struct store_lease_ask *ask, store_lease_fn done,
+                 void *user);
+
+enum store_news {
+	STORE_NEWS_BALANCE, /* another coordinator changed it */
+	STORE_NEWS_GIVEN,   /* another coordinator gave some of its lease back */
+	STORE_NEWS_WANTED,  /* another coordinator asks for what is not in use */
+	STORE_NEWS_MISSED,  /* of any account: the connection was lost for a while; account_id is empty */
+};
+typedef void (*store_news_fn)(enum store_news news, struct str account_id, void *user);
+/* Who is told, on the loop thread; one only. Never called for a store that is not shared. */
+void store_on_news(struct store *store, store_news_fn tell, void *user);
+
+#endif
