@@ -72,11 +72,16 @@ void map_free(struct map *map)
 	map->count = map->cap = 0;
 }
 
+static uint32_t hash_of(const struct map *map, struct str key)
+{
+	return (uint32_t)map_hash(map->seed, key);
+}
+
 /* The slot that holds the key, or the empty slot where it belongs. The table always has an empty slot. */
-static struct map_slot *find(const struct map *map, struct str key, uint64_t hash)
+static struct map_slot *find(const struct map *map, struct str key, uint32_t hash)
 {
 	size_t mask = map->cap - 1;
-	for (size_t i = (size_t)hash & mask;; i = (i + 1) & mask) {
+	for (size_t i = hash & mask;; i = (i + 1) & mask) {
 		struct map_slot *slot = &map->slots[i];
 		if (!slot->value || (slot->hash == hash && str_eq((struct str){slot->key, slot->key_len}, key)))
 			return slot;
@@ -85,7 +90,7 @@ static struct map_slot *find(const struct map *map, struct str key, uint64_t has
 
 void *map_get(const struct map *map, struct str key)
 {
-	return map->count ? find(map, key, map_hash(map->seed, key))->value : NULL;
+	return map->count ? find(map, key, hash_of(map, key))->value : NULL;
 }
 
 static enum db_err grow(struct map *map)
@@ -109,10 +114,10 @@ enum db_err map_put(struct map *map, struct str key, void *value, void **old)
 {
 	if (old)
 		*old = NULL;
-	uint64_t hash = map_hash(map->seed, key);
+	uint32_t hash = hash_of(map, key);
 	struct map_slot *slot = map->cap ? find(map, key, hash) : NULL;
 	bool replace = slot && slot->value;
-	if (!replace && (map->count + 1) * 4 > map->cap * 3) {
+	if (!replace && (map->count + 1) * 16 > map->cap * 13) {
 		enum db_err err = grow(map);
 		if (err)
 			return err;
@@ -120,7 +125,7 @@ enum db_err map_put(struct map *map, struct str key, void *value, void **old)
 	}
 	if (replace && old)
 		*old = slot->value;
-	*slot = (struct map_slot){key.at, key.len, hash, value};
+	*slot = (struct map_slot){key.at, (uint32_t)key.len, hash, value};
 	if (!replace)
 		map->count++;
 	return DB_OK;
@@ -130,14 +135,14 @@ void *map_remove(struct map *map, struct str key)
 {
 	if (map->count == 0)
 		return NULL;
-	struct map_slot *hole = find(map, key, map_hash(map->seed, key));
+	struct map_slot *hole = find(map, key, hash_of(map, key));
 	void *value = hole->value;
 	if (!value)
 		return NULL;
 	/* Close the gap: pull back every later entry of the run that may stand at the hole or before it. */
 	size_t mask = map->cap - 1, at = (size_t)(hole - map->slots);
 	for (size_t i = (at + 1) & mask; map->slots[i].value; i = (i + 1) & mask) {
-		size_t home = (size_t)map->slots[i].hash & mask;
+		size_t home = map->slots[i].hash & mask;
 		if (((i - home) & mask) >= ((i - at) & mask)) {
 			map->slots[at] = map->slots[i];
 			at = i;

@@ -8,9 +8,8 @@
 
 struct map_slot {
 	const char *key;
-	size_t key_len;
-	uint64_t hash;
-	void *value; /* NULL = empty slot */
+	uint32_t key_len, hash; /* the lower half of its hash */
+	void *value;            /* NULL = empty slot */
 };
 
 struct map {

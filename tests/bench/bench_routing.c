@@ -1,5 +1,7 @@
-/* How long a decision with its reservation takes, by size of the fleet: 200 models, two on each node, a tenth of the decisions
- * in flight at any time. Prints the median of single decisions. */
+/* How long a decision with its reservation takes, by size of the fleet: 200 models, two on each node, each request for any of
+ * the models (the least that a cache can know), 512 of them in flight. Prints the median of single decisions, without those
+ * that found nobody: of 100 nodes with two models each every third model has none. Reading the clock is in each figure, and
+ * printed. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -28,7 +30,7 @@ static void heartbeat(struct route_fleet *fleet, struct route_node *node, const 
 {
 	struct route_node_facts facts;
 	char name[32];
-	route_node_facts(node, &facts);
+	route_node_facts(fleet, node, &facts);
 	facts.memory_pressure = random_below(100) / 100.0;
 	facts.cpu_usage = random_below(100) / 100.0;
 	route_node_set_facts(fleet, node, &facts);
@@ -100,7 +102,7 @@ static void decide(uint32_t node_count)
 	uint64_t *times = calloc(DECISIONS, sizeof *times);
 	struct route_reservation *flight[IN_FLIGHT] = {NULL};
 	uint64_t *beat_times = calloc(DECISIONS, sizeof *beat_times);
-	uint32_t refused = 0, beats = 0;
+	uint32_t made = 0, refused = 0, beats = 0;
 	if (!fleet || !models || !nodes || !times || !beat_times)
 		exit(1);
 	for (uint32_t i = 0; i < node_count; i++)
@@ -115,8 +117,12 @@ static void decide(uint32_t node_count)
 		uint32_t place = i % IN_FLIGHT;
 		route_release(fleet, flight[place]);
 		uint64_t start = now_ns();
-		refused += route_select(fleet, &request, node_count, &decision, &flight[place]) != DB_OK;
-		times[i] = now_ns() - start;
+		enum db_err err = route_select(fleet, &request, node_count, &decision, &flight[place]);
+		uint64_t took_ns = now_ns() - start;
+		if (err)
+			refused++;
+		else
+			times[made++] = took_ns;
 		if (i % 4 == 0) {
 			uint32_t beating = random_below(node_count);
 			uint64_t beat_start = now_ns();
@@ -124,13 +130,14 @@ static void decide(uint32_t node_count)
 			beat_times[beats++] = now_ns() - beat_start;
 		}
 	}
-	qsort(times, DECISIONS, sizeof *times, compare);
+	if (!made)
+		exit(1);
+	qsort(times, made, sizeof *times, compare);
 	qsort(beat_times, beats, sizeof *beat_times, compare);
-	printf("bench route_us_%u %.3f us\n", node_count, (double)times[DECISIONS / 2] / 1000);
-	printf("bench route_p99_us_%u %.3f us\n", node_count, (double)times[DECISIONS - DECISIONS / 100] / 1000);
+	printf("bench route_us_%u %.3f us\n", node_count, (double)times[made / 2] / 1000);
+	printf("bench route_p99_us_%u %.3f us\n", node_count, (double)times[made - 1 - made / 100] / 1000);
 	printf("bench route_heartbeat_us_%u %.3f us\n", node_count, (double)beat_times[beats / 2] / 1000);
-	if (node_count >= MODELS * 10 && refused)
-		printf("# %u of %u decisions found nobody\n", refused, DECISIONS);
+	printf("# %u nodes: %u of %u decisions found nobody\n", node_count, refused, DECISIONS);
 	for (uint32_t i = 0; i < IN_FLIGHT; i++)
 		route_release(fleet, flight[i]);
 	route_fleet_free(fleet);
@@ -140,8 +147,25 @@ static void decide(uint32_t node_count)
 	free(beat_times);
 }
 
-int main(void)
+static void clock_cost(void)
 {
+	enum { READS = 100001 };
+	static uint64_t times[READS];
+	for (int i = 0; i < READS; i++) {
+		uint64_t start = now_ns();
+		times[i] = now_ns() - start;
+	}
+	qsort(times, READS, sizeof *times, compare);
+	printf("# reading the clock: %.3f us\n", (double)times[READS / 2] / 1000);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 1) { /* one size, for a profiler */
+		decide((uint32_t)strtoul(argv[1], NULL, 10));
+		return 0;
+	}
+	clock_cost();
 	decide(100);
 	decide(1000);
 	decide(10000);

@@ -53,7 +53,7 @@ void session_send_desired(struct session *session)
 	struct wire_message message = {.type = WIRE_DESIRED_MODELS};
 	const struct alias *aliases[ALIAS_MAX];
 	struct wire_desired_models *desired = &message.as.desired_models;
-	if (version_compare(session->texts.version, STR(FLEET_DESIRED_MODELS_AT)) < 0 || !session->node)
+	if (version_compare(session_text(session, TEXT_VERSION), STR(FLEET_DESIRED_MODELS_AT)) < 0 || !session->node)
 		return;
 	size_t count = alias_list(session->fleet->aliases, aliases, ALIAS_MAX);
 	desired->models = calloc(count + 1, sizeof *desired->models);

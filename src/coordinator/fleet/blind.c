@@ -82,7 +82,7 @@ const char *blind_take_chunk(struct fleet_job *job, const struct wire_chunk *mes
 	struct str ciphertext = message->encrypted_data.ciphertext;
 	if (!message->has_encrypted_data || message->data.len)
 		return "a blind chunk that is not sealed";
-	if (!str_eq(message->encrypted_data.sender_key, job->session->texts.public_key))
+	if (!str_eq(message->encrypted_data.sender_key, session_text(job->session, TEXT_PUBLIC_KEY)))
 		return "a chunk from a key that is not the provider's";
 	if (!is_base64(ciphertext)) /* it goes into an event stream as it stands */
 		return "a blind chunk that is not base64";
@@ -153,9 +153,9 @@ static struct blind_check *check_new(struct fleet_job *job, const struct wire_co
 	struct blind_check *check = calloc(1, sizeof *check);
 	if (!check)
 		return NULL;
-	const struct session_texts *texts = &job->session->texts;
-	size_t room = sizeof job->id + sizeof job->blind->sender_key + strlen(job->model) + texts->se_public_key.len +
-	              message->usage_signature.len;
+	struct str identity = session_text(job->session, TEXT_SE_PUBLIC_KEY);
+	size_t room =
+	    sizeof job->id + sizeof job->blind->sender_key + strlen(job->model) + identity.len + message->usage_signature.len;
 	buf_init(&check->texts, room);
 	if (buf_reserve(&check->texts, room)) { /* all at once: what is kept must not move */
 		check_free(check);
@@ -167,7 +167,7 @@ static struct blind_check *check_new(struct fleet_job *job, const struct wire_co
 	check->end.se_signature = check->end.response_hash = STR_NONE; /* they would depend on the text */
 	check->end.usage_signature = keep(check, message->usage_signature);
 	check->end.transcript = str_of(check->transcript);
-	check->public_key = keep(check, texts->se_public_key);
+	check->public_key = keep(check, identity);
 	check->usage = (struct blind_usage){.request_id = keep(check, str_of(job->id)),
 	                                    .consumer_key = keep(check, str_of(job->blind->sender_key)),
 	                                    .model = keep(check, str_of(job->model)),

@@ -21,7 +21,7 @@ static void send_trust_status(struct session *session, const char *reason)
 static bool claim_serial(struct session *session)
 {
 	struct fleet *fleet = session->fleet;
-	struct str serial = session->texts.serial;
+	struct str serial = session_text(session, TEXT_SERIAL);
 	if (!serial.len || !session->attested)
 		return true;
 	struct session *other = map_get(&fleet->by_serial, serial);
@@ -36,7 +36,7 @@ static bool claim_serial(struct session *session)
 		log_info("provider.replaced", "provider=%s by=%s", other->id, session->id);
 		session_drop(other);
 	}
-	if (map_put(&fleet->by_serial, session->texts.serial, session, NULL))
+	if (map_put(&fleet->by_serial, session_text(session, TEXT_SERIAL), session, NULL))
 		log_warn("provider.serial", "provider=%s error=nomem", session->id);
 	return true;
 }
@@ -117,8 +117,8 @@ void session_challenge_reply(struct session *session, const struct wire_attestat
 	struct trust_reply facts = {
 	    .message = text,
 	    .challenge = *session->challenge,
-	    .registered_key = session->texts.public_key,
-	    .signing_key = session->texts.se_public_key,
+	    .registered_key = session_text(session, TEXT_PUBLIC_KEY),
+	    .signing_key = session_text(session, TEXT_SE_PUBLIC_KEY),
 	    .is_linux = session->is_linux,
 	    .runtime_accepted = true,
 	    .version_accepted = session->version_ok,

@@ -32,33 +32,43 @@ struct request_key {
 
 struct key_pool;
 
-/* Texts of a registered provider, in one block. */
-struct session_texts {
-	char *block;
-	struct str public_key, version, backend, chip_name, chip_family, machine_model; /* register */
-	struct str python_hash, runtime_hash;                                           /* likewise */
-	struct str serial, se_public_key, system_volume_hash, os_version;               /* attested */
+/* Texts of a registered provider. */
+enum session_text {
+	TEXT_PUBLIC_KEY, /* register */
+	TEXT_VERSION,
+	TEXT_BACKEND,
+	TEXT_CHIP_NAME,
+	TEXT_CHIP_FAMILY,
+	TEXT_MACHINE_MODEL,
+	TEXT_PYTHON_HASH,
+	TEXT_RUNTIME_HASH,
+	TEXT_SERIAL, /* attested */
+	TEXT_SE_PUBLIC_KEY,
+	TEXT_SYSTEM_VOLUME_HASH,
+	TEXT_OS_VERSION,
+	SESSION_TEXTS
 };
 
 struct session {
 	struct fleet *fleet;
 	struct ws *ws; /* NULL once it is closed */
 	char id[ID_UUID_SIZE];
-	bool registered, settled; /* settled: attestation and account are known */
-	bool closing;             /* on_close is awaited and nothing else */
-	bool resumes;             /* a model of it can go on with answers of others */
-	bool flow_credit, private_only, draining, blind;
-	bool attested, secure_enclave, sip, secure_boot, authenticated_root, is_linux; /* what a valid attestation said */
-	uint8_t key_protection, platform;                                              /* enums of wire/attestation.h */
-	bool private_text, version_ok, proven; /* proven: passed a challenge on this connection */
-	uint8_t complaints;                    /* logged about this peer */
-	bool late;                             /* in fleet->stale */
-	struct list_link link, beat;           /* in fleet->sessions; in fleet->live or fleet->stale */
+	bool registered : 1, settled : 1; /* settled: attestation and account are known */
+	bool closing : 1;                 /* on_close is awaited and nothing else */
+	bool resumes : 1;                 /* a model of it can go on with answers of others */
+	bool flow_credit : 1, private_only : 1, draining : 1, blind : 1;
+	bool attested : 1, secure_enclave : 1, sip : 1, secure_boot : 1, authenticated_root : 1, is_linux : 1; /* as attested */
+	uint8_t key_protection, platform;                  /* enums of wire/attestation.h */
+	bool private_text : 1, version_ok : 1, proven : 1; /* proven: passed a challenge on this connection */
+	bool late : 1;                                     /* in fleet->stale */
+	uint8_t complaints;                                /* logged about this peer */
+	struct list_link link, beat;                       /* in fleet->sessions; in fleet->live or fleet->stale */
 	struct list_link woken;
 	uint64_t last_beat_us, last_job_us;
-	uint64_t order; /* of registration */
-	struct session_texts texts;
-	struct buf attestation; /* as it came; of blind providers */
+	uint64_t order;    /* of registration */
+	uint8_t *texts;    /* in one block: their lengths, then they; NULL = none */
+	char *attestation; /* as it came; of blind providers */
+	size_t attestation_len;
 	struct route_node *node;
 	struct ledger_account *account;
 	struct account_lookup *lookup; /* in flight */
@@ -68,7 +78,7 @@ struct session {
 	struct status_challenge *challenge; /* awaiting its reply */
 	struct key_pool *keys;              /* NULL while there is no traffic */
 	struct list jobs;
-	int64_t gpu_cores;
+	int32_t gpu_cores;
 };
 
 struct fleet_job {
@@ -150,6 +160,7 @@ void session_update_facts(struct session *session); /* tells routing what change
 struct ledger_account *session_account(const struct session *session);
 
 /* --- register.c --- */
+struct str session_text(const struct session *session, enum session_text which);
 void session_register(struct session *session, const struct wire_register *message);
 void session_unregister(struct session *session);
 void session_update_models(struct session *session, const struct wire_models_update *message);

@@ -98,7 +98,7 @@ static enum db_err seal_now(struct session *session, const struct request_key *k
  * same name after a restart: its attested key is its identity. */
 static void name_tenant(const struct session *session, struct str account, char out[SHA256_HEX_SIZE])
 {
-	struct str identity = session->texts.se_public_key;
+	struct str identity = session_text(session, TEXT_SE_PUBLIC_KEY);
 	uint8_t key[SHA256_BYTES], name[SHA256_BYTES];
 	out[0] = '\0';
 	if (!session->attested || !identity.len || !account.len)
@@ -351,9 +351,9 @@ static const char *open_chunk(const struct fleet_job *job, const struct wire_chu
 		return "a chunk without encrypted_data";
 	if (message->data.len)
 		return "a chunk with plain text";
-	if (!session->texts.public_key.len)
+	if (!session_text(session, TEXT_PUBLIC_KEY).len)
 		return "a chunk from a provider without a key";
-	if (!str_eq(message->encrypted_data.sender_key, session->texts.public_key))
+	if (!str_eq(message->encrypted_data.sender_key, session_text(session, TEXT_PUBLIC_KEY)))
 		return "a chunk from a key that is not the provider's";
 	if (wire_payload_open(&job->shared, message->encrypted_data.ciphertext, plain))
 		return "a chunk that does not open";

@@ -47,7 +47,7 @@ static enum db_err make_key(const uint8_t peer[BOX_KEY_BYTES], struct request_ke
 
 static bool peer_key(const struct session *session, uint8_t out[BOX_KEY_BYTES])
 {
-	return wire_key_decode(session->texts.public_key, out) == DB_OK;
+	return wire_key_decode(session_text(session, TEXT_PUBLIC_KEY), out) == DB_OK;
 }
 
 /* --- pools --- */

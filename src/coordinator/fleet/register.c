@@ -20,34 +20,34 @@ static bool is_older_generation(struct str backend)
 
 /* --- texts --- */
 
-static void put_text(char **at, struct str *text)
+struct str session_text(const struct session *session, enum session_text which)
 {
-	if (text->len)
-		memcpy(*at, text->at, text->len);
-	*text = (struct str){*at, text->len};
-	*at += text->len;
+	size_t at = SESSION_TEXTS;
+	if (!session->texts)
+		return STR_NONE;
+	for (size_t i = 0; i < (size_t)which; i++)
+		at += session->texts[i];
+	return (struct str){(const char *)session->texts + at, session->texts[which]};
 }
 
-/* Copies all of them into one block; on lack of memory they are empty. */
-static void keep_texts(struct session_texts *texts, struct session_texts from)
+/* Copies all of them into one block; on lack of memory there are none. */
+static void keep_texts(struct session *session, const struct str texts[SESSION_TEXTS])
 {
-	struct str *each[] = {&from.public_key,         &from.version,       &from.backend,     &from.chip_name,
-	                      &from.chip_family,        &from.machine_model, &from.serial,      &from.se_public_key,
-	                      &from.system_volume_hash, &from.os_version,    &from.python_hash, &from.runtime_hash};
-	size_t bytes = 1;
-	for (size_t i = 0; i < sizeof each / sizeof *each; i++)
-		bytes += each[i]->len;
-	char *old = texts->block;
-	char *at = from.block = malloc(bytes);
-	if (!at) {
-		free(old);
-		*texts = (struct session_texts){0};
-		return;
+	struct str cut[SESSION_TEXTS];
+	size_t bytes = SESSION_TEXTS;
+	for (size_t i = 0; i < SESSION_TEXTS; i++) {
+		cut[i] = str_sub(texts[i], 0, UINT8_MAX);
+		bytes += cut[i].len;
 	}
-	for (size_t i = 0; i < sizeof each / sizeof *each; i++)
-		put_text(&at, each[i]);
-	*texts = from;
-	free(old);
+	uint8_t *kept = malloc(bytes), *at = kept ? kept + SESSION_TEXTS : NULL;
+	for (size_t i = 0; kept && i < SESSION_TEXTS; i++) {
+		kept[i] = (uint8_t)cut[i].len;
+		if (cut[i].len)
+			memcpy(at, cut[i].at, cut[i].len);
+		at += cut[i].len;
+	}
+	free(session->texts);
+	session->texts = kept;
 }
 
 #define ATTESTATION_KEPT 16384
@@ -108,9 +108,13 @@ void session_update_models(struct session *session, const struct wire_models_upd
 /* Consumers of blind mode check it themselves. */
 static void keep_attestation(struct session *session, struct str attestation)
 {
-	buf_init(&session->attestation, attestation.len);
-	if (attestation.len > ATTESTATION_KEPT || buf_append_str(&session->attestation, attestation))
-		session->blind = false;
+	char *copy = attestation.len <= ATTESTATION_KEPT ? malloc(attestation.len) : NULL;
+	session->blind = copy != NULL;
+	if (!copy)
+		return;
+	memcpy(copy, attestation.at, attestation.len);
+	session->attestation = copy;
+	session->attestation_len = attestation.len;
 }
 
 static void offer_blind(struct session *session)
@@ -157,8 +161,9 @@ static void settle(struct session *session)
 	session_update_facts(session);
 	tell_machine(session);
 	log_info("provider.registered", "provider=%s trust=%s backend=%.*s version=%.*s models=%zu chip=\"%.*s\"", session->id,
-	         wire_trust_name(session->standing.level), STR_ARG(session->texts.backend), STR_ARG(session->texts.version),
-	         route_node_models(session->node, NULL, 0), STR_ARG(session->texts.chip_name));
+	         wire_trust_name(session->standing.level), STR_ARG(session_text(session, TEXT_BACKEND)),
+	         STR_ARG(session_text(session, TEXT_VERSION)), route_node_models(session->node, NULL, 0),
+	         STR_ARG(session_text(session, TEXT_CHIP_NAME)));
 	if (session->attested)
 		send_trust_status(session);
 	session_send_desired(session);
@@ -171,16 +176,18 @@ static void settle(struct session *session)
 static void take_attested(struct session *session, const struct attestation_result *result)
 {
 	const struct attestation_blob *blob = &result->blob;
-	struct session_texts texts = session->texts;
-	texts.serial = cut(blob->serial_number);
-	texts.se_public_key = blob->public_key;
-	texts.system_volume_hash = cut(blob->system_volume_hash);
-	texts.os_version = cut(blob->os_version);
+	struct str texts[SESSION_TEXTS];
+	for (size_t i = 0; i < SESSION_TEXTS; i++)
+		texts[i] = session_text(session, (enum session_text)i);
+	texts[TEXT_SERIAL] = cut(blob->serial_number);
+	texts[TEXT_SE_PUBLIC_KEY] = blob->public_key;
+	texts[TEXT_SYSTEM_VOLUME_HASH] = cut(blob->system_volume_hash);
+	texts[TEXT_OS_VERSION] = cut(blob->os_version);
 	if (blob->chip_name.len)
-		texts.chip_name = cut(blob->chip_name);
+		texts[TEXT_CHIP_NAME] = cut(blob->chip_name);
 	if (blob->hardware_model.len)
-		texts.machine_model = cut(blob->hardware_model);
-	keep_texts(&session->texts, texts);
+		texts[TEXT_MACHINE_MODEL] = cut(blob->hardware_model);
+	keep_texts(session, texts);
 	session->attested = true;
 	session->secure_enclave = blob->secure_enclave_available && result->key_protection == ATTESTATION_SECURE_ENCLAVE;
 	session->sip = blob->sip_enabled;
@@ -260,7 +267,7 @@ static bool backend_accepted(const struct fleet *fleet, struct str backend)
 static bool is_private_text(const struct session *session, const struct wire_register *message)
 {
 	const struct wire_privacy *privacy = &message->privacy;
-	return session->texts.public_key.len && backend_accepted(session->fleet, message->backend) &&
+	return session_text(session, TEXT_PUBLIC_KEY).len && backend_accepted(session->fleet, message->backend) &&
 	       message->encrypted_response_chunks && message->has_privacy && privacy->text_backend_inprocess &&
 	       privacy->text_proxy_disabled && privacy->anti_debug_enabled && privacy->core_dumps_disabled && privacy->env_scrubbed;
 }
@@ -271,7 +278,7 @@ static void log_if_unroutable(const struct session *session, const struct wire_r
 		log_warn("provider.backend_not_accepted", "provider=%s backend=%.*s", session->id, STR_ARG(cut(message->backend)));
 	else if (!session->private_text)
 		log_warn("provider.not_private", "provider=%s key=%d encrypted_chunks=%d privacy=%d", session->id,
-		         session->texts.public_key.len > 0, message->encrypted_response_chunks, message->has_privacy);
+		         session_text(session, TEXT_PUBLIC_KEY).len > 0, message->encrypted_response_chunks, message->has_privacy);
 }
 
 static void keep_registration(struct session *session, const struct wire_register *message)
@@ -279,20 +286,21 @@ static void keep_registration(struct session *session, const struct wire_registe
 	const struct wire_hardware *hardware = &message->hardware;
 	struct str min_version = session->fleet->options.min_version;
 	uint8_t key[BOX_KEY_BYTES];
-	keep_texts(&session->texts, (struct session_texts){
-	                                .public_key = wire_key_decode(message->public_key, key) ? STR_NONE : message->public_key,
-	                                .version = cut(message->version),
-	                                .backend = cut(message->backend),
-	                                .chip_name = cut(hardware->chip_name),
-	                                .chip_family = cut(hardware->chip_family),
-	                                .machine_model = cut(hardware->machine_model),
-	                                .python_hash = cut(message->python_hash),
-	                                .runtime_hash = cut(message->runtime_hash),
-	                            });
+	const struct str texts[SESSION_TEXTS] = {
+	    [TEXT_PUBLIC_KEY] = wire_key_decode(message->public_key, key) ? STR_NONE : message->public_key,
+	    [TEXT_VERSION] = cut(message->version),
+	    [TEXT_BACKEND] = cut(message->backend),
+	    [TEXT_CHIP_NAME] = cut(hardware->chip_name),
+	    [TEXT_CHIP_FAMILY] = cut(hardware->chip_family),
+	    [TEXT_MACHINE_MODEL] = cut(hardware->machine_model),
+	    [TEXT_PYTHON_HASH] = cut(message->python_hash),
+	    [TEXT_RUNTIME_HASH] = cut(message->runtime_hash),
+	};
+	keep_texts(session, texts);
 	session->flow_credit = message->flow_credit;
 	session->blind = message->blind && message->flow_credit && message->attestation.len > 0;
 	session->private_only = message->private_only;
-	session->gpu_cores = hardware->gpu_cores;
+	session->gpu_cores = (int32_t)hardware->gpu_cores;
 	session->private_text = is_private_text(session, message);
 	session->version_ok = !message->version.len || !min_version.len || version_compare(message->version, min_version) >= 0;
 	log_if_unroutable(session, message);
@@ -309,7 +317,7 @@ static bool add_node(struct session *session, const struct wire_register *messag
 	if (!models || !session->node || route_node_set_models(fleet->routes, session->node, models, count))
 		return false;
 	struct route_node_facts facts = {
-	    .chip_family = session->texts.chip_family,
+	    .chip_family = session_text(session, TEXT_CHIP_FAMILY),
 	    .plain_prompts_ok = message->plain_prompts,
 	    .tools_ok = !is_older_generation(message->backend) || version_compare(message->version, STR(FLEET_TOOLS_AT)) >= 0,
 	    .static_decode_tps = message->decode_tps,
@@ -341,8 +349,8 @@ void session_unregister(struct session *session)
 	jobs_fail_all(session);
 	waiting_forget(session);
 	keys_free(session);
-	if (map_get(&fleet->by_serial, session->texts.serial) == session)
-		map_remove(&fleet->by_serial, session->texts.serial);
+	if (map_get(&fleet->by_serial, session_text(session, TEXT_SERIAL)) == session)
+		map_remove(&fleet->by_serial, session_text(session, TEXT_SERIAL));
 	map_remove(&fleet->blind, str_of(session->id));
 	if (session->node) {
 		planner_node_gone(fleet->planner, session->node);
@@ -350,9 +358,11 @@ void session_unregister(struct session *session)
 	}
 	session->node = NULL;
 	session->account = NULL;
-	free(session->texts.block);
-	session->texts = (struct session_texts){0};
-	buf_free(&session->attestation);
+	free(session->texts);
+	session->texts = NULL;
+	free(session->attestation);
+	session->attestation = NULL;
+	session->attestation_len = 0;
 	session->blind = false;
 	session->standing = (struct trust_standing){0};
 	session->attested = session->proven = session->draining = false;

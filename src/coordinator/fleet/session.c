@@ -197,8 +197,8 @@ static struct str device_of(const struct session *session)
 {
 	if (!session->proven || !session->attested)
 		return STR_NONE;
-	bool vouched = session->standing.level == WIRE_TRUST_HARDWARE && session->texts.serial.len;
-	return vouched ? session->texts.serial : session->texts.se_public_key;
+	bool vouched = session->standing.level == WIRE_TRUST_HARDWARE && session_text(session, TEXT_SERIAL).len;
+	return vouched ? session_text(session, TEXT_SERIAL) : session_text(session, TEXT_SE_PUBLIC_KEY);
 }
 
 void session_update_facts(struct session *session)
@@ -207,7 +207,7 @@ void session_update_facts(struct session *session)
 	const struct trust_standing *standing = &session->standing;
 	if (!session->node)
 		return;
-	route_node_facts(session->node, &facts);
+	route_node_facts(session->fleet->routes, session->node, &facts);
 	facts.connected_ok = session->settled && !session->draining && !session->closing;
 	facts.untrusted = standing->untrusted;
 	facts.private_only = session->private_only;
@@ -216,10 +216,10 @@ void session_update_facts(struct session *session)
 	facts.runtime_verified = session->version_ok;
 	facts.trust = route_trust_of(standing->level);
 	facts.last_challenge_us = standing->last_pass_us;
-	facts.serial = session->texts.serial;
+	facts.serial = session_text(session, TEXT_SERIAL);
 	facts.device = device_of(session);
-	facts.version = session->texts.version;
-	facts.chip_family = session->texts.chip_family;
+	facts.version = session_text(session, TEXT_VERSION);
+	facts.chip_family = session_text(session, TEXT_CHIP_FAMILY);
 	facts.blind_ok = session->blind;
 	route_node_set_facts(session->fleet->routes, session->node, &facts);
 	waiting_wake_node(session->fleet, session->node);

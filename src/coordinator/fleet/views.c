@@ -5,21 +5,20 @@
 
 void session_view(const struct session *session, struct str *models, struct fleet_provider_view *out)
 {
-	const struct session_texts *texts = &session->texts;
 	struct route_node_facts facts;
-	route_node_facts(session->node, &facts);
+	route_node_facts(session->fleet->routes, session->node, &facts);
 	const char *status = session->jobs.count ? "serving" : "online";
 	*out = (struct fleet_provider_view){
 	    .id = str_of(session->id),
-	    .chip_name = texts->chip_name,
-	    .chip_family = texts->chip_family,
-	    .machine_model = texts->machine_model,
-	    .serial = texts->serial,
-	    .se_public_key = texts->se_public_key,
-	    .encryption_public_key = texts->public_key,
+	    .chip_name = session_text(session, TEXT_CHIP_NAME),
+	    .chip_family = session_text(session, TEXT_CHIP_FAMILY),
+	    .machine_model = session_text(session, TEXT_MACHINE_MODEL),
+	    .serial = session_text(session, TEXT_SERIAL),
+	    .se_public_key = session_text(session, TEXT_SE_PUBLIC_KEY),
+	    .encryption_public_key = session_text(session, TEXT_PUBLIC_KEY),
 	    .account = session->account ? str_of(ledger_account_id(session->account)) : STR_NONE,
-	    .backend = texts->backend,
-	    .version = texts->version,
+	    .backend = session_text(session, TEXT_BACKEND),
+	    .version = session_text(session, TEXT_VERSION),
 	    .platform =
 	        session->attested ? str_of(attestation_platform_name((enum attestation_platform)session->platform)) : STR_NONE,
 	    .key_protection = session->attested
@@ -29,7 +28,7 @@ void session_view(const struct session *session, struct str *models, struct flee
 	    .status = session->standing.untrusted ? "untrusted" : status,
 	    .private_only = session->private_only,
 	    .attested = session->attested,
-	    .encrypted = texts->public_key.len > 0,
+	    .encrypted = session_text(session, TEXT_PUBLIC_KEY).len > 0,
 	    .secure_enclave = session->secure_enclave,
 	    .sip = session->sip,
 	    .secure_boot = session->secure_boot,
@@ -39,14 +38,14 @@ void session_view(const struct session *session, struct str *models, struct flee
 	    .bandwidth_gbs = facts.bandwidth_gbs,
 	    .decode_tps = facts.static_decode_tps,
 	    .gpu_cores = session->gpu_cores,
-	    .system_volume_hash = texts->system_volume_hash,
-	    .os_version = texts->os_version,
-	    .python_hash = texts->python_hash,
-	    .runtime_hash = texts->runtime_hash,
+	    .system_volume_hash = session_text(session, TEXT_SYSTEM_VOLUME_HASH),
+	    .os_version = session_text(session, TEXT_OS_VERSION),
+	    .python_hash = session_text(session, TEXT_PYTHON_HASH),
+	    .runtime_hash = session_text(session, TEXT_RUNTIME_HASH),
 	    .live = (const struct fleet_live *)(const void *)session,
 	    .models = models,
 	    .blind = session->blind,
-	    .attestation = buf_str(&session->attestation),
+	    .attestation = {session->attestation, session->attestation_len},
 	};
 	if (models)
 		out->model_count = route_node_models(session->node, models, FLEET_VIEW_MODELS);
@@ -67,7 +66,7 @@ void fleet_view_live(const struct fleet *fleet, const struct fleet_provider_view
 {
 	const struct session *session = session_of(view);
 	struct route_node_facts facts;
-	route_node_facts(session->node, &facts);
+	route_node_facts(fleet->routes, session->node, &facts);
 	*out = (struct fleet_live_view){
 	    .heartbeat_us = wall_us(fleet, session->last_beat_us),
 	    .challenge_us = wall_us(fleet, session->standing.last_pass_us),

@@ -38,7 +38,8 @@ uint8_t route_shapes_shut(const struct route_record *record, uint64_t now_us)
 
 bool route_is_cooling(const struct route_entry *entry, uint64_t now_us)
 {
-	return entry->record && entry->record->cool_until_us > now_us;
+	const struct route_record *record = route_record_of(entry);
+	return record && record->cool_until_us > now_us;
 }
 
 /* --- probes --- */
@@ -51,7 +52,7 @@ static struct route_breaker *node_breaker(const struct route_reservation *reserv
 
 static struct route_breaker *shape_breaker(const struct route_reservation *reservation)
 {
-	struct route_record *record = reservation->entry ? reservation->entry->record : NULL;
+	struct route_record *record = reservation->entry ? route_record_of(reservation->entry) : NULL;
 	return record ? &record->shapes[reservation->shape].breaker : NULL;
 }
 
@@ -178,7 +179,7 @@ static void strike_shape(struct route_fleet *fleet, const struct route_reservati
 
 static void pardon_shape(struct route_fleet *fleet, const struct route_reservation *reservation)
 {
-	struct route_record *record = reservation->entry ? reservation->entry->record : NULL;
+	struct route_record *record = reservation->entry ? route_record_of(reservation->entry) : NULL;
 	if (!record)
 		return;
 	memset(&record->shapes[reservation->shape], 0, sizeof record->shapes[reservation->shape]);

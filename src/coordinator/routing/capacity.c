@@ -9,7 +9,7 @@ static void add_entry(const struct route_entry *entry, bool offered, struct rout
 		return;
 	out->running += entry->slot.state == ROUTE_SLOT_RUNNING;
 	out->cold += !route_resident(entry);
-	out->aggregate_tps += entry->decode_tps;
+	out->aggregate_tps += (double)entry->decode_tps;
 	out->budget_tokens += entry->slot.budget_max;
 	if (entry->slot.budget_max)
 		out->free_tokens += entry->free_tokens;

@@ -28,11 +28,11 @@ uint64_t route_expected(const struct route_request *request)
 	return request->max_tokens < ROUTE_DEFAULT_OUTPUT ? request->max_tokens : ROUTE_DEFAULT_OUTPUT;
 }
 
-double route_static_decode(const struct route_node_facts *facts)
+double route_static_decode(const struct route_kept_facts *facts)
 {
 	if (facts->static_decode_tps > 0)
-		return facts->static_decode_tps;
-	return facts->bandwidth_gbs > 0 ? sqrt(facts->bandwidth_gbs) : 1;
+		return (double)facts->static_decode_tps;
+	return facts->bandwidth_gbs > 0 ? sqrt((double)facts->bandwidth_gbs) : 1;
 }
 
 /* A report is an average over what ran lately, at whatever load that was; what a stream would get alone is that times the
@@ -40,30 +40,29 @@ double route_static_decode(const struct route_node_facts *facts)
  * slowly: prompts that are read in between slow streams down as well. No node is believed to be much faster than all others of
  * its kind.
  */
-void route_entry_learn(struct route_entry *entry)
+void route_entry_learn(struct route_entry *entry, double told)
 {
-	double told = entry->slot.decode_tps;
-	if (entry->slot.running)
-		entry->ran = entry->slot.running;
-	if (told <= 0 || told == entry->reported_tps)
+	if (told <= 0 || (float)told == entry->reported_tps)
 		return;
-	entry->reported_tps = told;
-	double solo = told * (1 + ROUTE_BATCH_SLOWDOWN * (entry->ran > 1 ? entry->ran - 1 : 0));
-	double median = route_rates_median(entry->model, entry->node->family);
-	bool believable = route_rates_count(entry->model, entry->node->family) < BELIEVE_AFTER || solo <= BELIEVE_FACTOR * median;
-	route_rates_add(entry->model, entry->node->family, solo);
+	entry->reported_tps = (float)told;
+	double solo = told * (1 + ROUTE_BATCH_SLOWDOWN * (entry->slot.ran > 1 ? entry->slot.ran - 1 : 0));
+	double median = route_rates_median(entry->model, entry->node->facts.family);
+	bool believable =
+	    route_rates_count(entry->model, entry->node->facts.family) < BELIEVE_AFTER || solo <= BELIEVE_FACTOR * median;
+	route_rates_add(entry->model, entry->node->facts.family, solo);
 	if (!believable)
 		solo = BELIEVE_FACTOR * median;
-	double weight = solo > entry->solo_tps ? LEARN_FASTER : LEARN_SLOWER;
-	entry->solo_tps = entry->solo_tps > 0 ? entry->solo_tps + weight * (solo - entry->solo_tps) : solo;
+	double before = (double)entry->solo_tps;
+	double weight = solo > before ? LEARN_FASTER : LEARN_SLOWER;
+	entry->solo_tps = (float)(before > 0 ? before + weight * (solo - before) : solo);
 }
 
 /* Of a stream alone. */
 static double solo_decode(const struct route_entry *entry)
 {
 	if (entry->solo_tps > 0)
-		return entry->solo_tps;
-	double median = route_rates_median(entry->model, entry->node->family);
+		return (double)entry->solo_tps;
+	double median = route_rates_median(entry->model, entry->node->facts.family);
 	return median > 0 ? median : route_static_decode(&entry->node->facts);
 }
 
@@ -71,15 +70,16 @@ static double solo_decode(const struct route_entry *entry)
 static bool rate_is_known(const struct route_entry *entry)
 {
 	return entry->solo_tps > 0 || entry->node->facts.static_decode_tps > 0 ||
-	       route_rates_count(entry->model, entry->node->family) > 0;
+	       route_rates_count(entry->model, entry->node->facts.family) > 0;
 }
 
 static double prefill(const struct route_entry *entry)
 {
-	const struct route_node_facts *facts = &entry->node->facts;
-	double tps = entry->slot.prefill_tps;
+	const struct route_kept_facts *facts = &entry->node->facts;
+	double tps = entry->slot.prefill_tenths / 10.0;
 	if (tps <= 0)
-		tps = facts->static_prefill_tps > 0 ? facts->static_prefill_tps : route_static_decode(facts) * PREFILL_PER_DECODE;
+		tps =
+		    facts->static_prefill_tps > 0 ? (double)facts->static_prefill_tps : route_static_decode(facts) * PREFILL_PER_DECODE;
 	return tps > PREFILL_MAX_TPS ? PREFILL_MAX_TPS : tps;
 }
 
@@ -102,12 +102,18 @@ static double state_ms(const struct route_entry *entry)
 	}
 }
 
-static double health_ms(const struct route_node_facts *facts)
+static double health_ms(const struct route_kept_facts *facts)
 {
 	static const double thermal[] = {0, THERMAL_FAIR_MS, THERMAL_SERIOUS_MS, THERMAL_SERIOUS_MS};
-	double gpu = facts->total_memory_gb > 0 ? facts->gpu_active_gb / facts->total_memory_gb : 0;
-	return PRESSURE_MS * facts->memory_pressure + CPU_MS * facts->cpu_usage + GPU_MEMORY_MS * (gpu > 1 ? 1 : gpu) +
-	       thermal[facts->thermal < 0 || facts->thermal > 3 ? 0 : facts->thermal];
+	double gpu = facts->total_memory_gb > 0 ? (double)(facts->gpu_active_gb / facts->total_memory_gb) : 0;
+	return PRESSURE_MS * (double)facts->memory_pressure + CPU_MS * (double)facts->cpu_usage +
+	       GPU_MEMORY_MS * (gpu > 1 ? 1 : gpu) + thermal[facts->thermal & 3];
+}
+
+/* Reading a prompt of typical size. */
+static double read_ms(const struct route_entry *entry)
+{
+	return entry->model->typical_prompt * (double)entry->prompt_ms;
 }
 
 /* What one request that runs costs another of typical size, and the other way round: each slows the other's output down, and
@@ -115,7 +121,7 @@ static double health_ms(const struct route_node_facts *facts)
 static double meeting_ms(const struct route_entry *entry)
 {
 	const struct route_model *model = entry->model;
-	return 2 * ROUTE_BATCH_SLOWDOWN * model->typical_output * 1000 / entry->decode_tps + PROMPT_SHARE * entry->read_ms;
+	return 2 * ROUTE_BATCH_SLOWDOWN * model->typical_output * 1000 / (double)entry->decode_tps + PROMPT_SHARE * read_ms(entry);
 }
 
 /* Requests that wait in the node's engine without a token budget to show for it: each counts as long as this one. */
@@ -127,37 +133,37 @@ static double unbudgeted_waiting(const struct route_entry *entry)
 static struct route_cost terms(const struct route_entry *entry)
 {
 	const struct route_node *node = entry->node;
-	uint32_t elsewhere = node->pending - entry->pending; /* in other models of the node: the same machine */
-	uint32_t strange = entry->slot.waiting > entry->pending ? entry->slot.waiting - entry->pending : 0;
+	uint32_t elsewhere = (uint32_t)(node->pending - entry->pending); /* in other models of the node: the same machine */
+	uint32_t strange = entry->slot.waiting > entry->pending ? (uint32_t)(entry->slot.waiting - entry->pending) : 0;
 	return (struct route_cost){
 	    .state = state_ms(entry),
-	    .queue = entry->meeting_ms * entry->queue,
-	    .pending = entry->meeting_ms * elsewhere,
-	    .backlog = node->unread_ms + strange * entry->read_ms,
+	    .queue = (double)entry->meeting_ms * entry->queue,
+	    .pending = (double)entry->meeting_ms * elsewhere,
+	    .backlog = node->unread_ms + strange * read_ms(entry),
 	    .health = health_ms(&node->facts),
 	};
 }
 
 void route_entry_measure(struct route_entry *entry)
 {
-	entry->decode_tps = solo_decode(entry);
-	double prompt_ms = 1000 / prefill(entry);
-	double output_ms = 1000 / entry->decode_tps * (1 + unbudgeted_waiting(entry));
+	entry->decode_tps = (float)solo_decode(entry);
+	float prompt_ms = (float)(1000 / prefill(entry));
+	float output_ms = (float)(1000 / (double)entry->decode_tps * (1 + unbudgeted_waiting(entry)));
 	if (prompt_ms != entry->prompt_ms || output_ms != entry->output_ms)
-		entry->bucket = route_bucket(prompt_ms, output_ms);
+		entry->bucket = route_bucket((double)prompt_ms, (double)output_ms);
 	entry->prompt_ms = prompt_ms;
 	entry->output_ms = output_ms;
-	entry->read_ms = entry->model->typical_prompt * entry->prompt_ms;
-	entry->meeting_ms = meeting_ms(entry);
+	entry->meeting_ms = (float)meeting_ms(entry);
 	entry->cold = !route_resident(entry);
 }
 
 void route_entry_price(struct route_entry *entry)
 {
 	uint32_t load = route_live_load(entry);
-	entry->queue = load > entry->pending ? load : entry->pending;
+	entry->node_pending = entry->node->pending;
+	entry->queue = (uint16_t)(load > entry->pending ? load : entry->pending);
 	struct route_cost cost = terms(entry);
-	entry->base_ms = cost.state + cost.queue + cost.pending + cost.backlog + cost.health;
+	entry->base_ms = (float)(cost.state + cost.queue + cost.pending + cost.backlog + cost.health);
 	entry->slow = rate_is_known(entry) && projected_decode(entry) < ROUTE_DECODE_FLOOR;
 }
 
@@ -166,19 +172,19 @@ double route_entry_ttft(const struct route_entry *entry, const struct route_requ
 	if (!entry->node->facts.has_capacity)
 		return -1;
 	const struct route_node *node = entry->node;
-	double read_ms = (double)request->prompt_tokens * entry->prompt_ms;
+	double own_read_ms = (double)request->prompt_tokens * (double)entry->prompt_ms;
 	double strange = entry->slot.waiting > entry->pending ? entry->slot.waiting - entry->pending : 0;
-	double network_ms = node->facts.network_ms > 0 ? node->facts.network_ms : 0;
-	return state_ms(entry) + node->unread_ms + (strange + 1) * read_ms + 1000 / entry->decode_tps + network_ms;
+	double network_ms = node->facts.network_ms > 0 ? (double)node->facts.network_ms : 0;
+	return state_ms(entry) + node->unread_ms + (strange + 1) * own_read_ms + 1000 / (double)entry->decode_tps + network_ms;
 }
 
 void route_entry_cost(const struct route_entry *entry, const struct route_request *request, struct route_cost *out)
 {
 	*out = terms(entry);
 	double expected = (double)route_expected(request);
-	double waiting_ms = 1000 * unbudgeted_waiting(entry) * expected / entry->decode_tps;
+	double waiting_ms = 1000 * unbudgeted_waiting(entry) * expected / (double)entry->decode_tps;
 	out->backlog += waiting_ms;
-	out->own = (double)request->prompt_tokens * entry->prompt_ms + 1000 * expected / entry->decode_tps;
+	out->own = (double)request->prompt_tokens * (double)entry->prompt_ms + 1000 * expected / (double)entry->decode_tps;
 	out->total = out->state + out->queue + out->pending + out->backlog + out->own + out->health;
 	out->ttft_ms = route_entry_ttft(entry, request);
 	out->projected_tps = projected_decode(entry);

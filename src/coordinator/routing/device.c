@@ -16,9 +16,7 @@ static struct route_device *device_new(struct route_fleet *fleet, struct str id)
 		return NULL;
 	if (id.len)
 		memcpy(device->id, id.at, id.len);
-	device->id_len = id.len;
-	list_init(&device->nodes);
-	list_init(&device->records);
+	device->id_len = (uint16_t)id.len;
 	if (id.len && map_put(&fleet->devices, device_id(device), device, NULL)) {
 		free(device);
 		return NULL;
@@ -28,8 +26,8 @@ static struct route_device *device_new(struct route_fleet *fleet, struct str id)
 
 static void device_free(struct route_fleet *fleet, struct route_device *device)
 {
-	for (struct list_link *link; (link = list_first(&device->records));)
-		route_record_free(fleet, LIST_OF(link, struct route_record, link));
+	while (device->records)
+		route_record_free(fleet, device->records);
 	if (device->health)
 		route_health_free(fleet, device->health);
 	list_remove(&fleet->departed, &device->departed);
@@ -48,8 +46,8 @@ void route_devices_free(struct route_fleet *fleet)
 
 void route_device_refresh(struct route_fleet *fleet, const struct route_device *device)
 {
-	LIST_EACH (link, &device->nodes)
-		route_node_reloaded(fleet, LIST_OF(link, struct route_node, same_device));
+	for (struct route_node *node = device->nodes; node; node = node->same_device)
+		route_node_reloaded(fleet, node);
 }
 
 /* --- a node and its device --- */
@@ -57,10 +55,11 @@ void route_device_refresh(struct route_fleet *fleet, const struct route_device *
 static void attach(struct route_fleet *fleet, struct route_node *node, struct route_device *device)
 {
 	node->device = device;
-	list_push_back(&device->nodes, &node->same_device);
+	node->same_device = device->nodes;
+	device->nodes = node;
 	list_remove(&fleet->departed, &device->departed);
 	for (uint32_t i = 0; i < node->entry_count; i++)
-		node->entries[i]->record = route_record_find(device, node->entries[i]->model);
+		node->entries[i].recorded = route_record_find(device, node->entries[i].model) != NULL;
 }
 
 void route_device_leave(struct route_fleet *fleet, struct route_node *node)
@@ -70,11 +69,15 @@ void route_device_leave(struct route_fleet *fleet, struct route_node *node)
 		return;
 	LIST_EACH (link, &node->reservations)
 		(void)route_probe_end(LIST_OF(link, struct route_reservation, link));
-	list_remove(&device->nodes, &node->same_device);
+	struct route_node **at = &device->nodes;
+	while (*at != node)
+		at = &(*at)->same_device;
+	*at = node->same_device;
+	node->same_device = NULL;
 	node->device = NULL;
 	for (uint32_t i = 0; i < node->entry_count; i++)
-		node->entries[i]->record = NULL;
-	if (device->nodes.count) {
+		node->entries[i].recorded = false;
+	if (device->nodes) {
 		route_device_refresh(fleet, device);
 		return;
 	}
@@ -137,48 +140,62 @@ struct route_record *route_record_find(const struct route_device *device, const 
 {
 	if (!device)
 		return NULL;
-	LIST_EACH (link, &device->records) {
-		struct route_record *record = LIST_OF(link, struct route_record, link);
-		if (is_record_of(record, model))
-			return record;
-	}
-	return NULL;
+	struct route_record *record = device->records;
+	while (record && !is_record_of(record, model))
+		record = record->next;
+	return record;
 }
 
-static void point_entries(const struct route_device *device, const struct route_record *record, struct route_record *at)
+struct route_record *route_record_of(const struct route_entry *entry)
 {
-	LIST_EACH (link, &device->nodes) {
-		struct route_node *node = LIST_OF(link, struct route_node, same_device);
+	return entry->recorded ? route_record_find(entry->node->device, entry->model) : NULL;
+}
+
+static void mark_entries(const struct route_record *record, bool recorded)
+{
+	for (struct route_node *node = record->device->nodes; node; node = node->same_device)
 		for (uint32_t i = 0; i < node->entry_count; i++)
-			if (is_record_of(record, node->entries[i]->model))
-				node->entries[i]->record = at;
-	}
+			if (is_record_of(record, node->entries[i].model))
+				node->entries[i].recorded = recorded;
+}
+
+static void forget_one_too_many(struct route_fleet *fleet, struct route_device *device)
+{
+	struct route_record *oldest = device->records;
+	unsigned count = oldest != NULL;
+	for (; oldest && oldest->next; oldest = oldest->next)
+		count++;
+	if (count == ROUTE_MAX_RECORDS)
+		route_record_free(fleet, oldest);
 }
 
 struct route_record *route_record_get(struct route_fleet *fleet, struct route_node *node, struct route_entry *entry)
 {
 	struct route_device *device = route_device_of(fleet, node);
-	if (entry->record || !device)
-		return entry->record;
+	if (entry->recorded || !device)
+		return route_record_of(entry);
 	const struct route_model *model = entry->model;
 	struct route_record *record = calloc(1, sizeof *record + model->id_len);
 	if (!record)
 		return NULL;
-	if (device->records.count == ROUTE_MAX_RECORDS)
-		route_record_free(fleet, LIST_OF(list_first(&device->records), struct route_record, link));
+	forget_one_too_many(fleet, device);
 	memcpy(record->model, model->id, model->id_len);
 	record->model_len = model->id_len;
 	record->device = device;
-	list_push_back(&device->records, &record->link);
-	point_entries(device, record, record);
+	record->next = device->records;
+	device->records = record;
+	mark_entries(record, true);
 	return record;
 }
 
 void route_record_free(struct route_fleet *fleet, struct route_record *record)
 {
 	heap_remove(&fleet->timers, &record->timer.item);
-	point_entries(record->device, record, NULL);
-	list_remove(&record->device->records, &record->link);
+	mark_entries(record, false);
+	struct route_record **at = &record->device->records;
+	while (*at != record)
+		at = &(*at)->next;
+	*at = record->next;
 	free(record);
 }
 

@@ -6,7 +6,6 @@
 #define KV_BYTES_PER_TOKEN 400000.0
 #define KV_MAX_TOKENS      (1u << 24)
 #define GIB                1073741824.0
-#define GB                 1e9
 #define LOAD_PADDING       1.1176 /* 20 % more than the file, and from decimal to binary gigabytes (8.2) */
 #define COLD_HEADROOM_GB   4.0
 #define TOO_LARGE_FACTOR   2.0 /* of the size of a model whose needs nobody knows (gate 21) */
@@ -69,19 +68,19 @@ static uint64_t less(uint64_t reported, uint64_t ended)
 
 uint64_t route_live_used(const struct route_entry *entry)
 {
-	return less(entry->slot.budget_used + entry->slot.budget_queued, entry->released_tokens);
+	return less((uint64_t)entry->slot.budget_used + entry->slot.budget_queued, entry->released_tokens);
 }
 
 uint64_t route_live_potential(const struct route_entry *entry)
 {
-	return less(entry->slot.max_tokens_potential, entry->released_tokens);
+	return less(entry->slot.potential, entry->released_tokens);
 }
 
 /* --- concurrency (8.3) --- */
 
-static double total_memory(const struct route_node_facts *facts)
+static double total_memory(const struct route_kept_facts *facts)
 {
-	return facts->total_memory_gb > 0 ? facts->total_memory_gb : facts->memory_gb;
+	return (double)(facts->total_memory_gb > 0 ? facts->total_memory_gb : facts->memory_gb);
 }
 
 static uint32_t node_places(const struct route_node *node)
@@ -96,13 +95,13 @@ static uint32_t node_places(const struct route_node *node)
 
 /* So few at once that each still gets about ROUTE_DECODE_FLOOR; from the registered rate, as the observed one falls with load.
  */
-static uint32_t quality_places(const struct route_node_facts *facts, uint32_t base)
+static uint32_t quality_places(const struct route_kept_facts *facts, uint32_t base)
 {
 	if (facts->static_decode_tps <= 0)
 		return base;
-	double quality = 1;
-	if (facts->static_decode_tps > ROUTE_DECODE_FLOOR)
-		quality = floor((facts->static_decode_tps / ROUTE_DECODE_FLOOR - 1) / ROUTE_BATCH_SLOWDOWN);
+	double quality = 1, rate = (double)facts->static_decode_tps;
+	if (rate > ROUTE_DECODE_FLOOR)
+		quality = floor((rate / ROUTE_DECODE_FLOOR - 1) / ROUTE_BATCH_SLOWDOWN);
 	quality = quality < 1 ? 1 : quality > base ? base : quality;
 	double places = ceil(quality * QUALITY_OVERCOMMIT);
 	return places < base ? (uint32_t)places : base;
@@ -130,36 +129,39 @@ static void admit_budget(struct route_entry *entry)
 	uint64_t visible = used > potential ? used : potential;
 	uint64_t taken = used + less(entry->pending_tokens, visible);
 	entry->capacity_gate = ROUTE_BUDGET;
-	entry->free_tokens = less(entry->slot.budget_max, taken);
-	entry->ceiling_tokens = entry->slot.budget_max;
+	entry->free_tokens = (uint32_t)less(entry->slot.budget_max, taken);
 }
 
-static uint64_t tokens_in(double room_gb, double kv_bytes)
+uint64_t route_ceiling(const struct route_entry *entry)
+{
+	return entry->slot.budget_max ? entry->slot.budget_max : ROUTE_UNLIMITED;
+}
+
+static uint32_t tokens_in(double room_gb, double kv_bytes)
 {
 	if (room_gb <= 0)
 		return 0;
 	double tokens = room_gb * GIB / kv_bytes;
-	return tokens >= KV_MAX_TOKENS ? ROUTE_UNLIMITED : (uint64_t)tokens;
+	return tokens >= KV_MAX_TOKENS ? ROUTE_UNLIMITED : (uint32_t)tokens;
 }
 
 static void admit_memory(struct route_entry *entry)
 {
-	const struct route_node_facts *facts = &entry->node->facts;
-	double total = total_memory(facts), size = (double)entry->size_bytes / GB;
-	double kv_bytes = entry->slot.kv_bytes_per_token > 0 ? entry->slot.kv_bytes_per_token : KV_BYTES_PER_TOKEN;
+	const struct route_kept_facts *facts = &entry->node->facts;
+	double total = total_memory(facts), size = (double)entry->size_gb;
+	double kv_bytes = entry->slot.kv_bytes_per_token > 0 ? (double)entry->slot.kv_bytes_per_token : KV_BYTES_PER_TOKEN;
 	bool resident = route_resident(entry);
 	entry->capacity_gate = ROUTE_MEMORY;
 	entry->free_tokens = ROUTE_UNLIMITED;
-	entry->ceiling_tokens = ROUTE_UNLIMITED;
-	if (!entry->size_bytes || total <= 0)
+	if (size <= 0 || total <= 0)
 		return;
 	if (!resident && !entry->node->pending) {
 		if (facts->free_for_load_gb >= 0)
-			entry->free_tokens = size * LOAD_PADDING <= facts->free_for_load_gb ? ROUTE_UNLIMITED : 0;
+			entry->free_tokens = size * LOAD_PADDING <= (double)facts->free_for_load_gb ? ROUTE_UNLIMITED : 0;
 		else
 			entry->free_tokens = tokens_in(total - size - COLD_HEADROOM_GB, kv_bytes);
 	} else {
-		entry->free_tokens = tokens_in(total - facts->gpu_active_gb - (resident ? 0 : size), kv_bytes);
+		entry->free_tokens = tokens_in(total - (double)facts->gpu_active_gb - (resident ? 0 : size), kv_bytes);
 	}
 }
 
@@ -179,9 +181,9 @@ void route_entry_admit(struct route_entry *entry)
 static bool too_large(const struct route_entry *entry)
 {
 	double total = total_memory(&entry->node->facts);
-	if (route_resident(entry) || !entry->size_bytes || total <= 0)
+	if (route_resident(entry) || entry->size_gb <= 0 || total <= 0)
 		return false;
-	return TOO_LARGE_FACTOR * (double)entry->size_bytes / GB > total;
+	return TOO_LARGE_FACTOR * (double)entry->size_gb > total;
 }
 
 /* --- the predicate: the gates that do not depend on the request, then those that do --- */
@@ -201,7 +203,7 @@ static struct caller caller_of(const struct route_node *node, const struct route
 static enum route_gate trust_gate(const struct route_policy *policy, const struct route_entry *entry, struct caller caller,
                                   uint64_t now_us)
 {
-	const struct route_node_facts *facts = &entry->node->facts;
+	const struct route_kept_facts *facts = &entry->node->facts;
 	if (route_is_cooling(entry, now_us))
 		return ROUTE_COOLING;
 	if (!caller.bypass && route_node_shut(entry->node, now_us))
@@ -212,7 +214,7 @@ static enum route_gate trust_gate(const struct route_policy *policy, const struc
 		return ROUTE_UNTRUSTED;
 	if (facts->private_only && !caller.own)
 		return ROUTE_PRIVATE_ONLY;
-	if (facts->trust < policy->min_trust && !caller.relaxed)
+	if (facts->trust < (uint8_t)policy->min_trust && !caller.relaxed)
 		return ROUTE_TRUST_FLOOR;
 	if (!facts->runtime_verified)
 		return ROUTE_RUNTIME;
@@ -227,7 +229,7 @@ static enum route_gate trust_gate(const struct route_policy *policy, const struc
 
 static enum route_gate shape_gate(const struct route_entry *entry, const struct route_request *request)
 {
-	if (entry->trust < request->min_trust)
+	if (entry->trust < (uint8_t)request->min_trust)
 		return ROUTE_TRUST_FLOOR;
 	if ((request->tools && !entry->tools_ok) || (request->plain_prompt && !entry->plain_prompts_ok))
 		return ROUTE_VERSION_FLOOR;
@@ -255,7 +257,8 @@ static enum route_gate load_gate(const struct route_entry *entry)
 
 static enum route_gate size_gate(const struct route_entry *entry, const struct route_request *request)
 {
-	return route_need(request) > entry->free_tokens ? (enum route_gate)entry->capacity_gate : ROUTE_OK;
+	bool limited = entry->free_tokens != ROUTE_UNLIMITED;
+	return limited && route_need(request) > entry->free_tokens ? (enum route_gate)entry->capacity_gate : ROUTE_OK;
 }
 
 static bool in_serials(struct str serial, const struct route_request *request)
@@ -281,9 +284,9 @@ static enum route_gate caller_gate(const struct route_node *node, const struct r
 {
 	if (request->own_only && !own)
 		return ROUTE_NOT_OWNED;
-	if (request->serials && !in_serials(node->facts.serial, request))
+	if (request->serials && !in_serials(node->serial ? str_of(node->serial) : STR_NONE, request))
 		return ROUTE_SERIAL;
-	if (request->regions && !in_regions(node->facts.region, request))
+	if (request->regions && !in_regions(route_group_name(node->region), request))
 		return ROUTE_REGION;
 	for (size_t i = 0; i < request->excluded_count; i++)
 		if (request->excluded[i] == node)
@@ -312,7 +315,7 @@ enum route_gate route_request_gate(const struct route_entry *entry, const struct
 static bool is_shape_shut(const struct route_entry *entry, const struct route_request *request, bool bypass, uint64_t now_us)
 {
 	enum route_shape shape = route_shape_of(request);
-	return !(bypass && shape == ROUTE_SHAPE_BASE) && route_shapes_shut(entry->record, now_us) >> shape & 1;
+	return !(bypass && shape == ROUTE_SHAPE_BASE) && route_shapes_shut(route_record_of(entry), now_us) >> shape & 1;
 }
 
 static enum route_gate check(const struct route_fleet *fleet, const struct route_entry *entry,

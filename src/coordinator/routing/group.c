@@ -3,13 +3,19 @@
 
 #include "coordinator/routing/routing_internal.h"
 
-uint16_t route_name_get(struct route_names *names, struct str text, size_t max)
+uint16_t route_name_find(const struct route_names *names, struct str text)
 {
-	for (size_t i = 0; i < names->count; i++)
+	for (size_t i = 0; text.len && i < names->count; i++)
 		if (str_is(text, names->at[i]))
 			return (uint16_t)(i + 1);
-	if (!text.len || names->count == max)
-		return 0;
+	return 0;
+}
+
+uint16_t route_name_get(struct route_names *names, struct str text, size_t max)
+{
+	uint16_t known = route_name_find(names, text);
+	if (known || !text.len || names->count == max)
+		return known;
 	char **grown = realloc(names->at, (names->count + 1) * sizeof *grown);
 	if (!grown)
 		return 0;

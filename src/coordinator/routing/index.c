@@ -130,6 +130,8 @@ static uint16_t full_bucket(const struct route_entry *entry)
 static uint16_t class_of(struct route_model *model, const struct route_entry *entry)
 {
 	uint16_t bucket = full_bucket(entry);
+	if (entry->rank != ROUTE_UNRANKED && entry->class >= ROUTE_CLASS_FIRST && model->classes[entry->class].bucket == bucket)
+		return entry->class;
 	for (uint32_t i = ROUTE_CLASS_FIRST; i < model->class_count; i++)
 		if (model->classes[i].bucket == bucket)
 			return (uint16_t)i;
@@ -145,8 +147,8 @@ static uint16_t class_of(struct route_model *model, const struct route_entry *en
 	    .bucket = bucket,
 	    .slow = entry->slow,
 	    .trust = bucket & ROUTE_BUCKET_HARDWARE ? ROUTE_TRUST_HARDWARE : ROUTE_TRUST_SELF_SIGNED,
-	    .prompt_ms = pow(PROMPT_STEP, (entry->bucket & 0x7f) - 64),
-	    .output_ms = pow(OUTPUT_STEP, (entry->bucket >> 8) - 64),
+	    .prompt_ms = (float)pow(PROMPT_STEP, (entry->bucket & 0x7f) - 64),
+	    .output_ms = (float)pow(OUTPUT_STEP, (entry->bucket >> 8) - 64),
 	};
 	return (uint16_t)model->class_count++;
 }
@@ -157,6 +159,8 @@ static void put(struct route_class *class, uint32_t at, struct route_rank rank)
 {
 	class->heap[at] = rank;
 	rank.entry->rank = at;
+	if (!at)
+		class->head = rank.key;
 }
 
 static void sift_up(struct route_class *class, uint32_t at)
@@ -191,6 +195,22 @@ static void sift_down(struct route_class *class, uint32_t at)
 	put(class, at, moving);
 }
 
+void route_index_fetch(const struct route_entry *entries, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (entries[i].rank != ROUTE_UNRANKED)
+			__builtin_prefetch(&entries[i].model->classes[entries[i].class]);
+	for (uint32_t i = 0; i < count; i++)
+		if (entries[i].rank != ROUTE_UNRANKED)
+			__builtin_prefetch(&entries[i].model->classes[entries[i].class].heap[entries[i].rank], 1);
+}
+
+void route_index_moved(struct route_entry *entry)
+{
+	if (entry->rank != ROUTE_UNRANKED)
+		entry->model->classes[entry->class].heap[entry->rank].entry = entry;
+}
+
 void route_index_remove(struct route_entry *entry)
 {
 	if (entry->rank == ROUTE_UNRANKED)
@@ -210,7 +230,7 @@ static bool reserve(struct route_class *class)
 {
 	if (class->len < class->cap)
 		return true;
-	uint32_t cap = class->cap ? class->cap * 2 : 4;
+	uint32_t cap = class->cap + class->cap / 4 + 4;
 	struct route_rank *grown = realloc(class->heap, cap * sizeof *grown);
 	if (!grown)
 		return false;
@@ -220,7 +240,7 @@ static bool reserve(struct route_class *class)
 }
 
 /* Lack of memory leaves the entry out: it is not offered until it changes again. */
-static void insert(struct route_entry *entry, uint16_t class_index, double key)
+static void insert(struct route_entry *entry, uint16_t class_index, float key)
 {
 	struct route_class *class = &entry->model->classes[class_index];
 	if (!reserve(class))
@@ -242,14 +262,14 @@ void route_index_place(struct route_entry *entry)
 		class_index = ROUTE_CLASS_SICK;
 	else if (entry->gate == ROUTE_OK)
 		class_index = class_of(entry->model, entry);
-	double key = entry->base_ms;
+	float key = entry->base_ms;
 	if (entry->rank == ROUTE_UNRANKED || entry->class != class_index) {
 		route_index_remove(entry);
 		insert(entry, class_index, key);
 		return;
 	}
 	struct route_class *class = &entry->model->classes[class_index];
-	double before = class->heap[entry->rank].key;
+	float before = class->heap[entry->rank].key;
 	class->heap[entry->rank].key = key;
 	if (key < before)
 		sift_up(class, entry->rank);

@@ -1,4 +1,5 @@
 /* What the fleet tells about its nodes, and how that reaches the index. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "coordinator/routing/routing_internal.h"
@@ -21,6 +22,9 @@ struct route_fleet *route_fleet_new(const struct route_policy *policy)
 	list_init(&fleet->departed);
 	list_init(&fleet->all_nodes);
 	list_init(&fleet->spare_reservations);
+	slab_init(&fleet->node_slab, sizeof(struct route_node));
+	for (size_t i = 0; i < ROUTE_SLAB_ENTRIES; i++)
+		slab_init(&fleet->entry_slabs[i], (i + 1) * sizeof(struct route_entry));
 	return fleet;
 }
 
@@ -35,6 +39,9 @@ void route_fleet_free(struct route_fleet *fleet)
 	route_devices_free(fleet);
 	route_names_free(&fleet->families);
 	route_names_free(&fleet->versions);
+	slab_free(&fleet->node_slab);
+	for (size_t i = 0; i < ROUTE_SLAB_ENTRIES; i++)
+		slab_free(&fleet->entry_slabs[i]);
 	free(fleet->sorted);
 	map_free(&fleet->models);
 	map_free(&fleet->owners);
@@ -62,13 +69,13 @@ static void count(struct route_model *model, const struct route_shown *shown, in
 
 static struct route_shown contribution(const struct route_entry *entry)
 {
-	const struct route_node_facts *facts = &entry->node->facts;
+	const struct route_kept_facts *facts = &entry->node->facts;
 	return (struct route_shown){
 	    .counted = true,
 	    .shown = facts->connected_ok && !facts->untrusted && !facts->private_only,
 	    .routable = !entry->sick && (entry->gate == ROUTE_OK || entry->gate == ROUTE_CONCURRENCY),
 	    .warm = route_resident(entry),
-	    .trust = (uint8_t)facts->trust,
+	    .trust = facts->trust & 3u,
 	    .gate = entry->gate,
 	    .active = entry->queue,
 	};
@@ -80,44 +87,52 @@ static bool looks_different(const struct route_shown *a, const struct route_show
 	return a->shown != b->shown || a->routable != b->routable || a->warm != b->warm || a->trust != b->trust;
 }
 
+/* The model's counts are far away in memory: left alone when nothing of them changes. */
+static bool counts_alike(const struct route_shown *a, const struct route_shown *b)
+{
+	return !looks_different(a, b) && a->gate == b->gate && a->active == b->active && a->counted == b->counted;
+}
+
 /* Breakers hold an entry back from being offered, but it is found when nobody else can serve (routing 11.3). */
 static void judge(const struct route_fleet *fleet, struct route_entry *entry)
 {
 	enum route_gate gate = route_standing_gate(fleet, entry, false);
 	enum route_gate otherwise = gate == ROUTE_NODE_BREAKER ? route_standing_gate(fleet, entry, true) : gate;
 	entry->gate = (uint8_t)gate;
-	entry->shut_shapes = route_shapes_shut(entry->record, fleet->now_us);
+	entry->shut_shapes = route_shapes_shut(route_record_of(entry), fleet->now_us);
 	bool shut = gate == ROUTE_NODE_BREAKER || entry->shut_shapes & 1u << ROUTE_SHAPE_BASE;
 	entry->sick = shut && (otherwise == ROUTE_OK || otherwise == ROUTE_CONCURRENCY);
 }
 
 void route_entry_refresh(struct route_fleet *fleet, struct route_entry *entry)
 {
-	count(entry->model, &entry->counted, -1);
+	struct route_shown before = entry->counted;
 	route_entry_price(entry);
 	route_entry_admit(entry);
-	entry->trust = (uint8_t)entry->node->facts.trust;
+	entry->trust = entry->node->facts.trust;
 	entry->tools_ok = entry->node->facts.tools_ok;
 	entry->plain_prompts_ok = entry->node->facts.plain_prompts_ok;
 	entry->blind_ok = entry->node->facts.blind_ok;
 	judge(fleet, entry);
-	struct route_shown before = entry->counted;
 	entry->counted = contribution(entry);
-	count(entry->model, &entry->counted, 1);
-	fleet->views_version += looks_different(&before, &entry->counted);
+	if (!counts_alike(&before, &entry->counted)) {
+		count(entry->model, &before, -1);
+		count(entry->model, &entry->counted, 1);
+		fleet->views_version += looks_different(&before, &entry->counted);
+	}
 	route_index_place(entry);
 }
 
 void route_node_reloaded(struct route_fleet *fleet, struct route_node *node)
 {
 	for (uint32_t i = 0; i < node->entry_count; i++)
-		route_entry_refresh(fleet, node->entries[i]);
+		route_entry_refresh(fleet, &node->entries[i]);
 }
 
 void route_node_refresh(struct route_fleet *fleet, struct route_node *node)
 {
 	for (uint32_t i = 0; i < node->entry_count; i++)
-		route_entry_measure(node->entries[i]);
+		route_entry_measure(&node->entries[i]);
 	route_node_reloaded(fleet, node);
 }
 
@@ -163,9 +178,10 @@ static void note_challenge(struct route_fleet *fleet, struct route_node *node)
 
 struct route_node *route_node_add(struct route_fleet *fleet, void *user)
 {
-	struct route_node *node = calloc(1, sizeof *node);
+	struct route_node *node = slab_take(&fleet->node_slab);
 	if (!node)
 		return NULL;
+	memset(node, 0, sizeof *node);
 	node->user = user;
 	node->facts.free_for_load_gb = -1;
 	list_init(&node->reservations);
@@ -183,9 +199,76 @@ uint32_t route_node_pending(const struct route_node *node)
 	return node->pending;
 }
 
-void route_node_facts(const struct route_node *node, struct route_node_facts *out)
+/* What was told in decimals is told again so, though it is kept in fewer bits. */
+static double told(float value)
 {
-	*out = node->facts;
+	return round((double)value * 10000) / 10000;
+}
+
+void route_node_facts(const struct route_fleet *fleet, const struct route_node *node, struct route_node_facts *out)
+{
+	const struct route_kept_facts *facts = &node->facts;
+	*out = (struct route_node_facts){
+	    .connected_ok = facts->connected_ok,
+	    .untrusted = facts->untrusted,
+	    .private_only = facts->private_only,
+	    .private_text = facts->private_text,
+	    .posture_verified = facts->posture_verified,
+	    .runtime_verified = facts->runtime_verified,
+	    .trust = (enum route_trust)facts->trust,
+	    .last_challenge_us = facts->last_challenge_us,
+	    .chip_family = route_name_at(&fleet->families, facts->family),
+	    .serial = str_of(node->serial),
+	    .device = node->device ? (struct str){node->device->id, node->device->id_len} : STR_NONE,
+	    .version = route_name_at(&fleet->versions, facts->version),
+	    .region = route_group_name(node->region),
+	    .network_ms = told(facts->network_ms),
+	    .plain_prompts_ok = facts->plain_prompts_ok,
+	    .tools_ok = facts->tools_ok,
+	    .blind_ok = facts->blind_ok,
+	    .static_decode_tps = told(facts->static_decode_tps),
+	    .static_prefill_tps = told(facts->static_prefill_tps),
+	    .bandwidth_gbs = told(facts->bandwidth_gbs),
+	    .memory_gb = told(facts->memory_gb),
+	    .memory_pressure = told(facts->memory_pressure),
+	    .cpu_usage = told(facts->cpu_usage),
+	    .thermal = facts->thermal,
+	    .has_capacity = facts->has_capacity,
+	    .gpu_active_gb = told(facts->gpu_active_gb),
+	    .total_memory_gb = told(facts->total_memory_gb),
+	    .free_for_load_gb = told(facts->free_for_load_gb),
+	};
+}
+
+static struct route_kept_facts kept_facts(const struct route_node_facts *facts, uint16_t family, uint16_t version)
+{
+	return (struct route_kept_facts){
+	    .connected_ok = facts->connected_ok,
+	    .untrusted = facts->untrusted,
+	    .private_only = facts->private_only,
+	    .private_text = facts->private_text,
+	    .posture_verified = facts->posture_verified,
+	    .runtime_verified = facts->runtime_verified,
+	    .trust = (uint8_t)facts->trust,
+	    .last_challenge_us = facts->last_challenge_us,
+	    .family = family,
+	    .version = version,
+	    .network_ms = (float)facts->network_ms,
+	    .plain_prompts_ok = facts->plain_prompts_ok,
+	    .tools_ok = facts->tools_ok,
+	    .blind_ok = facts->blind_ok,
+	    .static_decode_tps = (float)facts->static_decode_tps,
+	    .static_prefill_tps = (float)facts->static_prefill_tps,
+	    .bandwidth_gbs = (float)facts->bandwidth_gbs,
+	    .memory_gb = (float)facts->memory_gb,
+	    .memory_pressure = (float)facts->memory_pressure,
+	    .cpu_usage = (float)facts->cpu_usage,
+	    .thermal = (uint8_t)(facts->thermal < 0 || facts->thermal > 3 ? 0 : facts->thermal),
+	    .has_capacity = facts->has_capacity,
+	    .gpu_active_gb = (float)facts->gpu_active_gb,
+	    .total_memory_gb = (float)facts->total_memory_gb,
+	    .free_for_load_gb = (float)facts->free_for_load_gb,
+	};
 }
 
 enum db_err route_node_set_owner(struct route_fleet *fleet, struct route_node *node, struct str account)
@@ -199,34 +282,36 @@ static void set_serial(struct route_fleet *fleet, struct route_node *node, struc
 		return;
 	if (node->serial && map_get(&fleet->serials, str_of(node->serial)) == node)
 		map_remove(&fleet->serials, str_of(node->serial));
-	free(node->serial);
-	node->serial = serial.len ? strndup(serial.at, serial.len) : NULL;
+	char *old = node->serial;
+	node->serial = NULL;
+	if (serial.len && str_copy(serial, node->short_serial, sizeof node->short_serial))
+		node->serial = node->short_serial;
+	else if (serial.len)
+		node->serial = strndup(serial.at, serial.len);
+	if (old != node->short_serial)
+		free(old);
 	if (node->serial)
 		(void)map_put(&fleet->serials, str_of(node->serial), node, NULL); /* the newest of two is the one that stays */
 }
 
 /* The strings of `facts` are the caller's; those that are kept are ours. */
-static void keep_texts(struct route_fleet *fleet, struct route_node *node, const struct route_node_facts *facts)
+static void keep(struct route_fleet *fleet, struct route_node *node, const struct route_node_facts *facts)
 {
-	if (!str_eq(facts->chip_family, route_name_at(&fleet->families, node->family)))
-		node->family = route_name_get(&fleet->families, facts->chip_family, ROUTE_MAX_FAMILIES);
-	if (!str_eq(facts->version, route_name_at(&fleet->versions, node->version)))
-		node->version = route_name_get(&fleet->versions, facts->version, ROUTE_MAX_VERSIONS);
+	uint16_t family = node->facts.family, version = node->facts.version;
+	if (!str_eq(facts->chip_family, route_name_at(&fleet->families, family)))
+		family = route_name_get(&fleet->families, facts->chip_family, ROUTE_MAX_FAMILIES);
+	if (!str_eq(facts->version, route_name_at(&fleet->versions, version)))
+		version = route_name_get(&fleet->versions, facts->version, ROUTE_MAX_VERSIONS);
 	(void)route_group_move(&fleet->regions, &node->region, &node->placed, facts->region);
 	set_serial(fleet, node, facts->serial);
 	route_device_join(fleet, node, facts->device);
+	node->facts = kept_facts(facts, family, version);
 }
 
 void route_node_set_facts(struct route_fleet *fleet, struct route_node *node, const struct route_node_facts *facts)
 {
 	bool challenged = facts->last_challenge_us != node->facts.last_challenge_us;
-	keep_texts(fleet, node, facts);
-	node->facts = *facts;
-	node->facts.chip_family = route_name_at(&fleet->families, node->family);
-	node->facts.version = route_name_at(&fleet->versions, node->version);
-	node->facts.region = route_group_name(node->region);
-	node->facts.serial = str_of(node->serial);
-	node->facts.device = node->device ? (struct str){node->device->id, node->device->id_len} : STR_NONE;
+	keep(fleet, node, facts);
 	if (challenged)
 		note_challenge(fleet, node);
 	route_node_refresh(fleet, node);
@@ -234,11 +319,11 @@ void route_node_set_facts(struct route_fleet *fleet, struct route_node *node, co
 
 /* --- models of a node --- */
 
-static struct route_entry *find_entry(struct route_entry *const *entries, size_t entry_count, const struct route_model *model)
+static struct route_entry *find_entry(struct route_entry *entries, size_t entry_count, const struct route_model *model)
 {
 	for (size_t i = 0; i < entry_count; i++)
-		if (entries[i]->model == model)
-			return entries[i];
+		if (entries[i].model == model)
+			return &entries[i];
 	return NULL;
 }
 
@@ -250,7 +335,7 @@ struct route_entry *route_node_entry(const struct route_node *node, const struct
 size_t route_node_models(const struct route_node *node, struct str *out, size_t max)
 {
 	for (uint32_t i = 0; i < node->entry_count && i < max; i++)
-		out[i] = (struct str){node->entries[i]->model->id, node->entries[i]->model->id_len};
+		out[i] = (struct str){node->entries[i].model->id, node->entries[i].model->id_len};
 	return node->entry_count;
 }
 
@@ -258,32 +343,73 @@ bool route_node_slot(const struct route_node *node, size_t index, struct route_s
 {
 	if (index >= node->entry_count)
 		return false;
-	*out = node->entries[index]->slot;
+	const struct route_entry *entry = &node->entries[index];
+	const struct route_kept_slot *slot = &entry->slot;
+	*out = (struct route_slot){
+	    .state = (enum route_slot_state)slot->state,
+	    .running = slot->running,
+	    .waiting = slot->waiting,
+	    .max_concurrency = slot->max_concurrency,
+	    .active_tokens = slot->active_tokens,
+	    .max_tokens_potential = slot->potential,
+	    .budget_used = slot->budget_used,
+	    .budget_max = slot->budget_max,
+	    .budget_queued = slot->budget_queued,
+	    .decode_tps = told(entry->reported_tps),
+	    .prefill_tps = (double)slot->prefill_tenths / 10,
+	    .kv_bytes_per_token = (double)slot->kv_bytes_per_token,
+	    .load_time_ms = entry->load_time_ms,
+	};
 	return true;
 }
 
-#define ENTRY_ALIGN 64 /* bytes of a cache line */
-#define ENTRY_BYTES ((sizeof(struct route_entry) + ENTRY_ALIGN - 1) / ENTRY_ALIGN * ENTRY_ALIGN)
+_Static_assert(sizeof(struct route_entry) == 2 * ROUTE_LINE, "an entry is two cache lines");
+_Static_assert(sizeof(struct route_node) == 4 * ROUTE_LINE, "a node begins on a line, as the one before does");
 
-static struct route_entry *entry_new(struct route_fleet *fleet, struct route_node *node, struct str id)
+static struct route_entry *entries_new(struct route_fleet *fleet, size_t count)
+{
+	if (!count)
+		return NULL;
+	if (count <= ROUTE_SLAB_ENTRIES)
+		return slab_take(&fleet->entry_slabs[count - 1]);
+	return aligned_alloc(ROUTE_LINE, count * sizeof(struct route_entry));
+}
+
+static void entries_free(struct route_fleet *fleet, struct route_entry *entries, size_t count)
+{
+	if (count && count <= ROUTE_SLAB_ENTRIES)
+		slab_give(&fleet->entry_slabs[count - 1], entries);
+	else
+		free(entries);
+}
+
+static enum db_err entry_init(struct route_fleet *fleet, struct route_entry *entry, struct route_node *node, struct str id)
 {
 	struct route_model *model = route_model_get(fleet, id);
-	struct route_entry *entry = model ? aligned_alloc(ENTRY_ALIGN, ENTRY_BYTES) : NULL;
-	if (!entry) {
-		if (model && !model->entries++)
-			route_model_unref(fleet, model);
-		return NULL;
-	}
-	memset(entry, 0, sizeof *entry);
+	if (!model)
+		return DB_E_NOMEM;
 	model->entries++;
+	memset(entry, 0, sizeof *entry);
 	entry->model = model;
 	entry->node = node;
 	entry->rank = ROUTE_UNRANKED;
-	entry->record = route_record_find(node->device, model);
-	return entry;
+	entry->recorded = route_record_find(node->device, model) != NULL;
+	return DB_OK;
 }
 
-static void entry_free(struct route_fleet *fleet, struct route_entry *entry)
+/* Whoever points at the entry points at its new place. */
+static void entry_move(struct route_entry *to, const struct route_entry *from)
+{
+	*to = *from;
+	route_index_moved(to);
+	LIST_EACH (link, &to->node->reservations) {
+		struct route_reservation *reservation = LIST_OF(link, struct route_reservation, link);
+		if (reservation->entry == from)
+			reservation->entry = to;
+	}
+}
+
+static void entry_end(struct route_fleet *fleet, struct route_entry *entry)
 {
 	LIST_EACH (link, &entry->node->reservations) {
 		struct route_reservation *reservation = LIST_OF(link, struct route_reservation, link);
@@ -296,7 +422,6 @@ static void entry_free(struct route_fleet *fleet, struct route_entry *entry)
 	fleet->views_version++;
 	route_index_remove(entry);
 	route_model_unref(fleet, entry->model);
-	free(entry);
 }
 
 static void describe_model(struct route_fleet *fleet, struct route_model *model, const struct route_model_facts *facts)
@@ -311,7 +436,7 @@ static void describe_model(struct route_fleet *fleet, struct route_model *model,
 
 static void entry_describe(struct route_fleet *fleet, struct route_entry *entry, const struct route_model_facts *facts)
 {
-	entry->size_bytes = facts->size_bytes;
+	entry->size_gb = (float)((double)facts->size_bytes / 1e9);
 	entry->vision = facts->vision;
 	entry->template_broken = facts->template_render_ok == 0;
 	entry->can = (uint16_t)facts->can;
@@ -326,29 +451,30 @@ enum db_err route_node_set_models(struct route_fleet *fleet, struct route_node *
 	for (size_t i = 0; i < model_count; i++)
 		if (!models[i].id.len || models[i].id.len >= ROUTE_MODEL_SIZE)
 			return DB_E_LIMIT;
-	struct route_entry **entries = model_count ? calloc(model_count, sizeof(struct route_entry *)) : NULL;
+	struct route_entry *entries = entries_new(fleet, model_count);
 	if (model_count && !entries)
 		return DB_E_NOMEM;
-	uint32_t kept = 0;
+	uint16_t kept = 0;
 	for (size_t i = 0; i < model_count; i++) {
 		const struct route_model *model = route_model_find(fleet, models[i].id);
-		struct route_entry *named_before = model ? find_entry(entries, kept, model) : NULL;
-		struct route_entry *entry = model ? route_node_entry(node, model) : NULL;
-		if (!entry && !named_before)
-			entry = entry_new(fleet, node, models[i].id);
-		if (!entry || named_before)
+		struct route_entry *before = model ? route_node_entry(node, model) : NULL;
+		if (model && find_entry(entries, kept, model))
+			continue; /* named before */
+		if (before)
+			entry_move(&entries[kept], before);
+		else if (entry_init(fleet, &entries[kept], node, models[i].id))
 			continue; /* without memory the node serves what there was room for */
-		entry_describe(fleet, entry, &models[i]);
-		entries[kept++] = entry;
+		entry_describe(fleet, &entries[kept++], &models[i]);
 	}
 	for (uint32_t i = 0; i < node->entry_count; i++)
-		if (!find_entry(entries, kept, node->entries[i]->model))
-			entry_free(fleet, node->entries[i]);
-	free(node->entries);
+		if (!find_entry(entries, kept, node->entries[i].model))
+			entry_end(fleet, &node->entries[i]);
+	entries_free(fleet, node->entries, node->entry_room);
 	node->entries = entries;
 	node->entry_count = kept;
+	node->entry_room = (uint16_t)model_count;
 	route_node_refresh(fleet, node);
-	if (node->device && node->device->nodes.count > 1)
+	if (node->device && node->device->nodes->same_device)
 		route_device_refresh(fleet, node->device); /* a probe of the other connection's may have gone */
 	return DB_OK;
 }
@@ -357,15 +483,17 @@ static enum db_err add_model(struct route_fleet *fleet, struct route_node *node,
 {
 	if (node->entry_count == ROUTE_MAX_NODE_MODELS || !facts->id.len || facts->id.len >= ROUTE_MODEL_SIZE)
 		return DB_E_LIMIT;
-	struct route_entry **grown = realloc(node->entries, (node->entry_count + 1) * sizeof(struct route_entry *));
-	if (!grown)
+	struct route_entry *grown = entries_new(fleet, (size_t)node->entry_count + 1);
+	if (!grown || entry_init(fleet, &grown[node->entry_count], node, facts->id)) {
+		entries_free(fleet, grown, (size_t)node->entry_count + 1);
 		return DB_E_NOMEM;
+	}
+	for (uint32_t i = 0; i < node->entry_count; i++)
+		entry_move(&grown[i], &node->entries[i]);
+	entries_free(fleet, node->entries, node->entry_room);
 	node->entries = grown;
-	struct route_entry *entry = entry_new(fleet, node, facts->id);
-	if (!entry)
-		return DB_E_NOMEM;
-	entry_describe(fleet, entry, facts);
-	node->entries[node->entry_count++] = entry;
+	entry_describe(fleet, &grown[node->entry_count++], facts);
+	node->entry_room = node->entry_count;
 	return DB_OK;
 }
 
@@ -390,6 +518,37 @@ enum db_err route_node_update_models(struct route_fleet *fleet, struct route_nod
 
 /* --- heartbeats --- */
 
+#define KEPT_PREFILL 6553.0 /* tokens/s: more than cost.c believes */
+
+static uint32_t kept_count(uint64_t count)
+{
+	return count < UINT32_MAX ? (uint32_t)count : UINT32_MAX;
+}
+
+static uint16_t kept_few(uint32_t count)
+{
+	return count < UINT16_MAX ? (uint16_t)count : UINT16_MAX;
+}
+
+static struct route_kept_slot kept_slot(const struct route_slot *slot, uint16_t ran, uint16_t beat)
+{
+	return (struct route_kept_slot){
+	    .state = (uint8_t)slot->state,
+	    .running = kept_few(slot->running),
+	    .waiting = kept_few(slot->waiting),
+	    .ran = slot->running ? kept_few(slot->running) : ran,
+	    .beat = beat,
+	    .max_concurrency = (uint8_t)(slot->max_concurrency < UINT8_MAX ? slot->max_concurrency : UINT8_MAX),
+	    .potential = kept_count(slot->max_tokens_potential),
+	    .budget_used = kept_count(slot->budget_used),
+	    .budget_queued = kept_count(slot->budget_queued),
+	    .active_tokens = kept_count(slot->active_tokens),
+	    .budget_max = kept_count(slot->budget_max),
+	    .prefill_tenths = kept_few(slot->prefill_tps > 0 ? (uint32_t)(fmin(slot->prefill_tps, KEPT_PREFILL) * 10) : 0),
+	    .kv_bytes_per_token = (float)slot->kv_bytes_per_token,
+	};
+}
+
 enum db_err route_node_set_slot(struct route_fleet *fleet, struct route_node *node, struct str model_id,
                                 const struct route_slot *slot)
 {
@@ -397,11 +556,10 @@ enum db_err route_node_set_slot(struct route_fleet *fleet, struct route_node *no
 	struct route_entry *entry = model ? route_node_entry(node, model) : NULL;
 	if (!entry)
 		return DB_E_NOT_FOUND;
-	entry->slot = *slot;
-	entry->beat = node->beat + 1;
+	entry->slot = kept_slot(slot, entry->slot.ran, (uint16_t)(node->beat + 1));
 	if (slot->load_time_ms)
-		entry->load_time_ms = slot->load_time_ms;
-	route_entry_learn(entry);
+		entry->load_time_ms = kept_count(slot->load_time_ms);
+	route_entry_learn(entry, slot->decode_tps);
 	return DB_OK;
 }
 
@@ -410,9 +568,9 @@ void route_node_heartbeat_done(struct route_fleet *fleet, struct route_node *nod
 	node->beat++;
 	node->budgets = false;
 	for (uint32_t i = 0; i < node->entry_count; i++) {
-		struct route_entry *entry = node->entries[i];
-		if (entry->beat != node->beat)
-			entry->slot = (struct route_slot){.state = ROUTE_SLOT_COLD};
+		struct route_entry *entry = &node->entries[i];
+		if (entry->slot.beat != node->beat)
+			entry->slot = (struct route_kept_slot){.state = ROUTE_SLOT_COLD, .ran = entry->slot.ran};
 		entry->released = 0;
 		entry->released_tokens = 0;
 		node->budgets |= entry->slot.budget_max > 0;
@@ -435,7 +593,7 @@ void route_node_loaded(struct route_fleet *fleet, struct route_node *node, struc
 
 static void cool(struct route_fleet *fleet, struct route_node *node, struct route_entry *entry, uint64_t until_us)
 {
-	struct route_record *record = until_us > fleet->now_us ? route_record_get(fleet, node, entry) : entry->record;
+	struct route_record *record = until_us > fleet->now_us ? route_record_get(fleet, node, entry) : route_record_of(entry);
 	if (record && record->cool_until_us != until_us)
 		route_record_cool(fleet, record, until_us);
 }
@@ -443,7 +601,7 @@ static void cool(struct route_fleet *fleet, struct route_node *node, struct rout
 void route_node_cool(struct route_fleet *fleet, struct route_node *node, struct str model_or_empty, uint64_t until_us)
 {
 	for (uint32_t i = 0; i < node->entry_count; i++) {
-		struct route_entry *entry = node->entries[i];
+		struct route_entry *entry = &node->entries[i];
 		if (!model_or_empty.len || str_eq((struct str){entry->model->id, entry->model->id_len}, model_or_empty))
 			cool(fleet, node, entry, until_us);
 	}
@@ -459,12 +617,12 @@ void route_node_remove(struct route_fleet *fleet, struct route_node *node)
 	}
 	route_device_leave(fleet, node);
 	for (uint32_t i = 0; i < node->entry_count; i++)
-		entry_free(fleet, node->entries[i]);
-	free(node->entries);
+		entry_end(fleet, &node->entries[i]);
+	entries_free(fleet, node->entries, node->entry_room);
 	list_remove(&fleet->fresh, &node->fresh);
 	list_remove(&fleet->all_nodes, &node->all);
 	(void)route_group_move(&fleet->owners, &node->owner, &node->owned, STR_NONE);
 	(void)route_group_move(&fleet->regions, &node->region, &node->placed, STR_NONE);
 	set_serial(fleet, node, STR_NONE);
-	free(node);
+	slab_give(&fleet->node_slab, node);
 }

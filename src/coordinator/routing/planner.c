@@ -178,11 +178,12 @@ struct survey {
 
 static double score_of(const struct route_entry *entry)
 {
-	const struct route_node_facts *facts = &entry->node->facts;
-	double free_gb = facts->free_for_load_gb >= 0 ? facts->free_for_load_gb : facts->total_memory_gb - facts->gpu_active_gb;
+	const struct route_kept_facts *facts = &entry->node->facts;
+	double free_gb =
+	    (double)(facts->free_for_load_gb >= 0 ? facts->free_for_load_gb : facts->total_memory_gb - facts->gpu_active_gb);
 	double heat = facts->thermal >= 2 ? SERIOUS_SCORE : facts->thermal == 1 ? FAIR_SCORE : 0;
-	return FREE_GB_SCORE * free_gb + DECODE_SCORE * route_static_decode(facts) - PRESSURE_SCORE * facts->memory_pressure -
-	       CPU_SCORE * facts->cpu_usage - heat;
+	return FREE_GB_SCORE * free_gb + DECODE_SCORE * route_static_decode(facts) -
+	       PRESSURE_SCORE * (double)facts->memory_pressure - CPU_SCORE * (double)facts->cpu_usage - heat;
 }
 
 static void keep_best(struct survey *survey, struct route_entry *entry)
@@ -213,10 +214,8 @@ static void look_at(const struct planner *planner, const struct planner_demand *
 	if (!entry->cold) {
 		survey->warm++;
 		survey->busy += entry->gate == ROUTE_CONCURRENCY || entry->queue > 0;
-		survey->decode_tps += route_static_decode(&entry->node->facts) > entry->decode_tps
-		                          ? route_static_decode(&entry->node->facts)
-		                          : entry->decode_tps;
-		survey->prefill_tps += 1000 / entry->prompt_ms;
+		survey->decode_tps += fmax(route_static_decode(&entry->node->facts), (double)entry->decode_tps);
+		survey->prefill_tps += 1000 / (double)entry->prompt_ms;
 		survey->places += entry->slot.max_concurrency;
 	} else if (may_load(planner, demand, entry, now_us)) {
 		survey->cold++;

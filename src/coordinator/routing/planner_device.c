@@ -8,7 +8,7 @@
 
 static void key_of(const struct route_node *node, char key[PLANNER_KEY_SIZE])
 {
-	if (!node->facts.serial.len || !str_copy(node->facts.serial, key, PLANNER_KEY_SIZE))
+	if (!node->serial || !str_copy(str_of(node->serial), key, PLANNER_KEY_SIZE))
 		snprintf(key, PLANNER_KEY_SIZE, "connection %p", (const void *)node);
 }
 
@@ -66,7 +66,7 @@ static bool is_quiet(const struct route_node *node)
 	if (node->pending)
 		return false;
 	for (uint32_t i = 0; i < node->entry_count; i++)
-		if (route_live_load(node->entries[i]))
+		if (route_live_load(&node->entries[i]))
 			return false;
 	return true;
 }
@@ -99,7 +99,7 @@ bool planner_device_begin(struct planner *planner, const struct route_entry *ent
 	struct planner_device *device = device_get(planner, entry->node, now_us);
 	if (!device || list_linked(&device->open))
 		return false;
-	uint64_t patience = LOAD_TIME_SHARE * entry->load_time_ms * 1000;
+	uint64_t patience = (uint64_t)LOAD_TIME_SHARE * entry->load_time_ms * 1000;
 	device->open_until_us =
 	    now_us + (patience > planner->options.load_timeout_us ? patience : planner->options.load_timeout_us);
 	str_copy((struct str){entry->model->id, entry->model->id_len}, device->model, sizeof device->model);
@@ -135,7 +135,7 @@ void planner_node_gone(struct planner *planner, const struct route_node *node)
 	struct planner_device *device = device_find(planner, node);
 	if (!device)
 		return;
-	if (node->facts.serial.len)
+	if (node->serial)
 		close_load(planner, device);
 	else
 		device_free(planner, device); /* its name dies with the connection */

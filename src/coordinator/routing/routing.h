@@ -108,8 +108,8 @@ size_t route_node_models(const struct route_node *node, struct str *out, size_t 
 /* The last report of the model at this place among them, and whether there is one. */
 bool route_node_slot(const struct route_node *node, size_t index, struct route_slot *out);
 uint32_t route_node_pending(const struct route_node *node); /* reservations held on it */
-/* A facts struct as it was last set, for changing one field of it; strings are borrowed. */
-void route_node_facts(const struct route_node *node, struct route_node_facts *out);
+/* A facts struct as it was last set, for changing one field of it; numbers to seven digits, strings are borrowed. */
+void route_node_facts(const struct route_fleet *fleet, const struct route_node *node, struct route_node_facts *out);
 /* One slot of a heartbeat; models without a slot are cold. DB_E_NOT_FOUND for a model that is not advertised. */
 enum db_err route_node_set_slot(struct route_fleet *fleet, struct route_node *node, struct str model,
                                 const struct route_slot *slot);

@@ -13,6 +13,7 @@
 #include "coordinator/routing/heap.h"
 #include "coordinator/routing/reputation.h"
 #include "coordinator/routing/routing.h"
+#include "coordinator/routing/slab.h"
 #include "core/map.h"
 
 #define ROUTE_TIE_MS         3000.0 /* costs this close are alike (routing 7, selection) */
@@ -21,10 +22,10 @@
 #define ROUTE_DEFAULT_OUTPUT 256    /* tokens, when nothing is known about an answer's length */
 #define ROUTE_TYPICAL_PROMPT 1000   /* likewise of its prompt */
 #define ROUTE_UNRANKED       UINT32_MAX
-#define ROUTE_UNLIMITED      UINT64_MAX
-#define ROUTE_CLASS_FULL     0 /* entries that only lack a free place: known, but not offered */
-#define ROUTE_CLASS_SICK     1 /* entries that only a breaker holds back */
-#define ROUTE_CLASS_FIRST    2 /* of those that are offered */
+#define ROUTE_UNLIMITED      UINT32_MAX /* tokens */
+#define ROUTE_CLASS_FULL     0          /* entries that only lack a free place: known, but not offered */
+#define ROUTE_CLASS_SICK     1          /* entries that only a breaker holds back */
+#define ROUTE_CLASS_FIRST    2          /* of those that are offered */
 #define ROUTE_RATE_SAMPLES   50
 #define ROUTE_MAX_FAMILIES   64
 #define ROUTE_MAX_VERSIONS   256
@@ -40,6 +41,8 @@
 #define ROUTE_MAX_DEPARTED      65536  /* devices remembered without a connection */
 #define ROUTE_BUCKET_SLOW       0x8000 /* bits of a class's bucket beside its slopes */
 #define ROUTE_BUCKET_HARDWARE   0x0080
+#define ROUTE_SLAB_ENTRIES      6  /* models of a node whose entries come from a slab */
+#define ROUTE_LINE              64 /* bytes of a cache line */
 #define ROUTE_CHALLENGE_US      (16ull * 60 * 1000000)
 
 /* --- what is remembered of a device, whichever connection it comes by (routing 11.3) --- */
@@ -57,7 +60,7 @@ struct route_breaker {
 
 /* What is held against one model on a device. */
 struct route_record {
-	struct list_link link; /* in its device */
+	struct route_record *next; /* of its device */
 	struct route_device *device;
 	struct route_timer timer;
 	uint64_t cool_until_us; /* after a failed load; 0 = not cooling */
@@ -82,12 +85,12 @@ struct route_health {
 };
 
 struct route_device {
-	struct list nodes; /* connected ones: normally one */
-	struct list records;
-	struct list_link departed;   /* in fleet->departed while nodes is empty */
-	struct route_health *health; /* NULL: nothing to say */
+	struct route_node *nodes;     /* connected ones: normally one; the next is its same_device */
+	struct route_record *records; /* newest first */
+	struct list_link departed;    /* in fleet->departed while nodes is NULL */
+	struct route_health *health;  /* NULL: nothing to say */
 	struct reputation reputation;
-	size_t id_len; /* 0: known by its connection alone, and forgotten with it */
+	uint16_t id_len; /* 0: known by its connection alone, and forgotten with it */
 	char id[];
 };
 
@@ -106,17 +109,18 @@ struct route_ratios {
 };
 
 struct route_rank {
-	double key; /* its base_ms */
+	float key; /* its base_ms */
 	struct route_entry *entry;
 };
 
 struct route_class {
 	struct route_rank *heap; /* 4-ary, smallest key first */
 	uint32_t len, cap;
+	float head;                 /* key of the first, so that a look at the heads touches no heap */
+	float prompt_ms, output_ms; /* no entry of the class has smaller slopes */
 	uint16_t bucket;
-	bool slow;                   /* its entries would be too slow for a newcomer */
-	enum route_trust trust;      /* no entry of the class has more */
-	double prompt_ms, output_ms; /* no entry of the class has smaller slopes */
+	uint8_t trust; /* enum route_trust: no entry of the class has more */
+	bool slow;     /* its entries would be too slow for a newcomer */
 };
 
 struct route_model {
@@ -140,47 +144,57 @@ struct route_model {
 
 /* What an entry adds to its model's counts. */
 struct route_shown {
-	bool shown, routable, warm, counted;
-	uint8_t trust, gate;
-	uint32_t active;
+	bool shown : 1, routable : 1, warm : 1, counted : 1;
+	unsigned char trust : 2;
+	uint8_t gate;
+	uint16_t active;
 };
 
+/* A slot as it is kept: what is asked of it later, in as few bits as that needs. Token counts end at UINT32_MAX. */
+struct route_kept_slot {
+	uint8_t state; /* enum route_slot_state */
+	uint8_t max_concurrency;
+	uint16_t running, waiting;
+	uint16_t ran;  /* streams at the last report that showed some */
+	uint16_t beat; /* heartbeat that told it */
+	uint16_t prefill_tenths;
+	uint32_t potential, budget_used, budget_queued, budget_max, active_tokens;
+	float kv_bytes_per_token;
+};
+
+/* Two cache lines: a fleet is larger than any cache, and each line of an entry that a decision touches costs as much as all of
+ * its arithmetic. */
 struct route_entry {
-	/* Read by selection: one cache line. */
-	double base_ms, prompt_ms, output_ms;
-	double decode_tps;    /* of a stream alone */
-	uint64_t free_tokens; /* prompt + max of the largest request that is admitted now */
+	/* Read by selection. */
+	float base_ms, prompt_ms, output_ms;
+	float decode_tps;     /* of a stream alone */
+	uint32_t free_tokens; /* prompt + max of the largest request that is admitted now; ROUTE_UNLIMITED */
+	uint32_t rank;        /* position in its class's heap, or ROUTE_UNRANKED */
 	struct route_node *node;
-	uint32_t queue; /* effective queue (routing 7) */
-	uint32_t rank;  /* position in its class's heap, or ROUTE_UNRANKED */
+	struct route_model *model;
+	uint16_t queue; /* effective queue (routing 7) */
 	uint16_t class, bucket;
+	uint16_t can;
 	uint8_t gate;          /* enum route_gate: the first that fails whatever the request, or ROUTE_OK */
 	uint8_t capacity_gate; /* ROUTE_BUDGET or ROUTE_MEMORY: what a request above free_tokens runs into */
 	uint8_t trust;         /* enum route_trust */
+	uint8_t shut_shapes;   /* bits of enum route_shape */
 	bool vision : 1, tools_ok : 1, plain_prompts_ok : 1, blind_ok : 1, cold : 1, slow : 1;
-	bool sick : 1;       /* eligible but for a breaker */
-	uint8_t shut_shapes; /* bits of enum route_shape */
+	bool sick : 1;            /* eligible but for a breaker */
+	bool template_broken : 1; /* changed by facts, as are can and vision */
+	bool recorded : 1;        /* something is held against it: route_record_of */
+	uint16_t pending;         /* reservations */
+	uint16_t node_pending;    /* the node's */
+	uint16_t released;        /* reservations that the last heartbeat may have counted and that ended since */
+	uint32_t pending_tokens;  /* prompt + max */
 	/* The rest is not. */
-	uint64_t ceiling_tokens; /* of the largest request that waiting could help */
-	/* changed by facts */
-	bool template_broken;
-	uint16_t can;
-	uint32_t beat; /* heartbeat that told the slot */
-	struct route_model *model;
-	uint64_t size_bytes;
-	struct route_slot slot;
-	uint64_t load_time_ms;       /* last reported, 0 = never */
-	double solo_tps;             /* learnt from what was reported at whatever load; 0 = nothing yet */
-	double reported_tps;         /* the figure that was last learnt from */
-	double meeting_ms, read_ms;  /* of typical requests: what one more that runs costs (cost.c), reading a prompt */
-	uint32_t ran;                /* streams at the last report that showed some */
-	struct route_record *record; /* NULL: nothing is held against it */
-	/* reservations */
-	uint32_t pending;
-	uint64_t pending_tokens; /* prompt + max */
-	/* Of reservations that the last heartbeat may have counted and that ended since. */
-	uint32_t released;
-	uint64_t released_tokens;
+	struct route_kept_slot slot;
+	uint32_t load_time_ms; /* last reported, 0 = never */
+	float size_gb;
+	float solo_tps;           /* learnt from what was reported at whatever load; 0 = nothing yet */
+	float reported_tps;       /* the figure that was last learnt from */
+	float meeting_ms;         /* of typical requests: what one more that runs costs (cost.c) */
+	uint32_t released_tokens; /* of reservations that the last heartbeat may have counted and that ended since */
 	struct route_shown counted;
 };
 
@@ -197,35 +211,49 @@ struct route_names {
 	size_t count;
 };
 
+/* Facts as they are kept. */
+struct route_kept_facts {
+	uint64_t last_challenge_us;
+	float static_decode_tps, static_prefill_tps, bandwidth_gbs, memory_gb;
+	float memory_pressure, cpu_usage, network_ms;
+	float gpu_active_gb, total_memory_gb, free_for_load_gb;
+	uint16_t family, version; /* in the fleet's names */
+	uint8_t thermal, trust;
+	bool connected_ok : 1, untrusted : 1, private_only : 1, private_text : 1, posture_verified : 1, runtime_verified : 1;
+	bool plain_prompts_ok : 1, tools_ok : 1, blind_ok : 1, has_capacity : 1;
+};
+
 struct route_node {
+	/* What a reservation changes. */
+	_Alignas(ROUTE_LINE) struct route_entry *entries;
+	uint16_t entry_count, pending;
+	uint16_t unread;             /* reservations whose prompt is not known to be read */
+	uint16_t beat;               /* heartbeats, counted round */
+	double unread_ms;            /* reading them */
+	struct route_device *device; /* NULL until it has an identity or fails */
+	struct list reservations;
+	uint16_t entry_room; /* entries that there is memory for */
+	bool budgets;        /* some slot reports a token budget */
+	bool loss_told;      /* its connection broke: that counts once, however many requests it had */
+	struct route_kept_facts facts;
 	void *user;
 	struct list_link all;
-	struct list_link fresh;      /* in fleet->fresh while the last challenge is young enough */
-	struct route_device *device; /* NULL until it has an identity or fails */
-	struct list_link same_device;
+	struct list_link fresh; /* in fleet->fresh while the last challenge is young enough */
+	struct route_node *same_device;
 	struct route_group *owner, *region;
 	struct list_link owned, placed; /* in owner and in region */
-	struct list reservations;
-	struct route_entry **entries;
-	uint32_t entry_count, pending;
-	uint32_t unread;  /* reservations whose prompt is not known to be read */
-	double unread_ms; /* reading them */
-	uint32_t beat;
-	bool budgets;   /* some slot reports a token budget */
-	bool loss_told; /* its connection broke: that counts once, however many requests it had */
-	uint16_t family, version;
-	char *serial;                  /* the key of fleet->serials, or NULL */
-	struct route_node_facts facts; /* its strings point at `serial`, at groups and at the fleet's names */
+	char *serial;                   /* the key of fleet->serials, or NULL; `short_serial` when it fits */
+	char short_serial[16];
 };
 
 struct route_reservation {
 	struct list_link link; /* in its node */
 	struct route_node *node;
 	struct route_entry *entry; /* NULL when the node stopped serving the model */
-	uint64_t tokens;
-	double unread_ms; /* of the node's */
+	uint32_t tokens;
+	uint16_t beat;    /* node's heartbeat count when it was made */
 	bool read;        /* its prompt is */
-	uint32_t beat;    /* node's heartbeat count when it was made */
+	double unread_ms; /* of the node's */
 	uint8_t shape;    /* enum route_shape */
 	bool cold;
 	float predicted_ms, read_ms; /* to the first content, not corrected (< 0 unknown); of it, reading the prompt */
@@ -253,6 +281,8 @@ struct route_fleet {
 	struct list departed; /* devices, longest away first */
 	struct route_names families, versions;
 	struct list spare_reservations;
+	struct slab node_slab;
+	struct slab entry_slabs[ROUTE_SLAB_ENTRIES]; /* [i]: of nodes with i + 1 models */
 	struct route_candidate candidates[ROUTE_MAX_CANDIDATES];
 };
 
@@ -266,6 +296,7 @@ uint16_t route_bucket(double prompt_ms, double output_ms);
 /* group.c */
 /* Interned, or 0 for none or a full table. */
 uint16_t route_name_get(struct route_names *names, struct str text, size_t max);
+uint16_t route_name_find(const struct route_names *names, struct str text); /* 0 = none */
 struct str route_name_at(const struct route_names *names, uint16_t name);
 void route_names_free(struct route_names *names);
 /* Moves a node's link from one group to another; groups without nodes are forgotten. An empty name is no group. */
@@ -274,6 +305,9 @@ struct str route_group_name(const struct route_group *group); /* of NULL: empty 
 bool route_is_own(const struct route_node *node, const struct route_request *request);
 void route_index_place(struct route_entry *entry); /* into the heap that it belongs to now */
 void route_index_remove(struct route_entry *entry);
+/* Soon to be placed anew: a fleet is larger than any cache, and this way its misses overlap. */
+void route_index_fetch(const struct route_entry *entries, uint32_t count);
+void route_index_moved(struct route_entry *entry); /* a copy stands for it from now on */
 
 /* device.c */
 /* The node's from now on; an empty id is none. What was held against the node before stays with the other device. */
@@ -281,6 +315,7 @@ void route_device_join(struct route_fleet *fleet, struct route_node *node, struc
 void route_device_leave(struct route_fleet *fleet, struct route_node *node);
 struct route_device *route_device_of(struct route_fleet *fleet, struct route_node *node); /* makes it; NULL: no memory */
 struct route_record *route_record_find(const struct route_device *device, const struct route_model *model); /* may be NULL */
+struct route_record *route_record_of(const struct route_entry *entry);                                      /* likewise */
 /* Makes it; what is held longest goes when there are too many. NULL: no memory. */
 struct route_record *route_record_get(struct route_fleet *fleet, struct route_node *node, struct route_entry *entry);
 struct route_health *route_health_get(struct route_device *device); /* likewise */
@@ -313,20 +348,21 @@ uint32_t route_rates_count(const struct route_model *model, uint16_t family);
 double route_rates_median(const struct route_model *model, uint16_t family); /* 0 = no samples */
 
 /* cost.c */
-void route_entry_learn(struct route_entry *entry);   /* its slot was reported anew: what a stream alone would get */
-void route_entry_measure(struct route_entry *entry); /* rates and slopes, from what the node reported */
-void route_entry_price(struct route_entry *entry);   /* queue and base, from the work it has */
+void route_entry_learn(struct route_entry *entry, double told); /* a rate was reported: what a stream alone would get */
+void route_entry_measure(struct route_entry *entry);            /* rates and slopes, from what the node reported */
+void route_entry_price(struct route_entry *entry);              /* queue and base, from the work it has */
 void route_entry_cost(const struct route_entry *entry, const struct route_request *request, struct route_cost *out);
 double route_entry_ttft(const struct route_entry *entry, const struct route_request *request);
 uint64_t route_expected(const struct route_request *request);
-double route_static_decode(const struct route_node_facts *facts);
+double route_static_decode(const struct route_kept_facts *facts);
 
 /* gate.c */
 uint64_t route_need(const struct route_request *request);       /* tokens that admission counts for it */
 uint32_t route_live_load(const struct route_entry *entry);      /* running + waiting, less what ended since */
 uint64_t route_live_used(const struct route_entry *entry);      /* budget used + queued, likewise */
 uint64_t route_live_potential(const struct route_entry *entry); /* max_tokens_potential, likewise */
-void route_entry_admit(struct route_entry *entry);              /* free_tokens, ceiling_tokens, capacity_gate */
+void route_entry_admit(struct route_entry *entry);              /* free_tokens, capacity_gate */
+uint64_t route_ceiling(const struct route_entry *entry);        /* of the largest request that waiting could help */
 /* `bypass`: as if no breaker of a node were open. */
 enum route_gate route_standing_gate(const struct route_fleet *fleet, const struct route_entry *entry, bool bypass);
 /* route_check, likewise. */

@@ -3,7 +3,9 @@
 
 #include "coordinator/routing/routing_internal.h"
 
-#define TYPICAL_WEIGHT 0.01 /* of the newest request in what is typical of a model */
+#define RESERVED_MAX   (UINT32_MAX / 1024) /* tokens of one reservation: many of them still have a sum */
+#define FETCH_ENTRIES  8                   /* of a node */
+#define TYPICAL_WEIGHT 0.01                /* of the newest request in what is typical of a model */
 
 static uint64_t random_next(struct route_fleet *fleet)
 {
@@ -23,6 +25,7 @@ struct search {
 	const struct route_request *request;
 	struct route_decision *decision;
 	double prompt, output; /* tokens */
+	uint16_t avoided;      /* version, or 0 */
 	size_t count;          /* of fleet->candidates */
 	bool bypass;           /* of the breakers of nodes */
 	uint32_t grade;        /* the lowest so far */
@@ -31,12 +34,12 @@ struct search {
 
 static double entry_cost(const struct search *s, const struct route_entry *entry)
 {
-	return entry->base_ms + s->prompt * entry->prompt_ms + s->output * entry->output_ms;
+	return (double)entry->base_ms + s->prompt * (double)entry->prompt_ms + s->output * (double)entry->output_ms;
 }
 
 static bool is_avoided(const struct search *s, const struct route_entry *entry)
 {
-	return s->request->avoid_version.len && str_eq(s->request->avoid_version, entry->node->facts.version);
+	return s->avoided && entry->node->facts.version == s->avoided;
 }
 
 static uint32_t grade_of(const struct search *s, const struct route_entry *entry)
@@ -82,7 +85,7 @@ static const struct route_candidate *choose(const struct search *s)
 		if (leader)
 			order = (entry->queue > leader->queue) - (entry->queue < leader->queue);
 		if (leader && !order)
-			order = (entry->node->pending > leader->node->pending) - (entry->node->pending < leader->node->pending);
+			order = (entry->node_pending > leader->node_pending) - (entry->node_pending < leader->node_pending);
 		if (order < 0)
 			ties = 0;
 		if (order < 0 || (order == 0 && random_next(s->fleet) % (ties + 1) == 0))
@@ -121,14 +124,15 @@ struct frontier {
 
 static double slope_ms(const struct search *s, const struct route_class *class)
 {
-	return s->prompt * class->prompt_ms + s->output * class->output_ms;
+	return s->prompt * (double)class->prompt_ms + s->output * (double)class->output_ms;
 }
 
 static void frontier_add(struct frontier *frontier, const struct search *s, struct route_class *class, uint32_t rank)
 {
 	if (rank >= class->len || frontier->count == FRONTIER_MAX)
 		return;
-	frontier->at[frontier->count++] = (struct place){class->heap[rank].key + slope_ms(s, class), class, rank};
+	frontier->at[frontier->count++] =
+	    (struct place){(double)(rank ? class->heap[rank].key : class->head) + slope_ms(s, class), class, rank};
 }
 
 static size_t frontier_best(const struct frontier *frontier)
@@ -144,19 +148,28 @@ static size_t frontier_best(const struct frontier *frontier)
  * drawn alike. */
 static struct route_entry *draw(struct search *s, const struct route_class *class, uint32_t rank, double limit)
 {
-	while (rank && class->heap[rank].key + slope_ms(s, class) > limit)
+	while (rank && (double)class->heap[rank].key + slope_ms(s, class) > limit)
 		rank = (rank - 1) / ROUTE_ARITY;
 	return class->heap[rank].entry;
 }
 
-/* Looks at some of those that are about as cheap as the cheapest may be. `heads` are the heads of the classes. */
+/* The fleet is larger than any cache: what will be looked at is fetched at once, and not one after the other. */
+static void fetch(const void *line)
+{
+	__builtin_prefetch(line);
+}
+
+/* Looks at some of those that are about as cheap as the cheapest may be, and at those that look cheapest. `heads` are the heads
+ * of the classes. */
 static void search_ties(struct search *s, const struct frontier *heads)
 {
 	double limit = heads->at[frontier_best(heads)].at_least + ROUTE_TIE_MS;
+	uint32_t ranks[ROUTE_LOOK];
+	const struct route_class *classes[ROUTE_LOOK];
+	struct route_entry *drawn[ROUTE_LOOK];
 	uint64_t tied = 0;
 	for (size_t i = 0; i < heads->count; i++)
 		tied += heads->at[i].at_least <= limit ? heads->at[i].class->len : 0;
-	struct route_entry *drawn[ROUTE_LOOK];
 	for (int look = 0; look < ROUTE_LOOK; look++) {
 		uint64_t pick = random_next(s->fleet) % tied;
 		size_t i = 0;
@@ -164,8 +177,13 @@ static void search_ties(struct search *s, const struct frontier *heads)
 			pick -= heads->at[i].at_least > limit ? 0 : heads->at[i].class->len;
 			i++;
 		}
-		drawn[look] = draw(s, heads->at[i].class, (uint32_t)pick, limit);
-		__builtin_prefetch(drawn[look]); /* in a large fleet each is a cache miss: let them overlap */
+		classes[look] = heads->at[i].class;
+		ranks[look] = (uint32_t)pick;
+		fetch(&classes[look]->heap[pick]);
+	}
+	for (int look = 0; look < ROUTE_LOOK; look++) {
+		drawn[look] = draw(s, classes[look], ranks[look], limit);
+		fetch(drawn[look]);
 	}
 	for (int look = 0; look < ROUTE_LOOK; look++)
 		probe(s, drawn[look]);
@@ -186,7 +204,7 @@ static void search_ranked(struct search *s, struct frontier *frontier, uint32_t 
 
 static bool in_pass(const struct search *s, const struct route_class *class, bool slow)
 {
-	return class->slow == slow && class->trust >= s->request->min_trust;
+	return class->slow == slow && class->trust >= (uint8_t)s->request->min_trust;
 }
 
 /* Nothing among the best would do (a rare shape, a very long prompt): looks at more of them in no order. */
@@ -349,7 +367,7 @@ static bool some_busy_node_would_do(struct search *s, const struct route_model *
 		for (uint32_t rank = 0; rank < class->len && left; rank++, left--) {
 			const struct route_entry *entry = class->heap[rank].entry;
 			enum route_gate gate = route_request_gate(entry, s->request);
-			if ((gate == ROUTE_BUDGET || gate == ROUTE_MEMORY) && need <= entry->ceiling_tokens)
+			if ((gate == ROUTE_BUDGET || gate == ROUTE_MEMORY) && need <= route_ceiling(entry))
 				return true;
 		}
 	}
@@ -407,18 +425,19 @@ static void reserve(struct search *s, struct route_entry *entry, struct route_re
 {
 	struct route_node *node = entry->node;
 	struct route_model *model = entry->model;
+	uint64_t need = route_need(s->request);
 	*reservation = (struct route_reservation){
 	    .node = node,
 	    .entry = entry,
-	    .tokens = route_need(s->request),
-	    .unread_ms = s->prompt * entry->prompt_ms,
+	    .tokens = need < RESERVED_MAX ? (uint32_t)need : RESERVED_MAX,
+	    .unread_ms = s->prompt * (double)entry->prompt_ms,
 	    .beat = node->beat,
 	    .shape = (uint8_t)route_shape_of(s->request),
 	};
 	reservation->cold = entry->cold;
 	reservation->made_us = s->fleet->now_us;
 	reservation->predicted_ms = (float)route_entry_ttft(entry, s->request);
-	reservation->read_ms = (float)(s->prompt * entry->prompt_ms);
+	reservation->read_ms = (float)(s->prompt * (double)entry->prompt_ms);
 	s->decision->probe = route_probe_begin(s->fleet, reservation);
 	list_push_back(&node->reservations, &reservation->link);
 	entry->pending++;
@@ -485,6 +504,29 @@ struct route_node *route_reservation_node(const struct route_reservation *reserv
 	return reservation->node;
 }
 
+/* What a reservation will touch of it. */
+static void fetch_node(const struct route_entry *entry)
+{
+	const char *node = (const char *)entry->node;
+	fetch(node);
+	fetch(node + ROUTE_LINE);
+	fetch((const char *)entry + ROUTE_LINE);
+}
+
+static uint32_t fetched_entries(const struct route_node *node)
+{
+	return node->entry_count < FETCH_ENTRIES ? node->entry_count : FETCH_ENTRIES;
+}
+
+static void fetch_entries(const struct route_node *node)
+{
+	const char *at = (const char *)node->entries;
+	for (uint32_t i = 0; i < fetched_entries(node); i++) {
+		fetch(at + i * sizeof(struct route_entry));
+		fetch(at + i * sizeof(struct route_entry) + ROUTE_LINE);
+	}
+}
+
 static void describe(const struct search *s, const struct route_candidate *chosen)
 {
 	struct route_decision *decision = s->decision;
@@ -517,6 +559,7 @@ enum db_err route_select(struct route_fleet *fleet, const struct route_request *
 	    .prompt = (double)request->prompt_tokens,
 	    .output = (double)route_expected(request),
 	    .grade = GRADE_NONE,
+	    .avoided = route_name_find(&fleet->versions, request->avoid_version),
 	};
 	decision->considered = model->entries;
 	search_all(&s, model);
@@ -527,10 +570,13 @@ enum db_err route_select(struct route_fleet *fleet, const struct route_request *
 		if (!chosen)
 			return why;
 	}
+	fetch_node(chosen->entry);
 	struct route_reservation *made = reservation_new(fleet);
 	if (!made)
 		return DB_E_NOMEM;
+	fetch_entries(chosen->entry->node);
 	describe(&s, chosen);
+	route_index_fetch(chosen->entry->node->entries, fetched_entries(chosen->entry->node));
 	reserve(&s, chosen->entry, made);
 	*reservation = made;
 	return DB_OK;

@@ -48,7 +48,7 @@ static void pass_time(struct scene *s, uint64_t seconds)
 {
 	struct route_node_facts facts;
 	s->now_us += seconds * SECOND_US;
-	route_node_facts(s->node, &facts);
+	route_node_facts(s->fleet, s->node, &facts);
 	facts.last_challenge_us = s->now_us;
 	route_node_set_facts(s->fleet, s->node, &facts);
 }
@@ -201,7 +201,7 @@ static void a_fleet_that_is_sick_as_a_whole_still_serves(void **state)
 	route_node_remove(s.fleet, busy);
 	route_node_remove(s.fleet, other);
 	struct route_node_facts facts;
-	route_node_facts(s.node, &facts);
+	route_node_facts(s.fleet, s.node, &facts);
 	facts.posture_verified = false;
 	route_node_set_facts(s.fleet, s.node, &facts);
 	assert_int_equal(route_select(s.fleet, &request, s.now_us, &decision, &reservation), DB_E_NOT_FOUND);

@@ -195,7 +195,7 @@ static void a_device_that_loads_again_and_again_is_left_alone(void **state)
 	}
 	assert_int_equal(loads, 3);
 	pool.now_us += 600 * SECOND_US;
-	route_node_facts(pool.nodes[0], &(struct route_node_facts){0});
+	route_node_facts(pool.fleet, pool.nodes[0], &(struct route_node_facts){0});
 	queue(&pool, 100);
 	assert_int_equal(tick(&pool), 1);
 	pool_free(&pool);

@@ -196,7 +196,7 @@ static unsigned grade_of(const struct world *w, const struct route_node *node, c
 	struct route_node_facts facts;
 	struct route_request own = *request;
 	own.own_only = true;
-	route_node_facts(node, &facts);
+	route_node_facts(w->fleet, node, &facts);
 	bool avoided = request->avoid_version.len && str_eq(facts.version, request->avoid_version);
 	bool foreign = request->prefer_own && route_check(w->fleet, node, &own, w->now_us) == ROUTE_NOT_OWNED;
 	return (foreign ? 4u : 0) | (avoided ? 2u : 0) | (cost->slow ? 1u : 0);
@@ -298,7 +298,7 @@ static void counts_are_true(struct world *w)
 			struct route_cost cost;
 			if (!w->nodes[i] || !route_cost_of(w->fleet, w->nodes[i], &request, &cost))
 				continue;
-			route_node_facts(w->nodes[i], &facts);
+			route_node_facts(w->fleet, w->nodes[i], &facts);
 			nodes += facts.connected_ok && !facts.untrusted && !facts.private_only;
 			enum route_gate gate = route_check(w->fleet, w->nodes[i], &request, w->now_us);
 			routable += gate == ROUTE_OK || gate == ROUTE_CONCURRENCY || gate == ROUTE_BUDGET || gate == ROUTE_MEMORY;
