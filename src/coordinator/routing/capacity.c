@@ -5,7 +5,7 @@
 static void add_entry(const struct route_entry *entry, bool offered, struct route_capacity *out)
 {
 	static const struct route_request typical = {.prompt_tokens = TYPICAL_PROMPT_TOKENS};
-	if (!entry->counted.shown)
+	if (!entry->shown)
 		return;
 	out->running += entry->slot.state == ROUTE_SLOT_RUNNING;
 	out->cold += !route_resident(entry);

@@ -110,18 +110,13 @@ static double health_ms(const struct route_kept_facts *facts)
 	       GPU_MEMORY_MS * (gpu > 1 ? 1 : gpu) + thermal[facts->thermal & 3];
 }
 
-/* Reading a prompt of typical size. */
-static double read_ms(const struct route_entry *entry)
-{
-	return entry->model->typical_prompt * (double)entry->prompt_ms;
-}
-
 /* What one request that runs costs another of typical size, and the other way round: each slows the other's output down, and
  * while the new one's prompt is read the running one gets half. */
 static double meeting_ms(const struct route_entry *entry)
 {
 	const struct route_model *model = entry->model;
-	return 2 * ROUTE_BATCH_SLOWDOWN * model->typical_output * 1000 / (double)entry->decode_tps + PROMPT_SHARE * read_ms(entry);
+	return 2 * ROUTE_BATCH_SLOWDOWN * model->typical_output * 1000 / (double)entry->decode_tps +
+	       PROMPT_SHARE * (double)entry->read_ms;
 }
 
 /* Requests that wait in the node's engine without a token budget to show for it: each counts as long as this one. */
@@ -139,7 +134,7 @@ static struct route_cost terms(const struct route_entry *entry)
 	    .state = state_ms(entry),
 	    .queue = (double)entry->meeting_ms * entry->queue,
 	    .pending = (double)entry->meeting_ms * elsewhere,
-	    .backlog = node->unread_ms + strange * read_ms(entry),
+	    .backlog = node->unread_ms + strange * (double)entry->read_ms,
 	    .health = health_ms(&node->facts),
 	};
 }
@@ -153,6 +148,7 @@ void route_entry_measure(struct route_entry *entry)
 		entry->bucket = route_bucket((double)prompt_ms, (double)output_ms);
 	entry->prompt_ms = prompt_ms;
 	entry->output_ms = output_ms;
+	entry->read_ms = (float)(entry->model->typical_prompt * (double)prompt_ms);
 	entry->meeting_ms = (float)meeting_ms(entry);
 	entry->cold = !route_resident(entry);
 }

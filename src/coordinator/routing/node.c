@@ -52,7 +52,14 @@ void route_fleet_free(struct route_fleet *fleet)
 
 /* --- an entry changed --- */
 
-static void count(struct route_model *model, const struct route_shown *shown, int sign)
+/* What an entry adds to its model's counts. */
+struct shown {
+	bool counted, shown, routable, warm;
+	uint8_t trust, gate;
+	uint16_t active;
+};
+
+static void count(struct route_model *model, const struct shown *shown, int sign)
 {
 	if (!shown->counted)
 		return;
@@ -67,28 +74,35 @@ static void count(struct route_model *model, const struct route_shown *shown, in
 	model->active = sign > 0 ? model->active + shown->active : model->active - shown->active;
 }
 
-static struct route_shown contribution(const struct route_entry *entry)
+static struct shown counted_of(const struct route_entry *entry)
+{
+	return (struct shown){.counted = entry->counted,
+	                      .shown = entry->shown,
+	                      .routable = entry->routable,
+	                      .warm = entry->warm,
+	                      .trust = entry->counted_trust,
+	                      .gate = entry->gate,
+	                      .active = entry->queue};
+}
+
+static void note_counted(struct route_entry *entry)
 {
 	const struct route_kept_facts *facts = &entry->node->facts;
-	return (struct route_shown){
-	    .counted = true,
-	    .shown = facts->connected_ok && !facts->untrusted && !facts->private_only,
-	    .routable = !entry->sick && (entry->gate == ROUTE_OK || entry->gate == ROUTE_CONCURRENCY),
-	    .warm = route_resident(entry),
-	    .trust = facts->trust & 3u,
-	    .gate = entry->gate,
-	    .active = entry->queue,
-	};
+	entry->counted = true;
+	entry->shown = facts->connected_ok && !facts->untrusted && !facts->private_only;
+	entry->routable = !entry->sick && (entry->gate == ROUTE_OK || entry->gate == ROUTE_CONCURRENCY);
+	entry->warm = route_resident(entry);
+	entry->counted_trust = facts->trust & 3u;
 }
 
 /* In a view: how many requests run is not in one. */
-static bool looks_different(const struct route_shown *a, const struct route_shown *b)
+static bool looks_different(const struct shown *a, const struct shown *b)
 {
 	return a->shown != b->shown || a->routable != b->routable || a->warm != b->warm || a->trust != b->trust;
 }
 
 /* The model's counts are far away in memory: left alone when nothing of them changes. */
-static bool counts_alike(const struct route_shown *a, const struct route_shown *b)
+static bool counts_alike(const struct shown *a, const struct shown *b)
 {
 	return !looks_different(a, b) && a->gate == b->gate && a->active == b->active && a->counted == b->counted;
 }
@@ -106,7 +120,7 @@ static void judge(const struct route_fleet *fleet, struct route_entry *entry)
 
 void route_entry_refresh(struct route_fleet *fleet, struct route_entry *entry)
 {
-	struct route_shown before = entry->counted;
+	struct shown before = counted_of(entry);
 	route_entry_price(entry);
 	route_entry_admit(entry);
 	entry->trust = entry->node->facts.trust;
@@ -114,11 +128,12 @@ void route_entry_refresh(struct route_fleet *fleet, struct route_entry *entry)
 	entry->plain_prompts_ok = entry->node->facts.plain_prompts_ok;
 	entry->blind_ok = entry->node->facts.blind_ok;
 	judge(fleet, entry);
-	entry->counted = contribution(entry);
-	if (!counts_alike(&before, &entry->counted)) {
+	note_counted(entry);
+	struct shown after = counted_of(entry);
+	if (!counts_alike(&before, &after)) {
 		count(entry->model, &before, -1);
-		count(entry->model, &entry->counted, 1);
-		fleet->views_version += looks_different(&before, &entry->counted);
+		count(entry->model, &after, 1);
+		fleet->views_version += looks_different(&before, &after);
 	}
 	route_index_place(entry);
 }
@@ -418,7 +433,8 @@ static void entry_end(struct route_fleet *fleet, struct route_entry *entry)
 		(void)route_probe_end(reservation);
 		reservation->entry = NULL;
 	}
-	count(entry->model, &entry->counted, -1);
+	struct shown shown = counted_of(entry);
+	count(entry->model, &shown, -1);
 	fleet->views_version++;
 	route_index_remove(entry);
 	route_model_unref(fleet, entry->model);

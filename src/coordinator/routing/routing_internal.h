@@ -142,14 +142,6 @@ struct route_model {
 	char id[];
 };
 
-/* What an entry adds to its model's counts. */
-struct route_shown {
-	bool shown : 1, routable : 1, warm : 1, counted : 1;
-	unsigned char trust : 2;
-	uint8_t gate;
-	uint16_t active;
-};
-
 /* A slot as it is kept: what is asked of it later, in as few bits as that needs. Token counts end at UINT32_MAX. */
 struct route_kept_slot {
 	uint8_t state; /* enum route_slot_state */
@@ -183,10 +175,13 @@ struct route_entry {
 	bool sick : 1;            /* eligible but for a breaker */
 	bool template_broken : 1; /* changed by facts, as are can and vision */
 	bool recorded : 1;        /* something is held against it: route_record_of */
-	uint16_t pending;         /* reservations */
-	uint16_t node_pending;    /* the node's */
-	uint16_t released;        /* reservations that the last heartbeat may have counted and that ended since */
-	uint32_t pending_tokens;  /* prompt + max */
+	/* In its model's counts, as are its gate and its queue. */
+	bool counted : 1, shown : 1, routable : 1, warm : 1;
+	unsigned char counted_trust : 2;
+	uint16_t pending;        /* reservations */
+	uint16_t node_pending;   /* the node's */
+	uint16_t released;       /* reservations that the last heartbeat may have counted and that ended since */
+	uint32_t pending_tokens; /* prompt + max */
 	/* The rest is not. */
 	struct route_kept_slot slot;
 	uint32_t load_time_ms; /* last reported, 0 = never */
@@ -195,7 +190,7 @@ struct route_entry {
 	float reported_tps;       /* the figure that was last learnt from */
 	float meeting_ms;         /* of typical requests: what one more that runs costs (cost.c) */
 	uint32_t released_tokens; /* of reservations that the last heartbeat may have counted and that ended since */
-	struct route_shown counted;
+	float read_ms;            /* of typical requests: reading a prompt */
 };
 
 /* Nodes of one account, or of one region. */
