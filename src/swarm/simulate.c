@@ -12,7 +12,7 @@ const struct cli_option swarm_simulate_options[] = {
     {.name = "policies",
      .value = "LIST",
      .help = "which to compare: random, round-robin, least-loaded, chapter, ours, oracle (default: these), scan"},
-    {.name = "plot", .value = "DIR", .help = "write curves there, as SVG"},
+    {.name = "plot", .value = "DIR", .help = "write a page with the table and curves there (HTML, SVG)"},
     {.name = "json", .help = "print JSON in place of a table"},
     {.name = "seed", .value = "N", .help = "in place of the scenario's"},
     {.name = "compare-scan", .help = "compare every decision of ours with a look at every machine"},
@@ -42,12 +42,25 @@ static size_t read_policies(const char *list, const struct sim_policy **out)
 	return count;
 }
 
+static enum db_err write_report(const char *dir, const struct sim_scenario *scenario, const struct sim_trace *trace,
+                                const struct sim_summary *runs, size_t count, struct error *error)
+{
+	struct buf table;
+	buf_init(&table, 4 << 20);
+	sim_report_table(scenario, trace, runs, count, &table);
+	enum db_err err = sim_report_plots(scenario, runs, count, dir, error);
+	if (!err)
+		err = sim_report_page(scenario, buf_str(&table), dir, error);
+	buf_free(&table);
+	return err;
+}
+
 static int print(const struct cli_args *args, const struct sim_scenario *scenario, const struct sim_trace *trace,
                  const struct sim_summary *runs, size_t count)
 {
+	const char *dir = cli_value(args, "plot");
 	struct error error;
 	struct buf text;
-	int status = CLI_OK;
 	buf_init(&text, 4 << 20);
 	if (cli_flag(args, "json"))
 		sim_report_json(scenario, trace, runs, count, &text);
@@ -55,11 +68,10 @@ static int print(const struct cli_args *args, const struct sim_scenario *scenari
 		sim_report_table(scenario, trace, runs, count, &text);
 	printf("%.*s", STR_ARG(buf_str(&text)));
 	buf_free(&text);
-	if (cli_value(args, "plot") && sim_report_plots(scenario, runs, count, cli_value(args, "plot"), &error)) {
-		fprintf(stderr, "darkbloom-swarm: %s\n", error.text);
-		status = CLI_FAILED;
-	}
-	return status;
+	if (!dir || !write_report(dir, scenario, trace, runs, count, &error))
+		return CLI_OK;
+	fprintf(stderr, "darkbloom-swarm: %s\n", error.text);
+	return CLI_FAILED;
 }
 
 int swarm_simulate(const struct cli_args *args)

@@ -18,6 +18,13 @@ void sim_measure_gap(struct sim_measure *measure, double tokens, double rate_tps
 	}
 }
 
+void sim_measure_sums(struct sim_measure *measure, size_t at)
+{
+	measure->loaded[at] = (double)measure->loads;
+	measure->wasted[at] = measure->wasted_prompt + measure->wasted_output;
+	measure->worked[at] = measure->tokens_in + measure->tokens_out;
+}
+
 /* --- percentiles --- */
 
 static int ascending(const void *a, const void *b)
@@ -49,27 +56,35 @@ static bool counts(const struct sim_scenario *scenario, const struct sim_request
 
 /* --- fairness: Jain's index over the share of each tenant's requests that were answered well --- */
 
-static double fairness(const struct sim_scenario *scenario, const struct sim_trace *trace, const struct sim_result *results)
+static void fairness(const struct sim_scenario *scenario, const struct sim_trace *trace, const struct sim_result *results,
+                     struct sim_summary *out)
 {
 	uint32_t tenants = scenario->workload.tenants;
-	double *asked = calloc(tenants, sizeof *asked), *good = calloc(tenants, sizeof *good), sum = 0, squares = 0, n = 0;
+	size_t n = 0;
+	double *asked = calloc(tenants, sizeof *asked), *good = calloc(tenants, sizeof *good), sum = 0, squares = 0;
+	float *shares = calloc(tenants, sizeof *shares);
 	for (size_t i = 0; asked && good && i < trace->count; i++) {
 		if (!counts(scenario, &trace->requests[i]))
 			continue;
 		asked[trace->requests[i].tenant]++;
 		good[trace->requests[i].tenant] += is_good(scenario, &trace->requests[i], &results[i]);
 	}
-	for (uint32_t t = 0; asked && good && t < tenants; t++) {
+	for (uint32_t t = 0; asked && good && shares && t < tenants; t++) {
 		if (asked[t] < LEAST_ASKED)
 			continue;
 		double share = good[t] / asked[t];
 		sum += share;
 		squares += share * share;
-		n++;
+		shares[n++] = (float)share;
 	}
+	if (shares)
+		qsort(shares, n, sizeof *shares, ascending);
+	for (int i = 0; shares && i <= 100; i++)
+		out->tenant_curve[i] = at_fraction(shares, n, i / 100.0);
+	out->fairness = squares > 0 ? sum * sum / ((double)n * squares) : 1;
 	free(asked);
 	free(good);
-	return squares > 0 ? sum * sum / (n * squares) : 1;
+	free(shares);
 }
 
 /* --- recovery: from the first loss until the share of good answers is again what it was, and stays so --- */
@@ -142,6 +157,8 @@ static void series(const struct sim_scenario *scenario, const struct sim_trace *
 		out->busy_series[at] = (busy - busy_before) / (boxes * step_s);
 		busy_before = busy;
 		out->queue_series[at] = measure->queued[at];
+		out->loads_series[at] = measure->loaded[at];
+		out->wasted_series[at] = measure->worked[at] > 0 ? measure->wasted[at] / measure->worked[at] : 0;
 		out->connected_series[at] = measure->connected[at];
 	}
 }
@@ -220,6 +237,8 @@ void sim_summarise(const struct sim_scenario *scenario, const struct sim_trace *
 	out->served_tps = tally.made_tokens / out->seconds;
 	out->gap_p50 = stats_percentile(&measure->gaps_us, 0.5) / 1000;
 	out->gap_p99 = stats_percentile(&measure->gaps_us, 0.99) / 1000;
+	for (int i = 0; i <= 100; i++)
+		out->gap_curve[i] = stats_percentile(&measure->gaps_us, i == 100 ? 0.999 : i / 100.0) / 1000;
 	out->cold_share = (double)tally.cold / asked;
 	out->loads = (double)measure->loads;
 	out->load_failures = (double)measure->load_failures;
@@ -252,7 +271,7 @@ void sim_summarise(const struct sim_scenario *scenario, const struct sim_trace *
 		out->to_model[i] = (double)measure->to_model[i] / attempts;
 	out->alias_share = -1;
 	out->owned_twice = measure->owned_twice;
-	out->fairness = fairness(scenario, trace, results);
+	fairness(scenario, trace, results, out);
 	out->recovery_s = recovery(scenario, trace, results);
 	series(scenario, trace, results, measure, scratch, out);
 	free(scratch);

@@ -39,6 +39,7 @@ struct sim_measure {
 	uint64_t cached_tokens;
 	uint64_t attempts, faults, timeouts, resumed;
 	double busy[SIM_SERIES], queued[SIM_SERIES], connected[SIM_SERIES]; /* by time */
+	double loaded[SIM_SERIES], wasted[SIM_SERIES], worked[SIM_SERIES];  /* sums until then: loads, tokens */
 	uint64_t decisions, refused_later, to_liars;
 	uint64_t refused_draining, drain_us, drained_us; /* drained: the first moment without a request since then */
 	uint64_t barred;                                 /* attempts at machines that may not serve the request: none */
@@ -56,6 +57,8 @@ struct sim_measure {
 /* A stream made `tokens` at so many a second. */
 void sim_measure_gap(struct sim_measure *measure, double tokens, double rate_tps);
 
+void sim_measure_sums(struct sim_measure *measure, size_t at); /* of a point of the curves */
+
 struct sim_summary {
 	char policy[32];
 	uint64_t requests, by_outcome[SIM_OUTCOMES], good, late;
@@ -71,6 +74,9 @@ struct sim_summary {
 	double hedges, hedges_won, resumed, timeouts, faults, cached_share;
 	double ttft_p99_series[SIM_SERIES], ttft_p50_series[SIM_SERIES], good_series[SIM_SERIES], asked_series[SIM_SERIES];
 	double busy_series[SIM_SERIES], queue_series[SIM_SERIES], connected_series[SIM_SERIES];
+	double loads_series[SIM_SERIES], wasted_series[SIM_SERIES]; /* loads so far; share of the tokens worked off by then */
+	double gap_curve[101];                                      /* percentiles 0 .. 100, ms */
+	double tenant_curve[101];          /* share of good answers, of the tenant that fares worst to the one that fares best */
 	double ttft_curve[101];            /* percentiles 0 .. 100, ms */
 	double busiest_share, liars_share; /* of the attempts: those at one machine, at machines that lied */
 	double recovery_s; /* after the first loss; -1: there was none; as long as the run when it never recovered */

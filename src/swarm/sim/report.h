@@ -12,5 +12,7 @@ void sim_report_json(const struct sim_scenario *scenario, const struct sim_trace
 /* Writes DIR/<scenario>-<what>.svg, each with one line for each policy. DB_E_IO when a file cannot be written. */
 enum db_err sim_report_plots(const struct sim_scenario *scenario, const struct sim_summary *runs, size_t count, const char *dir,
                              struct error *error);
+/* Writes DIR/<scenario>.html: the table and the curves beside it. DB_E_IO. */
+enum db_err sim_report_page(const struct sim_scenario *scenario, struct str table, const char *dir, struct error *error);
 
 #endif

@@ -143,6 +143,7 @@ static void on_sample(struct sim_world *world)
 		world->measure->busy[at] = (double)busy_us / 1e6;
 		world->measure->queued[at] = (double)world->queued;
 		world->measure->connected[at] = connected;
+		sim_measure_sums(world->measure, at);
 		sim_events_add(&world->events, world->now_us + (uint64_t)(step_s * 1e6), SIM_EVENT_SAMPLE, NULL, 0);
 	}
 }
