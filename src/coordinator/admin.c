@@ -38,6 +38,7 @@ int admin_ledger_verify(const struct coordinator_config *config)
 	json_put_i64(&w, "wrong_balances", audit.wrong_balances);
 	json_put_i64(&w, "negative_balances", audit.negative_balances);
 	json_put_i64(&w, "wrong_settlements", audit.wrong_settlements);
+	json_put_i64(&w, "wrong_key_spends", audit.wrong_spends);
 	json_put_i64(&w, "usage_cost_micro_usd", audit.usage_cost_uusd);
 	json_put_i64(&w, "charged_micro_usd", audit.charged_uusd);
 	clean = books_put_chain(config, &w) && clean;

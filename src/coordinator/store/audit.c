@@ -18,6 +18,7 @@ enum audit_statement {
 	A_WRONG_EARNINGS,
 	A_UNSUMMED_EARNINGS,
 	A_STRAY_ENTRIES,
+	A_WRONG_SPENDS,
 	A_STATEMENTS,
 };
 
@@ -59,6 +60,10 @@ static const char *const statements[A_STATEMENTS] = {
     [A_STRAY_ENTRIES] =
         ("SELECT count(*) FROM ledger e LEFT JOIN holds h ON h.id = e.hold LEFT JOIN transfers t ON t.id = e.transfer"
          " WHERE NOT coalesce(e.id BETWEEN h.entry AND h.entry + 3, t.id IS NOT NULL)"),
+    /* By day and not by key: the usage rows name keys that may be gone, and what was spent is counted by group. */
+    [A_WRONG_SPENDS] =
+        "SELECT count(*) FROM (SELECT sum(amount) AS rest FROM (SELECT day, spent AS amount FROM key_spend UNION ALL"
+        " SELECT created_us / 86400000000, -cost FROM usage WHERE key_id <> '') AS each GROUP BY day) AS days WHERE rest <> 0",
 };
 
 struct running {
@@ -165,6 +170,7 @@ static void check_settlements(struct audit_run *run)
 	struct sql *db = run->db;
 	run->out->open_holds = number(db, A_OPEN_HOLDS);
 	run->out->usage_cost_uusd = number(db, A_USAGE_COST);
+	run->out->wrong_spends = number(db, A_WRONG_SPENDS);
 	run->out->wrong_settlements = number(db, A_WRONG_USAGE) + number(db, A_SETTLED_WITHOUT_USAGE) +
 	                              number(db, A_WRONG_EARNINGS) + number(db, A_UNSUMMED_EARNINGS) + number(db, A_STRAY_ENTRIES);
 }
@@ -211,5 +217,6 @@ enum db_err store_audit(const char *place, struct store_audit *out, struct error
 bool store_audit_clean(const struct store_audit *audit)
 {
 	return audit->sum_uusd == 0 && audit->unbalanced == 0 && audit->broken_chains == 0 && audit->wrong_balances == 0 &&
-	       audit->negative_balances == 0 && audit->wrong_settlements == 0 && audit->usage_cost_uusd == audit->charged_uusd;
+	       audit->negative_balances == 0 && audit->wrong_settlements == 0 && audit->wrong_spends == 0 &&
+	       audit->usage_cost_uusd == audit->charged_uusd;
 }

@@ -264,6 +264,7 @@ struct store_audit {
 	int64_t wrong_balances;                /* accounts whose balance differs from the sum or the last of their entries */
 	int64_t negative_balances;             /* other than the sources of money; also withdrawable outside 0..balance */
 	int64_t wrong_settlements;             /* settled requests whose usage, earning and ledger entries do not agree */
+	int64_t wrong_spends;                  /* days on which keys spent something else than their usage rows say */
 	int64_t usage_cost_uusd, charged_uusd; /* equal */
 };
 /* Opens read-only, beside a running coordinator too; blocks. DB_E_IO with a sentence for a damaged file. */

@@ -13,6 +13,8 @@ static int start_with_history(void **state)
 		struct store_hold row = hold_of(request, "buyer", 500);
 		store_hold_create(f->store, &row);
 		struct store_settlement s = settlement_of(request, "buyer", i % 3 ? "farmer" : "", 400 + i, i % 2 ? 40 : 0);
+		if (i % 4)
+			str_copy(STR("key_1"), s.key_id, sizeof s.key_id);
 		if (i % 5 == 4)
 			store_hold_release(f->store, str_of(request), "provider_error");
 		else
@@ -159,6 +161,19 @@ static void an_altered_summary_is_found(void **state)
 	assert_int_equal(audit_after(*state, "UPDATE earnings_summary SET amount = amount + 1").wrong_settlements, 1);
 }
 
+static void an_altered_spend_of_a_key_is_found(void **state)
+{
+	assert_int_equal(audit_after(*state, "UPDATE key_spend SET spent = spent + 1 WHERE day = (SELECT max(day) FROM key_spend)"
+	                                     " AND limit_group = (SELECT min(limit_group) FROM key_spend)")
+	                     .wrong_spends,
+	                 1);
+}
+
+static void a_forgotten_spend_of_a_key_is_found(void **state)
+{
+	assert_int_equal(audit_after(*state, "DELETE FROM key_spend").wrong_spends, 1);
+}
+
 static void a_settled_hold_called_released_is_found(void **state)
 {
 	assert_int_equal(audit_after(*state, "UPDATE holds SET state = 'released' WHERE id = 2").wrong_settlements, 1);
@@ -283,6 +298,8 @@ int main(void)
 	    TEST(an_altered_earning_is_found),
 	    TEST(an_invented_earning_is_found),
 	    TEST(an_altered_summary_is_found),
+	    TEST(an_altered_spend_of_a_key_is_found),
+	    TEST(a_forgotten_spend_of_a_key_is_found),
 	    TEST(a_settled_hold_called_released_is_found),
 	    TEST(an_entry_of_nobody_is_found),
 	    TEST(an_entry_of_no_request_is_found),

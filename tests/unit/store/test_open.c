@@ -126,7 +126,7 @@ static const char old_money[] =
     " SELECT 2, 'r2', ref, 50, 50000, 200000, 'open', 1 FROM accounts WHERE id = 'buyer';"
     "INSERT INTO usage (id, account, key_id, provider_id, provider_key, model, public_model, prompt_tokens, completion_tokens,"
     " reasoning_tokens, price_in, price_out, cost, fee, outcome, created_us)"
-    " SELECT 1, ref, 'key_1', 'p', 'k', 'm', 'm', 3, 4, 0, 50000, 200000, 100, 0, 'success', 2 FROM accounts WHERE id = "
+    " SELECT 1, ref, '', 'p', 'k', 'm', 'm', 3, 4, 0, 50000, 200000, 100, 0, 'success', 2 FROM accounts WHERE id = "
     "'buyer'";
 
 static void make_version(struct fixture *f, size_t count)
