@@ -45,6 +45,20 @@ static int copy_messages(const struct chat_request *chat, const struct chat_hist
 	return err || !out->messages_json ? out_of_memory(error) : 0;
 }
 
+/* The arguments of a strict function keep to its schema, or it is refused. */
+static enum db_err check_strict_tools(const json_val *tools, struct error *error)
+{
+	struct json_iter iter = json_iter(tools);
+	enum db_err err = DB_OK;
+	for (json_val *tool; !err && (tool = json_next(&iter, NULL));) {
+		const json_val *function = json_get(tool, "function");
+		bool strict = false;
+		if (json_as_bool(json_get(function, "strict"), &strict) && strict)
+			err = chat_schema_check_as("parameters of a strict function", json_get(function, "parameters"), error);
+	}
+	return err;
+}
+
 static int copy_tools(const struct chat_request *chat, const struct chat_history_options *options, struct arena *arena,
                       struct chat_conversation *out, struct error *error)
 {
@@ -52,6 +66,8 @@ static int copy_tools(const struct chat_request *chat, const struct chat_history
 	out->tools_json = "";
 	if (!chat->has_tools)
 		return 0;
+	if (check_strict_tools(chat->tools, error))
+		return 400;
 	buf_init(&text, TEXT_MAX);
 	enum db_err err = chat_history_write_tools(chat->tools, options, &text);
 	out->tools_json = kept(arena, &text);

@@ -20,8 +20,7 @@ static bool is_one_of(struct str text, const char *const *names)
 
 static enum db_err refuse(struct error *error, const char *keyword)
 {
-	return error_set(error, DB_E_UNSUPPORTED, "response_format: this JSON schema cannot be expressed: %s is not supported",
-	                 keyword);
+	return error_set(error, DB_E_UNSUPPORTED, "%s", keyword);
 }
 
 static const char *unsupported(struct str key)
@@ -76,18 +75,146 @@ static bool pattern_is_plain(struct str pattern)
 	return true;
 }
 
-/* The bounds of numbers with a fraction are not in the library's grammars. */
-static bool bounds_a_fraction(const json_val *schema)
+/* --- what the library's grammar leaves out ---
+ * It follows one branch of a schema and says nothing of the keywords beside it. What would be left out is refused here. */
+
+static bool has(const json_val *schema, const char *key)
 {
-	static const char *const bounds[] = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"};
-	struct str type;
-	if (!json_as_str(json_get(schema, "type"), &type) || !str_is(type, "number"))
-		return false;
-	for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++)
-		if (json_get_some(schema, bounds[i]))
+	return json_get(schema, key) != NULL;
+}
+
+/* The first of the keywords that the schema has, or NULL. */
+static const char *first_of(const json_val *schema, const char *const *keys)
+{
+	for (; *keys; keys++)
+		if (has(schema, *keys))
+			return *keys;
+	return NULL;
+}
+
+static const char *const of_objects[] = {"properties", "required", "additionalProperties", NULL};
+static const char *const of_arrays[] = {"items", "prefixItems", "minItems", "maxItems", NULL};
+static const char *const of_strings[] = {"pattern", "minLength", "maxLength", NULL};
+static const char *const of_numbers[] = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", NULL};
+
+static json_val *member_named(const json_val *object, struct str wanted);
+
+static bool requires_the_unknown(const json_val *schema)
+{
+	struct json_iter iter = json_iter(json_get(schema, "required"));
+	struct str name;
+	for (json_val *one; (one = json_next(&iter, NULL));)
+		if (json_as_str(one, &name) && !member_named(json_get(schema, "properties"), name))
 			return true;
 	return false;
 }
+
+static bool counts_a_tuple_wrong(const json_val *schema)
+{
+	const json_val *items = json_get(schema, has(schema, "items") ? "items" : "prefixItems");
+	int64_t least = 0, most = INT64_MAX, count = (int64_t)json_len(items);
+	if (json_type(items) != JSON_ARRAY)
+		return false;
+	json_as_i64(json_get(schema, "minItems"), &least);
+	json_as_i64(json_get(schema, "maxItems"), &most);
+	return count < least || count > most;
+}
+
+static const char *left_out_of_object(const json_val *schema)
+{
+	bool merged = has(schema, "allOf") && !has(schema, "properties") && !has(schema, "additionalProperties");
+	if (merged)
+		return has(schema, "required") ? "required beside allOf" : NULL;
+	if (has(schema, "allOf"))
+		return "allOf beside properties";
+	return requires_the_unknown(schema) ? "a required member that is not in properties" : NULL;
+}
+
+static const char *left_out_of_array(const json_val *schema)
+{
+	if (has(schema, "allOf"))
+		return "allOf of arrays";
+	if (has(schema, "items") && has(schema, "prefixItems"))
+		return "prefixItems beside items";
+	return counts_a_tuple_wrong(schema) ? "a number of items that is not that of the tuple" : NULL;
+}
+
+static const char *left_out_of_string(const json_val *schema)
+{
+	bool sized = has(schema, "minLength") || has(schema, "maxLength");
+	if (has(schema, "allOf"))
+		return first_of(schema, of_strings) ? "a length or pattern beside allOf" : NULL;
+	return has(schema, "pattern") && sized ? "a length beside a pattern" : NULL;
+}
+
+static const char *left_out_of_number(const json_val *schema, bool whole)
+{
+	if (has(schema, "allOf"))
+		return "allOf of numbers";
+	if (!whole)
+		return first_of(schema, of_numbers) ? "a bound on a number that may have a fraction" : NULL;
+	bool twice = (has(schema, "minimum") && has(schema, "exclusiveMinimum")) ||
+	             (has(schema, "maximum") && has(schema, "exclusiveMaximum"));
+	return twice ? "a bound beside an exclusive one" : NULL;
+}
+
+/* Without a type the keywords tell what it is, in the library's order. */
+static const char *left_out_of_untyped(const json_val *schema)
+{
+	if (has(schema, "properties") || has(schema, "additionalProperties"))
+		return left_out_of_object(schema);
+	if (has(schema, "allOf")) {
+		bool more = has(schema, "required") || first_of(schema, of_arrays) || first_of(schema, of_strings) ||
+		            first_of(schema, of_numbers);
+		return more ? "another keyword beside allOf" : NULL;
+	}
+	if (has(schema, "items") || has(schema, "prefixItems"))
+		return left_out_of_array(schema);
+	if (first_of(schema, of_strings))
+		return left_out_of_string(schema);
+	if (first_of(schema, of_numbers))
+		return "a bound without a type";
+	return has(schema, "required") || first_of(schema, of_arrays) ? "required, minItems or maxItems without a type" : NULL;
+}
+
+static const char *left_out_of_type(const json_val *schema, struct str type)
+{
+	if (str_is(type, "object"))
+		return left_out_of_object(schema);
+	if (str_is(type, "array"))
+		return left_out_of_array(schema);
+	if (str_is(type, "string"))
+		return left_out_of_string(schema);
+	if (str_is(type, "number") || str_is(type, "integer"))
+		return left_out_of_number(schema, str_is(type, "integer"));
+	return NULL;
+}
+
+static const char *left_out(const json_val *schema)
+{
+	static const char *const unions[] = {"$ref", "anyOf", "oneOf", NULL};
+	const char *chosen = first_of(schema, unions);
+	struct str type;
+	if (json_type(schema) != JSON_OBJECT)
+		return NULL;
+	if (chosen) {
+		bool more = has(schema, "allOf") || first_of(schema, of_objects) || first_of(schema, of_arrays) ||
+		            first_of(schema, of_strings) || first_of(schema, of_numbers) ||
+		            (has(schema, "anyOf") && has(schema, "oneOf"));
+		return more ? "a keyword beside $ref, anyOf or oneOf" : NULL;
+	}
+	if (has(schema, "const") || has(schema, "enum"))
+		return NULL;
+	if (json_as_str(json_get(schema, "type"), &type))
+		return left_out_of_type(schema, type);
+	struct json_iter types = json_iter(json_get(schema, "type"));
+	const char *word = json_len(json_get(schema, "type")) ? NULL : left_out_of_untyped(schema);
+	for (json_val *one; !word && (one = json_next(&types, NULL));)
+		word = json_as_str(one, &type) ? left_out_of_type(schema, type) : NULL;
+	return word;
+}
+
+/* --- the whole schema --- */
 
 static enum db_err check(const json_val *schema, unsigned depth, struct error *error);
 
@@ -125,16 +252,26 @@ static enum db_err check(const json_val *schema, unsigned depth, struct error *e
 	enum db_err err = DB_OK;
 	if (depth > SCHEMA_MAX_DEPTH)
 		return refuse(error, "nesting so deep");
-	if (bounds_a_fraction(schema))
-		return refuse(error, "a bound on a number that may have a fraction");
+	const char *word = left_out(schema);
+	if (word)
+		return refuse(error, word);
 	for (json_val *value; !err && (value = json_next(&iter, &key));)
 		err = check_member(key, value, depth + 1, error);
 	return err;
 }
 
+enum db_err chat_schema_check_as(const char *place, const json_val *schema, struct error *error)
+{
+	struct error found;
+	if (!check(schema, 0, &found))
+		return DB_OK;
+	return error_set(error, DB_E_UNSUPPORTED, "%s: this JSON schema cannot be expressed: %s is not supported", place,
+	                 found.text);
+}
+
 enum db_err chat_schema_check(const json_val *schema, struct error *error)
 {
-	return check(schema, 0, error);
+	return chat_schema_check_as("response_format", schema, error);
 }
 
 /* --- does the answer keep to it? --- */

@@ -96,6 +96,6 @@ std::unique_ptr<chat_grammar> make_grammar(const chat_templates &templates, cons
 
 // The readers' inside is their own file's affair.
 std::shared_ptr<chat_reader> make_reader(const common_chat_parser_params &parser, const common_chat_params &params,
-                                         bool content_is_json);
+                                         bool content_is_json, const std::string &tools_json, bool one_call);
 
 #endif

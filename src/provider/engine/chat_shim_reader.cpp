@@ -6,6 +6,11 @@
 // runs only once the text has grown by a part of itself.
 #include "provider/engine/chat_shim.hpp"
 
+extern "C" {
+#include "core/buf.h"
+#include "provider/engine/chat_foreign_calls.h"
+}
+
 #include "chat-peg-parser.h"
 
 #include <algorithm>
@@ -40,6 +45,11 @@ struct chat_reader {
 	size_t sent_content = 0, sent_reasoning = 0;
 	std::string content_tail; // the last that was sent of it
 	std::vector<sent_call> sent_calls;
+	// calls in another family's form, which the parser does not see; `places` are those of the parser's calls among all
+	std::unique_ptr<chat_foreign, decltype(&chat_foreign_free)> foreign{nullptr, chat_foreign_free};
+	std::vector<std::pair<std::string, std::string>> taken; // by this feed
+	std::vector<size_t> places;
+	size_t call_count = 0;
 	std::string content, reasoning, calls_json; // what the last delta points to
 
 	static std::string new_id()
@@ -54,6 +64,13 @@ struct chat_reader {
 
 	// --- what the parser found ---
 
+	size_t place_of(size_t index)
+	{
+		while (places.size() <= index)
+			places.push_back(call_count++);
+		return places[index];
+	}
+
 	void read_call(size_t index, const common_chat_tool_call &call, bool last, bool final, common_json &deltas)
 	{
 		if (sent_calls.size() <= index)
@@ -63,7 +80,6 @@ struct chat_reader {
 		bool settled = !call.arguments.empty() || !last || final;
 		common_json delta = common_json::object();
 		common_json function = common_json::object();
-		delta["index"] = (int64_t)index;
 		if (!sent.named && settled) {
 			sent.named = true;
 			sent.id = call.id.empty() ? new_id() : call.id;
@@ -73,6 +89,7 @@ struct chat_reader {
 		}
 		if (!sent.named)
 			return;
+		delta["index"] = (int64_t)place_of(index);
 		if (call.arguments.size() > sent.arguments) {
 			function["arguments"] = call.arguments.substr(sent.arguments);
 			sent.arguments = call.arguments.size();
@@ -85,9 +102,26 @@ struct chat_reader {
 		deltas.push_back(delta);
 	}
 
+	// Calls of another form, complete each.
+	void give_taken(common_json &deltas)
+	{
+		for (const auto &call : taken) {
+			common_json delta = common_json::object(), function = common_json::object();
+			function["name"] = call.first;
+			function["arguments"] = call.second;
+			delta["index"] = (int64_t)call_count++;
+			delta["id"] = new_id();
+			delta["type"] = "function";
+			delta["function"] = function;
+			deltas.push_back(delta);
+		}
+		taken.clear();
+	}
+
 	void read_calls(const std::vector<common_chat_tool_call> &calls, bool final)
 	{
 		common_json deltas = common_json::array();
+		give_taken(deltas);
 		for (size_t i = 0; i < calls.size(); i++)
 			if (!calls[i].name.empty())
 				read_call(i, calls[i], i + 1 == calls.size(), final, deltas);
@@ -228,18 +262,48 @@ struct chat_reader {
 			find_flow(message, sent_content > had_content, sent_reasoning > had_reasoning);
 	}
 
+	// Appends to the text what is for the parser. False: everything is.
+	bool take_foreign(const char *more, size_t len, bool final)
+	{
+		if (!foreign)
+			return false;
+		struct buf rest;
+		buf_init(&rest, SIZE_MAX);
+		auto on_call = [](void *user, struct str name, struct str arguments) {
+			static_cast<chat_reader *>(user)->taken.emplace_back(std::string(name.at, name.len),
+			                                                     std::string(arguments.at, arguments.len));
+		};
+		enum db_err err = chat_foreign_feed(foreign.get(), {more, len}, final, &rest, on_call, this);
+		if (rest.len)
+			text.append(rest.at, rest.len);
+		buf_free(&rest);
+		if (err)
+			throw std::bad_alloc();
+		return true;
+	}
+
 	void feed(const char *more, size_t len, bool final)
 	{
-		text.append(more, len);
 		content.clear();
 		reasoning.clear();
 		calls_json.clear();
+		if (!take_foreign(more, len, final))
+			text.append(more, len);
+		read_more(final);
+		if (!taken.empty()) // the parser was not asked, or did not understand
+			read_calls({}, false);
+	}
+
+	void read_more(bool final)
+	{
 		if (!final && state != FLOW_NONE && pass_on())
 			return;
 		if (!final && text.size() - parsed < text.size() / 64)
 			return;
 		try {
 			parse(final);
+			if (final && !named_calls())
+				give_unread_calls();
 		} catch (const std::bad_alloc &) {
 			throw;
 		} catch (const std::exception &) {
@@ -281,6 +345,17 @@ struct chat_reader {
 		return openings > calls ? last : text.size();
 	}
 
+	// Some parsers skip what begins like a call and is none.
+	void give_unread_calls()
+	{
+		size_t from = unread_from();
+		for (const char *opening : call_openings)
+			if (text.find(opening, from) != std::string::npos) {
+				give_content(text.substr(from));
+				return;
+			}
+	}
+
 	void give_up()
 	{
 		try {
@@ -295,14 +370,65 @@ struct chat_reader {
 	}
 };
 
+// Which forms of calls the family does not know by itself.
+static unsigned foreign_forms(const std::vector<std::string> &markers)
+{
+	auto knows = [&](const char *word) {
+		return std::any_of(markers.begin(), markers.end(),
+		                   [&](const std::string &marker) { return marker.find(word) != std::string::npos; });
+	};
+	unsigned forms = 0;
+	if (knows("<|channel|>") || knows("<|start|>")) // channels of their own tell what is a call
+		return 0;
+	if (knows("<tool_call>"))
+		forms |= (knows("<function=") || knows("<arg_key>") ? CHAT_FOREIGN_JSON_IN_TAGS : 0) |
+		         (knows("<function=") ? 0 : CHAT_FOREIGN_XML_IN_TAGS);
+	if (!knows("<|python_tag|>"))
+		forms |= CHAT_FOREIGN_PYTHON_TAG;
+	if (!knows("<start_function_call>"))
+		forms |= CHAT_FOREIGN_FUNCTION_CALL;
+	return forms;
+}
+
+static void take_foreign_calls(chat_reader &reader, const common_chat_params &params, const std::string &tools_json, bool one)
+{
+	static const char *const own[] = {"<|tool_call>",
+	                                  "<|tool_call_start|>",
+	                                  "[TOOL_CALLS]",
+	                                  "<minimax:tool_call>",
+	                                  "<|tool_calls_section_begin|>",
+	                                  "<function=",
+	                                  "<|tool_call_begin|>",
+	                                  "<TOOLCALL>",
+	                                  nullptr};
+	std::string ends = reader.thinking_ends.empty() ? "" : reader.thinking_ends.front();
+	std::string begins = ends.empty() ? "" : params.thinking_start_tag;
+	size_t begun = begins.empty() ? std::string::npos : params.generation_prompt.rfind(begins);
+	struct chat_foreign_options options = {};
+	options.marks = foreign_forms(reader.markers);
+	options.own = own;
+	options.think = begins.c_str();
+	options.thought = ends.c_str();
+	options.thinks = begun != std::string::npos && params.generation_prompt.find(ends, begun) == std::string::npos;
+	options.one = one;
+	options.tools_json = tools_json.c_str();
+	if (!options.marks || (params.supports_thinking && ends.empty()))
+		return;
+	reader.foreign.reset(chat_foreign_new(&options));
+	if (!reader.foreign)
+		throw std::bad_alloc();
+}
+
 std::shared_ptr<chat_reader> make_reader(const common_chat_parser_params &parser, const common_chat_params &params,
-                                         bool content_is_json)
+                                         bool content_is_json, const std::string &tools_json, bool one_call)
 {
 	auto made = std::make_shared<chat_reader>();
 	made->params = parser;
 	made->thinking_ends = params.thinking_end_tags;
 	made->may_flow = !content_is_json;
 	made->collect_markers();
+	if (parser.parse_tool_calls)
+		take_foreign_calls(*made, params, tools_json, one_call);
 	return made;
 }
 
@@ -325,5 +451,5 @@ bool chat_reader_feed(struct chat_reader *reader, const char *text, size_t len, 
 
 bool chat_reader_has_tool_calls(const struct chat_reader *reader)
 {
-	return reader->named_calls() > 0;
+	return reader->call_count > 0;
 }

@@ -411,13 +411,29 @@ static llama_sampler *schema_grammar(const struct chat_templates *templates, con
 	return nullptr;
 }
 
-static void finish(prompt_parts &parts, const common_chat_templates_inputs &inputs)
+// The marks of calls in another family's form (chat_foreign_calls.h), where they are tokens of this vocabulary.
+static void show_foreign_marks(prompt_parts &parts)
+{
+	static const char *const marks[] = {
+	    "<tool_call>",         "</tool_call>", "<|python_tag|>",           "<start_function_call>",
+	    "<end_function_call>", "<escape>",     "<start_function_response>"};
+	for (const char *mark : marks) {
+		auto ids = common_tokenize(parts.templates->vocab(), mark, false, true);
+		if (ids.size() == 1)
+			parts.visible.push_back(ids[0]);
+	}
+	if (parts.templates->source.find("<start_function_response>") != std::string::npos)
+		parts.stops.push_back("<start_function_response>"); // the model waits for the results there
+}
+
+static void finish(prompt_parts &parts, const common_chat_templates_inputs &inputs, bool one_call)
 {
 	const common_chat_params &params = parts.params;
 	bool tools = !inputs.tools.empty();
 	common_chat_parser_params parser = parser_of(params, tools);
 	if (!reads_as_it_stands(params, parser, tools))
-		parts.reader = make_reader(parser, params, !inputs.json_schema.empty());
+		parts.reader = make_reader(parser, params, !inputs.json_schema.empty(),
+		                           tools ? common_chat_tools_to_json_oaicompat(inputs.tools).dump() : "", one_call);
 	if (params.grammar.empty() && !inputs.json_schema.empty())
 		throw client_fault{"response_format: this model's template does not allow constrained output"};
 	for (const auto &stop : params.additional_stops)
@@ -427,6 +443,8 @@ static void finish(prompt_parts &parts, const common_chat_templates_inputs &inpu
 		if (ids.size() == 1)
 			parts.visible.push_back(ids[0]);
 	}
+	if (tools)
+		show_foreign_marks(parts);
 }
 
 static std::unique_ptr<prompt_parts> render(const struct chat_templates *templates,
@@ -450,7 +468,7 @@ static std::unique_ptr<prompt_parts> render(const struct chat_templates *templat
 	std::unique_ptr<llama_sampler, decltype(&llama_sampler_free)> owned(held, llama_sampler_free);
 	bool at_once = apply(templates, conversation, inputs, parts->params);
 	seams.unpick(parts->params.prompt, parts->seams);
-	finish(*parts, inputs);
+	finish(*parts, inputs, conversation->parallel_tool_calls == 0);
 	parts->grammar =
 	    make_grammar(*templates, parts->params, owned.release(), at_once, thinking_budget(templates, conversation));
 	return parts;

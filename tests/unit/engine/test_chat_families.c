@@ -72,6 +72,41 @@ static const struct family families[] = {
      "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Paris</arg_value>\n</tool_call>", NULL, NULL, "Paris"},
     {"lfm2", "LFM2-8B-A1B.jinja", true, "<|tool_call_start|>[get_weather(city=\"Paris\")]<|tool_call_end|>", NULL, NULL,
      "Paris"},
+    /* another family's form than the template's */
+    {"json where the template teaches xml", "Qwen3-Coder.jinja", true,
+     "One moment.\n<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}\n</tool_call>\n"
+     "<tool_call>{\"name\": \"get_weather\", \"arguments\": {\"city\": \"</tool_call>\", \"days\": 2}}</tool_call>",
+     "One moment.", NULL, "Paris|</tool_call>"},
+    {"json where the template teaches glm", "GLM-4.6.jinja", true,
+     "<tool_call>{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}</tool_call>", NULL, NULL, "Paris"},
+    {"xml where the template teaches json", "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use.jinja", true,
+     "<tool_call>\n<function=get_weather>\n<parameter=city>\nParis\n</parameter>\n<parameter=days>\n2\n</parameter>\n"
+     "</function>\n</tool_call>",
+     NULL, NULL, "Paris"},
+    {"xml behind reasoning", "Qwen-Qwen3-0.6B.jinja", true,
+     "<think>\nAsk <tool_call>{}.\n</think>\n\n<tool_call><function=get_weather><parameter=city>12</parameter></function>"
+     "</tool_call>",
+     NULL, "Ask <tool_call>{}.", "12"},
+    {"python tag", "meta-llama-Llama-3.1-8B-Instruct.jinja", true,
+     "<|python_tag|>{\"name\": \"get_weather\", \"parameters\": {\"city\": \"Par\xc3\xads\"}}", NULL, NULL, "Par\xc3\xads"},
+    {"python tag, two calls", "meta-llama-Llama-3.3-70B-Instruct.jinja", true,
+     "<|python_tag|>{\"name\": \"get_weather\", \"arguments\": {\"city\": \"a}b\"}}; {\"name\": \"get_weather\", "
+     "\"parameters\": {\"city\": \"Rome\"}}",
+     NULL, NULL, "a}b|Rome"},
+    {"older gemma", "google-gemma-4-31B-it.jinja", true,
+     "<start_function_call>call:get_weather{city:<escape>Paris, {1}<escape>,days:2}<end_function_call>"
+     "<start_function_call>call:get_weather{city:<escape>Rome<escape>}",
+     NULL, NULL, "Paris, {1}|Rome"},
+    {"a program behind the python tag is text", "meta-llama-Llama-3.1-8B-Instruct.jinja", true,
+     "<|python_tag|>get_weather.call(city=\"Paris\")", "<|python_tag|>get_weather.call(city=\"Paris\")", NULL, NULL},
+    {"a foreign call of another function is text", "Qwen3-Coder.jinja", true,
+     "<tool_call>{\"name\": \"launch\", \"arguments\": {}}</tool_call>",
+     "<tool_call>{\"name\": \"launch\", \"arguments\": {}}</tool_call>", NULL, NULL},
+    {"a broken foreign call is text", "google-gemma-4-31B-it.jinja", true,
+     "So: <start_function_call>call:get_weather{city:<esc", "So: <start_function_call>call:get_weather{city:<esc", NULL, NULL},
+    {"marks inside of an own call are text", "Qwen-Qwen2.5-7B-Instruct.jinja", true,
+     "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"<|python_tag|>{}\"}}\n</tool_call>", NULL, NULL,
+     "<|python_tag|>{}"},
     /* markers where they are none */
     {"a call in the reasoning is none", "Qwen-Qwen3-0.6B.jinja", true,
      "<think>\nI could <tool_call>{\"name\": \"get_weather\", \"arguments\": {\"city\": "

@@ -68,6 +68,28 @@ static void what_no_grammar_can_hold_is_refused_by_name(void **state)
 	    {"{\"type\":\"string\",\"pattern\":\"^(?=secret)$\"}", "pattern"},
 	    {"{\"type\":\"number\",\"maximum\":1}", "fraction"},
 	    {"{\"anyOf\":[{\"minProperties\":1}]}", "minProperties"},
+	    /* what the grammar would leave out */
+	    {"{\"minimum\":1}", "a bound without a type"},
+	    {"{\"type\":[\"number\",\"null\"],\"minimum\":1}", "fraction"},
+	    {"{\"type\":[\"integer\",\"null\"],\"minimum\":1}", NULL},
+	    {"{\"type\":\"integer\",\"minimum\":1,\"exclusiveMinimum\":3}", "exclusive"},
+	    {"{\"type\":\"integer\",\"minimum\":1,\"exclusiveMaximum\":3}", NULL},
+	    {"{\"type\":\"object\",\"required\":[\"a\"]}", "required member"},
+	    {"{\"type\":\"object\",\"properties\":{\"a\":{}},\"required\":[\"a\"]}", NULL},
+	    {"{\"required\":[\"a\"]}", "without a type"},
+	    {"{\"minItems\":1}", "without a type"},
+	    {"{\"type\":\"array\",\"minItems\":1}", NULL},
+	    {"{\"type\":\"array\",\"prefixItems\":[{\"type\":\"null\"}],\"minItems\":1,\"maxItems\":1}", NULL},
+	    {"{\"type\":\"array\",\"prefixItems\":[{\"type\":\"null\"}],\"minItems\":2}", "tuple"},
+	    {"{\"prefixItems\":[{\"type\":\"null\"}],\"items\":{\"type\":\"null\"}}", "prefixItems"},
+	    {"{\"type\":\"string\",\"pattern\":\"^a+$\",\"maxLength\":3}", "pattern"},
+	    {"{\"minLength\":3}", NULL},
+	    {"{\"$ref\":\"#/$defs/a\",\"minimum\":1,\"$defs\":{\"a\":{\"type\":\"integer\"}}}", "$ref"},
+	    {"{\"$ref\":\"#/$defs/a\",\"description\":\"d\",\"$defs\":{\"a\":{\"type\":\"integer\"}}}", NULL},
+	    {"{\"type\":\"object\",\"properties\":{},\"anyOf\":[{\"type\":\"object\"}]}", "anyOf"},
+	    {"{\"properties\":{},\"allOf\":[{\"type\":\"object\"}]}", "allOf"},
+	    {"{\"allOf\":[{\"$ref\":\"#/$defs/a\"}],\"$defs\":{\"a\":{\"type\":\"object\"}}}", NULL},
+	    {"{\"enum\":[1,2],\"type\":\"integer\",\"minimum\":0}", NULL},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		struct json_doc *doc = json_parse(str_of(cases[i].schema), NULL, NULL);
