@@ -30,11 +30,12 @@
 #define ROUTE_MAX_FAMILIES   64
 #define ROUTE_MAX_VERSIONS   256
 #define ROUTE_ARITY          4    /* of the heaps */
+#define ROUTE_HEADS          2    /* classes whose first is looked at */
 #define ROUTE_LOOK           4    /* near-ties compared exactly */
 #define ROUTE_PROBES         32   /* entries looked at in order of cost */
 #define ROUTE_SCAN           1024 /* and then in no order */
 /* Two passes over the public fleet, and the nodes that are named by owner and by region. */
-#define ROUTE_MAX_CANDIDATES    (2 * (ROUTE_LOOK + ROUTE_PROBES + ROUTE_SCAN) + 3 * ROUTE_SCAN)
+#define ROUTE_MAX_CANDIDATES    (2 * (ROUTE_LOOK + ROUTE_HEADS + ROUTE_PROBES + ROUTE_SCAN) + 3 * ROUTE_SCAN)
 #define ROUTE_QUANTIZATION_SIZE 32
 #define ROUTE_BREAKER_RING      20     /* outcomes of a device that its breaker looks at (routing 11.3) */
 #define ROUTE_MAX_RECORDS       32     /* models of one device that something is held against */

@@ -4,8 +4,9 @@
 #include "coordinator/routing/routing_internal.h"
 
 #define RESERVED_MAX   (UINT32_MAX / 1024) /* tokens of one reservation: many of them still have a sum */
-#define FETCH_ENTRIES  8                   /* of a node */
-#define TYPICAL_WEIGHT 0.01                /* of the newest request in what is typical of a model */
+#define HEAD_GAIN_MS   1.0
+#define FETCH_ENTRIES  8    /* of a node */
+#define TYPICAL_WEIGHT 0.01 /* of the newest request in what is typical of a model */
 
 static uint64_t random_next(struct route_fleet *fleet)
 {
@@ -159,6 +160,28 @@ static void fetch(const void *line)
 	__builtin_prefetch(line);
 }
 
+/* The heads of the classes that may be cheapest, of those within `limit`. */
+static size_t cheapest_heads(const struct frontier *heads, double limit, struct route_entry *out[ROUTE_HEADS])
+{
+	double at_least[ROUTE_HEADS];
+	size_t count = 0;
+	for (size_t i = 0; i < heads->count; i++) {
+		const struct place *place = &heads->at[i];
+		if (place->at_least > limit || (count == ROUTE_HEADS && place->at_least >= at_least[ROUTE_HEADS - 1]))
+			continue;
+		size_t at = count < ROUTE_HEADS ? count++ : ROUTE_HEADS - 1;
+		for (; at && at_least[at - 1] > place->at_least; at--) {
+			at_least[at] = at_least[at - 1];
+			out[at] = out[at - 1];
+		}
+		at_least[at] = place->at_least;
+		out[at] = place->class->heap[place->rank].entry;
+	}
+	for (size_t i = 0; i < count; i++)
+		fetch(out[i]);
+	return count;
+}
+
 /* Looks at some of those that are about as cheap as the cheapest may be, and at those that look cheapest. `heads` are the heads
  * of the classes. */
 static void search_ties(struct search *s, const struct frontier *heads)
@@ -166,7 +189,8 @@ static void search_ties(struct search *s, const struct frontier *heads)
 	double limit = heads->at[frontier_best(heads)].at_least + ROUTE_TIE_MS;
 	uint32_t ranks[ROUTE_LOOK];
 	const struct route_class *classes[ROUTE_LOOK];
-	struct route_entry *drawn[ROUTE_LOOK];
+	struct route_entry *drawn[ROUTE_LOOK], *first[ROUTE_HEADS];
+	size_t head_count = cheapest_heads(heads, limit, first);
 	uint64_t tied = 0;
 	for (size_t i = 0; i < heads->count; i++)
 		tied += heads->at[i].at_least <= limit ? heads->at[i].class->len : 0;
@@ -187,6 +211,10 @@ static void search_ties(struct search *s, const struct frontier *heads)
 	}
 	for (int look = 0; look < ROUTE_LOOK; look++)
 		probe(s, drawn[look]);
+	/* Only one that is cheaper than all that were drawn, so that of those alike every one has its turn. */
+	for (size_t i = 0; i < head_count; i++)
+		if (s->grade == GRADE_NONE || entry_cost(s, first[i]) < s->best - HEAD_GAIN_MS)
+			probe(s, first[i]);
 }
 
 /* Looks at the cheapest first, as far as ROUTE_PROBES, until one is as welcome as any of the pass can be. */
