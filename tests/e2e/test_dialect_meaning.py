@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from python_provider import PythonProvider, wait_standing
+from test_families import WAYS, events, whole
 
 TEXT = st.text(min_size=1, max_size=40).filter(lambda text: text.strip() == text)
 NAMES = st.sampled_from(["look", "add_2", "find-it"])
@@ -141,3 +142,113 @@ def test_a_conversation_means_the_same_in_every_dialect(reader):
         assert read[1] == read[0]
         assert read[2] == read[0]
     check()
+
+
+# --- answers ---
+
+class Prompted(PythonProvider):
+    def registration(self):
+        made = super().registration()
+        made["models"][0]["capabilities"] = ["chat", "choices", "prompts"]
+        return made | {"plain_prompts": True}
+
+
+class Saying(Prompted):
+    """Says `pieces`, deltas of a chat completion, and ends with `reason`."""
+
+    pieces, reason = [], "stop"
+
+    def frames(self, request):
+        head = {"id": "chatcmpl-py", "created": 1767225600, "model": self.model, "object": "chat.completion.chunk"}
+        said = [head | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in self.pieces]
+        said.append(head | {"choices": [{"index": 0, "delta": {}, "finish_reason": self.reason}]})
+        said.append(head | {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 9, "total_tokens": 14}})
+        return [f"data: {json.dumps(frame)}\n\n" for frame in said] + ["data: [DONE]\n\n"]
+
+
+@pytest.fixture
+def speaker(coordinator):
+    node = coordinator()
+    one = Saying(node)
+    one.start()
+    wait_standing(node, one.serial, "self_signed", "online")
+    node.wait_routable(one.model)
+    yield node, one
+    one.stop()
+
+
+def cut(text, at):
+    """In up to three pieces, none of them empty."""
+    places = sorted({0, *(place % (len(text) + 1) for place in at), len(text)})
+    return [text[a:b] for a, b in zip(places, places[1:])]
+
+
+@st.composite
+def answers(draw):
+    cuts = draw(st.lists(st.integers(0, 60), max_size=2))
+    calls = draw(st.lists(st.tuples(NAMES, ARGUMENTS), max_size=3))
+    text = draw(TEXT) if not calls else draw(TEXT | st.just(""))
+    return draw(TEXT | st.just("")), text, calls, cuts
+
+
+def pieces_of(thoughts, text, calls, cuts):
+    made = [{"role": "assistant", "content": ""}]
+    made += [{"reasoning_content": piece} for piece in cut(thoughts, cuts)]
+    made += [{"content": piece} for piece in cut(text, cuts)]
+    for index, (name, arguments) in enumerate(calls):
+        made.append({"tool_calls": [{"index": index, "id": f"call_{index}", "type": "function", "function": {"name": name, "arguments": ""}}]})
+        made += [{"tool_calls": [{"index": index, "function": {"arguments": piece}}]} for piece in cut(json.dumps(arguments), cuts)]
+    return made
+
+
+def test_an_answer_means_the_same_in_every_dialect(speaker):
+    node, one = speaker
+
+    @settings(max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @given(answers())
+    def check(answer):
+        thoughts, text, calls, cuts = answer
+        one.pieces, one.reason = pieces_of(*answer), "tool_calls" if calls else "stop"
+        for way in WAYS:
+            said, thought, made, why = way(node, one.model)
+            assert (said or "", thought or "") == (text, thoughts), way.__name__
+            assert [(name, json.loads(arguments)) for name, arguments in made] == calls, way.__name__
+            assert why == one.reason, way.__name__
+        one.pieces, one.reason = pieces_of("", text, [], cuts), "stop"
+        prompt = {"model": one.model, "prompt": "x"}
+        assert whole(node, "/v1/completions", prompt)["choices"][0]["text"] == text
+        assert "".join(choice["text"] for chunk in events(node, "/v1/completions", prompt) for choice in chunk["choices"]) == text
+    check()
+
+
+# --- plain prompts: what is not the conversation itself means what it means in chat ---
+
+PLAIN = st.fixed_dictionaries({}, optional={
+    "temperature": st.sampled_from([0, 0.5, 2]), "top_p": st.sampled_from([0.25, 1]), "seed": st.integers(0, 2**63), "n": st.integers(1, 4),
+    "stop": TEXT | st.lists(TEXT, min_size=1, max_size=4), "frequency_penalty": st.sampled_from([-2, 0.5]), "presence_penalty": st.sampled_from([-1, 2]),
+    "logit_bias": st.dictionaries(st.integers(0, 40000).map(str), st.integers(-100, 100), max_size=3), "user": TEXT, "top_k": st.integers(0, 50),
+    "min_p": st.sampled_from([0, 0.1])})
+PROMPTS = TEXT | st.lists(st.integers(0, 1000), min_size=1, max_size=5)
+
+
+def test_a_plain_prompt_means_what_it_says_and_its_parameters_what_they_mean_in_chat(coordinator):
+    node = coordinator()
+    one = Prompted(node)
+    one.start()
+    wait_standing(node, one.serial, "self_signed", "online")
+    node.wait_routable(one.model)
+
+    @settings(max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @given(PROMPTS, PLAIN, st.integers(1, 5000))
+    def check(prompt, parameters, limit):
+        asked = {"model": one.model, "max_tokens": limit, **parameters}
+        read = []
+        for path, body in (("chat/completions", {"messages": [{"role": "user", "content": "x"}]}), ("completions", {"prompt": prompt})):
+            answer = node.client.post(f"/v1/{path}", json=asked | body)
+            assert answer.status_code == 200, (path, asked | body, answer.text)
+            read.append(one.prompts[-1])
+        assert read[1]["prompt"] == prompt and "messages" not in read[1]
+        for name in asked:
+            assert read[1][name] == read[0][name] == asked[name], name
+    check()
+    one.stop()
