@@ -56,7 +56,7 @@ bool blind_offer_parse(struct str body, struct arena *arena, struct blind_offer_
 	if (json_get_some(root, "candidates") && !get_limit(root, "candidates", BLIND_MAX_CANDIDATES, &count))
 		return refuse(error, "candidates", "candidates must be a whole number from 1 to 8.");
 	out->count = (unsigned)count;
-	return true;
+	return chat_places_parse(root, arena, &out->places, error);
 }
 
 bool blind_completion_parse(struct str body, struct arena *arena, struct blind_completion_request *out, struct api_error *error)
@@ -77,5 +77,5 @@ bool blind_completion_parse(struct str body, struct arena *arena, struct blind_c
 		return refuse(error, "ciphertext", "ciphertext is needed: base64 of a nonce and a box.");
 	if (stream && !json_as_bool(stream, &out->stream))
 		return refuse(error, "stream", "stream must be true or false.");
-	return offer || parse_ask(root, &out->ask, error);
+	return (offer || parse_ask(root, &out->ask, error)) && chat_places_parse(root, arena, &out->places, error);
 }

@@ -3,6 +3,7 @@
 #ifndef API_BLIND_REQUEST_H
 #define API_BLIND_REQUEST_H
 
+#include "api/chat_places.h"
 #include "api/error.h"
 #include "core/arena.h"
 #include "core/json.h"
@@ -21,6 +22,7 @@ struct blind_ask {
 struct blind_offer_request {
 	struct blind_ask ask;
 	unsigned count; /* of candidates, 1..BLIND_MAX_CANDIDATES */
+	struct chat_places places;
 };
 bool blind_offer_parse(struct str body, struct arena *arena, struct blind_offer_request *out, struct api_error *error);
 
@@ -30,6 +32,7 @@ struct blind_completion_request {
 	struct str ephemeral_public_key, ciphertext; /* base64; the key is one, the ciphertext is not looked into */
 	bool stream;
 	struct blind_ask ask;
+	struct chat_places places;
 };
 bool blind_completion_parse(struct str body, struct arena *arena, struct blind_completion_request *out,
                             struct api_error *error);

@@ -5,7 +5,6 @@
 
 #define MAX_OUTPUT_TOKENS INT64_C(1000000000)
 #define MAX_CACHE_KEY     512 /* bytes, http-api 2.3 */
-#define MAX_SERIALS       256
 
 /* A member of the body that does not travel as it stands. Texts are slices of the body. */
 enum edit_kind { EDIT_MODEL, EDIT_MAX_TOKENS, EDIT_DROP, EDIT_TOOLS };
@@ -52,49 +51,6 @@ static bool parse_stream(struct chat_request *request, struct api_error *error)
 	const json_val *include = json_get_some(options, "include_usage");
 	if (include && !json_as_bool(include, &request->include_usage))
 		return chat_refuse(error, "stream_options", "stream_options.include_usage must be true or false.");
-	return true;
-}
-
-static bool add_serial(const json_val *value, struct chat_request *request, const char *name, struct api_error *error)
-{
-	struct str serial;
-	if (!json_as_str(value, &serial))
-		return chat_refuse(error, name, "%s must be a string or an array of strings.", name);
-	serial = str_trim(serial);
-	if (serial.len == 0)
-		return true;
-	for (size_t i = 0; i < request->serial_count; i++)
-		if (str_eq(request->serials[i], serial))
-			return true;
-	if (request->serial_count == MAX_SERIALS)
-		return chat_refuse(error, name, "At most %d provider serials can be given.", MAX_SERIALS);
-	request->serials[request->serial_count++] = serial;
-	return true;
-}
-
-static bool parse_serials(struct chat_request *request, struct arena *arena, struct api_error *error)
-{
-	static const char *const names[] = {"provider_serial", "provider_serials"};
-	const char *last = NULL;
-	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-		const json_val *value = json_get(request->root, names[i]);
-		if (!value)
-			continue;
-		last = names[i];
-		if (!request->serials && !(request->serials = arena_alloc(arena, MAX_SERIALS * sizeof *request->serials)))
-			return no_memory(error);
-		if (json_type(value) != JSON_ARRAY) {
-			if (!add_serial(value, request, names[i], error))
-				return false;
-			continue;
-		}
-		struct json_iter iter = json_iter(value);
-		for (json_val *member; (member = json_next(&iter, NULL));)
-			if (!add_serial(member, request, names[i], error))
-				return false;
-	}
-	if (last && request->serial_count == 0)
-		return chat_refuse(error, last, "%s names no provider.", last);
 	return true;
 }
 
@@ -174,7 +130,7 @@ static bool edit_of(struct str key, struct str tools, struct chat_edit *edit)
 		edit->kind = EDIT_MODEL;
 	else if (json_raw_key_is(key, "max_tokens"))
 		edit->kind = EDIT_MAX_TOKENS;
-	else if (json_raw_key_is(key, "provider_serial") || json_raw_key_is(key, "provider_serials"))
+	else if (chat_places_is_member(key))
 		edit->kind = EDIT_DROP;
 	else if (tools.at && json_raw_key_is(key, "tools"))
 		edit->kind = EDIT_TOOLS;
@@ -227,8 +183,9 @@ bool chat_request_parse(struct str body, struct arena *arena, struct chat_reques
 	if (json_type(out->root) != JSON_OBJECT)
 		return chat_refuse(error, NULL, "The request body must be a JSON object.");
 	if (!parse_model(out, error) || !parse_said(out, error) || !parse_limits(out, error) || !parse_stream(out, error) ||
-	    !parse_serials(out, arena, error) || !parse_strings(out, error) || !refuse_unsupported(out, error) ||
-	    !chat_tools_parse(out->root, out, error) || !chat_sampling_parse(out->root, arena, &out->sampling, error))
+	    !chat_places_parse(out->root, arena, &out->places, error) || !parse_strings(out, error) ||
+	    !refuse_unsupported(out, error) || !chat_tools_parse(out->root, out, error) ||
+	    !chat_sampling_parse(out->root, arena, &out->sampling, error))
 		return false;
 	if (out->max_tokens > 0 && out->sampling.min_tokens > out->max_tokens)
 		return chat_refuse(error, "min_tokens", "min_tokens must not be above max_tokens.");

@@ -4,6 +4,7 @@
 #ifndef API_CHAT_REQUEST_H
 #define API_CHAT_REQUEST_H
 
+#include "api/chat_places.h"
 #include "api/error.h"
 #include "core/arena.h"
 #include "core/json.h"
@@ -81,8 +82,7 @@ struct chat_request {
 	bool shortens;          /* truncation auto: leave out what is oldest rather than refuse what does not fit the context */
 	bool has_media;         /* an image, video or audio part (http-api 2.2 step 11) */
 	struct str cache_scope; /* prompt_cache_key, else user, else empty */
-	struct str *serials;    /* provider_serial and provider_serials, trimmed, each once */
-	size_t serial_count;
+	struct chat_places places;
 	uint64_t prompt_estimate_tokens; /* http-api 2.2 "Token estimates": for routing, never for money */
 	uint64_t prompt_bound_tokens;    /* billing 4.1: no tokeniser yields more; tools count too */
 	const struct chat_edit *edits;
@@ -103,7 +103,7 @@ bool chat_request_parse(struct str body, struct arena *arena, struct chat_reques
 
 /* Appends the body to seal for a provider: the bytes of the body with `model` replaced by the concrete build id and
  * `max_tokens` set, tool schemas normalised (http-api 2.5) where they need it, coordinator-only fields (provider_serial,
- * provider_serials) removed; everything else stands byte for byte and in order. */
+ * provider_serials, provider_region, provider_regions) removed; everything else stands byte for byte and in order. */
 enum db_err chat_request_forward(const struct chat_request *request, struct str build_id, int64_t max_tokens, struct buf *out);
 
 #endif

@@ -184,6 +184,7 @@ void wire_read_register(struct wire_reader *r, const json_val *root, struct str 
 	out->flow_credit = wire_read_bool(r, root, "flow_credit");
 	out->plain_prompts = wire_read_bool(r, root, "plain_prompts");
 	out->blind = wire_read_bool(r, root, "blind");
+	out->region = wire_read_str(r, root, "region");
 }
 
 void wire_write_register(struct json_writer *w, const struct wire_register *in)
@@ -212,6 +213,7 @@ void wire_write_register(struct json_writer *w, const struct wire_register *in)
 	wire_put_true(w, "flow_credit", in->flow_credit);
 	wire_put_true(w, "plain_prompts", in->plain_prompts);
 	wire_put_true(w, "blind", in->blind);
+	wire_put_str(w, "region", in->region);
 }
 
 void wire_read_models_update(struct wire_reader *r, const json_val *root, struct wire_models_update *out)

@@ -86,6 +86,7 @@ struct wire_register {
 	struct wire_privacy privacy;
 	bool flow_credit;   /* extension: understands per-request credit (docs/reference/protocol-extensions.md) */
 	bool plain_prompts; /* extension: runs a body with a prompt in place of messages (likewise) */
+	struct str region;  /* extension: where its owner says it stands, as it came (wire/region.h); empty = not said */
 	bool blind;         /* extension: opens bodies that a consumer sealed (docs/reference/blind-mode.md) */
 };
 

@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (chat_request_parse((struct str){(const char *)data, size}, arena, &request, &error)) {
 		if (chat_request_forward(&request, STR("build"), 7, &out) != DB_OK ||
 		    !chat_request_parse(buf_str(&out), arena, &again, &error) || !str_is(again.model, "build") ||
-		    again.max_tokens != 7 || again.serial_count != 0)
+		    again.max_tokens != 7 || again.places.serial_count != 0 || again.places.region_count != 0)
 			if (request.sampling.min_tokens <= 7) /* 7 may be below min_tokens */
 				abort();
 	} else if (error.status < 400 || error.message[0] == '\0') {

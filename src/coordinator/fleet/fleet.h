@@ -54,6 +54,7 @@ void fleet_accept(struct fleet *fleet, struct http_request *request);
 struct fleet_provider_view {
 	struct str id, chip_name, chip_family, machine_model, serial, se_public_key, encryption_public_key, account, backend,
 	    version, platform, key_protection;
+	struct str region; /* as its owner said, "US-CA"; empty = not said */
 	enum route_trust trust;
 	const char *status; /* "online", "serving", "untrusted" */
 	bool private_only, attested, encrypted, secure_enclave, sip, secure_boot, authenticated_root, mda_verified;

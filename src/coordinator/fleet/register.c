@@ -6,6 +6,7 @@
 #include "core/log.h"
 #include "core/version.h"
 #include "crypto/secret.h"
+#include "wire/region.h"
 
 /* An account look-up in flight. It outlives the session that no longer wants it. */
 struct account_lookup {
@@ -311,13 +312,17 @@ static bool add_node(struct session *session, const struct wire_register *messag
 	struct fleet *fleet = session->fleet;
 	const struct wire_hardware *hardware = &message->hardware;
 	size_t count;
+	char region[REGION_SIZE] = "";
 	struct route_model_facts *models = model_facts(fleet, &message->models, &count);
+	if (message->region.len && region_read(message->region, region))
+		region[0] = '\0'; /* nowhere that anybody could ask for */
 	note_resumes(session, models, count);
 	session->node = route_node_add(fleet->routes, session);
 	if (!models || !session->node || route_node_set_models(fleet->routes, session->node, models, count))
 		return false;
 	struct route_node_facts facts = {
 	    .chip_family = session_text(session, TEXT_CHIP_FAMILY),
+	    .region = str_of(region),
 	    .plain_prompts_ok = message->plain_prompts,
 	    .tools_ok = !is_older_generation(message->backend) || version_compare(message->version, STR(FLEET_TOOLS_AT)) >= 0,
 	    .static_decode_tps = message->decode_tps,

@@ -25,6 +25,7 @@ void session_view(const struct session *session, struct str *models, struct flee
 	                          ? str_of(attestation_protection_name((enum attestation_protection)session->key_protection))
 	                          : STR_NONE,
 	    .trust = facts.trust,
+	    .region = facts.region,
 	    .status = session->standing.untrusted ? "untrusted" : status,
 	    .private_only = session->private_only,
 	    .attested = session->attested,
@@ -167,6 +168,8 @@ static void write_provider(const struct fleet_provider_view *view, void *user)
 	json_put_str(w, "platform", view->platform);
 	json_put_str(w, "key_protection", view->key_protection);
 	json_put_str(w, "encryption_public_key", view->encryption_public_key);
+	if (view->region.len)
+		json_put_str(w, "region", view->region);
 	json_put_bool(w, "blind", view->blind);
 	if (view->blind)
 		json_put_str(w, "attestation", view->attestation);

@@ -9,6 +9,7 @@
 #include "core/id.h"
 #include "core/list.h"
 #include "core/map.h"
+#include "wire/region.h"
 
 #define BLIND_OFFER_ID_SIZE 31 /* "blind_" and 24 hex digits */
 #define BLIND_OFFER_MS      120000
@@ -25,7 +26,11 @@ struct blind_offer {
 	char id[BLIND_OFFER_ID_SIZE];
 	char model[ROUTE_MODEL_SIZE];
 	const struct ledger_account *account;
-	struct blind_ask ask; /* its model is the one above */
+	struct blind_ask ask;       /* its model is the one above */
+	bool own_only, prefers_own; /* as the caller wished */
+	enum route_trust min_trust;
+	size_t region_count;
+	char regions[CHAT_PLACES_REGIONS][REGION_SIZE];
 	uint64_t expires_us;
 	size_t count;
 	struct blind_candidate candidates[BLIND_MAX_CANDIDATES];

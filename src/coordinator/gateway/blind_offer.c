@@ -48,6 +48,7 @@ struct making {
 	struct blind_offer *offer;
 	struct json_writer w;
 	bool service;
+	struct wishes wishes;
 };
 
 static void put_price(struct json_writer *w, struct price price)
@@ -67,7 +68,9 @@ static void put_candidate(const struct fleet_provider_view *view, double ttft_ms
 	if (!str_copy(view->id, candidate->provider_id, sizeof candidate->provider_id))
 		return;
 	m->offer->count++;
-	candidate->price = ledger_price(m->gateway->options.ledger, view->account, str_of(m->offer->model), m->service);
+	bool own = wishes_granted(&m->wishes, str_of(ledger_account_id(m->offer->account)), view);
+	candidate->price =
+	    own ? (struct price){0} : ledger_price(m->gateway->options.ledger, view->account, str_of(m->offer->model), m->service);
 	json_begin_object(w);
 	json_put_str(w, "provider_id", view->id);
 	json_put_str(w, "encryption_public_key", view->encryption_public_key);
@@ -76,11 +79,14 @@ static void put_candidate(const struct fleet_provider_view *view, double ttft_ms
 	json_put_str(w, "platform", view->platform);
 	json_put_str(w, "key_protection", view->key_protection);
 	json_put_str(w, "chip_name", view->chip_name);
+	if (view->region.len)
+		json_put_str(w, "region", view->region);
+	if (own)
+		json_put_bool(w, "own", true);
 	json_put_str(w, "attestation", view->attestation);
 	put_price(w, candidate->price);
-	int64_t hold = price_cost(
-	    candidate->price,
-	    (struct price_tokens){(uint64_t)m->offer->ask.max_prompt_tokens, (uint64_t)m->offer->ask.max_tokens, 0}, m->service);
+	struct price_tokens most = {(uint64_t)m->offer->ask.max_prompt_tokens, (uint64_t)m->offer->ask.max_tokens, 0};
+	int64_t hold = own ? 0 : price_cost(candidate->price, most, m->service);
 	json_put_i64(w, "max_cost_micro_usd", hold);
 	if (ttft_ms >= 0)
 		json_put_i64(w, "expected_first_token_ms", (int64_t)ttft_ms);
@@ -104,7 +110,7 @@ static void put_head(struct making *m)
 }
 
 static struct blind_offer *offer_new(const struct gateway *gateway, const struct exchange *exchange,
-                                     const struct blind_ask *ask)
+                                     const struct blind_ask *ask, const struct wishes *wishes)
 {
 	struct blind_offer *offer = calloc(1, sizeof *offer);
 	if (!offer)
@@ -115,6 +121,11 @@ static struct blind_offer *offer_new(const struct gateway *gateway, const struct
 	offer->ask = *ask;
 	offer->ask.model = str_of(offer->model);
 	offer->account = exchange->caller.account;
+	offer->own_only = wishes->own_only;
+	offer->prefers_own = wishes->prefers_own;
+	offer->min_trust = wishes->min_trust;
+	for (; offer->region_count < wishes->places.region_count; offer->region_count++)
+		(void)str_copy(wishes->places.regions[offer->region_count], offer->regions[offer->region_count], REGION_SIZE);
 	offer->expires_us = net_now_us(gateway->options.loop) + (uint64_t)BLIND_OFFER_MS * 1000;
 	return offer;
 }
@@ -129,20 +140,36 @@ static enum db_err keep(struct blind_offers *offers, struct blind_offer *offer)
 	return err;
 }
 
-static void refuse_unroutable(struct exchange *exchange, enum db_err err, const struct route_decision *decision)
+static void refuse_unroutable(struct making *m, struct exchange *exchange, enum db_err err,
+                              const struct route_decision *decision)
 {
+	struct gateway *gateway = m->gateway;
+	struct str account = str_of(ledger_account_id(exchange->caller.account));
 	struct api_error error;
-	bool served = decision->considered > 0;
+	struct record record;
 	if (err == DB_E_AGAIN)
-		api_fail(&error, 429, "rate_limit_exceeded", NULL, NULL,
+		api_fail(&error, 429, m->wishes.own_only ? "machine_busy" : "rate_limit_exceeded", NULL, NULL,
 		         "Every provider that could take this sealed request is busy: ask again in a moment.");
-	else if (!served)
+	else if (wishes_explain(&m->wishes, gateway->options.fleet, account, str_of(m->offer->model), &error))
+		(void)account;
+	else if (decision->considered == 0)
 		api_fail(&error, 404, "model_not_found", NULL, "model", "No provider serves a model of this name.");
+	else if (decision->by_gate[ROUTE_REGION] > 0)
+		api_fail(&error, 503, "model_unavailable", "region_unavailable", NULL,
+		         "No provider of this model in the regions that were asked for can take a sealed request now.");
 	else
 		api_fail(&error, 503, "model_unavailable", NULL, "model",
 		         "No provider of this model can take a sealed request now: ask again, or send it without blind mode.");
-	if (error.status != 404)
+	if (error.status != 404 && !error.retry_after_s)
 		error.retry_after_s = 2;
+	record_init(&record);
+	record.blind = true;
+	(void)str_copy(str_of(m->offer->model), record.public_model, sizeof record.public_model);
+	record.prompt_tokens = (uint64_t)m->offer->ask.prompt_tokens;
+	record.max_tokens = (uint64_t)m->offer->ask.max_tokens;
+	record_note_decision(&record, decision);
+	wishes_note(&m->wishes, &record);
+	keep_refused(gateway, exchange, &error, &record);
 	exchange_error(exchange, &error);
 }
 
@@ -152,7 +179,9 @@ void gateway_blind_offer(struct gateway *gateway, struct exchange *exchange)
 	struct route_decision decision = {0};
 	struct api_error error;
 	struct buf body;
-	if (!blind_offer_parse(exchange_body(exchange), http_arena(exchange->http), &request, &error)) {
+	struct making making = {.gateway = gateway, .service = ledger_account_is_service(exchange->caller.account)};
+	if (!blind_offer_parse(exchange_body(exchange), http_arena(exchange->http), &request, &error) ||
+	    !wishes_read(&making.wishes, exchange, &request.places, &error)) {
 		exchange_error(exchange, &error);
 		return;
 	}
@@ -162,17 +191,18 @@ void gateway_blind_offer(struct gateway *gateway, struct exchange *exchange)
 		return;
 	}
 	drop_expired(gateway);
-	struct blind_offer *offer = offer_new(gateway, exchange, &request.ask);
+	struct blind_offer *offer = offer_new(gateway, exchange, &request.ask, &making.wishes);
 	if (!offer) {
 		api_fail(&error, 503, "service_unavailable", NULL, NULL, "The request needs more memory than there is.");
 		exchange_error(exchange, &error);
 		return;
 	}
-	struct making making = {.gateway = gateway, .offer = offer, .service = ledger_account_is_service(exchange->caller.account)};
+	making.offer = offer;
 	struct route_request route = {.model = offer->ask.model,
 	                              .prompt_tokens = (uint64_t)offer->ask.prompt_tokens,
 	                              .max_tokens = (uint64_t)offer->ask.max_tokens,
 	                              .caller_account = str_of(ledger_account_id(exchange->caller.account))};
+	wishes_ask(&making.wishes, &route);
 	buf_init(&body, 1u << 20);
 	json_writer_init(&making.w, &body);
 	put_head(&making);
@@ -180,7 +210,7 @@ void gateway_blind_offer(struct gateway *gateway, struct exchange *exchange)
 	json_end_array(&making.w);
 	json_end_object(&making.w);
 	if (err || offer->count == 0) {
-		refuse_unroutable(exchange, err, &decision);
+		refuse_unroutable(&making, exchange, err, &decision);
 		free(offer);
 	} else if (body.failed || keep(&gateway->blind_offers, offer)) {
 		free(offer);

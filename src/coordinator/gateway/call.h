@@ -12,6 +12,7 @@
 #include "coordinator/gateway/gateway.h"
 #include "coordinator/gateway/record.h"
 #include "coordinator/gateway/record_log.h"
+#include "coordinator/gateway/wishes.h"
 #include "coordinator/routing/hedge.h"
 #include "coordinator/routing/learn.h"
 #include "core/id.h"
@@ -112,10 +113,9 @@ struct call {
 	struct route_node *excluded[CALL_MAX_ATTEMPTS];
 	size_t excluded_count;
 	unsigned attempts_made, capacity_failures;
-	bool refused_for_money;     /* a provider was passed over because its price was not covered */
-	bool refused_by_limit;      /* ... by what the key's spend limit leaves */
-	bool own_only, prefers_own; /* the caller's machines and no others; those first */
-	enum route_trust min_trust; /* asked for by the caller */
+	bool refused_for_money; /* a provider was passed over because its price was not covered */
+	bool refused_by_limit;  /* ... by what the key's spend limit leaves */
+	struct wishes wishes;
 	struct resume resume;
 	bool resuming;                  /* content was sent, and its provider lost: the next one goes on */
 	struct dialect_answer *carried; /* meanwhile, while no attempt has it */
@@ -161,17 +161,12 @@ void keep_end(struct call *call);   /* it is over */
 /* What befell a record's request, as its consumer is told. `by`: static text or NULL, as exchange.refused_by. */
 void keep_note_error(struct record *record, const struct api_error *error, const char *by);
 void keep_record(struct gateway *gateway, const struct record *record);
+/* It is refused before there is a call; adds the header that names the record, which has everything but what all have. */
+void keep_refused(struct gateway *gateway, struct exchange *exchange, const struct api_error *error, struct record *record);
 uint64_t keep_digest(const struct gateway *gateway, const struct caller *caller); /* of the account */
 
 /* --- infer.c --- */
 int call_retry_after_s(const struct call *call);
-
-/* --- wishes.c --- */
-bool wishes_read(struct call *call, struct api_error *error); /* from the headers and the key; false: *error says why */
-void wishes_ask(const struct call *call, struct route_request *request);
-/* The caller is served by a machine of its own as it asked to be: that is free. */
-bool wishes_granted(const struct call *call, const struct fleet_provider_view *provider);
-bool wishes_explain(const struct call *call, struct api_error *error); /* why none of its own machines will do */
 
 /* --- naming.c --- */
 /* Puts the build that `asked`, with the public name in it, is to get into call->model. False when the machines that it names

@@ -186,7 +186,7 @@ static void fail_busy(struct call *call, const char *why)
 		fail_lost(call);
 		return;
 	}
-	api_fail(&error, 429, call->own_only ? "machine_busy" : "rate_limit_exceeded", NULL, NULL, "%s", why);
+	api_fail(&error, 429, call->wishes.own_only ? "machine_busy" : "rate_limit_exceeded", NULL, NULL, "%s", why);
 	error.retry_after_s = call_retry_after_s(call);
 	money_release(call, "reservation_refund");
 	call_fail(call, &error);
@@ -198,7 +198,7 @@ static void fail_unroutable(struct call *call, const struct route_decision *deci
 	struct api_error error;
 	const uint32_t *gate = decision->by_gate;
 	uint32_t serving = decision->considered > gate[ROUTE_NOT_SERVING] ? decision->considered - gate[ROUTE_NOT_SERVING] : 0;
-	if (wishes_explain(call, &error))
+	if (wishes_explain(&call->wishes, call->gateway->options.fleet, call_account(call), str_of(call->model), &error))
 		(void)serving;
 	else if (serving == 0 && !learn_knows(&call->gateway->learn, str_of(call->model)))
 		api_fail(&error, 404, "model_not_found", NULL, "model",
@@ -223,7 +223,10 @@ static void fail_unroutable(struct call *call, const struct route_decision *deci
 		         "No provider of this model takes plain prompts: use /v1/chat/completions.");
 	else if (gate[ROUTE_TOO_LARGE] > 0 || gate[ROUTE_BUDGET] > 0 || gate[ROUTE_MEMORY] > 0)
 		api_fail(&error, 503, "model_unavailable", "model_too_large", "model", "The request is too large for every provider.");
-	else if (call->request->serial_count > 0)
+	else if (gate[ROUTE_REGION] > 0)
+		api_fail(&error, 503, "model_unavailable", "region_unavailable", NULL,
+		         "No provider of this model in the regions that were asked for can answer.");
+	else if (call->wishes.places.serial_count > 0)
 		api_fail(&error, 503, "model_unavailable", NULL, "model", "None of the providers that were asked for can answer.");
 	else
 		api_fail(&error, 503, "model_unavailable", NULL, "model",
@@ -371,10 +374,8 @@ static struct route_request route_of(const struct call *call)
 	    .plain_prompt = call->request->prompt != NULL,
 	    .needs = need_of(call) | (call->resuming ? WIRE_CAN_RESUME : 0),
 	    .caller_account = call_account(call),
-	    .serials = call->request->serials,
-	    .serial_count = call->request->serial_count,
 	};
-	wishes_ask(call, &request);
+	wishes_ask(&call->wishes, &request);
 	return request;
 }
 
@@ -414,7 +415,7 @@ static bool covers_price(struct call *call, struct attempt *attempt)
 	struct fleet_provider_view provider;
 	fleet_job_provider(attempt->job, &provider);
 	attempt->price = ledger_price(call->gateway->options.ledger, provider.account, str_of(call->model), call->service);
-	attempt->owned = wishes_granted(call, &provider);
+	attempt->owned = wishes_granted(&call->wishes, call_account(call), &provider);
 	return attempt->owned || money_cover(call, attempt->price);
 }
 

@@ -327,26 +327,25 @@ void gateway_infer(struct gateway *gateway, struct exchange *exchange, const str
 	resume_begin(call);
 	uint64_t parsed = clock_mono_us();
 	call->parse_us = parsed - began;
-	if (!wishes_read(call, &error)) {
+	if (!wishes_read(&call->wishes, exchange, &request->places, &error)) {
 		call_fail(call, &error);
 		call_leave(call);
 		return;
 	}
+	wishes_note(&call->wishes, &call->record);
 	struct admit_request asked = {.model = request->model,
 	                              .prompt_tokens = call->prompt_estimate,
 	                              .max_output = (uint64_t)call->output_tokens,
-	                              .own_only = call->own_only};
+	                              .own_only = call->wishes.own_only};
 	struct route_request named = {.model = request->model,
 	                              .prompt_tokens = call->prompt_estimate,
 	                              .max_tokens = (uint64_t)call->output_tokens,
 	                              .tools = request->has_tools,
 	                              .vision = request->has_media,
-	                              .caller_account = str_of(ledger_account_id(call->caller.account)),
-	                              .serials = request->serials,
-	                              .serial_count = request->serial_count};
-	wishes_ask(call, &named);
+	                              .caller_account = call_account(call)};
+	wishes_ask(&call->wishes, &named);
 	if (!naming_resolve(call, &named)) {
-		if (!wishes_explain(call, &error)) {
+		if (!wishes_explain(&call->wishes, gateway->options.fleet, call_account(call), str_of(call->model), &error)) {
 			api_fail(&error, 503, "model_unavailable", NULL, "model",
 			         "None of the providers that were asked for serves this model.");
 			error.retry_after_s = call_retry_after_s(call);

@@ -52,9 +52,6 @@ void keep_end(struct call *call)
 {
 	struct record *record = &call->record;
 	memcpy(record->model, call->model, sizeof record->model);
-	record->own_only = call->own_only;
-	record->prefers_own = call->prefers_own;
-	record->min_trust = call->min_trust;
 	record->attempts = call->attempts_made;
 	record->capacity_failures = call->capacity_failures;
 	record->queue_us = call->queue_us;
@@ -63,16 +60,20 @@ void keep_end(struct call *call)
 	keep_record(call->gateway, record);
 }
 
-void gateway_refused(struct exchange *exchange, const struct api_error *error, void *user)
+void keep_refused(struct gateway *gateway, struct exchange *exchange, const struct api_error *error, struct record *record)
 {
-	struct gateway *gateway = user;
-	struct record record;
 	exchange->on_refused = NULL;
+	id_uuid7(record->id);
+	record->at_us = clock_wall_us();
+	record->account = keep_digest(gateway, &exchange->caller);
+	keep_note_error(record, error, exchange->refused_by);
+	keep_record(gateway, record);
+	exchange_header(exchange, "X-Inference-Job-ID", str_of(record->id));
+}
+
+void gateway_refused(struct exchange *exchange, const struct api_error *error, void *gateway)
+{
+	struct record record;
 	record_init(&record);
-	id_uuid7(record.id);
-	record.at_us = clock_wall_us();
-	record.account = keep_digest(gateway, &exchange->caller);
-	keep_note_error(&record, error, exchange->refused_by);
-	keep_record(gateway, &record);
-	exchange_header(exchange, "X-Inference-Job-ID", str_of(record.id));
+	keep_refused(gateway, exchange, error, &record);
 }

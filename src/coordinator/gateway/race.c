@@ -25,7 +25,7 @@ static void arm(struct call *call, double ms)
 void race_arm(struct call *call, const struct attempt *first)
 {
 	struct gateway *gateway = call->gateway;
-	if (call->resuming || gateway->options.hedge_percent == 0 || (first->owned && call->prefers_own))
+	if (call->resuming || gateway->options.hedge_percent == 0 || (first->owned && call->wishes.prefers_own))
 		return;
 	double ms = hedge_due_ms(&gateway->hedge, first->predicted_ms, first->tail_ms, (double)patience_ms(call));
 	arm(call, ms);

@@ -132,6 +132,7 @@ static void put_headers(struct call *call, const struct attempt *attempt)
 	exchange_header(exchange, "X-Provider-Trust-Level", str_of(route_trust_name(p.trust)));
 	exchange_header(exchange, "X-Provider-Id", p.id);
 	exchange_header(exchange, "X-Provider-Chip", p.chip_name);
+	exchange_header(exchange, "X-Provider-Region", p.region);
 	exchange_header(exchange, "X-Provider-Model", p.machine_model);
 	if (p.attested) {
 		exchange_header(exchange, "X-Provider-Serial", p.serial);

@@ -19,7 +19,7 @@ static int64_t cost_of(const struct call *call, struct price price, int64_t outp
 /* Counting tokens generates none, and a caller's own machines are the caller's: nobody pays. */
 static bool is_free(const struct call *call)
 {
-	return call->dialect->task == CHAT_TASK_COUNT || call->own_only;
+	return call->dialect->task == CHAT_TASK_COUNT || call->wishes.own_only;
 }
 
 int64_t money_wanted(const struct call *call)
@@ -109,7 +109,7 @@ static bool hold_late(struct call *call)
 {
 	struct api_error error;
 	log_error("self_route.not_owned", "id=%s", call->id);
-	call->own_only = false;
+	call->wishes.own_only = false;
 	return money_hold(call, &error) == DB_OK;
 }
 
@@ -122,7 +122,8 @@ void money_settle(struct call *call, const struct attempt *attempt, const struct
 	*billed = bounded(call, end);
 	if (call->dialect->task == CHAT_TASK_COUNT)
 		return;
-	if (wishes_granted(call, &provider)) { /* no usage row either: private traffic is nobody's statistics (billing 3.2) */
+	if (wishes_granted(&call->wishes, call_account(call),
+	                   &provider)) { /* no usage row either: private traffic is nobody's statistics (billing 3.2) */
 		money_release(call, "self_route");
 		admit_note_output(&call->admission, &call->caller, billed->completion_tokens);
 		return;

@@ -1,10 +1,12 @@
-/* Whose machines a caller wants to be served by, and how far they must be trusted (routing 15, http-api 4.5). */
-#include "coordinator/gateway/call.h"
+#include "coordinator/gateway/wishes.h"
 
-#include "core/log.h"
+#include "coordinator/money/ledger.h"
 
 #define OFFLINE_RETRY_S    30
 #define NOT_LOADED_RETRY_S 15
+
+#define TRUST_HEADER  "X-Darkbloom-Min-Trust"
+#define REGION_HEADER "X-Darkbloom-Regions"
 
 static bool read_trust(struct str text, enum route_trust *out)
 {
@@ -16,39 +18,50 @@ static bool read_trust(struct str text, enum route_trust *out)
 	return !text.len;
 }
 
-bool wishes_read(struct call *call, struct api_error *error)
+bool wishes_read(struct wishes *wishes, const struct exchange *exchange, const struct chat_places *of_body,
+                 struct api_error *error)
 {
-	const struct http_request *http = call->exchange->http;
+	const struct http_request *http = exchange->http;
+	struct arena *arena = http_arena(exchange->http);
 	struct str route = str_trim(http_header_get(http, "x-darkbloom-route"));
-	call->own_only = call->caller.self_route_only || str_eq_nocase(route, STR("self"));
-	call->prefers_own = !call->own_only && str_eq_nocase(route, STR("prefer"));
-	if (call->own_only && !ledger_account_has_machine(call->caller.account))
+	struct chat_places of_header;
+	wishes->own_only = exchange->caller.self_route_only || str_eq_nocase(route, STR("self"));
+	wishes->prefers_own = !wishes->own_only && str_eq_nocase(route, STR("prefer"));
+	wishes->places = *of_body;
+	if (wishes->own_only && !ledger_account_has_machine(exchange->caller.account))
 		return api_fail(error, 409, "no_linked_machine", NULL, NULL,
 		                "No machine was ever linked to this account: run `darkbloom login` on the one that is to answer.");
-	if (read_trust(str_trim(http_header_get(http, "x-darkbloom-min-trust")), &call->min_trust))
-		return true;
-	return api_fail(error, 400, "invalid_request_error", NULL, "X-Darkbloom-Min-Trust",
-	                "X-Darkbloom-Min-Trust must be none, self_signed or hardware.");
+	if (!read_trust(str_trim(http_header_get(http, "x-darkbloom-min-trust")), &wishes->min_trust))
+		return api_fail(error, 400, "invalid_request_error", NULL, TRUST_HEADER,
+		                TRUST_HEADER " must be none, self_signed or hardware.");
+	struct str regions = http_header_get(http, "x-darkbloom-regions");
+	return chat_places_regions(regions, arena, REGION_HEADER, &of_header, error) &&
+	       chat_places_narrow(&wishes->places, &of_header, arena, error);
 }
 
-void wishes_ask(const struct call *call, struct route_request *request)
+void wishes_ask(const struct wishes *wishes, struct route_request *request)
 {
-	request->own_only = call->own_only;
-	request->prefer_own = call->prefers_own;
-	request->min_trust = call->min_trust;
+	request->own_only = wishes->own_only;
+	request->prefer_own = wishes->prefers_own;
+	request->min_trust = wishes->min_trust;
+	request->serials = wishes->places.serials;
+	request->serial_count = wishes->places.serial_count;
+	request->regions = wishes->places.regions;
+	request->region_count = wishes->places.region_count;
 }
 
-bool wishes_granted(const struct call *call, const struct fleet_provider_view *provider)
+bool wishes_granted(const struct wishes *wishes, struct str account, const struct fleet_provider_view *provider)
 {
-	return (call->own_only || call->prefers_own) && provider->account.len > 0 && str_eq(provider->account, call_account(call));
+	return (wishes->own_only || wishes->prefers_own) && provider->account.len > 0 && str_eq(provider->account, account);
 }
 
-bool wishes_explain(const struct call *call, struct api_error *error)
+bool wishes_explain(const struct wishes *wishes, const struct fleet *fleet, struct str account, struct str model,
+                    struct api_error *error)
 {
 	size_t serving = 0;
-	if (!call->own_only)
+	if (!wishes->own_only)
 		return false;
-	if (fleet_owned(call->gateway->options.fleet, call_account(call), str_of(call->model), &serving) == 0) {
+	if (fleet_owned(fleet, account, model, &serving) == 0) {
 		api_fail(error, 503, "machine_offline", NULL, NULL,
 		         "No machine of this account is connected: start one that is linked to it with `darkbloom login`.");
 		error->retry_after_s = OFFLINE_RETRY_S;
@@ -60,4 +73,23 @@ bool wishes_explain(const struct call *call, struct api_error *error)
 		error->retry_after_s = NOT_LOADED_RETRY_S;
 	}
 	return true;
+}
+
+void wishes_note(const struct wishes *wishes, struct record *record)
+{
+	size_t len = 0;
+	record->own_only = wishes->own_only;
+	record->prefers_own = wishes->prefers_own;
+	record->min_trust = wishes->min_trust;
+	record->regions[0] = '\0';
+	for (size_t i = 0; i < wishes->places.region_count; i++) {
+		struct str region = wishes->places.regions[i];
+		if (len + region.len + 2 > sizeof record->regions)
+			return;
+		if (len > 0)
+			record->regions[len++] = ',';
+		memcpy(record->regions + len, region.at, region.len);
+		len += region.len;
+		record->regions[len] = '\0';
+	}
 }

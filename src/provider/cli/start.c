@@ -13,6 +13,7 @@
 #include "provider/cli/state.h"
 #include "provider/models/models.h"
 #include "provider/node/node.h"
+#include "wire/region.h"
 
 #define DRAIN_LIMIT_MS         20000 /* launchd and systemd wait about this long before they kill (provider-node 12) */
 #define SECOND_SIGNAL_LIMIT_MS 500
@@ -29,6 +30,9 @@ const struct cli_option start_options[] = {
     {.name = "ca", .value = "FILE", .help = "trust this certificate authority for wss://"},
     {.name = "token-file", .value = "FILE", .help = "account token of the owner (default: the one of darkbloom login)"},
     {.name = "private-only", .help = "serve only requests of the owner's account"},
+    {.name = "region",
+     .value = "REGION",
+     .help = "where this machine stands: DE, US-CA. Consumers may ask for regions; without it such requests pass it by"},
     {.name = "threads", .value = "N", .help = "threads for each model (default: all cores)"},
     {.name = "max-loaded", .value = "N", .help = "models in memory at once; others are loaded when asked for (default 3)"},
     {.name = "pin", .value = "ID", .repeat = true, .help = "load this model at start and never unload it"},
@@ -58,6 +62,7 @@ struct start {
 	size_t name_count, pin_count;
 	int64_t threads, sequences, context, heartbeat_ms, max_loaded, idle_minutes, reserve_gb;
 	double kv_gb;
+	char region[REGION_SIZE]; /* empty = not said */
 	bool private_only, on_demand, embeddings, no_speculation;
 	char models_dir[MODEL_PATH_SIZE], state_dir[1024];
 };
@@ -146,6 +151,10 @@ static bool read_start(struct start *start, const struct cli_args *args)
 	start->token_file = cli_value(args, "token-file");
 	start->script_path = cli_value(args, "scripted-engine");
 	start->private_only = cli_flag(args, "private-only");
+	if (cli_value(args, "region") && region_read(str_of(cli_value(args, "region")), start->region)) {
+		fprintf(stderr, "darkbloom start: --region must be a country or a part of one as ISO 3166 names it: DE or US-CA\n");
+		return false;
+	}
 	start->on_demand = cli_flag(args, "on-demand");
 	start->embeddings = cli_flag(args, "embeddings");
 	start->no_speculation = cli_flag(args, "no-speculation");
@@ -257,6 +266,7 @@ static int serve(struct provider *provider)
 	                               .ca_path = start->ca_path,
 	                               .auth_token = provider->auth_token,
 	                               .private_only = start->private_only,
+	                               .region = start->region[0] ? start->region : NULL,
 	                               .heartbeat_ms = (uint32_t)start->heartbeat_ms,
 	                               .cache_scope = provider->cache_options.scope,
 	                               .signer = provider->signer,

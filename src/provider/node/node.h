@@ -27,6 +27,7 @@ struct node_options {
 	const char *ca_path;         /* NULL = the system's trust store */
 	const char *auth_token;      /* account link, or NULL */
 	bool private_only;
+	const char *region;      /* where the machine stands (wire/region.h), or NULL */
 	const char *cache_scope; /* of the prefix cache for every request, instead of each tenant's own; or NULL */
 	uint32_t heartbeat_ms;   /* 0 = 5,000 */
 	uint32_t ping_ms;        /* 0 = 10,000; three of them without a pong end the session */

@@ -128,6 +128,7 @@ enum db_err node_send_register(struct node *node)
 	                                    .hypervisor_active = posture->hypervisor_active},
 	                        .flow_credit = true,
 	                        .plain_prompts = true,
+	                        .region = node->options.region ? str_of(node->options.region) : STR_NONE,
 	                        .blind = true},
 	};
 	err = node_send(node, &message);

@@ -99,6 +99,10 @@ static void refused_members_name_their_parameter(void **state)
 	    {"\"functions\":[]", "functions"},
 	    {"\"provider_serial\":5", "provider_serial"},
 	    {"\"provider_serials\":[\" \"]", "provider_serials"},
+	    {"\"provider_region\":5", "provider_region"},
+	    {"\"provider_region\":\"Germany\"", "provider_region"},
+	    {"\"provider_regions\":[]", "provider_regions"},
+	    {"\"provider_regions\":[\"DE\",{}]", "provider_regions"},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		struct parsed p = parse_with(cases[i].members);
@@ -111,6 +115,31 @@ static void refused_members_name_their_parameter(void **state)
 		assert_true(p.error.message[0] != '\0');
 		arena_free(p.arena);
 	}
+}
+
+static void regions_are_read_once_each_and_narrowed_by_others(void **state)
+{
+	(void)state;
+	struct chat_places header;
+	struct parsed p = parse_with("\"provider_region\":\" us \",\"provider_regions\":[\"DE-BY\",\"US\",\"FR\"]");
+	assert_true(p.ok);
+	struct chat_places *places = &p.request.places;
+	assert_int_equal(places->region_count, 3);
+	assert_true(str_is(places->regions[0], "US") && str_is(places->regions[1], "DE-BY"));
+	assert_true(chat_places_regions(STR(" "), p.arena, "header", &header, &p.error) && !header.regions);
+	assert_true(chat_places_narrow(places, &header, p.arena, &p.error));
+	assert_int_equal(places->region_count, 3);
+	assert_true(chat_places_regions(STR("us-ca, DE,,us-ny"), p.arena, "header", &header, &p.error));
+	assert_true(chat_places_narrow(places, &header, p.arena, &p.error));
+	assert_int_equal(places->region_count, 3);
+	assert_true(str_is(places->regions[0], "US-CA") && str_is(places->regions[1], "US-NY") &&
+	            str_is(places->regions[2], "DE-BY"));
+	assert_true(chat_places_regions(STR("FR"), p.arena, "header", &header, &p.error));
+	assert_false(chat_places_narrow(places, &header, p.arena, &p.error));
+	assert_int_equal(p.error.status, 400);
+	assert_false(chat_places_regions(STR(","), p.arena, "header", &header, &p.error));
+	assert_string_equal(p.error.param, "header");
+	arena_free(p.arena);
 }
 
 static void broken_bodies_are_refused(void **state)
@@ -181,8 +210,8 @@ static void sampling_is_read(void **state)
 	assert_int_equal(p.request.max_tokens, 12);
 	assert_true(p.request.stream && p.request.include_usage);
 	assert_true(str_is(p.request.cache_scope, "k"));
-	assert_int_equal(p.request.serial_count, 2);
-	assert_true(str_is(p.request.serials[0], "A") && str_is(p.request.serials[1], "B"));
+	assert_int_equal(p.request.places.serial_count, 2);
+	assert_true(str_is(p.request.places.serials[0], "A") && str_is(p.request.places.serials[1], "B"));
 	arena_free(p.arena);
 }
 
@@ -263,7 +292,7 @@ static void forwarded_bodies_mean_the_same(void **state)
 		assert_true(chat_request_parse(buf_str(&out), p.arena, &again, &p.error));
 		assert_true(str_is(again.model, "b"));
 		assert_int_equal(again.max_tokens, 33);
-		assert_int_equal(again.serial_count, 0);
+		assert_int_equal(again.places.serial_count, 0);
 		assert_int_equal(again.prompt_estimate_tokens, p.request.prompt_estimate_tokens);
 		assert_int_equal(again.sampling.has_seed, p.request.sampling.has_seed);
 		assert_true(again.sampling.seed == p.request.sampling.seed);
@@ -336,6 +365,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(refused_members_name_their_parameter),
+	    cmocka_unit_test(regions_are_read_once_each_and_narrowed_by_others),
 	    cmocka_unit_test(broken_bodies_are_refused),
 	    cmocka_unit_test(errors_do_not_repeat_the_text_of_the_request),
 	    cmocka_unit_test(sampling_is_read),
