@@ -14,7 +14,7 @@ export CCACHE_NOHASHDIR := 1
 
 CONFIGURE = cmake -S . -B $(1) -G Ninja $(2) >$(1).log 2>&1 || { cat $(1).log >&2; exit 1; }
 
-.PHONY: all setup deps demo test bench bench-engine bench-routing bench-store check-asan check-tsan check-clang check-macos fuzz format lint install clean help soak
+.PHONY: all setup deps demo test bench bench-engine bench-routing bench-scale bench-store check-asan check-tsan check-clang check-macos fuzz format lint install clean help soak
 
 all: deps ## build both programs into build/release/bin
 	@mkdir -p build
@@ -50,6 +50,9 @@ bench-routing: all ## time routing decisions, compare policies in the simulator 
 	@scripts/test-setup.sh
 	@cmake --build $(BUILD) -j $(JOBS) --target bench_routing
 	@tests/bench/run $(BUILD) routing
+
+bench-scale: all ## hold SCALE_PROVIDERS (40000) real sessions on one coordinator, with churn and a mass reconnect
+	@tests/bench/run $(BUILD) scale
 
 bench-store: all ## the books on SQLite and PostgreSQL, with ten million ledger rows
 	@cmake --build $(BUILD) -j $(JOBS) --target bench_store bench_books

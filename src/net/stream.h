@@ -35,6 +35,9 @@ struct net_stream *net_stream_accept(struct net_loop *loop, int fd, struct tls_c
 struct net_stream *net_stream_connect(struct net_loop *loop, const char *host, uint16_t port, struct tls_context *tls,
                                       const char *alpn, void (*on_open)(struct net_stream *stream, void *user),
                                       const struct net_stream_handler *handler, void *user);
+/* Right after net_stream_connect: the connection comes from this IPv4 address of the machine, at a port of the system's choice;
+ * to addresses of other families it comes from wherever the system likes. False: it is no such address. */
+bool net_stream_connect_from(struct net_stream *stream, const char *source);
 
 /* Hands the stream to a new owner (HTTP upgrade to WebSocket). */
 void net_stream_set_handler(struct net_stream *stream, const struct net_stream_handler *handler, void *user);

@@ -1,3 +1,4 @@
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -17,6 +18,7 @@ struct stream_connect {
 	bool looking_up;
 	struct addrinfo *addresses, *next;
 	int last_error;
+	struct sockaddr_in source;          /* family 0: the system chooses */
 	char where[STREAM_PEER_SIZE + 256]; /* "host:port", for messages */
 };
 
@@ -59,7 +61,7 @@ static void on_looked_up(uv_getaddrinfo_t *lookup, int status, struct addrinfo *
 }
 
 /* A non-blocking socket on its way to the address, or -1 and errno. */
-static int start_connecting(const struct addrinfo *address)
+static int start_connecting(const struct addrinfo *address, const struct sockaddr_in *source)
 {
 	int fd = socket(address->ai_family, SOCK_STREAM, 0);
 	if (fd < 0)
@@ -68,7 +70,10 @@ static int start_connecting(const struct addrinfo *address)
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	fcntl(fd, F_SETFL, O_NONBLOCK);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-	if (connect(fd, address->ai_addr, address->ai_addrlen) == 0 || errno == EINPROGRESS)
+	bool bound =
+	    source->sin_family != address->ai_family || (setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on) == 0 &&
+	                                                 bind(fd, (const struct sockaddr *)source, sizeof *source) == 0);
+	if (bound && (connect(fd, address->ai_addr, address->ai_addrlen) == 0 || errno == EINPROGRESS))
 		return fd;
 	int error = errno;
 	close(fd);
@@ -82,7 +87,7 @@ static void try_next(struct net_stream *stream)
 	while (connecting->next) {
 		const struct addrinfo *address = connecting->next;
 		connecting->next = address->ai_next;
-		stream->fd = start_connecting(address);
+		stream->fd = start_connecting(address, &connecting->source);
 		if (stream->fd < 0) {
 			connecting->last_error = errno;
 			continue;
@@ -168,4 +173,13 @@ struct net_stream *net_stream_connect(struct net_loop *loop, const char *host, u
 	if (!stream->connect)
 		stream_fail(stream, DB_E_INVALID, "The connection to %s could not be started.", stream->peer);
 	return stream;
+}
+
+bool net_stream_connect_from(struct net_stream *stream, const char *source)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET};
+	if (!stream->connect || inet_pton(AF_INET, source, &address.sin_addr) != 1)
+		return false;
+	stream->connect->source = address;
+	return true;
 }

@@ -42,6 +42,7 @@ struct ws_connect_options {
 	const struct http_header *headers;
 	size_t header_count;
 	uint32_t timeout_ms; /* for the whole handshake, 0 = 10,000 */
+	const char *source;  /* an IPv4 address of this machine to come from, or NULL */
 	struct ws_limits limits;
 };
 /* `opened` is called once with the ws, or NULL and an error. Returns NULL only when the URL is bad (opened is not called). */

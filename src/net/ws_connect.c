@@ -286,6 +286,8 @@ struct ws_connecting *ws_connect(struct net_loop *loop, const struct ws_connect_
 		free_connecting(connecting);
 		return NULL;
 	}
+	if (options->source)
+		(void)net_stream_connect_from(connecting->stream, options->source);
 	net_timer_start(loop, &connecting->timer, options->timeout_ms ? options->timeout_ms : DEFAULT_TIMEOUT_MS, 0, on_timeout);
 	return connecting;
 }

@@ -31,6 +31,7 @@ struct swarm_fleet_options {
 	const char *url;         /* ws:// or wss://host:port/ws/provider */
 	struct tls_context *tls; /* for wss */
 	uint32_t count;
+	uint32_t addresses;          /* of 127.0.0.0/8 that sessions come from by turns, where the url is there; 0 = enough */
 	uint32_t connect_rate;       /* new sessions a second, 0 = 2,000 */
 	uint32_t first_index;        /* serials and keys are numbered from here */
 	const char *model;           /* build id that every provider offers */
@@ -52,6 +53,9 @@ struct swarm_fleet_options {
 	void (*ready)(void *user);
 	void *user;
 };
+
+#define SWARM_ADDRESS_SESSIONS                                                                                                 \
+	20000 /* of one address: the system has ports for about 28,000, and some are still being closed */
 
 struct swarm_fleet;
 struct swarm_fleet *swarm_fleet_new(struct net_loop *loop, const struct swarm_fleet_options *options, struct error *error);

@@ -15,6 +15,7 @@
 #define FLEET_OPTIONS                                                                                                          \
 	{.name = "providers", .value = "N", .help = "simulated providers (default 1)"},                                            \
 	    {.name = "connect-rate", .value = "N", .help = "new sessions a second (default 2000)"},                                \
+	    {.name = "addresses", .value = "N", .help = "loopback addresses they come from (default: one for 20000)"},             \
 	    {.name = "first-index", .value = "N", .help = "number of the first provider, for several swarms at once"},             \
 	    {.name = "think-us", .value = "US", .help = "wait before the first chunk"},                                            \
 	    {.name = "pace-us", .value = "US", .help = "wait between chunks; 0 = as fast as possible (default)"},                  \
@@ -207,9 +208,9 @@ static bool read_fleet(const struct cli_args *args, struct swarm_fleet_options *
 	const char *faults = cli_value(args, "faults");
 	bool ok =
 	    number(args, "providers", 1, 1000000, &out->count) && number(args, "connect-rate", 0, 1000000, &out->connect_rate) &&
-	    number(args, "first-index", 0, 99999999, &out->first_index) && number(args, "think-us", 0, 600000000, &out->think_us) &&
-	    number(args, "pace-us", 0, 600000000, &out->pace_us) && number(args, "chunks", 8, 100000000, &out->chunks) &&
-	    number(args, "chunk-bytes", 16, 1 << 20, &out->chunk_bytes) &&
+	    number(args, "addresses", 0, 65000, &out->addresses) && number(args, "first-index", 0, 99999999, &out->first_index) &&
+	    number(args, "think-us", 0, 600000000, &out->think_us) && number(args, "pace-us", 0, 600000000, &out->pace_us) &&
+	    number(args, "chunks", 8, 100000000, &out->chunks) && number(args, "chunk-bytes", 16, 1 << 20, &out->chunk_bytes) &&
 	    number(args, "heartbeat-ms", 0, 3600000, &out->heartbeat_ms) && number(args, "concurrency", 0, 24, &out->concurrency) &&
 	    number(args, "churn", 0, 100000, &out->churn) && number(args, "reconnect-ms", 0, 600000, &out->reconnect_ms) &&
 	    number(args, "seed", 1, UINT32_MAX, &seed) && number(args, "models", 1, 100000, &out->models);
@@ -336,7 +337,7 @@ static const struct cli_command commands[] = {
      .run = run_both},
     {.name = "providers",
      .summary = "Simulated providers only, until they are stopped.",
-     .example = "darkbloom-swarm providers --port 8080 --providers 10000\n"
+     .example = "darkbloom-swarm providers --port 8080 --providers 40000 --churn 50 --reconnect-ms 5000\n"
                 "darkbloom-swarm providers --port 8080 --faults drop:0.1,garbage:0.05",
      .options = providers_options,
      .run = run_providers},

@@ -15,6 +15,8 @@
 #define RECONNECT_MS    1000
 #define HEARTBEAT_MS    5000
 #define QUEUE_BYTES     (4u << 20)
+#define SOURCE_SIZE     32
+#define SOURCE_LAST     250 /* of the addresses 127.0.n.1 and so on */
 
 /* --- small things --- */
 
@@ -304,12 +306,27 @@ static void on_opened(struct ws *ws, const struct error *error, void *user)
 	net_timer_start(fleet->loop, &provider->heartbeat, (uint64_t)(swarm_random(fleet) * every_ms) + 1, every_ms, on_heartbeat);
 }
 
+/* An address has ports for some 28,000 connections to one server: many sessions come from 127.0.0.1, 127.0.0.2 and so on. */
+static const char *source_of(const struct swarm_provider *provider, char out[SOURCE_SIZE])
+{
+	const struct swarm_fleet_options *options = &provider->fleet->options;
+	uint32_t enough = (options->count + SWARM_ADDRESS_SESSIONS - 1) / SWARM_ADDRESS_SESSIONS;
+	uint32_t addresses = options->addresses ? options->addresses : enough, nth = provider->index % addresses;
+	const char *host = strstr(options->url, "://");
+	if (addresses < 2 || !host || strncmp(host, "://127.", 7) != 0)
+		return NULL;
+	snprintf(out, SOURCE_SIZE, "127.0.%u.%u", nth / SOURCE_LAST, 1 + nth % SOURCE_LAST);
+	return out;
+}
+
 static void connect_provider(struct swarm_provider *provider)
 {
 	struct error error;
+	char source[SOURCE_SIZE];
 	struct ws_connect_options options = {
 	    .url = provider->fleet->options.url,
 	    .tls = provider->fleet->options.tls,
+	    .source = source_of(provider, source),
 	    .limits = {.max_message_bytes = WIRE_MAX_TO_PROVIDER, .max_queued_bytes = QUEUE_BYTES},
 	};
 	provider->connecting = ws_connect(provider->fleet->loop, &options, &handler, on_opened, provider, &error);

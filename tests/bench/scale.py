@@ -1,10 +1,14 @@
 """One coordinator and as many simulated providers as the system has descriptors for: heartbeats every 5 s, churn, requests meanwhile,
 and then all of them lost at once.
 
-    tests/bench/run BUILD scale          SCALE_PROVIDERS (15000), SCALE_CHURN (50 sessions a second), SCALE_SECONDS (20)"""
+    tests/bench/run BUILD scale          SCALE_PROVIDERS (40000), SCALE_CHURN (50 sessions a second), SCALE_SECONDS (20)
+
+The coordinator needs a descriptor for each provider: where `ulimit -Hn` is lower, as many as that allows are connected, and it is said.
+The swarm spreads over 127.0.0.1, 127.0.0.2 and so on, and over several processes where one has not descriptors enough."""
 
 import json
 import os
+import resource
 import subprocess
 import time
 import urllib.request
@@ -12,7 +16,9 @@ import urllib.request
 import results
 from gateway import LOAD_CORE, Coordinator
 
-PROVIDERS = int(os.environ.get("SCALE_PROVIDERS", "15000"))
+DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 500  # for what is not a provider
+WANTED = int(os.environ.get("SCALE_PROVIDERS", "40000"))
+PROVIDERS = min(WANTED, DESCRIPTORS)
 CHURN = int(os.environ.get("SCALE_CHURN", "50"))
 SECONDS = int(os.environ.get("SCALE_SECONDS", "20"))
 HEARTBEAT_S = 5
@@ -43,10 +49,16 @@ def cpu_share(coordinator, seconds):
     return (coordinator.loop_thread_us() - loop) / (seconds * 1e4), (coordinator.process_us() - process) / (seconds * 1e4)
 
 
-def start_swarm(coordinator, churn):
-    command = ["taskset", "-c", LOAD_CORE, coordinator.build / "bin/darkbloom-swarm", "providers", "--port", coordinator.port, "--providers", PROVIDERS, "--churn", churn,
-               "--heartbeat-ms", HEARTBEAT_S * 1000, "--reconnect-ms", RECONNECT_S * 1000, "--chunks", 4]
+def start_swarm(coordinator, first, count, churn):
+    command = ["taskset", "-c", LOAD_CORE, coordinator.build / "bin/darkbloom-swarm", "providers", "--port", coordinator.port, "--providers", count, "--first-index", first,
+               "--churn", churn, "--heartbeat-ms", HEARTBEAT_S * 1000, "--reconnect-ms", RECONNECT_S * 1000, "--chunks", 4]
     return subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def start_swarms(coordinator):
+    processes = -(-PROVIDERS // DESCRIPTORS)
+    each = -(-PROVIDERS // processes)
+    return [start_swarm(coordinator, first, min(each, PROVIDERS - first), CHURN // processes) for first in range(0, PROVIDERS, each)]
 
 
 def requests(coordinator, seconds):
@@ -55,8 +67,10 @@ def requests(coordinator, seconds):
 
 
 def main(build, runs):
+    if PROVIDERS < WANTED:
+        print(f"# {PROVIDERS} providers in place of {WANTED}: a process may open {DESCRIPTORS + 500} files here")
     coordinator = Coordinator(build)
-    swarm = start_swarm(coordinator, CHURN)
+    swarms = start_swarms(coordinator)
     try:
         results.record("scale_connect_s", "s", [wait_for(coordinator, ENOUGH, "connecting")])
         time.sleep(HEARTBEAT_S)
@@ -78,8 +92,9 @@ def main(build, runs):
         answer = requests(coordinator, SECONDS)
         results.record("scale_request_p99_after_ms", "ms", [answer["latency_us"]["p99"] / 1000])
     finally:
-        swarm.terminate()
-        out, _ = swarm.communicate(timeout=60)
+        for swarm in swarms:
+            swarm.terminate()
+        outputs = [swarm.communicate(timeout=60)[0] for swarm in swarms]
         coordinator.stop()
-    fleet = json.loads(out)["fleet"]
-    print(f"# sessions lost and made again: {fleet['sessions_lost']}")
+    lost = sum(json.loads(out)["fleet"]["sessions_lost"] for out in outputs)
+    print(f"# sessions lost and made again: {lost}")

@@ -187,12 +187,15 @@ static void both_ways(bool tls)
 	pair_open(&pair, tls, "http/1.1");
 	pair.server.on_bytes = echo;
 	pair.client.stop_at = 5;
+	assert_false(net_stream_connect_from(pair.client.stream, "localhost"));
+	if (!tls)
+		assert_true(net_stream_connect_from(pair.client.stream, "127.0.7.9"));
 	net_stream_write(pair.client.stream, "hello", 5); /* before the connection stands */
 	net_loop_run(pair.loop);
 	assert_true(pair.client.open);
 	assert_true(str_is(buf_str(&pair.server.got), "hello"));
 	assert_true(str_is(buf_str(&pair.client.got), "world"));
-	assert_true(str_starts(net_stream_peer(pair.server.stream), STR("127.0.0.1:")));
+	assert_true(str_starts(net_stream_peer(pair.server.stream), tls ? STR("127.0.0.1:") : STR("127.0.7.9:")));
 	assert_true(str_is(net_stream_alpn(pair.server.stream), tls ? "http/1.1" : ""));
 	pair_free(&pair);
 	assert_true(pair.server.closed && pair.client.closed);
