@@ -1,6 +1,9 @@
 """The engine against llama-server built from the same source: same model, same prompts, greedy, run by run in turn.
 
-    tests/bench/bench_engine.py BUILD_FOLDER [smollm2 | gemma3 ...]
+    tests/bench/bench_engine.py BUILD_FOLDER [smollm2 | gemma3 ...] [--only PART,...]
+
+Parts: decode prefill gaps answers guessing first memory (of each model), saving writing identical (of the prefix cache). All of it
+takes about half an hour on two cores; a part alone a few minutes.
 
 Both hold the same number of sequences in the same context. llama-server answers decode runs without streaming, so that no client
 takes CPU time from it. Neither reuses earlier prompts where speed is measured; what a prefix cache saves is measured by itself:
@@ -12,6 +15,7 @@ BENCH_RUNS (3), BENCH_TOKENS (128), BENCH_STREAMS (1,8,32), BENCH_THREADS (0: wh
 BENCH_CONVERSATIONS (200, of each tier and kind of model; 0: none) and BENCH_SERVER_ARGS change what is measured.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -138,16 +142,18 @@ def compare_answers(record, engine, server):
     record("engine_identical_to_llama_server_pct", "percent", [100 * same / SAME_ANSWERS])
 
 
-def measure_guessing(record, build, model, guessing):
+def measure_guessing(record, build, model):
     """Tokens per second with guesses over those without, run by run in turn."""
-    plain = Engine(build, model, guesses=False)
+    guessing, plain = Engine(build, model), Engine(build, model, guesses=False)
     copied, told = [], []
     try:
-        plain.decode(1, 16)
+        for runner in (guessing, plain):
+            runner.decode(1, 16)
         for _ in range(RUNS):
             copied.append(guessing.repeat(TOKENS) / plain.repeat(TOKENS))
             told.append(guessing.decode(1, TOKENS) / plain.decode(1, TOKENS))
     finally:
+        guessing.stop()
         plain.stop()
     record("speculation_speedup_repetitive", "ratio", copied)
     record("speculation_speedup_plain", "ratio", told)
@@ -184,12 +190,8 @@ def cache_figures(build, *words):
     return {line.split()[1]: float(line.split()[2]) for line in output.splitlines() if line.startswith("bench ")}
 
 
-def measure_cache(record, build, models):
-    """Writing with the first model; identical answers with all, and with small random ones of every way of remembering."""
-    record("ssd_save_overhead_pct", "percent", [cache_figures(build, "saving")["ssd_save_overhead_pct"]])
-    record("ssd_write_amplification", "ratio", [cache_figures(build, "writing")["ssd_write_amplification"]])
-    if CONVERSATIONS == "0":
-        return
+def measure_identity(record, build, models):
+    """With all models, and with small random ones of every way of remembering."""
     same = []
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, results.TOP / "tests/models/make_tiny_models.py", folder], check=True)
@@ -200,36 +202,70 @@ def measure_cache(record, build, models):
     record("cache_identical_pct", "percent", [min(same)])
 
 
-def compare(build, model, suffix):
+def compare_memory(record, engine, server):
+    record("engine_resident_mib", "MiB", [engine.memory() / MIB])
+    record("llama_server_resident_mib", "MiB", [server.memory() / MIB])
+
+
+COMPARISONS = {"decode": compare_decode, "prefill": compare_prefill, "gaps": measure_gaps, "answers": compare_answers,
+               "memory": compare_memory}
+PARTS = (*COMPARISONS, "guessing", "first", "saving", "writing", "identical")
+
+
+def compare(build, model, suffix, parts):
     record = Recorder(suffix)
-    server, engine = LlamaServer(model), Engine(build, model)
-    try:
-        for runner in (server, engine):
-            runner.decode(1, 16)
-        compare_decode(record, engine, server)
-        compare_prefill(record, engine, server)
-        measure_gaps(record, engine, server)
-        compare_answers(record, engine, server)
-        measure_guessing(record, build, model, engine)
-        measure_server_first_token(record, server)
-        record("engine_resident_mib", "MiB", [engine.memory() / MIB])
-        record("llama_server_resident_mib", "MiB", [server.memory() / MIB])
-    finally:
-        engine.stop()
-        server.stop()
-    measure_first_token(record, build, model)
+    if parts & {*COMPARISONS, "first"}:
+        server, engine = LlamaServer(model), Engine(build, model)
+        try:
+            for runner in (server, engine):
+                runner.decode(1, 16)
+            for part, measure in COMPARISONS.items():
+                if part in parts:
+                    measure(record, engine, server)
+            if "first" in parts:
+                measure_server_first_token(record, server)
+        finally:
+            engine.stop()
+            server.stop()
+    if "guessing" in parts:
+        measure_guessing(record, build, model)
+    if "first" in parts:
+        measure_first_token(record, build, model)
 
 
-def main(build, names):
-    if not SERVER.exists():
+def measure_cache(build, models, parts):
+    record = Recorder("")
+    if "saving" in parts:
+        record("ssd_save_overhead_pct", "percent", [cache_figures(build, "saving")["ssd_save_overhead_pct"]])
+    if "writing" in parts:
+        record("ssd_write_amplification", "ratio", [cache_figures(build, "writing")["ssd_write_amplification"]])
+    if "identical" in parts and CONVERSATIONS != "0":
+        measure_identity(record, build, models)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("build", type=Path)
+    parser.add_argument("models", nargs="*", choices=[*MODELS, []])
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas")
+    asked = parser.parse_args()
+    unknown = set(asked.only.split(",")) - set(PARTS)
+    if unknown:
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    return asked.build.resolve(), asked.models or list(MODELS), set(asked.only.split(","))
+
+
+def main():
+    build, names, parts = arguments()
+    if parts & {*COMPARISONS, "first"} and not SERVER.exists():
         sys.exit("llama-server is missing: run `deps/build.sh server` first")
-    for name in names or MODELS:
+    for name in names:
         if not MODELS[name].exists():
             sys.exit(f"{MODELS[name].name} is missing: run `deps/build.sh extra` first")
-        compare(build, MODELS[name], "" if name == "smollm2" else f"_{name}")
-    measure_cache(Recorder(""), build, [MODELS[name] for name in names or MODELS])
+        compare(build, MODELS[name], "" if name == "smollm2" else f"_{name}", parts)
+    measure_cache(build, [MODELS[name] for name in names], parts)
     print(f"load average at the end: {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve(), sys.argv[2:])
+    main()

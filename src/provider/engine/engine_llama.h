@@ -36,6 +36,7 @@
 #define ENGINE_STEP_TOKENS         512 /* in one batch: llama.cpp's physical batch (inference 2.5) */
 #define ENGINE_AGAIN_TOKENS        32  /* of an answer that is run again, in one step */
 #define ENGINE_RESERVE_AHEAD       256
+#define ENGINE_GATHER_US           20000
 #define ENGINE_CRASHED_FAILURES    3 /* calls in a row that cannot be run: the engine reports that it crashed */
 
 /* A prompt that no template touches: text, or tokens when that is NULL. In the call's arena. */
@@ -148,6 +149,7 @@ struct llama_engine {
 	size_t sequence_tokens; /* the longest sequence */
 	size_t step_tokens;     /* tokens of one step, prompts included; at most ENGINE_STEP_TOKENS */
 	size_t reserve_ahead;   /* tokens that a reservation grows by */
+	uint64_t gather_us;     /* how long an engine that was idle waits for calls that are being prepared */
 	struct kv_cost cost;
 	struct kv_budget *budget;
 	bool owns_budget;

@@ -105,6 +105,7 @@ static enum db_err make_context(struct llama_engine *engine, const struct engine
 	engine->sequence_tokens = longest < trained ? longest : trained;
 	engine->step_tokens = ENGINE_STEP_TOKENS;
 	engine->reserve_ahead = ENGINE_RESERVE_AHEAD;
+	engine->gather_us = ENGINE_GATHER_US;
 	engine_concurrency_init(&engine->concurrency, engine->max_sequences, options->target_tps);
 	engine->batch = llama_batch_init(ENGINE_STEP_TOKENS, 0, 1);
 	return DB_OK;

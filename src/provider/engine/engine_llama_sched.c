@@ -334,6 +334,18 @@ static void arrive(struct llama_engine *engine, struct llama_call *root)
 	}
 }
 
+/* Calls that came together begin together: the first of them would else run alone, and hold up the prompts of all others. The
+ * lock is held. */
+static void gather(struct llama_engine *engine)
+{
+	uint64_t start_us = clock_mono_us(), waited_us = 0;
+	while (engine->prepared.count && engine->not_running > engine->prepared.count && !engine->stopping &&
+	       waited_us < engine->gather_us) {
+		engine_cond_wait_us(&engine->engine_wake, &engine->lock, engine->gather_us - waited_us);
+		waited_us = clock_mono_us() - start_us;
+	}
+}
+
 /* Sleeps until there is something to do; false when the engine stops. */
 static bool await_work(struct llama_engine *engine)
 {
@@ -342,6 +354,8 @@ static bool await_work(struct llama_engine *engine)
 	if (idle && !engine->prepare_ended && !engine->poked && !engine->prepared.count)
 		engine_cond_wait_us(&engine->engine_wake, &engine->lock, IDLE_WAIT_US);
 	engine->poked = false;
+	if (!engine->running_count && !engine->waiting.count)
+		gather(engine);
 	struct list arrived;
 	list_init(&arrived);
 	for (struct list_link *link; (link = list_pop_front(&engine->prepared));)

@@ -10,6 +10,7 @@
 
 #define PREFILL_LEAST_US       1000 /* inference 2.6: a shorter window, or a faster rate, is not believed */
 #define PREFILL_MOST_TPS       8000.0
+#define ROWS_AT_A_TIME         4 /* of the matrix kernels: each row of a rest costs as much as four */
 #define PROMPT_TOKENS_LIKE_ONE 4 /* in a tenant's share: prompts are run many tokens at a time */
 
 /* A call's part of the batch. */
@@ -24,7 +25,8 @@ struct part {
 struct step {
 	struct part parts[ENGINE_LLAMA_MAX_SEQUENCES];
 	size_t part_count;
-	size_t answers, prompt_tokens, guesses; /* one token each, tokens of prompts, and guessed tokens */
+	size_t answers, prompts;       /* calls that have one token to run, and those that have more */
+	size_t prompt_tokens, guesses; /* in the batch, besides the answers' next tokens */
 };
 
 static size_t unrun_tokens(const struct llama_call *call)
@@ -88,15 +90,14 @@ static void add_answers(struct llama_engine *engine, struct step *step)
 {
 	struct llama_call *calls[ENGINE_LLAMA_MAX_SEQUENCES];
 	struct llama_guesses guesses = {.count = {0}};
-	bool prompts = false;
 	for (size_t i = 0; i < engine->running_count; i++) {
 		struct llama_call *call = engine->running[i];
 		if (is_running(call) && unrun_tokens(call) == 1)
 			calls[step->answers++] = call;
 		else if (is_running(call))
-			prompts = true;
+			step->prompts++;
 	}
-	if (!prompts)
+	if (!step->prompts)
 		llama_guess(engine, calls, step->answers, &guesses);
 	for (size_t i = 0; i < step->answers; i++) {
 		add_part(engine, step, calls[i], 1);
@@ -119,8 +120,9 @@ static void fill_batch(struct llama_engine *engine, struct step *step)
 	engine->batch.n_tokens = 0;
 	add_answers(engine, step);
 	size_t others = (size_t)engine->batch.n_tokens;
-	size_t chunk = engine_pace_chunk(&engine->pace, step->answers, engine->step_tokens);
-	size_t end = others + chunk < engine->step_tokens ? others + chunk : engine->step_tokens;
+	size_t chunk = engine_pace_chunk(&engine->pace, step->answers, step->prompts, engine->step_tokens);
+	size_t end = (others + chunk + ROWS_AT_A_TIME - 1) / ROWS_AT_A_TIME * ROWS_AT_A_TIME;
+	end = end < engine->step_tokens ? end : engine->step_tokens;
 	for (size_t i = 0; i < engine->running_count; i++) {
 		struct llama_call *call = engine->running[i];
 		size_t taken = (size_t)engine->batch.n_tokens, wanted = piece_of(call, unrun_tokens(call));

@@ -18,42 +18,91 @@ static void learn(double *known, double seen, double weight)
 	*known += weight * (seen - *known);
 }
 
-/* A step with so many answers alone; where that was not seen, the nearest that was. */
+/* The nearest sizes that were seen, at most and at least `answers`; 0 = none. */
+static void seen_around(const struct engine_pace *pace, size_t answers, size_t *below, size_t *above)
+{
+	*below = answers;
+	while (*below && pace->answers_us[*below] <= 0)
+		(*below)--;
+	*above = answers ? answers : 1;
+	while (*above <= ENGINE_PACE_ROWS && pace->answers_us[*above] <= 0)
+		(*above)++;
+	if (*above > ENGINE_PACE_ROWS)
+		*above = 0;
+}
+
+/* A step with so many answers alone. Between two sizes that were seen it lies in the middle; past them, a row more or less
+ * costs about as much as a token of a prompt. 0: not known. */
 static double answers_us(const struct engine_pace *pace, size_t answers)
 {
+	size_t below, above;
 	if (answers > ENGINE_PACE_ROWS)
 		answers = ENGINE_PACE_ROWS;
-	for (size_t away = 0; away <= ENGINE_PACE_ROWS; away++) {
-		if (answers >= away && pace->answers_us[answers - away] > 0)
-			return pace->answers_us[answers - away];
-		if (answers + away <= ENGINE_PACE_ROWS && pace->answers_us[answers + away] > 0)
-			return pace->answers_us[answers + away];
+	seen_around(pace, answers, &below, &above);
+	if (!below && !above)
+		return 0;
+	if (!above)
+		return pace->answers_us[below] + (double)(answers - below) * pace->prompt_token_us;
+	double most = pace->answers_us[above];
+	if (!below) {
+		double least = most * (double)answers / (double)above;
+		double less = most - (double)(above - answers) * pace->prompt_token_us;
+		return pace->prompt_token_us > 0 && less > least ? less : least;
 	}
-	return 0;
+	if (below == above)
+		return most;
+	double part = (double)(answers - below) / (double)(above - below);
+	return pace->answers_us[below] + part * (most - pace->answers_us[below]);
+}
+
+/* The rows of a step that are not accounted for by an answers-only step, and the time that they took. */
+static void observe_mixed(struct engine_pace *pace, size_t answers, size_t prompt_tokens, double step_us)
+{
+	size_t below, above, rows = prompt_tokens;
+	seen_around(pace, answers, &below, &above);
+	double known = 0;
+	if (answers && above) {
+		known = answers_us(pace, answers);
+	} else if (below) {
+		known = pace->answers_us[below];
+		rows += answers - below;
+	} else if (answers) {
+		return;
+	} else if (above && prompt_tokens > above) {
+		known = pace->answers_us[above];
+		rows -= above;
+	}
+	learn(&pace->prompt_token_us, (step_us > known ? step_us - known : 1) / (double)rows, PACE_WEIGHT);
 }
 
 void engine_pace_observe(struct engine_pace *pace, size_t answers, size_t prompt_tokens, uint64_t step_us)
 {
 	if (answers > ENGINE_PACE_ROWS || (!answers && !prompt_tokens))
 		return;
-	if (!prompt_tokens) {
+	if (prompt_tokens)
+		observe_mixed(pace, answers, prompt_tokens, (double)step_us);
+	else
 		learn(&pace->answers_us[answers], (double)step_us, PACE_WEIGHT);
-		return;
-	}
-	double alone = answers ? answers_us(pace, answers) : 0;
-	if (answers && alone <= 0)
-		return;
-	double rest = (double)step_us > alone ? (double)step_us - alone : 1;
-	learn(&pace->prompt_token_us, rest / (double)prompt_tokens, PACE_WEIGHT);
 }
 
-size_t engine_pace_chunk(const struct engine_pace *pace, size_t answers, size_t most)
+/* What the prompts may add to a step that takes `alone_us` without them. */
+static double prompts_us(double alone_us, size_t answers, size_t prompts)
+{
+	double us = (ENGINE_PACE_STRETCH - 1) * alone_us;
+	prompts *= ENGINE_PACE_PROMPT_WEIGHT;
+	if (prompts <= answers || us >= ENGINE_PACE_PATIENCE_US)
+		return us;
+	us *= (double)prompts / (double)answers;
+	return us < ENGINE_PACE_PATIENCE_US ? us : ENGINE_PACE_PATIENCE_US;
+}
+
+size_t engine_pace_chunk(const struct engine_pace *pace, size_t answers, size_t prompts, size_t most)
 {
 	if (!answers)
 		return most;
 	double alone = answers_us(pace, answers), chunk = UNKNOWN_CHUNK;
 	if (alone > 0 && pace->prompt_token_us > 0)
-		chunk = (ENGINE_PACE_STRETCH - 1) * alone / pace->prompt_token_us;
+		chunk = prompts_us(alone, answers, prompts) / pace->prompt_token_us;
 	if (chunk < ENGINE_PACE_LEAST)
 		chunk = ENGINE_PACE_LEAST;
 	return chunk < (double)most ? (size_t)chunk : most;

@@ -36,6 +36,46 @@ static void concurrent_greedy_answers_begin_like_each_alone(void **state)
 	assert_true(inside(shared)->steps - before < COUNT * 24); /* they did share steps */
 }
 
+static atomic_int first_answers; /* of the first step since it was set to -1 */
+
+static int32_t counting_decode(struct llama_context *context, const struct llama_batch *batch)
+{
+	int answers = 0, none = -1;
+	for (int32_t i = 0; i < batch->n_tokens; i++)
+		answers += batch->logits[i];
+	atomic_compare_exchange_strong(&first_answers, &none, answers);
+	return chat_shim_decode(context, batch);
+}
+
+static void calls_that_come_together_begin_together(void **state)
+{
+	(void)state;
+	enum { COUNT = 6 };
+	struct llama_engine *engine = inside(shared);
+	struct request request = ask_for("Hi.", 4);
+	struct collector c[COUNT];
+	wait_idle(shared, &(struct engine_capacity){0});
+	engine->gather_us = UINT64_C(60000000);
+	engine->decode = counting_decode;
+	atomic_store(&first_answers, -1);
+	llama_rendering_begin(); /* none is prepared before all have come */
+	for (int i = 0; i < COUNT; i++) {
+		collector_init(&c[i]);
+		submit(shared, &request, &c[i]);
+	}
+	llama_rendering_end();
+	for (int i = 0; i < COUNT; i++) {
+		wait_end(&c[i]);
+		assert_int_equal(c[i].status, 0);
+		collector_free(&c[i]);
+	}
+	assert_int_equal(atomic_load(&first_answers), COUNT);
+	wait_idle(shared, &(struct engine_capacity){0});
+	engine->decode = chat_shim_decode;
+	engine->gather_us = ENGINE_GATHER_US;
+	request_free(&request);
+}
+
 static void a_paused_call_keeps_its_place_and_goes_on_with_the_same_text(void **state)
 {
 	(void)state;
@@ -129,6 +169,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(concurrent_greedy_answers_begin_like_each_alone),
+	    cmocka_unit_test(calls_that_come_together_begin_together),
 	    cmocka_unit_test(a_paused_call_keeps_its_place_and_goes_on_with_the_same_text),
 	    cmocka_unit_test(a_long_prompt_does_not_stop_a_running_stream),
 	    cmocka_unit_test(tenants_take_turns_and_know_their_place),

@@ -11,31 +11,71 @@ static void a_prompt_alone_is_run_in_whole_steps(void **state)
 {
 	(void)state;
 	struct engine_pace pace = {0};
-	assert_int_equal(engine_pace_chunk(&pace, 0, 512), 512);
+	assert_int_equal(engine_pace_chunk(&pace, 0, 1, 512), 512);
 }
 
 static void chunks_stretch_a_step_no_further_than_promised(void **state)
 {
 	(void)state;
 	struct engine_pace pace = {0};
-	assert_true(engine_pace_chunk(&pace, 7, 512) < 64); /* nothing is known: careful */
+	assert_true(engine_pace_chunk(&pace, 7, 1, 512) < 64); /* nothing is known: careful */
 	for (int i = 0; i < 30; i++)
 		engine_pace_observe(&pace, 7, 0, 60000);
 	for (int i = 0; i < 60; i++) { /* a machine where a token of a prompt adds 4 ms */
-		size_t chunk = engine_pace_chunk(&pace, 7, 512);
+		size_t chunk = engine_pace_chunk(&pace, 7, 1, 512);
 		engine_pace_observe(&pace, 7, chunk, 60000 + 4000 * chunk);
 	}
-	assert_int_equal(engine_pace_chunk(&pace, 7, 512), 15);
+	assert_int_equal(engine_pace_chunk(&pace, 7, 1, 512), 15);
 	for (int i = 0; i < 60; i++) { /* deeper in the prompt a token costs more */
-		size_t chunk = engine_pace_chunk(&pace, 7, 512);
+		size_t chunk = engine_pace_chunk(&pace, 7, 1, 512);
 		engine_pace_observe(&pace, 7, chunk, 60000 + 6000 * chunk);
 	}
-	size_t deep = engine_pace_chunk(&pace, 7, 512);
+	size_t deep = engine_pace_chunk(&pace, 7, 1, 512);
 	assert_true(deep >= 9 && deep <= 10);
 	for (int i = 0; i < 100; i++)
 		engine_pace_observe(&pace, 7, 8, 60000 + 100000 * 8);
-	assert_int_equal(engine_pace_chunk(&pace, 7, 512), ENGINE_PACE_LEAST); /* it always gets on */
-	assert_true(engine_pace_chunk(&pace, 12, 4) <= 4);
+	assert_int_equal(engine_pace_chunk(&pace, 7, 1, 512), ENGINE_PACE_LEAST); /* it always gets on */
+	assert_true(engine_pace_chunk(&pace, 12, 1, 4) <= 4);
+}
+
+static void answers_give_way_to_a_burst_of_prompts(void **state)
+{
+	(void)state;
+	struct engine_pace pace = {0};
+	for (int i = 0; i < 30; i++)
+		engine_pace_observe(&pace, 2, 0, 20000);
+	for (int i = 0; i < 60; i++)
+		engine_pace_observe(&pace, 2, 20, 20000 + 1000 * 20);
+	size_t alone = engine_pace_chunk(&pace, 2, 1, 512);
+	assert_in_range(alone, 19, 21);
+	assert_in_range(engine_pace_chunk(&pace, 2, 4, 512), 4 * alone - 4, 4 * alone + 4);
+	assert_in_range(engine_pace_chunk(&pace, 2, 62, 512), 245, 255); /* and no further than is borne with */
+	for (int i = 0; i < 60; i++)                                     /* steps that take longer than that are not cut down */
+		engine_pace_observe(&pace, 32, 0, 400000);
+	assert_in_range(engine_pace_chunk(&pace, 32, 20, 512), 390, 410);
+}
+
+/* While a burst comes in no step has answers alone: what they cost must not be laid to the prompts' charge. */
+static void a_burst_is_run_although_no_batch_of_its_size_was_seen(void **state)
+{
+	(void)state;
+	struct engine_pace pace = {0};
+	for (int i = 0; i < 30; i++)
+		engine_pace_observe(&pace, 1, 0, 10000);
+	engine_pace_observe(&pace, 0, 40, 10000 + 39 * 5000);
+	size_t left = 31 * 40, done = 0, steps = 0;
+	for (; left; steps++) {
+		size_t answers = 1 + done / 40;
+		size_t chunk = engine_pace_chunk(&pace, answers, (left + 39) / 40, 512);
+		chunk = chunk < left ? chunk : left;
+		engine_pace_observe(&pace, answers, chunk, 10000 + (answers - 1 + chunk) * 5000);
+		left -= chunk;
+		done += chunk;
+	}
+	assert_in_range(steps, 20, 50);
+	assert_true(pace.prompt_token_us > 4500 && pace.prompt_token_us < 5500);
+	size_t chunk = engine_pace_chunk(&pace, 16, 1, 512); /* 85 ms of answers that were never seen alone */
+	assert_in_range(chunk, 15, 19);
 }
 
 static void one_slow_step_does_not_upset_what_is_known(void **state)
@@ -107,6 +147,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_prompt_alone_is_run_in_whole_steps),
 	    cmocka_unit_test(chunks_stretch_a_step_no_further_than_promised),
+	    cmocka_unit_test(answers_give_way_to_a_burst_of_prompts),
+	    cmocka_unit_test(a_burst_is_run_although_no_batch_of_its_size_was_seen),
 	    cmocka_unit_test(one_slow_step_does_not_upset_what_is_known),
 	    cmocka_unit_test(the_cap_settles_where_every_answer_is_fast_enough),
 	    cmocka_unit_test(few_samples_say_nothing_and_no_target_changes_nothing),
