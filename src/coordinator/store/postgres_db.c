@@ -11,6 +11,7 @@
 #define PIPELINE_MAX   256 /* posted statements before their answers are read */
 #define STATEMENT_MAX  (1u << 16)
 #define TEXT_VALUE_MAX (64u << 20)
+#define OID_BIGINT     20
 
 struct postgres_db {
 	struct sql sql;
@@ -32,6 +33,7 @@ struct postgres_stmt {
 	unsigned connection;
 	const char *values[PARAMS_MAX];
 	int lengths[PARAMS_MAX], formats[PARAMS_MAX];
+	Oid types[PARAMS_MAX]; /* what the server would guess from `?7 + 1` is too small */
 	char numbers[PARAMS_MAX][32];
 	struct buf cleaned[PARAMS_MAX]; /* texts that PostgreSQL would refuse */
 	bool running, streamed;
@@ -149,7 +151,7 @@ static bool send(struct postgres_db *db, struct postgres_stmt *stmt)
 	if (stmt->connection != db->connection) {
 		name(db, stmt);
 		db->prepares++;
-		if (!PQsendPrepare(db->conn, stmt->name, stmt->text.at, 0, NULL))
+		if (!PQsendPrepare(db->conn, stmt->name, stmt->text.at, stmt->params, stmt->types))
 			return false;
 	}
 	return PQsendQueryPrepared(db->conn, stmt->name, stmt->params, stmt->values, stmt->lengths, stmt->formats, 0) == 1;
@@ -252,7 +254,7 @@ static PGresult *ask_alone(struct postgres_db *db, struct postgres_stmt *stmt)
 {
 	if (stmt->connection != db->connection) {
 		name(db, stmt);
-		PGresult *prepared = PQprepare(db->conn, stmt->name, stmt->text.at, 0, NULL);
+		PGresult *prepared = PQprepare(db->conn, stmt->name, stmt->text.at, stmt->params, stmt->types);
 		bool good = is_good(prepared);
 		if (!good)
 			fail_result(db, prepared);
@@ -342,6 +344,7 @@ static void put_i64(struct sql_stmt *head, int at, int64_t value)
 	if (!is_param(stmt, at))
 		return;
 	int len = snprintf(stmt->numbers[at - 1], sizeof stmt->numbers[0], "%lld", (long long)value);
+	stmt->types[at - 1] = OID_BIGINT;
 	put_value(stmt, at, stmt->numbers[at - 1], (size_t)len, false);
 }
 

@@ -367,6 +367,34 @@ static void one_of_two_withdrawals_of_everything_is_made(void **state)
 	assert_leases_right(b);
 }
 
+/* Money that came in since both have the account in memory, when nobody has leased any of it. */
+static void what_came_in_late_can_leave_whole(void **state)
+{
+	struct bench *b = *state;
+	struct store_account poor = {.id = "poor", .fee_percent = -1};
+	struct store_transfer reward = {.key = "reward",
+	                                .type = "admin_reward",
+	                                .from = STORE_ACCOUNT_GRANTS,
+	                                .to = "poor",
+	                                .amount_uusd = 10000,
+	                                .withdrawable = true};
+	struct leaving leaving = {.loop = b->f.loop};
+	open_other_side(b);
+	AWAIT_OK(&b->f, store_account_create(b->f.store, &poor, fixture_done, &b->f));
+	for (int i = 0; i < SIDES; i++)
+		load(b, b->sides[i].ledger, "poor");
+	AWAIT_OK(&b->f, assert_int_equal(ledger_transfer(b->sides[0].ledger, &reward, fixture_transferred, &b->f), DB_OK));
+	for (int i = 0; i < 6000 && ledger_balance(ledger_account_find(b->sides[1].ledger, STR("poor"))) != 10000; i++)
+		run_a_moment(b);
+	for (int i = 0; i < SIDES; i++) {
+		leaving.over = false;
+		ledger_gather(b->sides[i].ledger, STR("poor"), 10000, on_gathered, &leaving);
+		while (!leaving.over)
+			net_loop_run(b->f.loop);
+		assert_int_equal(leaving.err, DB_OK);
+	}
+}
+
 static void a_debit_of_the_other_leaves_what_is_promised_here(void **state)
 {
 	struct bench *b = *state;
@@ -458,6 +486,7 @@ int main(void)
 	    TEST(together_they_never_promise_more_than_there_is),
 	    TEST(a_deposit_through_one_counts_for_the_other),
 	    TEST(one_of_two_withdrawals_of_everything_is_made),
+	    TEST(what_came_in_late_can_leave_whole),
 	    TEST(a_debit_of_the_other_leaves_what_is_promised_here),
 	    TEST(who_does_not_answer_keeps_what_it_has_until_it_is_lost),
 	    TEST(who_was_taken_for_lost_promises_nothing_it_had),

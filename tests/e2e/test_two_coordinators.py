@@ -1,0 +1,166 @@
+"""Two coordinators on one PostgreSQL: races for the same money, webhook and withdrawal have one winner, and nothing is promised twice."""
+
+import concurrent.futures
+import itertools
+import random
+
+import httpx
+import pytest
+
+from harness import PATIENCE, Postgres, wait_until
+from stripe_server import CONNECT_SECRET, StripeServer, event, signed
+
+ADMIN = "a" * 32
+SIDES = 2
+
+
+@pytest.fixture
+def pair(coordinator, tmp_path):
+    """Two coordinators, one database, one Stripe; `client` has a key for both."""
+    server, stripe = Postgres(), StripeServer()
+    config = {"accounts": {"admin_key": ADMIN, "first_grant_usd": "0"},
+              "limits": {"financial_per_minute": 100000, "financial_burst": 100000}, **stripe.config()}
+    nodes = [coordinator(config, DARKBLOOM_STORE_URL=server.address) for _ in range(SIDES)]
+    nodes[1].key_file = nodes[0].key_file  # the owner was made by the first
+    yield Pair(nodes, stripe, tmp_path)
+    for node in nodes:
+        node.close_client()
+        assert node.terminate() == 0, node.log()[-4000:]
+    stripe.stop()
+    server.stop()
+
+
+class Pair:
+    def __init__(self, nodes, stripe, folder):
+        self.nodes, self.stripe = nodes, stripe
+        file = folder / "payout-key"
+        assert nodes[0].command("keys", "create", "--scopes", "inference,payouts", "--key-file", str(file)).returncode == 0
+        self.client = httpx.Client(headers={"Authorization": f"Bearer {file.read_text().strip()}"}, timeout=60 * PATIENCE)
+
+    def admin(self, path, side=0, **body):
+        answer = self.client.post(self.nodes[side].url + path, json=body, headers={"Authorization": f"Bearer {ADMIN}"})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def balance(self, side):
+        return self.client.get(self.nodes[side].url + "/v1/payments/balance").json()["balance_micro_usd"]
+
+    def wait_balance(self, amount):
+        for side in range(SIDES):
+            wait_until(lambda side=side: self.balance(side) == amount, f"coordinator {side} to show {amount}")
+
+    def tell(self, side, path, body, **how):
+        return self.client.post(self.nodes[side].url + path, content=body, headers=signed(body, **how) | {"Authorization": ""}).status_code
+
+    def check_books(self):
+        self.nodes[0].check_books()
+
+
+def at_once(calls):
+    with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:
+        return [one.result() for one in [pool.submit(call) for call in calls]]
+
+
+def test_a_balance_is_promised_once(pair, provider):
+    for node in pair.nodes:
+        provider(node, {"text": "The answer is 42.", "first_delay_ms": 200, "max_concurrency": 64})
+    pair.admin("/v1/admin/credit", account="owner", amount_usd="0.002", note="little")
+    pair.wait_balance(2_000)
+
+    def ask(side):
+        return pair.client.post(pair.nodes[side].url + "/v1/chat/completions",
+                                json={"model": "scripted", "max_tokens": 2000, "messages": [{"role": "user", "content": "hello"}]})
+
+    answers = at_once([lambda side=n % SIDES: ask(side) for n in range(60)])
+    kinds = {answer.status_code for answer in answers}
+    assert kinds <= {200, 402, 429, 503} and 200 in kinds and 402 in kinds, kinds
+    for node in pair.nodes:
+        node.wait_idle()
+    audit = pair.nodes[0].audit()
+    assert audit["clean"] and audit["charged_micro_usd"] <= 2_000
+    # Whatever was promised was charged: no settlement found the account poor.
+    ok = sum(answer.status_code == 200 for answer in answers)
+    wait_until(lambda: len(pair.nodes[0].usage()) == ok, "a usage row for each answer")
+    assert all("store.operation_failed" not in node.log() for node in pair.nodes)
+    pair.wait_balance(2_000 - audit["charged_micro_usd"])
+
+
+numbers = itertools.count(1)
+
+
+def begin_deposit(pair, side):
+    answer = pair.client.post(pair.nodes[side].url + "/v1/billing/stripe/create-session", json={"amount_usd": "25.00"})
+    assert answer.status_code == 200, answer.text
+    row = answer.json()
+    form = pair.stripe.sessions[row["stripe_session"]]["form"]
+    n = next(numbers)
+    return {"id": row["stripe_session"], "object": "checkout.session", "currency": "usd", "payment_status": "paid", "amount_total": 2500,
+            "payment_intent": f"pi_{n}", "metadata": {"consumer_key": form["metadata[consumer_key]"],
+                                                      "billing_session_id": form["metadata[billing_session_id]"]}}
+
+
+def test_every_webhook_counts_once_whoever_hears_it_in_whatever_order(pair):
+    at, kept = random.Random(11), 0
+    events = []
+    for n in range(12):
+        session = begin_deposit(pair, n % SIDES)
+        paid = event(f"evt_paid_{n}", "checkout.session.completed", session, created=1000)
+        events.append(paid)
+        kept += 25_000_000
+        charge = {"id": f"ch_{n}", "object": "charge", "currency": "usd", "payment_intent": session["payment_intent"],
+                  "metadata": session["metadata"]}
+        if n % 3 == 1:  # half of it is given back, told in two steps
+            for part, cents in (("a", 500), ("b", 1250)):
+                events.append(event(f"evt_refund_{n}{part}", "charge.refunded", charge | {"amount_refunded": cents}, created=2000))
+            kept -= 12_500_000
+        if n % 3 == 2:  # disputed; every second one is won
+            dispute = {"id": f"dp_{n}", "object": "dispute", "amount": 2500} | {k: v for k, v in charge.items() if k not in ("id", "object")}
+            events.append(event(f"evt_lost_{n}", "charge.dispute.funds_withdrawn", dispute, created=3000))
+            kept -= 25_000_000
+            if n % 2:
+                events.append(event(f"evt_won_{n}", "charge.dispute.funds_reinstated", dispute, created=4000))
+                kept += 25_000_000
+    told = [(side, body) for body in events for side in range(SIDES)] * 2
+    at.shuffle(told)
+
+    def deliver(side, body):  # Stripe repeats what was not taken
+        return wait_until(lambda: pair.tell(side, "/v1/billing/stripe/webhook", body) == 200, "the event to be taken")
+
+    for batch in range(0, len(told), 16):
+        at_once([lambda one=one: deliver(*one) for one in told[batch:batch + 16]])
+    pair.wait_balance(kept)
+    pair.check_books()
+
+
+def test_a_withdrawal_of_everything_is_made_once(pair):
+    pair.admin("/v1/admin/reward", account="owner", amount_usd="100", note="earned")
+    pair.wait_balance(100_000_000)
+    answer = pair.client.post(pair.nodes[0].url + "/v1/billing/stripe/onboard", json={"country": "us"})
+    account = answer.json()["stripe_account_id"]
+    pair.stripe.accounts[account] |= {"payouts_enabled": True, "external_accounts": {"data": [
+        {"object": "bank_account", "last4": "6789", "default_for_currency": True}]}}
+    assert pair.client.get(pair.nodes[1].url + "/v1/billing/stripe/status?refresh=1").json()["status"] == "ready"
+
+    def withdraw(side):
+        return pair.client.post(pair.nodes[side].url + "/v1/billing/withdraw/stripe", json={"amount_usd": "100.00"})
+
+    answers = at_once([lambda side=n % SIDES: withdraw(side) for n in range(6)])
+    won = [answer for answer in answers if answer.status_code in (200, 202)]
+    if not won:  # each held part of it at the same instant, and gave it back
+        won = [withdraw(0)]
+    assert len(won) == 1 and won[0].status_code in (200, 202), [answer.text for answer in answers]
+    assert {answer.status_code for answer in answers} <= {200, 202, 400, 503}
+
+    def submitted():
+        rows = pair.client.get(pair.nodes[1].url + "/v1/billing/stripe/withdrawals").json()["withdrawals"]
+        return len(rows) == 1 and rows[0]["status"] == "submitted" and rows[0]
+
+    row = wait_until(submitted, "the one withdrawal to be on its way")
+    assert sum(one["amount"] for one in pair.stripe.transfers.values()) == 10_000
+    pair.wait_balance(0)
+    body = event("evt_failed", "payout.failed", pair.stripe.payouts[row["payout_id"]])
+    assert set(at_once([lambda side=n % SIDES: pair.tell(side, "/v1/billing/stripe/connect/webhook", body, secret=CONNECT_SECRET)
+                        for n in range(6)])) == {200}
+    pair.wait_balance(100_000_000)
+    assert len(pair.stripe.reversals) == 1
+    pair.check_books()
