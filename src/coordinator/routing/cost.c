@@ -110,6 +110,12 @@ static double health_ms(const struct route_kept_facts *facts)
 	       GPU_MEMORY_MS * (gpu > 1 ? 1 : gpu) + thermal[facts->thermal & 3];
 }
 
+/* The way there and back is waited for once, before the first content. */
+static double network_ms(const struct route_kept_facts *facts)
+{
+	return facts->network_ms > 0 ? (double)facts->network_ms : 0;
+}
+
 /* What one request that runs costs another of typical size, and the other way round: each slows the other's output down, and
  * while the new one's prompt is read the running one gets half. */
 static double meeting_ms(const struct route_entry *entry)
@@ -136,6 +142,7 @@ static struct route_cost terms(const struct route_entry *entry)
 	    .pending = (double)entry->meeting_ms * elsewhere,
 	    .backlog = node->unread_ms + strange * (double)entry->read_ms,
 	    .health = health_ms(&node->facts),
+	    .network = network_ms(&node->facts),
 	};
 }
 
@@ -159,7 +166,7 @@ void route_entry_price(struct route_entry *entry)
 	entry->node_pending = entry->node->pending;
 	entry->queue = (uint16_t)(load > entry->pending ? load : entry->pending);
 	struct route_cost cost = terms(entry);
-	entry->base_ms = (float)(cost.state + cost.queue + cost.pending + cost.backlog + cost.health);
+	entry->base_ms = (float)(cost.state + cost.queue + cost.pending + cost.backlog + cost.health + cost.network);
 	entry->slow = rate_is_known(entry) && projected_decode(entry) < ROUTE_DECODE_FLOOR;
 }
 
@@ -168,10 +175,10 @@ double route_entry_ttft(const struct route_entry *entry, const struct route_requ
 	if (!entry->node->facts.has_capacity)
 		return -1;
 	const struct route_node *node = entry->node;
-	double own_read_ms = (double)request->prompt_tokens * (double)entry->prompt_ms;
+	double own_read_ms = (double)(request->prompt_tokens - route_cached_tokens(entry, request)) * (double)entry->prompt_ms;
 	double strange = entry->slot.waiting > entry->pending ? entry->slot.waiting - entry->pending : 0;
-	double network_ms = node->facts.network_ms > 0 ? (double)node->facts.network_ms : 0;
-	return state_ms(entry) + node->unread_ms + (strange + 1) * own_read_ms + 1000 / (double)entry->decode_tps + network_ms;
+	return state_ms(entry) + node->unread_ms + (strange + 1) * own_read_ms + 1000 / (double)entry->decode_tps +
+	       network_ms(&node->facts);
 }
 
 void route_entry_cost(const struct route_entry *entry, const struct route_request *request, struct route_cost *out)
@@ -181,7 +188,8 @@ void route_entry_cost(const struct route_entry *entry, const struct route_reques
 	double waiting_ms = 1000 * unbudgeted_waiting(entry) * expected / (double)entry->decode_tps;
 	out->backlog += waiting_ms;
 	out->own = (double)request->prompt_tokens * (double)entry->prompt_ms + 1000 * expected / (double)entry->decode_tps;
-	out->total = out->state + out->queue + out->pending + out->backlog + out->own + out->health;
+	out->saved = (double)route_cached_tokens(entry, request) * (double)entry->prompt_ms;
+	out->total = out->state + out->queue + out->pending + out->backlog + out->own + out->health + out->network - out->saved;
 	out->ttft_ms = route_entry_ttft(entry, request);
 	out->projected_tps = projected_decode(entry);
 	out->slow = entry->slow;

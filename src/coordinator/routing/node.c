@@ -17,6 +17,7 @@ struct route_fleet *route_fleet_new(const struct route_policy *policy)
 	map_init(&fleet->owners);
 	map_init(&fleet->regions);
 	map_init(&fleet->serials);
+	map_init(&fleet->holders);
 	list_init(&fleet->fresh);
 	map_init(&fleet->devices);
 	list_init(&fleet->departed);
@@ -47,6 +48,7 @@ void route_fleet_free(struct route_fleet *fleet)
 	map_free(&fleet->owners);
 	map_free(&fleet->regions);
 	map_free(&fleet->serials);
+	map_free(&fleet->holders);
 	free(fleet);
 }
 
@@ -436,6 +438,7 @@ static void entry_end(struct route_fleet *fleet, struct route_entry *entry)
 	struct shown shown = counted_of(entry);
 	count(entry->model, &shown, -1);
 	fleet->views_version++;
+	route_holdings_drop(fleet, entry);
 	route_index_remove(entry);
 	route_model_unref(fleet, entry->model);
 }

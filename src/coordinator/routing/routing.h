@@ -11,6 +11,7 @@
 
 #define ROUTE_MODEL_SIZE   160
 #define ROUTE_MAX_EXCLUDED 64
+#define ROUTE_MAX_PREFIXES 64 /* digests of one model on one node */
 
 enum route_trust { ROUTE_TRUST_NONE, ROUTE_TRUST_SELF_SIGNED, ROUTE_TRUST_HARDWARE };
 const char *route_trust_name(enum route_trust trust); /* "none", "self_signed", "hardware" */
@@ -115,6 +116,10 @@ enum db_err route_node_set_slot(struct route_fleet *fleet, struct route_node *no
                                 const struct route_slot *slot);
 /* After the slots of one heartbeat were set: re-ranks the node (O(its models)). Models not set since the last call go cold. */
 void route_node_heartbeat_done(struct route_fleet *fleet, struct route_node *node);
+/* Digests of the prompts' prefixes whose state the node keeps for a model, in place of what it said before; what is above
+ * ROUTE_MAX_PREFIXES is ignored. DB_E_NOT_FOUND for a model that is not advertised. */
+enum db_err route_node_set_prefixes(struct route_fleet *fleet, struct route_node *node, struct str model,
+                                    const uint64_t *digests, size_t count);
 /* The model was loaded: warm from now on, before the next heartbeat says so. Nothing for a model that is not advertised. */
 void route_node_loaded(struct route_fleet *fleet, struct route_node *node, struct str model);
 /* Cool-down of a model on a node's device after a load failure, or of all its models: not eligible until then. 0 ends it. */
@@ -124,6 +129,12 @@ void route_node_cool(struct route_fleet *fleet, struct route_node *node, struct 
 
 /* What a breaker keeps apart: a template that breaks with tools does not stop plain conversations. */
 enum route_shape { ROUTE_SHAPE_BASE, ROUTE_SHAPE_TOOLS, ROUTE_SHAPES };
+
+/* A prefix of a request's prompt, by the name that whoever keeps it advertises. */
+struct route_prefix {
+	uint64_t digest;
+	uint32_t tokens;
+};
 
 struct route_request {
 	struct str model; /* concrete build id */
@@ -143,6 +154,8 @@ struct route_request {
 	struct str avoid_version;           /* of the program that failed last: others first (routing 4) */
 	struct route_node *const *excluded; /* already failed for this request */
 	size_t excluded_count;
+	const struct route_prefix *prefixes; /* longest first */
+	size_t prefix_count;
 	const struct str *serials; /* allow-list or NULL */
 	size_t serial_count;
 };
@@ -182,7 +195,8 @@ const char *route_gate_name(enum route_gate gate); /* the chapter's reason names
 
 /* The terms of a node's cost for a request (routing 7), in milliseconds. */
 struct route_cost {
-	double state, queue, pending, backlog, own, health, total;
+	double state, queue, pending, backlog, own, health, network, total;
+	double saved;         /* of `own`, where it keeps a prefix of the prompt: already taken off total */
 	double ttft_ms;       /* < 0 = unknown */
 	double projected_tps; /* decode rate that a newcomer would get */
 	bool slow;            /* known to be below the floor: taken when all are */
@@ -196,6 +210,7 @@ struct route_decision {
 	bool cold;                /* the model must be loaded first */
 	bool owned;               /* by the caller */
 	uint64_t expected_tokens; /* of output, as the cost assumed */
+	uint64_t affinity_tokens; /* of the prompt that the node is expected to have cached */
 	bool bypassed_breaker;    /* nobody else could: better a sick node than none (routing 11.3) */
 	bool probe;               /* its outcome decides whether a breaker closes */
 	double runner_up_ms;      /* cost of the best that was not chosen, of those looked at; < 0 = none */

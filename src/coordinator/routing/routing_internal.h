@@ -33,9 +33,10 @@
 #define ROUTE_HEADS          2    /* classes whose first is looked at */
 #define ROUTE_LOOK           4    /* near-ties compared exactly */
 #define ROUTE_PROBES         32   /* entries looked at in order of cost */
+#define ROUTE_HOLDERS        8    /* nodes that keep a prefix of the prompt, looked at besides */
 #define ROUTE_SCAN           1024 /* and then in no order */
 /* Two passes over the public fleet, and the nodes that are named by owner and by region. */
-#define ROUTE_MAX_CANDIDATES    (2 * (ROUTE_LOOK + ROUTE_HEADS + ROUTE_PROBES + ROUTE_SCAN) + 3 * ROUTE_SCAN)
+#define ROUTE_MAX_CANDIDATES    (2 * (ROUTE_LOOK + ROUTE_HEADS + ROUTE_PROBES + ROUTE_SCAN) + ROUTE_HOLDERS + 3 * ROUTE_SCAN)
 #define ROUTE_QUANTIZATION_SIZE 32
 #define ROUTE_BREAKER_RING      20     /* outcomes of a device that its breaker looks at (routing 11.3) */
 #define ROUTE_MAX_RECORDS       32     /* models of one device that something is held against */
@@ -179,6 +180,7 @@ struct route_entry {
 	/* In its model's counts, as are its gate and its queue. */
 	bool counted : 1, shown : 1, routable : 1, warm : 1;
 	unsigned char counted_trust : 2;
+	bool holds : 1;          /* prefixes of prompts: prefix.c */
 	uint16_t pending;        /* reservations */
 	uint16_t node_pending;   /* the node's */
 	uint16_t released;       /* reservations that the last heartbeat may have counted and that ended since */
@@ -240,6 +242,7 @@ struct route_node {
 	struct list_link owned, placed; /* in owner and in region */
 	char *serial;                   /* the key of fleet->serials, or NULL; `short_serial` when it fits */
 	char short_serial[16];
+	struct route_holdings *holdings; /* prefix.c */
 };
 
 struct route_reservation {
@@ -259,7 +262,8 @@ struct route_reservation {
 struct route_candidate {
 	struct route_entry *entry;
 	double cost;
-	uint32_t grade; /* soft filters that it fails (routing 7, selection 3): the lowest that any candidate has is taken */
+	uint64_t cached; /* tokens of the prompt */
+	uint32_t grade;  /* soft filters that it fails (routing 7, selection 3): the lowest that any candidate has is taken */
 };
 
 struct route_fleet {
@@ -267,6 +271,7 @@ struct route_fleet {
 	uint64_t now_us; /* the latest that was told */
 	uint64_t random;
 	struct map models, owners, regions, serials;
+	struct map holders;          /* digest -> first of those that keep that prefix */
 	struct route_model **sorted; /* by id, for views */
 	uint64_t views_version;
 	size_t model_count, model_cap;
@@ -319,6 +324,12 @@ void route_record_free(struct route_fleet *fleet, struct route_record *record);
 void route_health_free(struct route_fleet *fleet, struct route_health *health);
 void route_devices_free(struct route_fleet *fleet);
 void route_device_refresh(struct route_fleet *fleet, const struct route_device *device);
+
+/* prefix.c */
+void route_holdings_drop(struct route_fleet *fleet, struct route_entry *entry);
+uint64_t route_cached_tokens(const struct route_entry *entry, const struct route_request *request);
+size_t route_holders_of(const struct route_fleet *fleet, const struct route_model *model, uint64_t digest,
+                        struct route_entry **out, size_t max);
 
 /* calibrate.c */
 void route_calibrate(struct route_model *model, double predicted_ms, double actual_ms);

@@ -56,6 +56,8 @@ static uint32_t grade_of(const struct search *s, const struct route_entry *entry
 static void consider(struct search *s, struct route_entry *entry)
 {
 	struct route_candidate candidate = {.entry = entry, .cost = entry_cost(s, entry), .grade = grade_of(s, entry)};
+	candidate.cached = route_cached_tokens(entry, s->request);
+	candidate.cost -= (double)candidate.cached * (double)entry->prompt_ms;
 	if (candidate.grade < s->grade || (candidate.grade == s->grade && candidate.cost < s->best)) {
 		s->grade = candidate.grade;
 		s->best = candidate.cost;
@@ -70,6 +72,21 @@ static void probe(struct search *s, struct route_entry *entry)
 		consider(s, entry);
 	else
 		s->decision->by_gate[gate]++;
+}
+
+/* Of those alike one that keeps a prefix of the prompt is taken, but only where it is no busier than the others or would be the
+ * cheapest all the same: a popular prefix does not overload its node (routing 7, selection 6). */
+static const struct route_candidate *prefer_holder(const struct search *s, const struct route_candidate *best)
+{
+	const struct route_candidate *holder = best;
+	for (size_t i = 0; s->request->prefix_count && best && i < s->count; i++) {
+		const struct route_candidate *candidate = &s->fleet->candidates[i];
+		if (candidate->grade != s->grade || candidate->cost > s->best + ROUTE_TIE_MS || candidate->cached <= holder->cached)
+			continue;
+		if (candidate->entry->queue <= best->entry->queue || candidate->cost <= s->best)
+			holder = candidate;
+	}
+	return holder;
 }
 
 /* Routing 7, selection: the cheapest; of those alike the least busy; of those equally busy any. */
@@ -94,7 +111,7 @@ static const struct route_candidate *choose(const struct search *s)
 		if (order <= 0)
 			ties++;
 	}
-	return best;
+	return prefer_holder(s, best);
 }
 
 static double runner_up(const struct search *s, const struct route_entry *chosen)
@@ -286,6 +303,20 @@ static void search_sick(struct search *s, const struct route_model *model)
 	}
 }
 
+/* Nodes that keep a prefix of the prompt, those with the longest first. */
+static void search_holders(struct search *s, const struct route_model *model)
+{
+	struct route_entry *holders[ROUTE_HOLDERS];
+	size_t left = ROUTE_HOLDERS;
+	for (size_t i = 0; i < s->request->prefix_count && left; i++) {
+		size_t count = route_holders_of(s->fleet, model, s->request->prefixes[i].digest, holders, left);
+		for (size_t j = 0; j < count; j++)
+			if (route_check_entry(s->fleet, holders[j], s->request, s->bypass) == ROUTE_OK)
+				consider(s, holders[j]);
+		left -= count;
+	}
+}
+
 static void search_public(struct search *s, struct route_model *model)
 {
 	search_pass(s, model, false);
@@ -295,6 +326,8 @@ static void search_public(struct search *s, struct route_model *model)
 		search_regions(s, model);
 	if (s->grade == GRADE_NONE || s->request->tools)
 		search_sick(s, model);
+	if (s->grade != GRADE_NONE)
+		search_holders(s, model);
 }
 
 /* --- nodes that are named by the request: by serial, by region, or as the caller's own --- */
@@ -458,14 +491,14 @@ static void reserve(struct search *s, struct route_entry *entry, struct route_re
 	    .node = node,
 	    .entry = entry,
 	    .tokens = need < RESERVED_MAX ? (uint32_t)need : RESERVED_MAX,
-	    .unread_ms = s->prompt * (double)entry->prompt_ms,
+	    .unread_ms = (s->prompt - (double)s->decision->affinity_tokens) * (double)entry->prompt_ms,
 	    .beat = node->beat,
 	    .shape = (uint8_t)route_shape_of(s->request),
 	};
 	reservation->cold = entry->cold;
 	reservation->made_us = s->fleet->now_us;
 	reservation->predicted_ms = (float)route_entry_ttft(entry, s->request);
-	reservation->read_ms = (float)(s->prompt * (double)entry->prompt_ms);
+	reservation->read_ms = (float)reservation->unread_ms;
 	s->decision->probe = route_probe_begin(s->fleet, reservation);
 	list_push_back(&node->reservations, &reservation->link);
 	entry->pending++;
@@ -566,6 +599,7 @@ static void describe(const struct search *s, const struct route_candidate *chose
 	decision->ttft_ms = predicted_ms < 0 ? predicted_ms : predicted_ms * route_ttft_factor(entry->model);
 	decision->tail_ms = route_tail_ms(entry->model, predicted_ms);
 	decision->cold = entry->cold;
+	decision->affinity_tokens = chosen->cached;
 	decision->owned = route_is_own(entry->node, s->request);
 	decision->expected_tokens = route_expected(s->request);
 	decision->runner_up_ms = runner_up(s, entry);

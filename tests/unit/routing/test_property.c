@@ -55,6 +55,7 @@ static struct route_node_facts random_facts(const struct world *w)
 	    .device = str_of(devices[below(5)]),
 	    .version = str_of(versions[below(3)]),
 	    .region = str_of(regions[below(4)]),
+	    .network_ms = below(2) ? 0 : below(300),
 	    .tools_ok = below(4) != 0,
 	    .static_decode_tps = below(2) ? 0 : 5 + below(100),
 	    .bandwidth_gbs = below(3) ? 100 + below(700) : 0,
@@ -103,6 +104,9 @@ static void random_beat(struct world *w, struct route_node *node)
 		                          .load_time_ms = below(2) ? 0 : below(60000)};
 		if (below(3))
 			(void)route_node_set_slot(w->fleet, node, str_of(model_names[i]), &slot);
+		const uint64_t digests[] = {below(20), below(20), below(20)};
+		if (below(2))
+			(void)route_node_set_prefixes(w->fleet, node, str_of(model_names[i]), digests, below(4));
 	}
 	route_node_heartbeat_done(w->fleet, node);
 }
@@ -168,6 +172,9 @@ static struct route_request random_request(struct world *w, struct route_node **
 		excluded[i] = w->nodes[below(NODES)];
 	*serial = str_of(below(2) ? "S1" : "S2");
 	*region = str_of(below(2) ? "US" : "DE");
+	static struct route_prefix prefixes[2];
+	prefixes[0] = (struct route_prefix){below(20), 600};
+	prefixes[1] = (struct route_prefix){below(20), 200};
 	return (struct route_request){
 	    .model = str_of(model_names[below(MODELS)]),
 	    .prompt_tokens = 1 + below(below(10) ? 2000 : 30000),
@@ -186,6 +193,8 @@ static struct route_request random_request(struct world *w, struct route_node **
 	    .excluded_count = count,
 	    .serials = below(12) ? NULL : serial,
 	    .serial_count = 1,
+	    .prefixes = prefixes,
+	    .prefix_count = below(2) ? 0 : 2,
 	};
 }
 
