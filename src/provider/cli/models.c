@@ -17,6 +17,10 @@ const struct cli_option models_pull_options[] = {
     MODELS_DIR_OPTION,
     {.name = "id", .value = "ID", .help = "id for a local GGUF file"},
     {.name = "chat-template", .value = "FILE", .help = "with a local GGUF file: a Jinja template instead of its own"},
+    {.name = "draft", .value = "FILE", .help = "with a local GGUF file: a smaller GGUF of the same vocabulary, to guess ahead"},
+    {.name = "public-prompts",
+     .value = "FILE",
+     .help = "with a local GGUF file: a JSON array of system prompts that all tenants may share in the cache"},
     {.name = "ca", .value = "FILE", .help = "trust this certificate authority for https://"},
     {.name = NULL},
 };
@@ -174,13 +178,13 @@ static int pull_url(const char *url, const char *dir, const char *ca_path)
 	return download.exit_status;
 }
 
-static int add_file(const char *path, const char *template_path, const char *id, const char *dir)
+static int add_file(const char *path, const struct models_extras *extras, const char *id, const char *dir)
 {
 	struct model_entry entry;
 	struct progress progress;
 	struct error error;
 	progress_begin(&progress, "hashing");
-	if (models_add_file(dir, str_of(id), path, template_path, show_progress, &progress, &entry, &error)) {
+	if (models_add_file(dir, str_of(id), path, extras, show_progress, &progress, &entry, &error)) {
 		fprintf(stderr, "\n");
 		return fail("pull", &error);
 	}
@@ -204,5 +208,8 @@ int run_models_pull(const struct cli_args *args)
 		fprintf(stderr, "darkbloom models pull: a local file needs an id: add --id ID\n");
 		return CLI_USAGE;
 	}
-	return add_file(source, cli_value(args, "chat-template"), id, dir);
+	struct models_extras extras = {.chat_template = cli_value(args, "chat-template"),
+	                               .draft = cli_value(args, "draft"),
+	                               .public_prompts = cli_value(args, "public-prompts")};
+	return add_file(source, &extras, id, dir);
 }

@@ -13,9 +13,9 @@
 #include "provider/models/models.h"
 #include "provider/platform/platform.h"
 
-#define SCRIPT_MAX_BYTES   (1u << 19)
-#define TEMPLATE_MAX_BYTES (1u << 20)
-#define GIB                (1024.0 * 1024.0 * 1024.0)
+#define SCRIPT_MAX_BYTES (1u << 19)
+#define BESIDE_MAX_BYTES (1u << 20)
+#define GIB              (1024.0 * 1024.0 * 1024.0)
 
 struct offer {
 	const struct offer_options *options;
@@ -87,13 +87,13 @@ struct source {
 	void *user;
 };
 
-/* The template that the manifest names instead of the GGUF's own, or nothing. */
-static bool read_template(const struct model_entry *entry, struct buf *out, struct error *error)
+/* A text that the manifest may name; nothing when it does not. */
+static bool read_beside(const char *path, struct buf *out, struct error *error)
 {
-	buf_init(out, TEMPLATE_MAX_BYTES + 4096);
-	if (!entry->chat_template[0])
+	buf_init(out, BESIDE_MAX_BYTES + 4096);
+	if (!path[0])
 		return true;
-	if (platform_read_file(entry->chat_template, TEMPLATE_MAX_BYTES, out, error) == DB_OK && !buf_append_byte(out, '\0'))
+	if (platform_read_file(path, BESIDE_MAX_BYTES, out, error) == DB_OK && !buf_append_byte(out, '\0'))
 		return true;
 	buf_free(out);
 	return false;
@@ -107,12 +107,17 @@ static struct engine *load_source(void *user, struct error *error)
 		return engine_scripted_new(&offer->script, error);
 	struct report report = {source->progress, source->user};
 	const struct model_entry *entry = entry_of(offer, source->model.id);
-	struct buf template;
-	if (!read_template(entry, &template, error))
+	struct buf template, prompts;
+	if (!read_beside(entry->chat_template, &template, error))
 		return NULL;
+	if (!read_beside(entry->public_prompts, &prompts, error)) {
+		buf_free(&template);
+		return NULL;
+	}
 	struct engine_llama_options options = {.model_path = entry->weights,
 	                                       .budget = offer->budget,
 	                                       .chat_template = template.len ? template.at : NULL,
+	                                       .public_prompts = prompts.len ? prompts.at : NULL,
 	                                       .cache = offer->options->cache,
 	                                       .model_id = entry->id,
 	                                       .weight_hash = entry->weight_hash,
@@ -127,6 +132,7 @@ static struct engine *load_source(void *user, struct error *error)
 	source->progress = NULL;
 	struct engine *engine = source->model.only_embeds ? engine_embed_load(&options, error) : engine_llama_new(&options, error);
 	buf_free(&template);
+	buf_free(&prompts);
 	return engine;
 }
 

@@ -160,6 +160,8 @@ struct engine_llama_options {
 	struct kv_budget *budget;  /* shared with other models; NULL: as much as the context holds */
 	double target_tps;         /* fewer run at once where one answer would get less than this; 0 = no matter */
 	const char *chat_template; /* instead of the GGUF's own; may be NULL */
+	/* JSON array of system prompts whose cached states all tenants may share (engine_llama_public.h); NULL: none. */
+	const char *public_prompts;
 	/* The prefix cache; NULL: none. It must outlive the engine. Without a weight hash nothing goes to disk. */
 	struct kv_cache *cache;
 	const char *model_id, *weight_hash;

@@ -22,6 +22,7 @@
 #include "provider/engine/engine.h"
 #include "provider/engine/engine_draft.h"
 #include "provider/engine/engine_llama_cache.h"
+#include "provider/engine/engine_llama_public.h"
 #include "provider/engine/engine_output.h"
 #include "provider/engine/engine_pace.h"
 #include "provider/engine/engine_sampler.h"
@@ -141,7 +142,8 @@ struct llama_engine {
 	const struct llama_vocab *vocab;
 	struct ggml_threadpool *pool;
 	struct chat_templates *templates;
-	char weight_hash[65]; /* "" = unknown */
+	struct llama_public *public_prompts; /* NULL: none */
+	char weight_hash[65];                /* "" = unknown */
 	struct engine_sampler_model sampling;
 	struct engine_info info;
 	uint32_t max_sequences;

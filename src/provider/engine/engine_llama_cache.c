@@ -12,6 +12,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "provider/engine/engine_llama.h"
+#include "provider/engine/engine_llama_public.h"
 #include "provider/engine/engine_llama_state.h"
 #include "provider/kvcache/kv_cache.h"
 
@@ -31,6 +32,10 @@ struct llama_cache {
 struct llama_cache_call {
 	struct kv_prompt prompt;
 	struct kv_fetch *fetch;
+	/* Where the prompt begins with a public system prompt: what all tenants share of it (engine_llama_public.h). */
+	struct kv_prompt open;
+	struct kv_fetch *open_fetch;
+	size_t open_tokens;  /* 0 = nothing */
 	size_t parent;       /* the last boundary that was restored or captured */
 	uint64_t started_us; /* when the computing of the prompt began */
 	size_t started_at;   /* ... and from which token */
@@ -129,6 +134,18 @@ static void fetched(void *user)
 	llama_engine_poke(user);
 }
 
+static void open_up(struct llama_engine *engine, struct llama_call *call)
+{
+	struct llama_cache_call *cached = call->cached;
+	size_t tokens = llama_public_tokens(engine->public_prompts, call_tokens(call), call->prompt_count) / KV_GRID * KV_GRID;
+	if (!tokens || tokens >= call->prompt_count ||
+	    kv_prompt_make(engine->cache->model, STR(LLAMA_PUBLIC_SCOPE), STR(LLAMA_PUBLIC_SCOPE), call_tokens(call), tokens + 1,
+	                   &cached->open))
+		return;
+	cached->open_tokens = tokens;
+	cached->open_fetch = kv_fetch_begin(engine->cache->model, &cached->open, fetched, engine);
+}
+
 void llama_cache_queued(struct llama_engine *engine, struct llama_call *call)
 {
 	struct llama_cache *cache = engine->cache;
@@ -144,6 +161,7 @@ void llama_cache_queued(struct llama_engine *engine, struct llama_call *call)
 	}
 	cached->fetch = kv_fetch_begin(cache->model, &cached->prompt, fetched, engine);
 	call->cached = cached;
+	open_up(engine, call);
 }
 
 /* How many tokens two prompts of one scope begin with alike, in whole grid steps. */
@@ -189,6 +207,8 @@ bool llama_cache_ready(struct llama_engine *engine, const struct llama_call *cal
 		return true;
 	if (call->cached->fetch && !kv_fetch_done(call->cached->fetch))
 		return false;
+	if (call->cached->open_fetch && !kv_fetch_done(call->cached->open_fetch))
+		return false;
 	donor_of(engine, call, false, &there);
 	donor_of(engine, call, true, &soon);
 	return soon < there + SHARE_MIN_TOKENS;
@@ -218,6 +238,23 @@ static bool import_state(struct llama_engine *engine, struct llama_call *call, c
 	return false;
 }
 
+/* The longest prefix that was kept: the tenant's own, or else what all share. Returns whose. */
+static const struct kv_prompt *take_kept(const struct llama_cache *cache, struct llama_cache_call *cached, struct kv_taken *out)
+{
+	struct kv_taken open;
+	kv_take(cache->model, &cached->prompt, cached->fetch, out);
+	if (cached->open_tokens <= out->tokens)
+		return &cached->prompt;
+	kv_take(cache->model, &cached->open, cached->open_fetch, &open);
+	if (!open.state || (out->state && open.tokens <= out->tokens)) {
+		kv_blob_release(open.state);
+		return &cached->prompt;
+	}
+	kv_blob_release(out->state);
+	*out = open;
+	return &cached->open;
+}
+
 static size_t restore_kept(struct llama_engine *engine, struct llama_call *call, size_t at_least)
 {
 	struct llama_cache *cache = engine->cache;
@@ -225,7 +262,7 @@ static size_t restore_kept(struct llama_engine *engine, struct llama_call *call,
 	struct kv_taken taken;
 	uint64_t start_us = clock_mono_us();
 	size_t tokens = 0;
-	kv_take(cache->model, &cached->prompt, cached->fetch, &taken);
+	const struct kv_prompt *prompt = take_kept(cache, cached, &taken);
 	if (!taken.state || taken.tokens <= at_least)
 		goto out;
 	if (taken.state_tokens != taken.tokens) {
@@ -235,7 +272,7 @@ static size_t restore_kept(struct llama_engine *engine, struct llama_call *call,
 	}
 	if (!taken.state || !import_state(engine, call, taken.state, taken.tokens)) {
 		log_warn("cache.restore_failed", "tokens=%zu", taken.tokens);
-		kv_reject(cache->model, &cached->prompt, &taken);
+		kv_reject(cache->model, prompt, &taken);
 		goto out;
 	}
 	uint64_t us = clock_mono_us() - start_us;
@@ -244,7 +281,8 @@ static size_t restore_kept(struct llama_engine *engine, struct llama_call *call,
 	kv_restored(cache->model, &taken, us);
 	/* A checkpoint on the way that is used again is worth a file; the last boundary's was written when it was made. */
 	if (!cache->cuttable && !taken.from_disk)
-		kv_store(cache->model, &cached->prompt, tokens, 0, taken.state, true);
+		kv_store(cache->model, prompt, tokens, 0, taken.state, true);
+	cached->parent = prompt == &cached->prompt ? tokens : 0;
 out:
 	kv_blob_release(taken.state);
 	return tokens;
@@ -260,21 +298,29 @@ void llama_cache_restore(struct llama_engine *engine, struct llama_call *call)
 	kv_model_busy(engine->cache->model, true);
 	const struct llama_call *donor = donor_of(engine, call, false, &live);
 	tokens = restore_kept(engine, call, live);
-	if (!tokens && donor)
-		tokens = share_live(engine, call, donor, live);
+	if (!tokens)
+		cached->parent = tokens = donor ? share_live(engine, call, donor, live) : 0;
 	kv_fetch_end(cached->fetch);
-	cached->fetch = NULL;
+	kv_fetch_end(cached->open_fetch);
+	cached->fetch = cached->open_fetch = NULL;
 	call->in_cache = call->restored = tokens;
 	if (!call->started)
 		call->cached_tokens = tokens;
-	cached->parent = tokens;
 	cached->started_at = tokens;
 	cached->started_us = clock_mono_us();
 }
 
 /* --- capturing --- */
 
-size_t llama_cache_boundary(struct llama_engine *engine, const struct llama_call *call)
+static bool is_rung(const struct llama_cache *cache, size_t tokens)
+{
+	for (size_t i = 0; i < cache->rungs; i++)
+		if (cache->ladder[i] == tokens)
+			return true;
+	return false;
+}
+
+static size_t own_boundary(const struct llama_engine *engine, const struct llama_call *call)
 {
 	size_t last = kv_last_boundary(call->prompt_count);
 	if (call->in_cache >= last)
@@ -284,6 +330,12 @@ size_t llama_cache_boundary(struct llama_engine *engine, const struct llama_call
 		    engine->cache->ladder[i] % KV_GRID == 0)
 			return engine->cache->ladder[i];
 	return last;
+}
+
+size_t llama_cache_boundary(struct llama_engine *engine, const struct llama_call *call)
+{
+	size_t own = own_boundary(engine, call), open = call->cached ? call->cached->open_tokens : 0;
+	return open > call->in_cache && open < own ? open : own;
 }
 
 size_t llama_cache_chunk(const struct llama_call *call, size_t count)
@@ -299,6 +351,25 @@ static void learn_speed(struct llama_engine *engine, const struct llama_call *ca
 		kv_model_prefilled(engine->cache->model, call->in_cache - cached->started_at, clock_mono_us() - cached->started_us);
 }
 
+static struct kv_blob *export_in_order(struct llama_engine *engine, const struct llama_call *call)
+{
+	struct kv_blob *state = export_state(engine, call->seq);
+	if (!state || !engine->cache->cuttable || llama_state_is_whole(state, call->in_cache))
+		return state;
+	struct kv_blob *ordered = llama_state_codec.cut(state, 0, call->in_cache);
+	kv_blob_release(state);
+	return ordered;
+}
+
+static void store_open(struct llama_engine *engine, struct llama_call *call)
+{
+	struct kv_model *model = engine->cache->model;
+	struct kv_blob *state = kv_wants(model, &call->cached->open, call->in_cache) ? export_in_order(engine, call) : NULL;
+	if (state)
+		kv_store(model, &call->cached->open, call->in_cache, 0, state, true);
+	kv_blob_release(state);
+}
+
 void llama_cache_captured(struct llama_engine *engine, struct llama_call *call)
 {
 	struct llama_cache *cache = engine->cache;
@@ -308,14 +379,13 @@ void llama_cache_captured(struct llama_engine *engine, struct llama_call *call)
 	bool last = call->in_cache == kv_last_boundary(call->prompt_count);
 	if (last)
 		learn_speed(engine, call);
+	if (cached->open_tokens == call->in_cache)
+		store_open(engine, call);
+	if (!last && !is_rung(cache, call->in_cache))
+		return;
 	if (!kv_wants(cache->model, &cached->prompt, call->in_cache))
 		return;
-	struct kv_blob *state = export_state(engine, call->seq);
-	if (state && cache->cuttable && !llama_state_is_whole(state, call->in_cache)) {
-		struct kv_blob *ordered = llama_state_codec.cut(state, 0, call->in_cache);
-		kv_blob_release(state);
-		state = ordered;
-	}
+	struct kv_blob *state = export_in_order(engine, call);
 	if (!state)
 		return;
 	kv_store(cache->model, &cached->prompt, call->in_cache, cached->parent, state, last);
@@ -338,6 +408,8 @@ void llama_cache_forget(struct llama_engine *engine, struct llama_call *call)
 	if (!call->cached)
 		return;
 	kv_fetch_end(call->cached->fetch);
+	kv_fetch_end(call->cached->open_fetch);
+	kv_prompt_free(&call->cached->open);
 	kv_prompt_free(&call->cached->prompt);
 	free(call->cached);
 	call->cached = NULL;

@@ -144,6 +144,14 @@ static void describe(struct llama_engine *engine, const char *path)
 	info->can_choose = true;
 }
 
+static enum db_err make_public(struct llama_engine *engine, const char *prompts_json, struct error *error)
+{
+	llama_rendering_begin();
+	enum db_err err = llama_public_new(engine->templates, str_of(prompts_json), &engine->public_prompts, error);
+	llama_rendering_end();
+	return err;
+}
+
 enum db_err engine_llama_load(struct llama_engine *engine, const struct engine_llama_options *options, struct error *error)
 {
 	uint64_t start_us = clock_mono_us();
@@ -164,6 +172,8 @@ enum db_err engine_llama_load(struct llama_engine *engine, const struct engine_l
 		return error_set(error, DB_E_INVALID, "model load failed: %s", reason);
 	if (engine_sampler_model_init(&engine->sampling, engine->vocab))
 		return error_set(error, DB_E_NOMEM, "model load failed: insufficient memory");
+	if (options->public_prompts && make_public(engine, options->public_prompts, error))
+		return error->code;
 	warm_up(engine);
 	describe(engine, options->model_path);
 	engine->info.load_time_ms = (clock_mono_us() - start_us) / 1000;
@@ -176,6 +186,7 @@ enum db_err engine_llama_load(struct llama_engine *engine, const struct engine_l
 void engine_llama_unload(struct llama_engine *engine)
 {
 	engine_sampler_model_free(&engine->sampling);
+	llama_public_free(engine->public_prompts);
 	chat_templates_free(engine->templates);
 	if (engine->batch.token)
 		llama_batch_free(engine->batch);

@@ -145,6 +145,16 @@ static bool name_file(const char *folder, struct str path, char out[MODEL_PATH_S
 	return fits;
 }
 
+/* Where the path of a file that stands beside the weights is kept; NULL: it is none of those. */
+static char *extra_of(struct model_entry *entry, struct str role)
+{
+	if (str_is(role, MODEL_TEMPLATE_ROLE))
+		return entry->chat_template;
+	if (str_is(role, MODEL_DRAFT_ROLE))
+		return entry->draft;
+	return str_is(role, MODEL_PROMPTS_ROLE) ? entry->public_prompts : NULL;
+}
+
 enum db_err folder_describe(const char *folder, struct model_entry *out, struct error *error)
 {
 	struct manifest manifest;
@@ -160,12 +170,13 @@ enum db_err folder_describe(const char *folder, struct model_entry *out, struct 
 		goto out;
 	}
 	for (size_t i = 0; i < manifest.file_count; i++) {
-		struct str path = manifest.files[i].path;
-		if (str_is(manifest.files[i].role, MODEL_TEMPLATE_ROLE) && !name_file(folder, path, out->chat_template)) {
-			err = error_set(error, DB_E_LIMIT, "the path of the chat template in %s is too long", folder);
+		struct str path = manifest.files[i].path, role = manifest.files[i].role;
+		char *extra = extra_of(out, role);
+		if (extra && !name_file(folder, path, extra)) {
+			err = error_set(error, DB_E_LIMIT, "the path of the %.*s in %s is too long", STR_ARG(role), folder);
 			goto out;
 		}
-		if (out->weights[0] || !str_ends(path, STR(".gguf")))
+		if (extra || out->weights[0] || !str_ends(path, STR(".gguf")))
 			continue;
 		name_file(folder, path, out->weights);
 		manifest_quantization(path, out->quantization, sizeof out->quantization);

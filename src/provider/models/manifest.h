@@ -7,7 +7,9 @@
 #include "crypto/hash.h"
 
 #define MANIFEST_MAX_FILES  4096
-#define MODEL_TEMPLATE_ROLE "template" /* of a file that replaces the chat template of the weights */
+#define MODEL_TEMPLATE_ROLE "template"       /* of a file that replaces the chat template of the weights */
+#define MODEL_DRAFT_ROLE    "draft"          /* of a smaller model with the same vocabulary, which guesses ahead */
+#define MODEL_PROMPTS_ROLE  "public_prompts" /* of a JSON array of system prompts whose cached states tenants may share */
 #define MANIFEST_MAX_BYTES  (4u << 20)
 #define MANIFEST_MAX_PATH   512
 #define MANIFEST_MAX_SIZE   (INT64_C(1) << 50) /* of a file and of all: sums cannot overflow */

@@ -110,13 +110,19 @@ static enum db_err stage_links(const char *staging, const struct manifest *manif
 	enum db_err err = folder_make(staging, error);
 	for (size_t i = 0; !err && i < manifest->file_count; i++) {
 		const char *name = manifest->files[i].path.at;
-		const char *target = strrchr(targets[0], '/') + 1 == name ? targets[0] : targets[1];
+		size_t target = 0;
+		while (strrchr(targets[target], '/') + 1 != name)
+			target++;
 		snprintf(link, sizeof link, "%s/%s", staging, name);
-		if (symlink(target, link) != 0)
+		if (symlink(targets[target], link) != 0)
 			err = error_set(error, DB_E_IO, "%s could not be linked: %s", link, strerror(errno));
 	}
 	return err ? err : folder_write_manifest(staging, manifest, error);
 }
+
+struct added {
+	const char *path, *ending, *what, *role;
+};
 
 /* Where the file really is, and its size. */
 static enum db_err find_file(const char *path, const char *ending, const char *what, char target[PATH_MAX], struct stat *info,
@@ -141,24 +147,56 @@ static bool begins_as_gguf(const char *path)
 	return good;
 }
 
-enum db_err models_add_file(const char *dir, struct str id, const char *gguf_path, const char *template_path,
+#define ADDED_MOST 4
+
+/* The files of the model: its weights, and what was given beside them. */
+static size_t list_files(const char *gguf_path, const struct models_extras *extras, struct added out[ADDED_MOST])
+{
+	const struct added all[ADDED_MOST] = {
+	    {gguf_path, ".gguf", "GGUF file", "weight"},
+	    {extras ? extras->chat_template : NULL, ".jinja", "chat template", MODEL_TEMPLATE_ROLE},
+	    {extras ? extras->draft : NULL, ".gguf", "GGUF file", MODEL_DRAFT_ROLE},
+	    {extras ? extras->public_prompts : NULL, ".json", "list of prompts", MODEL_PROMPTS_ROLE},
+	};
+	size_t count = 0;
+	for (size_t i = 0; i < ADDED_MOST; i++)
+		if (all[i].path)
+			out[count++] = all[i];
+	return count;
+}
+
+static enum db_err find_files(const struct added *added, size_t count, char targets[ADDED_MOST][PATH_MAX], uint64_t *total,
+                              struct error *error)
+{
+	struct stat info = {0};
+	enum db_err err = DB_OK;
+	*total = 0;
+	for (size_t i = 0; !err && i < count; i++) {
+		err = find_file(added[i].path, added[i].ending, added[i].what, targets[i], &info, error);
+		if (!err && strcmp(added[i].ending, ".gguf") == 0 && !begins_as_gguf(targets[i]))
+			err = error_set(error, DB_E_INVALID, "%s is not a GGUF file: it does not begin as one", added[i].path);
+		for (size_t other = 0; !err && other < i; other++)
+			if (strcmp(strrchr(targets[i], '/'), strrchr(targets[other], '/')) == 0)
+				err = error_set(error, DB_E_INVALID, "%s has the name of another file of the model", added[i].path);
+		*total += (uint64_t)info.st_size;
+	}
+	return err;
+}
+
+enum db_err models_add_file(const char *dir, struct str id, const char *gguf_path, const struct models_extras *extras,
                             models_progress progress, void *user, struct model_entry *out, struct error *error)
 {
 	char folder[MODEL_PATH_SIZE], staging[MODEL_PATH_SIZE + 16], created[CLOCK_RFC3339_SIZE];
-	char targets[2][PATH_MAX];
-	struct stat info[2] = {{0}};
-	struct manifest_file files[2] = {{.role = STR("weight")}, {.role = STR(MODEL_TEMPLATE_ROLE)}};
-	size_t count = template_path ? 2 : 1;
+	char targets[ADDED_MOST][PATH_MAX];
+	struct added added[ADDED_MOST];
+	struct manifest_file files[ADDED_MOST] = {{.size_bytes = 0}};
+	size_t count = list_files(gguf_path, extras, added);
+	struct hash_progress hashing = {.show = progress, .user = user};
 	enum db_err err = folder_path(dir, id, folder, error);
 	if (!err)
-		err = find_file(gguf_path, ".gguf", "GGUF file", targets[0], &info[0], error);
-	if (!err && !begins_as_gguf(targets[0]))
-		err = error_set(error, DB_E_INVALID, "%s is not a GGUF file: it does not begin as one", gguf_path);
-	if (!err && template_path)
-		err = find_file(template_path, ".jinja", "chat template", targets[1], &info[1], error);
-	struct hash_progress hashing = {
-	    .total = (uint64_t)info[0].st_size + (uint64_t)info[1].st_size, .show = progress, .user = user};
+		err = find_files(added, count, targets, &hashing.total, error);
 	for (size_t i = 0; !err && i < count; i++) {
+		files[i].role = str_of(added[i].role);
 		files[i].path = str_of(strrchr(targets[i], '/') + 1);
 		err = folder_hash_file(targets[i], &hashing, files[i].sha256, &files[i].size_bytes, error);
 	}

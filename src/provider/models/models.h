@@ -20,11 +20,13 @@
 struct model_entry {
 	char id[MODEL_ID_SIZE];
 	char folder[MODEL_PATH_SIZE];
-	char weights[MODEL_PATH_SIZE];       /* the GGUF file */
-	char chat_template[MODEL_PATH_SIZE]; /* instead of the GGUF's own: the file of role "template"; "" = none */
-	char weight_hash[65];                /* aggregate_sha256 of the manifest */
-	char quantization[32];               /* from the file's name: "Q4_1"; "" = unknown */
-	uint64_t size_bytes;                 /* of all files */
+	char weights[MODEL_PATH_SIZE];        /* the GGUF file */
+	char chat_template[MODEL_PATH_SIZE];  /* instead of the GGUF's own: the file of role "template"; "" = none */
+	char draft[MODEL_PATH_SIZE];          /* the GGUF file of role "draft"; "" = none */
+	char public_prompts[MODEL_PATH_SIZE]; /* the file of role "public_prompts"; "" = none */
+	char weight_hash[65];                 /* aggregate_sha256 of the manifest */
+	char quantization[32];                /* from the file's name: "Q4_1"; "" = unknown */
+	uint64_t size_bytes;                  /* of all files, the draft's too */
 };
 
 /* $DARKBLOOM_MODELS_DIR, else <home>/.local/share/darkbloom/models. */
@@ -37,9 +39,15 @@ enum db_err models_find(const char *dir, struct str id, struct model_entry *out,
 /* Called while bytes are hashed or fetched; return false to stop. */
 typedef bool (*models_progress)(uint64_t done_bytes, uint64_t total_bytes, void *user);
 
-/* Puts a GGUF file that is on this machine under the id: a link to it and a manifest; nothing is copied. So with a chat
- * template that is to be used instead of the file's own (NULL = none; its name must end in .jinja). */
-enum db_err models_add_file(const char *dir, struct str id, const char *gguf_path, const char *template_path,
+/* What a model may have beside its weights; NULL = has not. */
+struct models_extras {
+	const char *chat_template;  /* FILE.jinja, instead of the weights' own */
+	const char *draft;          /* FILE.gguf, a smaller model with the same vocabulary */
+	const char *public_prompts; /* FILE.json, an array of system prompts that are nobody's secret */
+};
+/* Puts a GGUF file that is on this machine under the id: links to it and to the extras (NULL = none), and a manifest; nothing
+ * is copied. */
+enum db_err models_add_file(const char *dir, struct str id, const char *gguf_path, const struct models_extras *extras,
                             models_progress progress, void *user, struct model_entry *out, struct error *error);
 /* Hashes every file again. DB_E_INVALID with a sentence naming the file that differs. */
 enum db_err models_verify(const struct model_entry *entry, models_progress progress, void *user, struct error *error);

@@ -101,7 +101,8 @@ static void a_template_beside_the_weights_is_linked_hashed_and_named(void **stat
 	assert_string_equal(plain.chat_template, "");
 	for (int i = 0; i < 2; i++) { /* whichever name comes first */
 		snprintf(template, sizeof template, "%s", file_with(i ? "a.jinja" : "z.jinja", "{{ messages }}"));
-		if (models_add_file(dir, STR("told"), weights, template, NULL, NULL, &entry, &error))
+		if (models_add_file(dir, STR("told"), weights, &(struct models_extras){.chat_template = template}, NULL, NULL, &entry,
+		                    &error))
 			fail_msg("%s", error.text);
 		assert_non_null(strstr(entry.chat_template, i ? "/a.jinja" : "/z.jinja"));
 		assert_non_null(strstr(entry.weights, "/tiny.gguf"));
@@ -109,10 +110,37 @@ static void a_template_beside_the_weights_is_linked_hashed_and_named(void **stat
 		assert_int_equal(models_verify(&entry, NULL, NULL, &error), DB_OK);
 	}
 	struct model_entry other;
-	assert_int_equal(models_add_file(dir, STR("m"), weights, weights, NULL, NULL, &other, &error), DB_E_INVALID);
+	assert_int_equal(
+	    models_add_file(dir, STR("m"), weights, &(struct models_extras){.chat_template = weights}, NULL, NULL, &other, &error),
+	    DB_E_INVALID);
 	assert_non_null(strstr(error.text, ".jinja"));
 	file_with("a.jinja", "{{ messagez }}");
 	assert_int_equal(models_verify(&entry, NULL, NULL, &error), DB_E_INVALID);
+}
+
+static void a_draft_and_public_prompts_are_found_by_their_roles(void **state)
+{
+	(void)state;
+	char weights[256], draft[256], prompts[256];
+	struct model_entry entry;
+	struct error error = {0};
+	snprintf(weights, sizeof weights, "%s", file_with("tiny.gguf", "GGUFabc"));
+	snprintf(prompts, sizeof prompts, "%s", file_with("p.json", "[]"));
+	for (int i = 0; i < 2; i++) { /* whichever name comes first, the weights are the weights */
+		snprintf(draft, sizeof draft, "%s", file_with(i ? "a.gguf" : "z.gguf", "GGUFd"));
+		const struct models_extras extras = {.draft = draft, .public_prompts = prompts};
+		if (models_add_file(dir, STR("fast"), weights, &extras, NULL, NULL, &entry, &error))
+			fail_msg("%s", error.text);
+		assert_non_null(strstr(entry.weights, "/tiny.gguf"));
+		assert_non_null(strstr(entry.draft, i ? "/a.gguf" : "/z.gguf"));
+		assert_non_null(strstr(entry.public_prompts, "/p.json"));
+		assert_int_equal(entry.size_bytes, 7 + 5 + 2); /* what a load is forecast by */
+		assert_int_equal(models_verify(&entry, NULL, NULL, &error), DB_OK);
+	}
+	const struct models_extras same = {.draft = weights};
+	assert_int_equal(models_add_file(dir, STR("m"), weights, &same, NULL, NULL, &entry, &error), DB_E_INVALID);
+	const struct models_extras text = {.draft = file_with("t.gguf", "text")};
+	assert_int_equal(models_add_file(dir, STR("m"), weights, &text, NULL, NULL, &entry, &error), DB_E_INVALID);
 }
 
 static void a_changed_file_does_not_verify(void **state)
@@ -237,6 +265,7 @@ int main(void)
 	    TEST(an_added_file_is_linked_found_and_whole),
 	    TEST(adding_again_replaces),
 	    TEST(a_template_beside_the_weights_is_linked_hashed_and_named),
+	    TEST(a_draft_and_public_prompts_are_found_by_their_roles),
 	    TEST(a_changed_file_does_not_verify),
 	    TEST(hashing_can_be_stopped),
 	    TEST(refuses_what_is_no_gguf_file),
