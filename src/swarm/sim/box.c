@@ -502,6 +502,10 @@ void sim_box_submit(struct sim_box *box, struct sim_stream *stream, uint64_t now
 		box->host->failed(box->host->user, stream, fails ? SIM_FAIL_FAULT : SIM_FAIL_CLIENT);
 		return;
 	}
+	if (box->squeezed) {
+		box->host->failed(box->host->user, stream, SIM_FAIL_MEMORY);
+		return;
+	}
 	stream->need = (uint64_t)stream->prompt + stream->max_tokens;
 	stream->state = SIM_STREAM_WAITING;
 	list_push_back(&slot->waiting, &stream->link);

@@ -98,7 +98,7 @@ struct sim_box {
 	uint64_t busy_us;
 	/* what is wrong with it */
 	double factor; /* of its rate; 0 stands still */
-	bool erring, erring_tools, lying, hot;
+	bool erring, erring_tools, squeezed, lying, hot;
 	double load_failures;
 	int32_t load_failures_of; /* a model; < 0: all of them */
 	/* the events' */

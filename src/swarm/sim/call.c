@@ -283,7 +283,8 @@ static void next_try(struct sim_world *world, struct sim_call *call)
 {
 	if (call->ended || call->attempts.count)
 		return;
-	if (call->tries >= SIM_MAX_TRIES)
+	bool room_nowhere = world->policy->capacity_tries && call->want_of_room >= world->policy->capacity_tries;
+	if (call->tries >= SIM_MAX_TRIES || room_nowhere)
 		sim_refuse(world, call);
 	else
 		try_route(world, call);
@@ -340,6 +341,7 @@ static void on_failed(struct sim_world *world, struct sim_attempt *attempt, enum
 		race_over(world, attempt->call, attempt->stream.prompt_read, attempt->made);
 	settle(world, attempt, attempt->made);
 	world->measure->faults += failure != SIM_FAIL_CLIENT;
+	attempt->call->want_of_room += failure == SIM_FAIL_MEMORY;
 	if (failure == SIM_FAIL_MEMORY || failure == SIM_FAIL_LOAD)
 		attempt->seat->cool_us[attempt->slot] = world->now_us + COOL_US;
 	attempt_failed(world, attempt, ends[failure]);

@@ -45,6 +45,9 @@ static void befall(struct sim_world *world, struct sim_seat *seat, const struct 
 	case SIM_TOOLS_ERROR:
 		seat->box.erring_tools = true;
 		break;
+	case SIM_SQUEEZED:
+		seat->box.squeezed = true;
+		break;
 	case SIM_LIE:
 		seat->box.lying = true;
 		break;
@@ -79,6 +82,9 @@ static void recover(struct sim_world *world, struct sim_seat *seat, enum sim_hap
 		return;
 	case SIM_TOOLS_ERROR:
 		seat->box.erring_tools = false;
+		return;
+	case SIM_SQUEEZED:
+		seat->box.squeezed = false;
 		return;
 	case SIM_LIE:
 		seat->box.lying = false;

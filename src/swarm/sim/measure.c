@@ -173,6 +173,8 @@ static void tally_one(const struct sim_scenario *scenario, const struct sim_requ
                       struct tally *tally, struct sim_summary *out)
 {
 	out->by_outcome[result->outcome]++;
+	if (result->tries > out->most_tries)
+		out->most_tries = result->tries;
 	if (result->outcome == SIM_OK && request->prompt > out->longest_answered)
 		out->longest_answered = request->prompt;
 	if (result->outcome == SIM_REFUSED && request->prompt < out->shortest_refused)

@@ -87,6 +87,7 @@ struct sim_summary {
 	double to_model[SIM_MAX_MODELS]; /* share of the attempts */
 	double alias_share;              /* of the first alias: percent that its desired build gets in the end; -1: none */
 	bool rolled_back;                /* ... because it failed or was slow */
+	uint32_t most_tries;             /* of one request */
 	uint32_t longest_answered, shortest_refused; /* prompts, tokens; 0 and the largest number when there are none */
 	uint64_t barred;
 	uint64_t owned_twice, still_pending; /* never: see sim_measure; reservations that outlived every request */

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define COOL_US (120ull * 1000000) /* after a load failed, as fleet/ does (routing 11.3) */
+
 static enum db_err start(struct sim_world *world)
 {
 	struct route_policy policy = {.min_trust = ROUTE_TRUST_HARDWARE, .seed = world->scenario->seed};
@@ -263,6 +265,8 @@ static void release(struct sim_world *world, struct sim_attempt *attempt, enum s
 	if (end == SIM_END_OK)
 		learn_output(&ours->learn, ours_model_id(world, call->model), str_of(call->account), call->request->output);
 	ours_alias_note(world, attempt, end);
+	if (end == SIM_END_CAPACITY && attempt->seat->mine)
+		route_node_cool(ours->fleet, attempt->seat->mine, ours_model_id(world, call->model), world->now_us + COOL_US);
 	route_release(ours->fleet, attempt->mine);
 	attempt->mine = NULL;
 }
@@ -292,9 +296,14 @@ static void tick(struct sim_world *world)
 static void loaded(struct sim_world *world, struct sim_seat *seat, uint16_t model, bool ok)
 {
 	const struct ours *ours = world->mine;
-	if (seat->mine)
-		planner_load_ended(ours->planner, seat->mine, ours_model_id(world, model), ok ? PLANNER_LOADED : PLANNER_FAILED,
-		                   world->now_us);
+	struct str id = ours_model_id(world, model);
+	if (!seat->mine)
+		return;
+	planner_load_ended(ours->planner, seat->mine, id, ok ? PLANNER_LOADED : PLANNER_FAILED, world->now_us);
+	if (ok)
+		route_node_loaded(ours->fleet, seat->mine, id);
+	else
+		route_node_cool(ours->fleet, seat->mine, id, world->now_us + COOL_US);
 }
 
 static uint32_t pending(const struct sim_world *world, const struct sim_seat *seat)
@@ -319,10 +328,10 @@ static enum sim_answer pick_by_scan(struct sim_world *world, const struct sim_ca
 }
 
 #define OURS                                                                                                                   \
-	.hedges = true, .resumes = true, .queues_retries = true, .start = start, .stop = stop, .joined = joined, .left = left,     \
-	.beat = beat, .release = release, .content = content, .tick = tick, .loaded = loaded, .wait = enter, .unwait = unwait,     \
-	.take = take, .put_back = put_back, .expired = expired, .pending = pending, .changed = tell_facts,                         \
-	.advertises = advertise, .resolve = ours_resolve, .renamed = ours_renamed, .ended = ours_alias_end
+	.hedges = true, .resumes = true, .capacity_tries = 3, .queues_retries = true, .start = start, .stop = stop,                \
+	.joined = joined, .left = left, .beat = beat, .release = release, .content = content, .tick = tick, .loaded = loaded,      \
+	.wait = enter, .unwait = unwait, .take = take, .put_back = put_back, .expired = expired, .pending = pending,               \
+	.changed = tell_facts, .advertises = advertise, .resolve = ours_resolve, .renamed = ours_renamed, .ended = ours_alias_end
 
 const struct sim_policy sim_policy_ours = {
     .name = "ours", .about = "route_select and everything around it, as in the server", .pick = pick, OURS};

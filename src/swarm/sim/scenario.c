@@ -10,8 +10,8 @@
 #define COUNT(array)   (sizeof(array) / sizeof(array)[0])
 
 static const char *const happening_names[SIM_HAPPENING_KINDS] = {
-    "loss",          "freeze", "stall", "slow",     "error",  "tools_error", "lie",        "hot",   "flap",
-    "load_failures", "deaf",   "rate",  "unproven", "wander", "sick",        "unattested", "drain", "update",
+    "loss", "freeze", "stall",    "slow",   "error", "tools_error", "lie",        "hot",   "flap",   "load_failures",
+    "deaf", "rate",   "unproven", "wander", "sick",  "squeezed",    "unattested", "drain", "update",
 };
 
 const char *sim_happening_name(enum sim_happening_kind kind)

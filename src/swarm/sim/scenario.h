@@ -60,6 +60,7 @@ enum sim_happening_kind {
 	SIM_UNPROVEN,      /* challenges are not answered: freshness runs out */
 	SIM_WANDER,        /* `as`, of other machines in every `period_s` */
 	SIM_SICK,          /* in every `period_s` well, stalled, slow at `factor`, erring or lost: well half of the time */
+	SIM_SQUEEZED,      /* refuses everything for want of memory, whatever heartbeats say */
 	SIM_UNATTESTED,    /* the code's attestation is asked for from now on, and these do not have it */
 	SIM_DRAIN,         /* the coordinator takes nothing new */
 	SIM_UPDATE, /* an alias's desired build arrives on machines, spread over `jitter_s`; `factor` of them have a bad hash */

@@ -57,10 +57,10 @@ struct sim_call {
 	struct list_link waiting, all;
 	struct sim_attempt *winner;
 	struct sim_seat *excluded[SIM_MAX_TRIES * 2];
-	uint32_t excluded_count, tries, refs;
-	uint32_t made;                             /* tokens that the client has */
-	uint64_t queued_us, leaves_queue_us, turn; /* turn: of offers, in which it was tried last */
-	uint16_t model;                            /* the build that it goes to */
+	uint32_t excluded_count, tries, want_of_room, refs; /* want_of_room: attempts refused for it */
+	uint32_t made;                                      /* tokens that the client has */
+	uint64_t queued_us, leaves_queue_us, turn;          /* turn: of offers, in which it was tried last */
+	uint16_t model;                                     /* the build that it goes to */
 	bool content, ended, hedged, racing, waits;
 	struct queue_waiter place; /* of policies that wait in routing/queue.h; with its account */
 	char account[SIM_ACCOUNT_SIZE];
@@ -81,6 +81,7 @@ struct sim_policy {
 	const char *name, *about;
 	/* Things that it does not have are left out. */
 	bool hedges, resumes, queues_retries, accept_disarms;
+	uint32_t capacity_tries; /* requests that so many machines had no room for are refused; 0: tried on (routing 10) */
 	bool blames_for_clients; /* a client's mistake is tried elsewhere (routing 22) */
 	uint32_t queue_limit;    /* of each model */
 	double queue_s;          /* 0: the scenario's */

@@ -149,6 +149,27 @@ static void a_clients_mistake_is_tried_once_and_blames_nobody(void **state)
 	assert_true(as_written > 1.3 * (double)summary.requests); /* the rule as written tries them all over the fleet */
 }
 
+/* 8: one dispatch for what no machine can hold, three for what machines have no room for. */
+static void want_of_room_is_tried_three_times_at_most(void **state)
+{
+	(void)state;
+	const struct sim_summary *at = ours("oversized");
+	assert_true(at->by_outcome[SIM_REFUSED] > 0 && at->by_outcome[SIM_OK] > at->requests / 2);
+	assert_int_equal(at->by_outcome[SIM_OK] + at->by_outcome[SIM_REFUSED], at->requests);
+	assert_true(at->most_tries <= 3 + 1); /* and perhaps a hedge */
+	assert_int_equal(at->late, 0);
+}
+
+/* 11: whoever of two stalls, fails or is lost, before content or after. */
+static void a_race_has_one_winner_whoever_fails(void **state)
+{
+	(void)state;
+	const struct sim_summary *at = ours("races");
+	assert_true(at->hedges > 20 && at->hedges_won > 10 && at->faults > 10);
+	assert_int_equal(at->by_outcome[SIM_OK] + at->by_outcome[SIM_LEFT], at->requests);
+	assert_int_equal(at->late, 0);
+}
+
 static void a_sick_machine_does_not_recover_by_connecting_anew(void **state)
 {
 	(void)state;
@@ -180,6 +201,8 @@ int main(void)
 	    cmocka_unit_test(unproven_machines_are_passed_over_until_they_answer),
 	    cmocka_unit_test(a_drain_breaks_nothing_off_and_ends),
 	    cmocka_unit_test(a_clients_mistake_is_tried_once_and_blames_nobody),
+	    cmocka_unit_test(want_of_room_is_tried_three_times_at_most),
+	    cmocka_unit_test(a_race_has_one_winner_whoever_fails),
 	    cmocka_unit_test(a_sick_machine_does_not_recover_by_connecting_anew),
 	    cmocka_unit_test(machines_that_fail_to_load_do_not_keep_others_from_it),
 	};
