@@ -3,6 +3,7 @@
 #include "coordinator/accounts/login.h"
 #include "coordinator/accounts/oidc.h"
 #include "coordinator/money/pricing.h"
+#include "coordinator/money/rewards.h"
 #include "coordinator/routing/routing.h"
 #include "core/clock.h"
 #include "core/log.h"
@@ -10,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const trust_names[] = {"none", "self_signed", "hardware", NULL};
+const char *const coordinator_trust_names[] = {"none", "self_signed", "hardware", NULL};
 static const char *const signup_names[] = {"closed", "invite", "open", NULL};
 static const char *const level_names[] = {"debug", "info", "warn", "error", "off", NULL};
 
@@ -138,7 +139,7 @@ static const struct config_field fields[] = {
      .type = CONFIG_ENUM,
      .offset = AT(min_trust),
      .fallback = "self_signed",
-     .choices = trust_names,
+     .choices = coordinator_trust_names,
      .help = "Trust that a provider needs before it gets requests: `hardware` is for production, `self_signed` proves a stable "
              "key and posture without a manufacturer's word, `none` is for tests."},
     {.name = "trust.backends",
@@ -664,6 +665,15 @@ static enum db_err check_keep_warm(struct str text, struct error *error)
 	return error_set(error, DB_E_INVALID, "routing.keep_warm must hold entries such as acme/model=2, not %.*s.", STR_ARG(text));
 }
 
+static enum db_err check_reward_model(struct str text, struct error *error)
+{
+	struct str model;
+	int64_t memory_gb;
+	if (reward_read_model(text, &model, &memory_gb))
+		return DB_OK;
+	return error_set(error, DB_E_INVALID, "rewards.models must hold entries such as Acme Box=96, not %.*s.", STR_ARG(text));
+}
+
 enum db_err coordinator_config_load(struct coordinator_config *config, const char *path, struct arena *arena,
                                     struct error *error)
 {
@@ -674,6 +684,8 @@ enum db_err coordinator_config_load(struct coordinator_config *config, const cha
 		err = error_set(error, DB_E_INVALID, "server.tls_cert and server.tls_key must be given together.");
 	if (!err && price_parse_usd(str_of(config->first_grant_usd), &config->first_grant_uusd) != DB_OK)
 		err = error_set(error, DB_E_INVALID, "accounts.first_grant_usd must be an amount in dollars, such as 10 or 2.50.");
+	for (size_t i = 0; !err && i < config->rewards_models.count; i++)
+		err = check_reward_model(str_of(config->rewards_models.at[i]), error);
 	if (config->referral_percent < 1 || config->referral_percent > 50)
 		config->referral_percent = PRICE_REFERRAL_PERCENT; /* billing 8.1 */
 	if (!err && config->admin_key[0] != '\0' && strlen(config->admin_key) < ADMIN_KEY_MIN)
@@ -719,6 +731,6 @@ void coordinator_config_document(struct buf *out)
 }
 
 _Static_assert(ROUTE_TRUST_NONE == 0 && ROUTE_TRUST_SELF_SIGNED == 1 && ROUTE_TRUST_HARDWARE == 2,
-               "trust_names follow enum route_trust");
+               "the names follow enum route_trust");
 _Static_assert(LOGIN_SIGNUP_CLOSED == 0 && LOGIN_SIGNUP_OPEN == 2, "signup_names follow enum login_signup_mode");
 _Static_assert(LOG_DEBUG == 0 && LOG_OFF == 4, "level_names follow enum log_level");

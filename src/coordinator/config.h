@@ -41,6 +41,12 @@ struct coordinator_config {
 	int64_t input_price, output_price; /* micro-dollars per million tokens, for models without a price of their own */
 	int64_t fee_percent;
 
+	/* [rewards] */
+	bool rewards;
+	int64_t rewards_pool_uusd, rewards_reduction_percent, rewards_min_uptime_percent, rewards_account_percent, rewards_look_s;
+	int rewards_min_trust;                /* enum route_trust */
+	struct config_strings rewards_models; /* "MODEL=GB" */
+
 	/* [referrals] */
 	int64_t referral_percent; /* 1 to 50 after loading */
 

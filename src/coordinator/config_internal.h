@@ -4,6 +4,7 @@
 
 #include "coordinator/config.h"
 
+extern const char *const coordinator_trust_names[];
 extern const struct config_field coordinator_money_fields[];
 extern const size_t coordinator_money_field_count;
 

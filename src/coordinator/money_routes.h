@@ -49,6 +49,9 @@ void handle_referral_apply(struct server *server, struct exchange *exchange);
 void handle_referral_stats(struct server *server, struct exchange *exchange);
 void handle_referral_info(struct server *server, struct exchange *exchange);
 
+/* reward_routes.c */
+void handle_base_rewards(struct server *server, struct exchange *exchange);
+
 /* books_routes.c */
 void handle_ledger_close(struct server *server, struct exchange *exchange);
 void handle_ledger_export(struct server *server, struct exchange *exchange);

@@ -11,6 +11,8 @@
 #include "coordinator/portal.h"
 #include "coordinator/receipt_key.h"
 #include "coordinator/record_keeper.h"
+#include "coordinator/reward_fleet.h"
+#include "coordinator/reward_keeper.h"
 #include "coordinator/server.h"
 #include "core/cli.h"
 #include "core/clock.h"
@@ -37,6 +39,8 @@ struct serving {
 	struct accounts *accounts;
 	struct limit_keeper keeper;
 	struct book_keeper books;
+	struct reward_fleet reward_fleet;
+	struct reward_keeper *rewards; /* NULL: none are paid */
 	struct shed shed;
 	struct response_keeper responses;
 	struct fleet *fleet;
@@ -190,6 +194,29 @@ static bool hand_over_key(const struct serving *s, const char *key)
 	return err == DB_OK;
 }
 
+static bool open_rewards(struct serving *s)
+{
+	const struct coordinator_config *c = s->config;
+	s->reward_fleet = (struct reward_fleet){s->fleet, (enum route_trust)c->rewards_min_trust};
+	struct reward_keeper_options options = {
+	    .loop = s->loop,
+	    .store = s->store,
+	    .ledger = s->ledger,
+	    .look = reward_fleet_look,
+	    .source = &s->reward_fleet,
+	    .terms = {.pool_month_uusd = c->rewards_pool_uusd,
+	              .left_uusd = -1,
+	              .min_uptime_percent = (int)c->rewards_min_uptime_percent,
+	              .reduction_percent = (int)c->rewards_reduction_percent,
+	              .account_percent = (int)c->rewards_account_percent},
+	    .look_ms = (uint32_t)c->rewards_look_s * 1000,
+	    .models = c->rewards_models.at,
+	    .model_count = c->rewards_models.count,
+	};
+	s->rewards = c->rewards ? reward_keeper_new(&options) : NULL;
+	return !c->rewards || s->rewards;
+}
+
 static void listen_now(struct serving *s)
 {
 	struct error error;
@@ -207,6 +234,7 @@ static void listen_now(struct serving *s)
 	                             .receipt_key = s->receipt_key,
 	                             .stripe = s->stripe,
 	                             .payouts = s->payouts,
+	                             .rewards = s->rewards,
 	                             .aliases = s->aliases,
 	                             .record_log = s->record_log,
 	                             .keeper = &s->responses};
@@ -393,7 +421,7 @@ static bool open_rooms(struct serving *s, struct error *error)
 	s->portal = s->fleet ? portal_new(&portal, error) : NULL;
 	if (s->fleet && !s->portal)
 		return false;
-	if (!open_limits(s))
+	if (!open_limits(s) || !open_rewards(s))
 		return error_set(error, DB_E_NOMEM, "There is not enough memory to start.") == DB_OK;
 	struct gateway_options gateway = {
 	    .loop = s->loop,
@@ -431,6 +459,7 @@ static void close_rooms(struct serving *s)
 	limit_keeper_stop(&s->keeper);
 	response_keeper_stop(&s->responses);
 	book_keeper_stop(&s->books);
+	reward_keeper_stop(s->rewards);
 	payout_worker_stop(s->payouts);
 	stripe_free(s->stripe);
 	server_free(s->server);
@@ -443,6 +472,7 @@ static void close_rooms(struct serving *s)
 		store_close(s->store);
 	aliases_free(s->aliases);
 	payout_worker_free(s->payouts);
+	reward_keeper_free(s->rewards);
 	portal_free(s->portal);
 	limits_free(s->keeper.limits);
 	if (s->accounts)

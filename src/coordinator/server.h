@@ -17,6 +17,7 @@
 #include "crypto/p256.h"
 
 struct server;
+struct reward_keeper;
 struct models;
 struct portal;
 struct aliases;
@@ -38,6 +39,7 @@ struct server_rooms {
 	const struct p256_key *receipt_key;
 	struct stripe *stripe;         /* NULL: no payments */
 	struct payout_worker *payouts; /* NULL like stripe */
+	struct reward_keeper *rewards; /* NULL: no base rewards */
 	struct aliases *aliases;
 	struct record_log *record_log;  /* NULL: records are in memory only */
 	struct response_keeper *keeper; /* its vault is NULL where nothing is kept */

@@ -19,6 +19,7 @@ enum audit_statement {
 	A_UNSUMMED_EARNINGS,
 	A_STRAY_ENTRIES,
 	A_WRONG_SPENDS,
+	A_UNPAID_DRAWS,
 	A_STATEMENTS,
 };
 
@@ -53,10 +54,14 @@ static const char *const statements[A_STATEMENTS] = {
     [A_SETTLED_WITHOUT_USAGE] =
         "SELECT count(*) FROM holds h LEFT JOIN usage u ON u.id = h.id WHERE h.state = 'settled' AND u.id IS NULL",
     [A_WRONG_EARNINGS] = "SELECT count(*) FROM earnings_summary s LEFT JOIN"
-                         " (SELECT account, count(*) AS jobs, sum(amount) AS amount FROM earnings GROUP BY account) e"
+                         " (SELECT account, sum(CASE WHEN model <> 'base_reward' THEN 1 ELSE 0 END) AS jobs, sum(amount) AS "
+                         "amount FROM earnings GROUP BY account) e"
                          " ON e.account = s.account WHERE s.jobs IS DISTINCT FROM e.jobs OR s.amount IS DISTINCT FROM e.amount",
     [A_UNSUMMED_EARNINGS] =
         "SELECT count(DISTINCT account) FROM earnings WHERE account NOT IN (SELECT account FROM earnings_summary)",
+    [A_UNPAID_DRAWS] = "SELECT abs((SELECT coalesce(sum(amount), 0) FROM provider_floor_draws)"
+                       " - (SELECT -coalesce(sum(e.amount), 0) FROM ledger e JOIN accounts a ON a.ref = e.account"
+                       " WHERE a.id = 'rewards' AND e.type = 'provider_floor_draw' AND e.transfer IS NOT NULL))",
     [A_STRAY_ENTRIES] =
         ("SELECT count(*) FROM ledger e LEFT JOIN holds h ON h.id = e.hold LEFT JOIN transfers t ON t.id = e.transfer"
          " WHERE NOT coalesce(e.id BETWEEN h.entry AND h.entry + 3, t.id IS NOT NULL)"),
@@ -172,7 +177,8 @@ static void check_settlements(struct audit_run *run)
 	run->out->usage_cost_uusd = number(db, A_USAGE_COST);
 	run->out->wrong_spends = number(db, A_WRONG_SPENDS);
 	run->out->wrong_settlements = number(db, A_WRONG_USAGE) + number(db, A_SETTLED_WITHOUT_USAGE) +
-	                              number(db, A_WRONG_EARNINGS) + number(db, A_UNSUMMED_EARNINGS) + number(db, A_STRAY_ENTRIES);
+	                              number(db, A_WRONG_EARNINGS) + number(db, A_UNSUMMED_EARNINGS) + number(db, A_STRAY_ENTRIES) +
+	                              number(db, A_UNPAID_DRAWS);
 }
 
 static void check_all(struct audit_run *run)

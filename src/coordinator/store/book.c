@@ -294,11 +294,11 @@ static void write_account(struct book *book, struct book_account *account)
 	if (account->watchers)
 		book_tell_others(book, account, ":b:");
 
-	if (account->earned.jobs) {
+	if (account->earned.jobs || account->base_rewards) {
 		stmt = sql_say(db, book_statements[W_EARNINGS_ADD]);
 		sql_put_i64(stmt, 1, account->ref);
 		sql_put_i64(stmt, 2, account->earned.jobs);
-		sql_put_i64(stmt, 3, account->earned.amount);
+		sql_put_i64(stmt, 3, account->earned.amount + account->base_rewards);
 		sql_put_i64(stmt, 4, account->earned.prompt_tokens);
 		sql_put_i64(stmt, 5, account->earned.completion_tokens);
 		sql_post(stmt);
@@ -306,7 +306,7 @@ static void write_account(struct book *book, struct book_account *account)
 	if (account->earned.jobs || account->rewarded)
 		write_hour(db, account);
 	account->earned = (struct book_totals){0};
-	account->rewarded = account->referral_jobs = account->referrals = 0;
+	account->base_rewards = account->rewarded = account->referral_jobs = account->referrals = 0;
 }
 
 static void write_totals(struct book *book)

@@ -68,6 +68,7 @@ struct book_account {
 	int64_t watchers;                 /* how many of the others have it in memory */
 	bool lease_shrunk;                /* its row is to be written */
 	struct book_totals earned;        /* in this group */
+	int64_t base_rewards;             /* in this group: they count as earnings without a job */
 	int64_t rewarded;                 /* in this group: what came in that no request paid out */
 	int64_t referral_jobs, referrals; /* of that, what referrals paid */
 	struct list_link touched;         /* linked = its row is to be written */
@@ -165,6 +166,9 @@ void book_write(struct book *book, const struct book_transaction *transaction);
 /* A transfer whose accounts are known and able. False when its key was used before. */
 bool book_transfer(struct book *book, const struct store_transfer *transfer, struct book_account *from,
                    struct book_account *to);
+
+/* The earning that a base reward is (billing 8.3); its money was moved by a transfer. */
+void book_write_reward(struct book *book, struct book_account *account, const char *provider_key, int64_t amount);
 
 /* Operations. They refuse (op_fail) before they write anything. */
 void apply_account_create(struct book *book, struct op_account_create *op);

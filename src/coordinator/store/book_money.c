@@ -383,6 +383,18 @@ static void write_earning(struct book *book, const struct store_settlement *s, i
 	provider->earned.completion_tokens += (int64_t)s->completion_tokens;
 }
 
+void book_write_reward(struct book *book, struct book_account *account, const char *provider_key, int64_t amount)
+{
+	struct store_settlement earning = {.model = "base_reward", .created_us = clock_wall_us()};
+	(void)str_copy(str_of(provider_key), earning.provider_key, sizeof earning.provider_key);
+	book->last_hold++; /* earnings of requests have the ids of their holds */
+	if (book->rows)
+		gather_earning_row(book->rows, &earning, book->last_hold, account->ref, amount);
+	else
+		write_earning_row(book, &earning, book->last_hold, account->ref, amount);
+	account->base_rewards += amount;
+}
+
 static void move_settled(struct book *book, const struct store_settlement *s, int64_t row, struct book_account *consumer,
                          struct book_account *provider, struct book_account *platform)
 {

@@ -12,7 +12,8 @@
 
 const char *const book_statements[W_STATEMENTS] = {
     [W_RELEASE_LEFT_OPEN] = "UPDATE holds SET state = 'released', reason = 'restart', ended_us = ? WHERE state = 'open'",
-    [W_LAST_HOLD] = "SELECT coalesce(max(id), 0) FROM holds",
+    [W_LAST_HOLD] =
+        "SELECT coalesce(max(id), 0) FROM (SELECT max(id) AS id FROM holds UNION ALL SELECT max(id) FROM earnings) t",
     [W_LAST_ENTRY] = "SELECT coalesce(max(id), 0) FROM ledger",
     [W_OPEN_HOLDS] = "SELECT id, request_id, account, amount FROM holds WHERE state = 'open'",
 

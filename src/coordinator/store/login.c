@@ -260,7 +260,7 @@ void login_token_revoke(struct sql *db, struct op_login *op)
 #define DISORDER_US INT64_C(7200000000) /* a row may be this much older than the one before it: ids are those of holds */
 
 /* The first row that can be of from_us or later, found by halving: rows lie in the order of time, nearly. */
-static int64_t first_row_since(struct sql *db, int64_t from_us)
+int64_t login_earnings_since(struct sql *db, int64_t from_us)
 {
 	int64_t low = 0, high = INT64_MAX;
 	while (low < high && !db->failed) {
@@ -284,8 +284,9 @@ static struct store_earned earned_since(struct sql *db, int64_t account, int64_t
 {
 	struct store_earned earned = {0};
 	struct sql_stmt *stmt =
-	    sql_say(db, "SELECT coalesce(sum(amount), 0), count(*) FROM earnings WHERE id > ? AND account = ? AND created_us >= ?");
-	sql_put_i64(stmt, 1, first_row_since(db, from_us));
+	    sql_say(db, "SELECT coalesce(sum(amount), 0), coalesce(sum(CASE WHEN model <> 'base_reward' THEN 1 ELSE 0 END), 0)"
+	                " FROM earnings WHERE id > ? AND account = ? AND created_us >= ?");
+	sql_put_i64(stmt, 1, login_earnings_since(db, from_us));
 	sql_put_i64(stmt, 2, account);
 	sql_put_i64(stmt, 3, from_us);
 	if (sql_row(stmt)) {

@@ -56,4 +56,7 @@ void login_read_person(struct sql *db, int64_t account, struct op_login *op);
 /* 0 when there is no such account. */
 int64_t login_account_ref(struct sql *db, const char *account_id);
 
+/* An id of earnings before which no row is of from_us or later. */
+int64_t login_earnings_since(struct sql *db, int64_t from_us);
+
 #endif
