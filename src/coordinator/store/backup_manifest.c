@@ -98,8 +98,8 @@ static enum db_err read_file(struct manifest *manifest, const json_val *file)
 	int64_t bytes;
 	size_t at = manifest->count;
 	if (at == MANIFEST_FILES_MAX || !json_as_str(json_get(file, "name"), &name) || !is_plain(name) ||
-	    !json_as_str(json_get(file, "sha256"), &hash) || !json_as_i64(json_get(file, "bytes"), &bytes) ||
-	    !str_copy(name, manifest->files[at].name, sizeof manifest->files[at].name) ||
+	    !json_as_str(json_get(file, "sha256"), &hash) || hash.len != 64 || !json_as_i64(json_get(file, "bytes"), &bytes) ||
+	    bytes < 0 || !str_copy(name, manifest->files[at].name, sizeof manifest->files[at].name) ||
 	    !str_copy(hash, manifest->files[at].sha256, sizeof manifest->files[at].sha256))
 		return DB_E_INVALID;
 	manifest->files[at].bytes = bytes;
