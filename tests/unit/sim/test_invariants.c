@@ -35,6 +35,36 @@ static void every_scenario_can_be_read(void **state)
 	assert_true(count >= 19);
 }
 
+/* SIM_SEEDS histories of every scenario (1); what holds is asserted by run(). Fleets of thousands have a scenario of their own.
+ */
+static void every_history_of_every_scenario_keeps_the_books(void **state)
+{
+	(void)state;
+	static const struct sim_policy *const policies[] = {&sim_policy_ours, &sim_policy_chapter};
+	const char *text = getenv("SIM_SEEDS");
+	uint64_t seeds = 1;
+	if (text)
+		assert_true(str_to_u64(str_of(text), &seeds));
+	DIR *dir = opendir(TEST_SOURCE_DIR "/tests/scenarios");
+	assert_non_null(dir);
+	for (const struct dirent *entry; (entry = readdir(dir));) {
+		struct str name = str_of(entry->d_name);
+		char stem[64];
+		if (!str_ends(name, STR(".toml")))
+			continue;
+		assert_true(str_copy(str_sub(name, 0, name.len - 5), stem, sizeof stem));
+		for (uint64_t seed = 0; seed < seeds; seed++) {
+			load(stem);
+			if (sim_scenario_boxes(&scenario) > 1000)
+				continue;
+			scenario.seed = 1000 + seed;
+			scenario.seconds = scenario.seconds > 400 ? 400 : scenario.seconds;
+			(void)run(policies[seed % 2]);
+		}
+	}
+	closedir(dir);
+}
+
 static void the_same_seed_gives_the_same_history(void **state)
 {
 	(void)state;
@@ -150,6 +180,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(every_scenario_can_be_read),
 	    cmocka_unit_test(every_policy_brings_every_request_to_one_end),
+	    cmocka_unit_test(every_history_of_every_scenario_keeps_the_books),
 	    cmocka_unit_test(the_same_seed_gives_the_same_history),
 	    cmocka_unit_test(a_burst_spreads_before_any_heartbeat),
 	    cmocka_unit_test(machines_that_cannot_hold_a_model_are_never_asked),
