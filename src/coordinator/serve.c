@@ -433,6 +433,7 @@ static bool open_rooms(struct serving *s, struct error *error)
 	    .accepted_ms = (uint32_t)c->accepted_wait_s * 1000,
 	    .hedge_percent = (uint32_t)c->hedge_percent,
 	    .idle_ms = (uint32_t)c->idle_timeout_s * 1000,
+	    .stall_ms = (uint32_t)c->stall_timeout_s * 1000,
 	    .queue_wait_ms = (uint32_t)c->queue_wait_s * 1000,
 	    .keepalive_ms = (uint32_t)c->keepalive_s * 1000,
 	    .keep = s->responses.vault ? response_keeper_add : NULL,

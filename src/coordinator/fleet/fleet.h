@@ -139,6 +139,8 @@ void fleet_job_timing(const struct fleet_job *job, uint64_t *route_us, uint64_t 
 void fleet_job_consumed(struct fleet_job *job, uint32_t chunks);
 bool fleet_job_has_credit(const struct fleet_job *job); /* false: the caller must bound what it buffers itself */
 void fleet_job_first_content(struct fleet_job *job);    /* as route_first_content */
+/* The loop's time when the job's provider last sent a chunk to anybody; 0 = never. */
+uint64_t fleet_job_progress_us(const struct fleet_job *job);
 /* For an attempt that the caller ends by fleet_job_cancel and blames: ROUTE_OUTCOME_TIMEOUT of one that accepted or began and
  * fell silent, ROUTE_OUTCOME_LATE of one that said nothing. What the provider itself says is told without this. */
 void fleet_job_outcome(struct fleet_job *job, enum route_outcome outcome);

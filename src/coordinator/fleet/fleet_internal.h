@@ -64,7 +64,7 @@ struct session {
 	uint8_t complaints;                                /* logged about this peer */
 	struct list_link link, beat;                       /* in fleet->sessions; in fleet->live or fleet->stale */
 	struct list_link woken;
-	uint64_t last_beat_us, last_job_us;
+	uint64_t last_beat_us, last_job_us, last_chunk_us;
 	uint64_t order;    /* of registration */
 	uint8_t *texts;    /* in one block: their lengths, then they; NULL = none */
 	char *attestation; /* as it came; of blind providers */

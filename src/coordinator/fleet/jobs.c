@@ -291,6 +291,11 @@ void fleet_job_first_content(struct fleet_job *job)
 	(void)route_first_content(fleet->routes, job->reservation, net_now_us(fleet->loop));
 }
 
+uint64_t fleet_job_progress_us(const struct fleet_job *job)
+{
+	return job->session->last_chunk_us;
+}
+
 void fleet_job_outcome(struct fleet_job *job, enum route_outcome outcome)
 {
 	struct fleet *fleet = job->session->fleet;
@@ -382,6 +387,7 @@ void jobs_chunk(struct session *session, const struct wire_chunk *message)
 		jobs_violated(job, violation);
 		return;
 	}
+	session->last_chunk_us = net_now_us(fleet->loop);
 	struct str chunk = job->blind ? message->encrypted_data.ciphertext : buf_str(&fleet->plain);
 	metric_add(fleet->metrics.chunks, 1);
 	metric_add(fleet->metrics.chunk_bytes, chunk.len);

@@ -10,10 +10,10 @@
 #include "coordinator/gateway/admit.h"
 #include "coordinator/gateway/blind.h"
 #include "coordinator/gateway/gateway.h"
+#include "coordinator/gateway/hedges.h"
 #include "coordinator/gateway/record.h"
 #include "coordinator/gateway/record_log.h"
 #include "coordinator/gateway/wishes.h"
-#include "coordinator/routing/hedge.h"
 #include "coordinator/routing/learn.h"
 #include "core/id.h"
 
@@ -26,7 +26,7 @@
 struct gateway {
 	struct gateway_options options;
 	struct learn learn;
-	struct hedge hedge;
+	struct hedges hedge_buckets;
 	struct list calls, blind_calls;
 	struct blind_offers blind_offers;
 	struct records records;
@@ -120,6 +120,7 @@ struct call {
 	bool resuming;                  /* content was sent, and its provider lost: the next one goes on */
 	struct dialect_answer *carried; /* meanwhile, while no attempt has it */
 	bool racing;                    /* two attempts run, or did until one of them just ended */
+	struct hedge *hedge;            /* the model's, once it is asked for */
 	struct hedge_backup backup;
 	struct net_timer race_timer;
 	struct call_failure failure;
@@ -184,7 +185,16 @@ void dispatch_drop(struct attempt *attempt); /* cancels its job and frees it */
 void dispatch_retire(struct attempt *attempt, int status, const char *text);
 /* Sends the request to one more provider beside those that have it. False: there is none, or it is not worth it. */
 bool dispatch_backup(struct call *call);
-void dispatch_watch_idle(struct attempt *attempt);
+
+/* --- silence.c --- */
+void silence_sent(struct attempt *attempt); /* watches it until content comes */
+void silence_accepted(struct attempt *attempt);
+void silence_after_content(struct attempt *attempt);
+/* How long ago it was sent, and since its provider gave anybody content (hedge.h). */
+struct silence {
+	double since_sent_ms, since_progress_ms;
+};
+struct silence silence_of(const struct attempt *attempt);
 
 /* --- resume.c --- */
 void resume_begin(struct call *call);

@@ -11,7 +11,6 @@
 
 #define SHORTENED_ANSWER_PART 4 /* of the context that a shortened prompt leaves for the answer */
 
-static void on_deadline(struct net_timer *timer);
 static void try_attempt(struct call *call);
 static void failed(struct attempt *attempt, struct route_node *node, const struct fleet_job_end *end);
 
@@ -73,11 +72,10 @@ static void on_accepted(struct fleet_job *job, bool loading, void *user)
 {
 	(void)job;
 	struct attempt *attempt = user;
-	struct gateway *gateway = attempt->call->gateway;
 	attempt->accepted = true;
 	attempt->loading = loading;
 	if (!attempt->call->winner)
-		net_timer_start(gateway->options.loop, &attempt->deadline, gateway->options.accepted_ms, 0, on_deadline);
+		silence_accepted(attempt);
 }
 
 static void on_chunk(struct fleet_job *job, struct str chunk, void *user)
@@ -300,8 +298,7 @@ static void on_keepalive(struct net_timer *timer)
 static void start_clocks(struct call *call, struct attempt *attempt)
 {
 	const struct gateway_options *options = &call->gateway->options;
-	uint64_t patience = options->first_content_ms + call->prompt_estimate;
-	net_timer_start(options->loop, &attempt->deadline, patience, 0, on_deadline);
+	silence_sent(attempt);
 	if (call->stream && !call->keepalive_timer.loop)
 		net_timer_start(options->loop, &call->keepalive_timer, options->keepalive_ms, options->keepalive_ms, on_keepalive);
 }
@@ -595,7 +592,7 @@ static void failed(struct attempt *attempt, struct route_node *node, const struc
  */
 static void blame(struct attempt *attempt, int status)
 {
-	bool began = attempt->accepted || attempt->held_count > 0;
+	bool began = attempt->accepted || attempt->held_count > 0 || attempt->call->winner == attempt;
 	enum route_outcome silent = began ? ROUTE_OUTCOME_TIMEOUT : ROUTE_OUTCOME_LATE;
 	fleet_job_outcome(attempt->job, status == 504 ? silent : ROUTE_OUTCOME_FAULT);
 }
@@ -620,44 +617,4 @@ void dispatch_give_up(struct attempt *attempt, int status, const char *text)
 	attempt->job = NULL;
 	attempt->ended = true;
 	failed(attempt, node, &end);
-}
-
-void dispatch_watch_idle(struct attempt *attempt)
-{
-	const struct gateway_options *options = &attempt->call->gateway->options;
-	attempt->last_chunk_us = net_now_us(options->loop);
-	net_timer_start(options->loop, &attempt->deadline, options->idle_ms, 0, on_deadline);
-}
-
-/* A whole answer has its time in all; a stream has it again with every chunk. */
-static void on_idle(struct attempt *attempt)
-{
-	struct call *call = attempt->call;
-	const struct gateway_options *options = &call->gateway->options;
-	uint64_t since = call->stream ? attempt->last_chunk_us : attempt->started_us;
-	uint64_t quiet_ms = (net_now_us(options->loop) - since) / 1000;
-	if (quiet_ms < options->idle_ms)
-		net_timer_start(options->loop, &attempt->deadline, options->idle_ms - quiet_ms, 0, on_deadline);
-	else if (call->unconsumed > 0)
-		relay_abort_slow(call);
-	else
-		dispatch_give_up(attempt, 504, "it fell silent.");
-}
-
-static void on_deadline(struct net_timer *timer)
-{
-	struct attempt *attempt = LIST_OF(timer, struct attempt, deadline);
-	struct call *call = attempt->call;
-	const struct gateway_options *options = &call->gateway->options;
-	call_enter(call);
-	if (call->winner == attempt) {
-		on_idle(attempt);
-	} else if (!attempt->accepted && attempt->held_count > 0 && !attempt->extended) {
-		attempt->extended = true;
-		net_timer_start(options->loop, &attempt->deadline, options->preamble_ms, 0, on_deadline);
-	} else {
-		fleet_note_demand(call->gateway->options.fleet, str_of(call->model), PLANNER_TTFT_MISS);
-		dispatch_give_up(attempt, 504, "no answer came in time.");
-	}
-	call_leave(call);
 }

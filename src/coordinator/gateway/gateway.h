@@ -29,6 +29,7 @@ struct gateway_options {
 	uint32_t accepted_ms;      /* 600,000: from acceptance to the first content */
 	uint32_t preamble_ms;      /* 90,000: from the deadline to the first content when a preamble came */
 	uint32_t idle_ms;          /* 600,000: between chunks, and a whole answer in all */
+	uint32_t stall_ms;         /* 60,000: after content nothing came to anybody: another provider goes on, where one can */
 	uint32_t queue_wait_ms;    /* 120,000 */
 	uint32_t keepalive_ms;     /* 10,000 */
 	uint32_t hedge_percent;    /* of all tokens that may be spent on asking two providers; 0 = never ask two */

@@ -16,6 +16,7 @@ struct gateway *gateway_new(const struct gateway_options *options)
 	o->accepted_ms = o->accepted_ms ? o->accepted_ms : 600000;
 	o->preamble_ms = o->preamble_ms ? o->preamble_ms : 90000;
 	o->idle_ms = o->idle_ms ? o->idle_ms : 600000;
+	o->stall_ms = o->stall_ms ? o->stall_ms : 60000;
 	o->queue_wait_ms = o->queue_wait_ms ? o->queue_wait_ms : 120000;
 	o->keepalive_ms = o->keepalive_ms ? o->keepalive_ms : 10000;
 	o->relay_buffer_bytes = o->relay_buffer_bytes ? o->relay_buffer_bytes : 4u << 20;
@@ -24,7 +25,7 @@ struct gateway *gateway_new(const struct gateway_options *options)
 	learn_init(&gateway->learn);
 	struct hedge_policy hedge = hedge_default_policy;
 	hedge.extra_share = o->hedge_percent / 100.0;
-	hedge_init(&gateway->hedge, &hedge);
+	hedges_init(&gateway->hedge_buckets, &hedge);
 	list_init(&gateway->calls);
 	list_init(&gateway->blind_calls);
 	blind_offers_init(&gateway->blind_offers);
@@ -83,6 +84,7 @@ void gateway_free(struct gateway *gateway)
 	blind_offers_free(&gateway->blind_offers);
 	records_free(&gateway->records);
 	learn_free(&gateway->learn);
+	hedges_free(&gateway->hedge_buckets);
 	buf_free(&gateway->body);
 	buf_free(&gateway->out);
 	arena_free(gateway->scratch);

@@ -27,7 +27,8 @@ void race_arm(struct call *call, const struct attempt *first)
 	struct gateway *gateway = call->gateway;
 	if (call->resuming || gateway->options.hedge_percent == 0 || (first->owned && call->wishes.prefers_own))
 		return;
-	double ms = hedge_due_ms(&gateway->hedge, first->predicted_ms, first->tail_ms, (double)patience_ms(call));
+	call->hedge = hedges_of(&gateway->hedge_buckets, str_of(call->model));
+	double ms = hedge_due_ms(call->hedge, first->predicted_ms, first->tail_ms, (double)patience_ms(call));
 	arm(call, ms);
 }
 
@@ -37,7 +38,7 @@ void race_stop(struct call *call, uint64_t loser_prompt, uint64_t loser_output)
 	if (!call->racing)
 		return;
 	call->racing = false;
-	hedge_end(&call->gateway->hedge, &call->backup, loser_prompt, loser_output);
+	hedge_end(call->hedge, &call->backup, loser_prompt, loser_output);
 	metric_add(call->gateway->hedge_tokens, loser_prompt + loser_output);
 }
 
@@ -76,7 +77,7 @@ bool race_approves(struct call *call, const struct route_decision *decision)
 	double passed_ms = (double)(net_now_us(options->loop) - first->started_us) / 1000;
 	double most_ms = first->accepted ? options->accepted_ms : (double)patience_ms(call);
 	struct hedge_backup backup = {.ttft_ms = decision->ttft_ms, .cold = decision->cold, .prompt_tokens = call->prompt_estimate};
-	if (!hedge_begin(&call->gateway->hedge, &backup, most_ms - passed_ms))
+	if (!hedge_begin(call->hedge, &backup, most_ms - passed_ms))
 		return false;
 	call->backup = backup;
 	call->racing = true;
@@ -90,6 +91,15 @@ static void give_up_oldest(struct call *call)
 	dispatch_retire(oldest(call), 504, "no content came in time.");
 }
 
+/* A provider that gives others content is busy and not sick: it is looked at again after so many milliseconds. */
+static double look_away_ms(struct call *call)
+{
+	struct attempt *only = oldest(call);
+	double most_ms = (double)(only->accepted ? call->gateway->options.accepted_ms : patience_ms(call));
+	struct silence silence = silence_of(only);
+	return hedge_again_ms(silence.since_sent_ms, silence.since_progress_ms, most_ms);
+}
+
 static void on_race_due(struct net_timer *timer)
 {
 	struct call *call = LIST_OF(timer, struct call, race_timer);
@@ -98,13 +108,16 @@ static void on_race_due(struct net_timer *timer)
 	bool waits = call->exchange && !call->winner && live > 0;
 	LIST_EACH (link, &call->attempts)
 		waits = waits && !LIST_OF(link, struct attempt, link)->loading;
-	if (waits) {
+	double again_ms = waits && live == 1 ? look_away_ms(call) : 0;
+	if (again_ms > 0) {
+		arm(call, again_ms);
+	} else if (waits) {
 		struct hedge_backup before = call->backup;
 		bool raced = call->racing;
 		call->racing = false;
 		bool started = dispatch_backup(call);
 		if (started && raced)
-			hedge_end(&call->gateway->hedge, &before, oldest(call)->accepted ? call->prompt_estimate : 0, 0);
+			hedge_end(call->hedge, &before, oldest(call)->accepted ? call->prompt_estimate : 0, 0);
 		else if (!started)
 			call->racing = raced;
 		if (started && live > 1)

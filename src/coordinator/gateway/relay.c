@@ -166,7 +166,7 @@ static void commit(struct attempt *attempt)
 	call->held_price = attempt->price;
 	fleet_job_first_content(attempt->job);
 	net_timer_stop(&call->keepalive_timer);
-	dispatch_watch_idle(attempt);
+	silence_after_content(attempt);
 	race_won(attempt);
 	if (!call->stream)
 		return;

@@ -153,7 +153,7 @@ void money_settle(struct call *call, const struct attempt *attempt, const struct
 	if (call->dialect->task == CHAT_TASK_ANSWER)
 		learn_output(&gateway->learn, str_of(call->model), call_account(call),
 		             billed->completion_tokens / (uint64_t)call->answers);
-	hedge_answered(&gateway->hedge, billed->prompt_tokens, billed->completion_tokens);
+	hedge_answered(hedges_of(&gateway->hedge_buckets, str_of(call->model)), billed->prompt_tokens, billed->completion_tokens);
 	admit_note_output(&call->admission, &call->caller, billed->completion_tokens);
 	gateway->settled++;
 	metric_add(gateway->prompt_tokens, billed->prompt_tokens);

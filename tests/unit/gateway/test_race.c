@@ -1,6 +1,8 @@
 /* A second provider is asked when the first stays silent: whoever has content first answers, and is all that is paid for. */
 #include "house.h"
 
+#include "coordinator/gateway/hedges.h"
+
 #define ROUNDS_MAX 40 /* until the silent provider was the first choice */
 
 static struct swarm_fleet_options with_fault(enum swarm_fault fault)
@@ -159,6 +161,60 @@ static void without_a_budget_no_second_is_asked(void **state)
 	house_free(house);
 }
 
+/* While the provider streams to somebody else, its silence to the next request is no reason to ask a second one. */
+static void a_provider_that_gets_on_with_others_is_waited_for(void **state)
+{
+	(void)state;
+	struct gateway_options timing = {.hedge_percent = 100, .first_content_ms = 20000};
+	struct house *house = house_new("1000", &timing);
+	house_add(house, (struct swarm_fleet_options){.credit = true, .think_us = 1500000, .pace_us = 20000, .chunks = 100});
+	struct said alone = house_chat(house, CHAT(""));
+	assert_int_equal(alone.status, 200);
+	said_free(&alone);
+	uint64_t looked = hedges(house, "refused"); /* nobody else is there to be asked */
+	assert_true(looked >= 1);
+	bool waited = false;
+	for (int round = 0; round < 10 && !waited; round++) { /* a machine that stalls for half a second spoils a round */
+		int other = house_send(house, "POST", "/v1/chat/completions", NULL, CHAT(",\"stream\":true"));
+		uint64_t relayed = house_metric(house, "darkbloom_relayed_chunks_total");
+		while (house_metric(house, "darkbloom_relayed_chunks_total") < relayed + 3)
+			usleep(1000);
+		looked = hedges(house, "refused");
+		struct said answer = house_chat(house, CHAT(",\"max_tokens\":2"));
+		assert_int_equal(answer.status, 200);
+		said_free(&answer);
+		waited = hedges(house, "refused") == looked;
+		answer = house_read(other, false);
+		assert_int_equal(answer.status, 200);
+		said_free(&answer);
+	}
+	assert_true(waited);
+	house_free(house);
+}
+
+static void each_model_has_a_budget_of_its_own(void **state)
+{
+	(void)state;
+	struct hedges hedges_by_model;
+	struct hedge_policy policy = hedge_default_policy;
+	struct hedge_backup backup = {.ttft_ms = 1, .prompt_tokens = 30000};
+	hedges_init(&hedges_by_model, &policy);
+	assert_true(hedge_begin(hedges_of(&hedges_by_model, STR("a")), &backup, 1000));
+	assert_false(hedge_begin(hedges_of(&hedges_by_model, STR("a")), &backup, 1000));
+	assert_true(hedge_begin(hedges_of(&hedges_by_model, STR("b")), &backup, 1000));
+	struct hedge *shared = NULL;
+	for (int i = 0; i < HEDGES_MODELS + 10; i++) {
+		char name[32];
+		snprintf(name, sizeof name, "model-%d", i);
+		shared = hedges_of(&hedges_by_model, str_of(name));
+		assert_non_null(shared);
+	}
+	assert_ptr_equal(shared, hedges_of(&hedges_by_model, STR("one more")));
+	assert_ptr_equal(hedges_of(&hedges_by_model, STR("a")), hedges_of(&hedges_by_model, STR("a")));
+	assert_ptr_not_equal(hedges_of(&hedges_by_model, STR("a")), shared);
+	hedges_free(&hedges_by_model);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -168,6 +224,8 @@ int main(void)
 	    cmocka_unit_test(when_all_stay_silent_the_consumer_is_told_and_nobody_pays),
 	    cmocka_unit_test(a_consumer_who_leaves_ends_the_race),
 	    cmocka_unit_test(without_a_budget_no_second_is_asked),
+	    cmocka_unit_test(a_provider_that_gets_on_with_others_is_waited_for),
+	    cmocka_unit_test(each_model_has_a_budget_of_its_own),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
