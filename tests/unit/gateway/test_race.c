@@ -167,7 +167,7 @@ static void a_provider_that_gets_on_with_others_is_waited_for(void **state)
 	(void)state;
 	struct gateway_options timing = {.hedge_percent = 100, .first_content_ms = 20000};
 	struct house *house = house_new("1000", &timing);
-	house_add(house, (struct swarm_fleet_options){.credit = true, .think_us = 1500000, .pace_us = 20000, .chunks = 100});
+	house_add(house, (struct swarm_fleet_options){.credit = true, .think_us = 900000, .pace_us = 20000, .chunks = 70});
 	struct said alone = house_chat(house, CHAT(""));
 	assert_int_equal(alone.status, 200);
 	said_free(&alone);
