@@ -130,6 +130,12 @@ static void forget_session(struct session *session)
 	}
 }
 
+void fleet_on_node_gone(struct fleet *fleet, void (*fn)(const struct route_node *node, void *user), void *user)
+{
+	fleet->on_node_gone = fn;
+	fleet->node_user = user;
+}
+
 void fleet_free(struct fleet *fleet)
 {
 	if (!fleet)

@@ -119,6 +119,8 @@ struct fleet {
 	struct list live, stale; /* by last heartbeat, oldest first; stale: missed one sweep */
 	size_t registered;
 	uint64_t orders;
+	void (*on_node_gone)(const struct route_node *node, void *user); /* NULL: nobody keeps nodes */
+	void *node_user;
 	bool draining;
 	struct map by_serial; /* serial -> the proven session that holds it */
 	struct map jobs;      /* id -> job */

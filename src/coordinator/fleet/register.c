@@ -359,6 +359,8 @@ void session_unregister(struct session *session)
 	map_remove(&fleet->blind, str_of(session->id));
 	if (session->node) {
 		planner_node_gone(fleet->planner, session->node);
+		if (fleet->on_node_gone)
+			fleet->on_node_gone(session->node, fleet->node_user);
 		route_node_remove(fleet->routes, session->node);
 	}
 	session->node = NULL;

@@ -28,6 +28,7 @@ struct gateway {
 	struct learn learn;
 	struct hedges hedge_buckets;
 	struct list calls, blind_calls;
+	struct list excluding; /* calls that may not go to some provider again */
 	struct blind_offers blind_offers;
 	struct records records;
 	uint64_t record_seed[2]; /* of accounts' digests */
@@ -112,6 +113,7 @@ struct call {
 	struct attempt *winner; /* content came from it */
 	struct route_node *excluded[CALL_MAX_ATTEMPTS];
 	size_t excluded_count;
+	struct list_link excluding; /* in the gateway's list while there are any */
 	unsigned attempts_made, capacity_failures;
 	bool refused_for_money; /* a provider was passed over because its price was not covered */
 	bool refused_by_limit;  /* ... by what the key's spend limit leaves */
@@ -178,6 +180,9 @@ void naming_failed(const struct call *call, const struct fleet_job_end *end);
 
 /* --- dispatch.c --- */
 void dispatch_next(struct call *call);
+void dispatch_forget_exclusions(struct call *call); /* it is over */
+/* Another provider may get the node's place in memory: it has not failed. For fleet_on_node_gone. */
+void dispatch_node_gone(const struct route_node *node, void *gateway);
 /* Cancels the attempt's job as if it had failed so. Before content another attempt follows, after it the call ends. */
 void dispatch_give_up(struct attempt *attempt, int status, const char *text);
 void dispatch_drop(struct attempt *attempt); /* cancels its job and frees it */

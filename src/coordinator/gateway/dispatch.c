@@ -62,8 +62,33 @@ void dispatch_drop(struct attempt *attempt)
 
 static void exclude(struct call *call, struct route_node *node)
 {
-	if (node && call->excluded_count < CALL_MAX_ATTEMPTS)
-		call->excluded[call->excluded_count++] = node;
+	if (!node || call->excluded_count == CALL_MAX_ATTEMPTS)
+		return;
+	if (call->excluded_count == 0)
+		list_push_back(&call->gateway->excluding, &call->excluding);
+	call->excluded[call->excluded_count++] = node;
+}
+
+void dispatch_forget_exclusions(struct call *call)
+{
+	if (call->excluded_count > 0)
+		list_remove(&call->gateway->excluding, &call->excluding);
+	call->excluded_count = 0;
+}
+
+void dispatch_node_gone(const struct route_node *node, void *user)
+{
+	struct gateway *gateway = user;
+	LIST_EACH_SAFE (link, next, &gateway->excluding) {
+		struct call *call = LIST_OF(link, struct call, excluding);
+		size_t kept = 0, count = call->excluded_count;
+		for (size_t i = 0; i < count; i++)
+			if (call->excluded[i] != node)
+				call->excluded[kept++] = call->excluded[i];
+		if (kept == 0)
+			dispatch_forget_exclusions(call);
+		call->excluded_count = kept;
+	}
 }
 
 /* --- callbacks of the fleet --- */

@@ -27,6 +27,8 @@ struct gateway *gateway_new(const struct gateway_options *options)
 	hedge.extra_share = o->hedge_percent / 100.0;
 	hedges_init(&gateway->hedge_buckets, &hedge);
 	list_init(&gateway->calls);
+	list_init(&gateway->excluding);
+	fleet_on_node_gone(o->fleet, dispatch_node_gone, gateway);
 	list_init(&gateway->blind_calls);
 	blind_offers_init(&gateway->blind_offers);
 	records_init(&gateway->records);
@@ -80,6 +82,7 @@ void gateway_free(struct gateway *gateway)
 		call_over(call);
 		call_leave(call);
 	}
+	fleet_on_node_gone(gateway->options.fleet, NULL, NULL);
 	blind_stop(gateway);
 	blind_offers_free(&gateway->blind_offers);
 	records_free(&gateway->records);
@@ -153,6 +156,7 @@ void call_over(struct call *call)
 	net_timer_stop(&call->queue_timer);
 	net_timer_stop(&call->keepalive_timer);
 	ledger_room_cancel(&call->room);
+	dispatch_forget_exclusions(call);
 	race_stop(call, call->prompt_estimate, 0);
 	if (call->waiting)
 		fleet_wait_cancel(&call->waiter);
