@@ -99,11 +99,10 @@ static void put_echo(struct json_writer *w, const json_val *root, const char *na
 		json_raw(w, str_of(otherwise));
 }
 
-static void put_tools(struct json_writer *w, const json_val *root)
+static void put_tools(struct json_writer *w, const json_val *tools)
 {
 	static const char *const members[] = {"name", "description", "parameters", "strict"};
-	struct json_iter iter = json_iter(json_get_some(root, "tools"));
-	json_key(w, "tools");
+	struct json_iter iter = json_iter(tools);
 	json_begin_array(w);
 	for (json_val *tool; (tool = json_next(&iter, NULL));) {
 		const json_val *nested = json_get(tool, "function"), *from = json_type(nested) == JSON_OBJECT ? nested : tool;
@@ -116,10 +115,8 @@ static void put_tools(struct json_writer *w, const json_val *root)
 	json_end_array(w);
 }
 
-static void put_reasoning(struct json_writer *w, const json_val *root)
+static void put_reasoning(struct json_writer *w, const json_val *reasoning)
 {
-	const json_val *reasoning = json_get_some(root, "reasoning");
-	json_key(w, "reasoning");
 	json_begin_object(w);
 	put_echo(w, reasoning, "effort", "null");
 	put_echo(w, reasoning, "summary", "null");
@@ -140,47 +137,81 @@ static void put_format(struct json_writer *w, const json_val *format)
 	json_end_object(w);
 }
 
-static void put_text(struct json_writer *w, const json_val *root)
+static void put_text(struct json_writer *w, const json_val *text)
 {
-	const json_val *text = json_get_some(root, "text");
-	json_key(w, "text");
 	json_begin_object(w);
 	put_format(w, json_get_some(text, "format"));
 	put_echo(w, text, "verbosity", "\"medium\"");
 	json_end_object(w);
 }
 
+/* What is echoed of a request: how it stands there when it was not given, and how to write it when it was (NULL: as it is). */
+struct echoed {
+	struct str name, otherwise;
+	void (*put)(struct json_writer *w, const json_val *value);
+};
+
+#define TEXT(literal)                                                                                                          \
+	{                                                                                                                          \
+		(literal), sizeof(literal) - 1                                                                                         \
+	}
+#define ECHOED(name, otherwise)                                                                                                \
+	{                                                                                                                          \
+		TEXT(name), TEXT("\"" name "\":" otherwise), NULL                                                                      \
+	}
+
+static const struct echoed echoed[] = {
+    ECHOED("instructions", "null"),
+    ECHOED("max_output_tokens", "null"),
+    ECHOED("max_tool_calls", "null"),
+    ECHOED("metadata", "{}"),
+    ECHOED("parallel_tool_calls", "true"),
+    ECHOED("previous_response_id", "null"),
+    ECHOED("prompt_cache_key", "null"),
+    ECHOED("safety_identifier", "null"),
+    ECHOED("store", "false"),
+    ECHOED("temperature", "1"),
+    ECHOED("top_p", "1"),
+    ECHOED("presence_penalty", "0"),
+    ECHOED("frequency_penalty", "0"),
+    ECHOED("top_logprobs", "0"),
+    ECHOED("tool_choice", "\"auto\""),
+    ECHOED("truncation", "\"disabled\""),
+    ECHOED("user", "null"),
+    {TEXT("reasoning"), TEXT("\"reasoning\":{\"effort\":null,\"summary\":null}"), put_reasoning},
+    {TEXT("text"), TEXT("\"text\":{\"format\":{\"type\":\"text\"},\"verbosity\":\"medium\"}"), put_text},
+    {TEXT("tools"), TEXT("\"tools\":[]"), put_tools},
+};
+#define ECHOED_COUNT (sizeof echoed / sizeof *echoed)
+
+/* In one pass over the request: its members are fewer than those that are echoed. The last of two of a name wins. */
+static void find_given(const json_val *root, const json_val *given[ECHOED_COUNT])
+{
+	struct json_iter iter = json_iter(root);
+	struct str name;
+	for (json_val *value; (value = json_next(&iter, &name));)
+		for (size_t i = 0; i < ECHOED_COUNT; i++)
+			if (str_eq(echoed[i].name, name))
+				given[i] = json_type(value) == JSON_NULL ? NULL : value;
+}
+
 static void write_echo(struct json_writer *w, const struct responses_request *request)
 {
-	const json_val *root = request ? request->root : NULL;
-	static const struct {
-		const char *name, *otherwise;
-	} members[] = {
-	    {"instructions", "null"},
-	    {"max_output_tokens", "null"},
-	    {"max_tool_calls", "null"},
-	    {"metadata", "{}"},
-	    {"parallel_tool_calls", "true"},
-	    {"previous_response_id", "null"},
-	    {"prompt_cache_key", "null"},
-	    {"safety_identifier", "null"},
-	    {"store", "false"},
-	    {"temperature", "1"},
-	    {"top_p", "1"},
-	    {"presence_penalty", "0"},
-	    {"frequency_penalty", "0"},
-	    {"top_logprobs", "0"},
-	    {"tool_choice", "\"auto\""},
-	    {"truncation", "\"disabled\""},
-	    {"user", "null"},
-	};
-	for (size_t i = 0; i < sizeof members / sizeof *members; i++)
-		put_echo(w, root, members[i].name, members[i].otherwise);
-	put_reasoning(w, root);
-	put_text(w, root);
-	put_tools(w, root);
-	json_put_bool(w, "background", false);
-	json_put_str(w, "service_tier", STR("default"));
+	const json_val *given[ECHOED_COUNT] = {NULL};
+	if (request)
+		find_given(request->root, given);
+	for (size_t i = 0; i < ECHOED_COUNT; i++) {
+		if (!given[i]) {
+			json_raw(w, echoed[i].otherwise);
+			continue;
+		}
+		json_key_str(w, echoed[i].name);
+		if (echoed[i].put)
+			echoed[i].put(w, given[i]);
+		else
+			json_value(w, given[i]);
+	}
+	json_raw(w, STR("\"background\":false,\"service_tier\":\"default\""));
 }
 
 static void put_echo_members(struct json_writer *w, struct responses_answer *answer)

@@ -15,13 +15,18 @@ struct response_keeper {
 	struct store_response_bounds bounds; /* of one account */
 	int64_t age_us;
 	struct net_timer timer;
+	struct list sealing; /* records that workers are sealing */
+	struct list held;    /* what was asked meanwhile by the accounts that they are of */
 };
-/* All but the timer is set. Forgets what is too old, now and every hour; also when nothing new is kept. */
+/* All but the timer and the lists is set. Forgets what is too old, now and every hour; also when nothing new is kept. */
 void response_keeper_start(struct response_keeper *keeper);
-void response_keeper_stop(struct response_keeper *keeper); /* the vault stays its owner's */
+/* Before store_close: what is being sealed is handed to it. The vault stays its owner's, until the loop is freed. */
+void response_keeper_stop(struct response_keeper *keeper);
 
-/* gateway_options.keep. */
-void response_keeper_add(void *keeper, struct str account_id, const char *job_id, struct str record);
+#define RESPONSE_KEEPER_SEALS_HERE (16u << 10) /* larger records are sealed by a worker */
+
+/* gateway_options.keep. Whoever asks for the answer from now on finds it. Takes the record's bytes. */
+void response_keeper_add(void *keeper, struct str account_id, const char *job_id, struct buf *record);
 
 /* What was kept, opened; texts are borrowed until `done` returns. error: DB_E_NOT_FOUND (none of this account has the id, or it
  * cannot be opened any more), DB_E_CLOSED (one that it goes on from is gone), DB_E_LIMIT (together they are too much). */

@@ -157,3 +157,27 @@ def test_answers_are_kept_in_postgresql_too(postgres, coordinator):
     assert node.client.delete(f"/v1/responses/{first['id']}").json()["deleted"]
     assert node.client.get(f"/v1/responses/{first['id']}").status_code == 404
     one.stop()
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+def test_an_answer_is_found_by_whoever_asks_at_once(house, size):
+    """Large records are sealed beside the loop: what comes behind them waits until they are there."""
+    node, one = house()
+    said = "word " * (size // 5)
+    with httpx.Client(base_url=node.url, headers=node.client.headers, timeout=node.client.timeout) as other:
+        for _ in range(5):
+            first = post(node, model=one.model, input=said, store=True).json()
+            assert other.get(f"/v1/responses/{first['id']}").json() == first
+            second = post(node, model=one.model, input="more", previous_response_id=first["id"], store=True)
+            assert second.status_code == 200, second.text
+            assert [message["content"] for message in one.prompts[-1]["messages"]] == [said, "1 messages", "more"]
+            gone = post(node, model=one.model, input=said, store=True).json()
+            assert other.delete(f"/v1/responses/{gone['id']}").status_code == 200
+            assert other.get(f"/v1/responses/{gone['id']}").status_code == 404
+
+
+def test_a_large_answer_that_was_just_given_survives_the_end_of_the_coordinator(house):
+    node, one = house()
+    given = post(node, model=one.model, input="word " * 40_000, store=True).json()
+    node.restart()
+    assert node.client.get(f"/v1/responses/{given['id']}").json() == given

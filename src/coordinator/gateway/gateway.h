@@ -35,7 +35,7 @@ struct gateway_options {
 	uint32_t hedge_percent;    /* of all tokens that may be spent on asking two providers; 0 = never ask two */
 	/* The record of an answer that its caller asked to be kept (dialect.record); NULL = nothing is kept. Both borrowed until it
 	 * returns. */
-	void (*keep)(void *user, struct str account_id, const char *job_id, struct str record);
+	void (*keep)(void *user, struct str account_id, const char *job_id, struct buf *record);
 	void *keep_user;
 	struct record_log *log;      /* where records go besides memory; NULL = nowhere. Borrowed */
 	uint8_t record_key[16];      /* of accounts' digests in them; all 0 = one for this process */

@@ -335,7 +335,7 @@ static void keep(struct call *call, struct attempt *attempt, const struct chat_a
 	if (call->dialect->record(attempt->answer, end, &record) != DB_OK)
 		log_warn("request.not_kept", "id=%s", call->id);
 	else if (record.len > 0)
-		options->keep(options->keep_user, str_of(ledger_account_id(call->caller.account)), call->id, buf_str(&record));
+		options->keep(options->keep_user, str_of(ledger_account_id(call->caller.account)), call->id, &record);
 	buf_free(&record);
 }
 
