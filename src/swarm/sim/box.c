@@ -230,8 +230,10 @@ uint32_t sim_box_cached(const struct sim_box *box, uint32_t conversation, uint32
 	return !cached ? 0 : cached->tokens < shared ? cached->tokens : shared;
 }
 
-static void keep(struct sim_box *box, uint32_t conversation, uint32_t tokens)
+/* Prompts are kept, answers are not (decision 0005). */
+static void keep(struct sim_box *box, const struct sim_stream *stream)
 {
+	uint32_t conversation = stream->conversation;
 	struct sim_cached *at = find_cached(box, conversation);
 	for (uint32_t i = 0; i < box->scenario->cached_prompts && !at; i++)
 		at = box->cached[i].tokens ? NULL : &box->cached[i];
@@ -239,7 +241,7 @@ static void keep(struct sim_box *box, uint32_t conversation, uint32_t tokens)
 		if (!at || (at->tokens && box->cached[i].used_us < at->used_us))
 			at = &box->cached[i];
 	if (at)
-		*at = (struct sim_cached){conversation, tokens, box->at_us};
+		*at = (struct sim_cached){conversation, stream->turn, stream->prompt, stream->model, box->at_us};
 }
 
 /* --- admission --- */
@@ -427,7 +429,7 @@ static void prompt_done(struct sim_box *box, struct sim_stream *stream)
 	stream->output_us = box->at_us;
 	stream->began_work = box->work;
 	stream->ends_work = box->work + stream->output / slot->solo_tps;
-	keep(box, stream->conversation, stream->prompt);
+	keep(box, stream);
 	if (!heap_add(box, stream)) {
 		slot->decoding--;
 		stream->state = SIM_STREAM_OUT;
@@ -448,7 +450,6 @@ static void output_done(struct sim_box *box, struct sim_stream *stream)
 	if (seconds > 0)
 		slot->seen_decode_tps = smooth(slot->seen_decode_tps, stream->output / seconds);
 	leave_slot(slot, stream, box->at_us);
-	keep(box, stream->conversation, stream->prompt + stream->output);
 	box->host->done(box->host->user, stream);
 	admit_all(box);
 }

@@ -26,7 +26,7 @@ enum sim_failure { SIM_FAIL_FAULT, SIM_FAIL_MEMORY, SIM_FAIL_LOAD, SIM_FAIL_LOST
 struct sim_slot;
 struct sim_stream {
 	/* Set by the owner. */
-	uint32_t prompt, shared, output, max_tokens, conversation;
+	uint32_t prompt, shared, output, max_tokens, conversation, turn;
 	uint16_t model;
 	bool tools, bad;
 	/* The machine's. */
@@ -57,7 +57,8 @@ struct sim_slot {
 };
 
 struct sim_cached {
-	uint32_t conversation, tokens;
+	uint32_t conversation, turn, tokens;
+	uint16_t model;
 	uint64_t used_us;
 };
 

@@ -152,6 +152,7 @@ static struct sim_attempt *attempt_new(struct sim_world *world, struct sim_call 
 	                                      .output = request->output - call->made,
 	                                      .max_tokens = request->max_tokens,
 	                                      .conversation = request->conversation,
+	                                      .turn = request->turn,
 	                                      .model = call->model,
 	                                      .tools = request->tools,
 	                                      .bad = request->bad};

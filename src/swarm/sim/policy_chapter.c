@@ -310,7 +310,7 @@ static uint32_t keep_own(const struct sim_call *call, struct chapter_candidate *
 	return own ? own : count;
 }
 
-static enum sim_answer pick(struct sim_world *world, const struct sim_call *call, struct sim_pick *out)
+static enum sim_answer pick(struct sim_world *world, struct sim_call *call, struct sim_pick *out)
 {
 	const struct chapter *chapter = world->mine;
 	struct found found = collect(world, call, false);

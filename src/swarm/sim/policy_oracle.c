@@ -51,7 +51,7 @@ static bool look(struct sim_world *world, const struct sim_call *call, struct si
 	return true;
 }
 
-static enum sim_answer pick(struct sim_world *world, const struct sim_call *call, struct sim_pick *out)
+static enum sim_answer pick(struct sim_world *world, struct sim_call *call, struct sim_pick *out)
 {
 	uint16_t model = call->model;
 	double best = INFINITY, goal_ms = (double)sim_goal_us(world, call->request) / 1000;

@@ -75,6 +75,27 @@ static void tell_facts(struct sim_world *world, struct sim_seat *seat)
 	route_node_set_facts(ours->fleet, seat->mine, &facts);
 }
 
+static uint64_t prefix_name(uint32_t conversation, uint32_t turn)
+{
+	uint64_t z = ((uint64_t)conversation << 32 | turn) * 0x9e3779b97f4a7c15u;
+	return z ^ z >> 29;
+}
+
+/* What it keeps of the prompts that it has read. */
+static void tell_prefixes(struct sim_world *world, const struct sim_seat *seat, const struct sim_slot *slot)
+{
+	const struct ours *ours = world->mine;
+	uint64_t digests[SIM_MAX_CACHED];
+	size_t count = 0;
+	for (uint32_t i = 0; i < world->scenario->cached_prompts; i++) {
+		const struct sim_cached *cached = &seat->box.cached[i];
+		if (cached->tokens && cached->model == slot->model)
+			digests[count++] = prefix_name(cached->conversation, cached->turn);
+	}
+	if (!slot->absent && route_node_set_prefixes(ours->fleet, seat->mine, ours_model_id(world, slot->model), digests, count))
+		world->out_of_memory = true;
+}
+
 static void beat(struct sim_world *world, struct sim_seat *seat)
 {
 	const struct ours *ours = world->mine;
@@ -86,6 +107,8 @@ static void beat(struct sim_world *world, struct sim_seat *seat)
 		if (seat->beat.has[i])
 			(void)route_node_set_slot(ours->fleet, node, ours_model_id(world, seat->box.slots[i].model), &seat->beat.slots[i]);
 	route_node_heartbeat_done(ours->fleet, node);
+	for (uint32_t i = 0; i < seat->box.slot_count; i++)
+		tell_prefixes(world, seat, &seat->box.slots[i]);
 }
 
 static void advertise(struct sim_world *world, struct sim_seat *seat)
@@ -131,7 +154,17 @@ static void left(struct sim_world *world, struct sim_seat *seat)
 	seat->mine = NULL;
 }
 
-struct route_request ours_request(const struct sim_world *world, const struct sim_call *call, struct route_node **excluded)
+/* The prompts of the turns before, as far as this one begins with them: the longest first. */
+static size_t put_prefixes(const struct sim_request *request, struct route_prefix out[SIM_KNOWN_TURNS])
+{
+	size_t count = 0;
+	for (uint32_t i = 0; i < SIM_KNOWN_TURNS && i < request->turn; i++)
+		if (request->asked[i])
+			out[count++] = (struct route_prefix){prefix_name(request->conversation, request->turn - 1 - i), request->asked[i]};
+	return count;
+}
+
+struct route_request ours_request(const struct sim_world *world, struct sim_call *call, struct route_node **excluded)
 {
 	const struct ours *ours = world->mine;
 	const struct sim_request *request = call->request;
@@ -150,6 +183,8 @@ struct route_request ours_request(const struct sim_world *world, const struct si
 	                              .prefer_own = request->prefer_own,
 	                              .excluded = excluded,
 	                              .excluded_count = count,
+	                              .prefixes = call->prefixes,
+	                              .prefix_count = put_prefixes(request, call->prefixes),
 	                              .tools = request->tools};
 }
 
@@ -171,7 +206,7 @@ enum sim_answer ours_answer(struct sim_world *world, enum db_err err, const stru
 	return SIM_PICKED;
 }
 
-static enum sim_answer pick(struct sim_world *world, const struct sim_call *call, struct sim_pick *out)
+static enum sim_answer pick(struct sim_world *world, struct sim_call *call, struct sim_pick *out)
 {
 	const struct ours *ours = world->mine;
 	struct route_node *excluded[SIM_MAX_TRIES * 2];
@@ -313,7 +348,7 @@ static uint32_t pending(const struct sim_world *world, const struct sim_seat *se
 }
 
 /* The same but that every machine is looked at for every request: what the server's short cuts cost. */
-static enum sim_answer pick_by_scan(struct sim_world *world, const struct sim_call *call, struct sim_pick *out)
+static enum sim_answer pick_by_scan(struct sim_world *world, struct sim_call *call, struct sim_pick *out)
 {
 	const struct ours *ours = world->mine;
 	struct route_node *excluded[SIM_MAX_TRIES * 2];

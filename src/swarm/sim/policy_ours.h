@@ -20,7 +20,7 @@ struct ours {
 
 struct str ours_model_id(const struct sim_world *world, uint16_t model);
 /* As the gateway would ask; `excluded` has room for what the call excludes. */
-struct route_request ours_request(const struct sim_world *world, const struct sim_call *call, struct route_node **excluded);
+struct route_request ours_request(const struct sim_world *world, struct sim_call *call, struct route_node **excluded);
 /* After route_select. */
 enum sim_answer ours_answer(struct sim_world *world, enum db_err err, const struct route_request *request,
                             const struct route_decision *decision, struct route_reservation *reservation, struct sim_pick *out);

@@ -57,7 +57,7 @@ static double by_chance(const struct sim_world *world, const struct sim_seat *se
 	return (double)draw;
 }
 
-static enum sim_answer pick_random(struct sim_world *world, const struct sim_call *call, struct sim_pick *out)
+static enum sim_answer pick_random(struct sim_world *world, struct sim_call *call, struct sim_pick *out)
 {
 	return pick_least(world, call, by_chance, out);
 }
@@ -69,7 +69,7 @@ static double by_load(const struct sim_world *world, const struct sim_seat *seat
 	return seat->pending + (double)draw / 18446744073709551616.0;
 }
 
-static enum sim_answer pick_least_loaded(struct sim_world *world, const struct sim_call *call, struct sim_pick *out)
+static enum sim_answer pick_least_loaded(struct sim_world *world, struct sim_call *call, struct sim_pick *out)
 {
 	return pick_least(world, call, by_load, out);
 }
@@ -100,7 +100,7 @@ static double by_turn(const struct sim_world *world, const struct sim_seat *seat
 	return (nth + count - turns->next[turns->model] % count) % count;
 }
 
-static enum sim_answer pick_round_robin(struct sim_world *world, const struct sim_call *call, struct sim_pick *out)
+static enum sim_answer pick_round_robin(struct sim_world *world, struct sim_call *call, struct sim_pick *out)
 {
 	struct turns *turns = world->mine;
 	uint16_t model = call->model;

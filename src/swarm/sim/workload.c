@@ -63,6 +63,8 @@ static struct sim_request draw_turn(struct sim_random *random, const struct sim_
 		turn.prompt = most;
 		turn.shared = 0;
 	}
+	for (int i = 0; turn.shared && i < SIM_KNOWN_TURNS; i++)
+		turn.asked[i] = i ? last->asked[i - 1] : last->prompt;
 	turn.output = draw_tokens(random, workload->output_median, workload->output_sigma,
 	                          workload->output_max < room ? workload->output_max : room);
 	turn.max_tokens = named_max(random, workload, turn.output);

@@ -6,11 +6,15 @@
 
 #include "swarm/sim/scenario.h"
 
+#define SIM_KNOWN_TURNS 3 /* before a turn, whose prompts it begins with */
+
 struct sim_request {
 	uint64_t at_us;
 	uint32_t tenant, conversation, turn; /* turn from 0 */
 	uint32_t prompt, output;             /* tokens; output is what the model will say, which only an oracle knows */
 	uint32_t shared;                     /* of the prompt: the conversation so far */
+	uint32_t
+	    asked[SIM_KNOWN_TURNS]; /* ... of which so much was the prompt of the turn before, of the one before that; 0: none */
 	uint32_t max_tokens;
 	uint16_t model;
 	bool tools;

@@ -64,6 +64,7 @@ struct sim_call {
 	bool content, ended, hedged, racing, waits;
 	struct queue_waiter place; /* of policies that wait in routing/queue.h; with its account */
 	char account[SIM_ACCOUNT_SIZE];
+	struct route_prefix prefixes[SIM_KNOWN_TURNS];
 };
 
 struct sim_pick {
@@ -96,7 +97,7 @@ struct sim_policy {
 	/* Which build a request for a public name goes to; without it as the chapter says. */
 	uint16_t (*resolve)(struct sim_world *world, struct sim_call *call, const struct sim_alias *alias);
 	void (*renamed)(struct sim_world *world, const struct sim_alias *alias); /* it stands for the desired build from now on */
-	enum sim_answer (*pick)(struct sim_world *world, const struct sim_call *call, struct sim_pick *out);
+	enum sim_answer (*pick)(struct sim_world *world, struct sim_call *call, struct sim_pick *out);
 	/* The attempt is over; `end` says how, after content or not. */
 	void (*release)(struct sim_world *world, struct sim_attempt *attempt, enum sim_end end);
 	void (*content)(struct sim_world *world, struct sim_attempt *attempt);
