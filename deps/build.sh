@@ -77,7 +77,7 @@ llama_flags=(-G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF -DCMAKE
 
 if [ "$gpu" = cuda ]; then
 	command -v nvcc >/dev/null || die "DARKBLOOM_GPU=cuda needs nvcc: install NVIDIA's CUDA toolkit and put it on the PATH, or unset DARKBLOOM_GPU"
-	llama_flags+=(-DGGML_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=native)
+	llama_flags+=(-DGGML_CUDA=ON -DGGML_CUDA_NCCL=OFF -DCMAKE_CUDA_ARCHITECTURES=native)
 fi
 
 with_ccache() { if command -v ccache >/dev/null; then echo -DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache; fi; }
