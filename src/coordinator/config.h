@@ -41,6 +41,9 @@ struct coordinator_config {
 	int64_t input_price, output_price; /* micro-dollars per million tokens, for models without a price of their own */
 	int64_t fee_percent;
 
+	/* [retention] */
+	int64_t retention_usage_days, retention_webhook_days, retention_session_days, retention_rows;
+
 	/* [rewards] */
 	bool rewards;
 	int64_t rewards_pool_uusd, rewards_reduction_percent, rewards_min_uptime_percent, rewards_account_percent, rewards_look_s;
@@ -90,7 +93,7 @@ struct coordinator_config {
 	/* [stripe]: off while the secret key is empty */
 	const char *stripe_secret_key, *stripe_webhook_secret, *stripe_connect_webhook_secret, *stripe_api_url;
 	const char *stripe_success_url, *stripe_cancel_url, *stripe_return_url, *stripe_country;
-	int64_t stripe_daily_withdrawal_usd, stripe_retry_ms;
+	int64_t stripe_daily_withdrawal_usd, stripe_retry_ms, stripe_withdrawal_cooldown_s;
 
 	/* [log] */
 	int level; /* enum log_level */

@@ -418,6 +418,8 @@ static void on_debited(const struct error *error, void *user)
 		       "Less than that may be withdrawn: see withdrawable_usd of the balance.");
 	else if (error->code == DB_E_LIMIT)
 		refuse(payout, 400, "withdrawal_limit", "The account's withdrawals within 24 hours would be more than is allowed.");
+	else if (error->code == DB_E_DENIED)
+		refuse(payout, 400, "withdrawal_cooldown", "The account's last withdrawal was a short time ago: wait, then try again.");
 	else
 		refuse_unwritten(payout);
 }
@@ -440,8 +442,9 @@ static void on_gathered(enum db_err err, void *user)
 	}
 	id_uuid4(row->id);
 	act(payout);
-	store_withdrawal_create(rooms->store, row, rooms->config->stripe_daily_withdrawal_usd * 1000000,
-	                        clock_wall_us() + FIRST_LOOK_US, on_debited, payout);
+	struct store_withdrawal_limits limits = {rooms->config->stripe_daily_withdrawal_usd * 1000000,
+	                                         rooms->config->stripe_withdrawal_cooldown_s * 1000000};
+	store_withdrawal_create(rooms->store, row, &limits, clock_wall_us() + FIRST_LOOK_US, on_debited, payout);
 }
 
 static void on_payable(const struct store_connect *connect, const struct error *error, void *user)

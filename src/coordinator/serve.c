@@ -11,6 +11,7 @@
 #include "coordinator/portal.h"
 #include "coordinator/receipt_key.h"
 #include "coordinator/record_keeper.h"
+#include "coordinator/retention_keeper.h"
 #include "coordinator/reward_fleet.h"
 #include "coordinator/reward_keeper.h"
 #include "coordinator/server.h"
@@ -39,6 +40,7 @@ struct serving {
 	struct accounts *accounts;
 	struct limit_keeper keeper;
 	struct book_keeper books;
+	struct retention_keeper retention;
 	struct reward_fleet reward_fleet;
 	struct reward_keeper *rewards; /* NULL: none are paid */
 	struct shed shed;
@@ -240,7 +242,11 @@ static void listen_now(struct serving *s)
 	                             .keeper = &s->responses};
 	s->server = server_new(&rooms, &error);
 	if (s->server) {
+		const struct coordinator_config *c = s->config;
 		book_keeper_start(&s->books, s->loop, s->store);
+		retention_keeper_start(&s->retention, s->loop, s->store,
+		                       &(struct retention_days){c->retention_usage_days, c->retention_webhook_days,
+		                                                c->retention_session_days, c->retention_rows});
 		announce(s);
 	} else
 		fail(s, CLI_NETWORK, &error);
@@ -460,6 +466,7 @@ static void close_rooms(struct serving *s)
 	limit_keeper_stop(&s->keeper);
 	response_keeper_stop(&s->responses);
 	book_keeper_stop(&s->books);
+	retention_keeper_stop(&s->retention);
 	reward_keeper_stop(s->rewards);
 	payout_worker_stop(s->payouts);
 	stripe_free(s->stripe);

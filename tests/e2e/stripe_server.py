@@ -29,7 +29,7 @@ class StripeServer:
 
     def config(self, **more):
         return {"stripe": {"secret_key": KEY, "webhook_secret": SECRET, "connect_webhook_secret": CONNECT_SECRET, "api_url": self.url,
-                           "retry_ms": 50, **more}}
+                           "retry_ms": 50, "withdrawal_cooldown_s": 0, **more}}
 
     def fail_next(self, path, how, times=1):
         """how: a status for an answer without effect, "lost" for an effect whose answer never comes, "before" for neither."""

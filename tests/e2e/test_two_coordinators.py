@@ -9,20 +9,21 @@ import pytest
 
 from harness import PATIENCE, Postgres, wait_until
 from stripe_server import CONNECT_SECRET, StripeServer, event, signed
+from test_login import Browser, sign_up_operator
 
 ADMIN = "a" * 32
 SIDES = 2
 
 
 @pytest.fixture
-def pair(coordinator, tmp_path):
+def pair(coordinator):
     """Two coordinators, one database, one Stripe; `client` has a key for both."""
     server, stripe = Postgres(), StripeServer()
     config = {"accounts": {"admin_key": ADMIN, "first_grant_usd": "0"},
               "limits": {"financial_per_minute": 100000, "financial_burst": 100000}, **stripe.config()}
     nodes = [coordinator(config, DARKBLOOM_STORE_URL=server.address) for _ in range(SIDES)]
     nodes[1].key_file = nodes[0].key_file  # the owner was made by the first
-    yield Pair(nodes, stripe, tmp_path)
+    yield Pair(nodes, stripe)
     for node in nodes:
         node.close_client()
         assert node.terminate() == 0, node.log()[-4000:]
@@ -31,11 +32,16 @@ def pair(coordinator, tmp_path):
 
 
 class Pair:
-    def __init__(self, nodes, stripe, folder):
+    def __init__(self, nodes, stripe):
         self.nodes, self.stripe = nodes, stripe
-        file = folder / "payout-key"
-        assert nodes[0].command("keys", "create", "--scopes", "inference,payouts", "--key-file", str(file)).returncode == 0
-        self.client = httpx.Client(headers={"Authorization": f"Bearer {file.read_text().strip()}"}, timeout=60 * PATIENCE)
+        self.client = httpx.Client(headers={"Authorization": f"Bearer {nodes[0].key}"}, timeout=60 * PATIENCE)
+        self.page = Browser(nodes[0])
+        sign_up_operator(nodes[0], self.page)
+
+    def owner(self, method, side, path, body=None):
+        """What the owner's browser does; its session holds at each coordinator."""
+        headers = {"Origin": self.nodes[side].url, "X-CSRF-Token": self.page.csrf}
+        return self.page.client.request(method, self.nodes[side].url + path, json=body, headers=headers)
 
     def admin(self, path, side=0, **body):
         answer = self.client.post(self.nodes[side].url + path, json=body, headers={"Authorization": f"Bearer {ADMIN}"})
@@ -135,14 +141,14 @@ def test_every_webhook_counts_once_whoever_hears_it_in_whatever_order(pair):
 def test_a_withdrawal_of_everything_is_made_once(pair):
     pair.admin("/v1/admin/reward", account="owner", amount_usd="100", note="earned")
     pair.wait_balance(100_000_000)
-    answer = pair.client.post(pair.nodes[0].url + "/v1/billing/stripe/onboard", json={"country": "us"})
+    answer = pair.owner("POST", 0, "/v1/billing/stripe/onboard", {"country": "us"})
     account = answer.json()["stripe_account_id"]
     pair.stripe.accounts[account] |= {"payouts_enabled": True, "external_accounts": {"data": [
         {"object": "bank_account", "last4": "6789", "default_for_currency": True}]}}
-    assert pair.client.get(pair.nodes[1].url + "/v1/billing/stripe/status?refresh=1").json()["status"] == "ready"
+    assert pair.owner("GET", 1, "/v1/billing/stripe/status?refresh=1").json()["status"] == "ready"
 
     def withdraw(side):
-        return pair.client.post(pair.nodes[side].url + "/v1/billing/withdraw/stripe", json={"amount_usd": "100.00"})
+        return pair.owner("POST", side, "/v1/billing/withdraw/stripe", {"amount_usd": "100.00"})
 
     answers = at_once([lambda side=n % SIDES: withdraw(side) for n in range(6)])
     won = [answer for answer in answers if answer.status_code in (200, 202)]
@@ -152,7 +158,7 @@ def test_a_withdrawal_of_everything_is_made_once(pair):
     assert {answer.status_code for answer in answers} <= {200, 202, 400, 503}
 
     def submitted():
-        rows = pair.client.get(pair.nodes[1].url + "/v1/billing/stripe/withdrawals").json()["withdrawals"]
+        rows = pair.owner("GET", 1, "/v1/billing/stripe/withdrawals").json()["withdrawals"]
         return len(rows) == 1 and rows[0]["status"] == "submitted" and rows[0]
 
     row = wait_until(submitted, "the one withdrawal to be on its way")

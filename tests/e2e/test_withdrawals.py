@@ -7,6 +7,7 @@ import pytest
 
 from harness import wait_until
 from stripe_server import CONNECT_SECRET, StripeServer, event, signed
+from test_login import Browser, sign_up_operator
 
 ADMIN = "a" * 32
 
@@ -14,14 +15,15 @@ ADMIN = "a" * 32
 class Payee:
     """A coordinator, its Stripe, and an owner who may withdraw."""
 
-    def __init__(self, node, stripe, folder, earned="100"):
+    def __init__(self, node, stripe, earned="100"):
         self.node, self.stripe = node, stripe
         admin = httpx.post(f"{node.url}/v1/admin/reward", json={"account": "owner", "amount_usd": earned, "note": "earned"},
                            headers={"Authorization": f"Bearer {ADMIN}"}, timeout=30)
         assert admin.status_code == 200
-        file = folder / "payout-key"
-        assert node.command("keys", "create", "--scopes", "inference,payouts", "--key-file", str(file)).returncode == 0
-        self.client = httpx.Client(headers={"Authorization": f"Bearer {file.read_text().strip()}"}, timeout=60)
+        page = Browser(node)
+        sign_up_operator(node, page)
+        self.client = page.client
+        self.client.headers.update({"Origin": node.url, "X-CSRF-Token": page.csrf})
 
     def post(self, path, body):
         return self.client.post(self.node.url + path, json=body)
@@ -60,13 +62,13 @@ class Payee:
 
 
 @pytest.fixture
-def payee(coordinator, tmp_path):
+def payee(coordinator):
     stripe, made = StripeServer(), []
 
     def make(earned="100", **more):
         node = coordinator({"accounts": {"admin_key": ADMIN, "first_grant_usd": "5"},
                             "limits": {"financial_per_minute": 100000, "financial_burst": 100000}, **stripe.config(**more)})
-        made.append(Payee(node, stripe, tmp_path, earned))
+        made.append(Payee(node, stripe, earned))
         return made[-1]
 
     yield make
@@ -217,4 +219,40 @@ def test_a_browser_is_sent_only_where_the_operator_wants(payee):
         assert one.post("/v1/billing/stripe/onboard", {"country": "US", "return_url": url}).status_code == 400, url
     assert one.post("/v1/billing/stripe/onboard", {"country": "US", "return_url": "https://console.example/other"}).status_code == 200
     assert one.post("/v1/billing/stripe/onboard", {"country": "USA"}).status_code == 400
-    assert one.node.client.get("/v1/billing/stripe/status").status_code == 403, "a key needs the scope for payouts"
+
+
+def test_an_api_key_moves_no_money_out(payee):
+    one = payee()
+    one.onboard()
+    with httpx.Client(base_url=one.node.url, timeout=60) as thief:
+        made = one.node.command("keys", "create", "--scopes", "inference,keys,account,payouts")
+        thief.headers["Authorization"] = f"Bearer {made.stdout.strip()}"
+        assert thief.get("/v1/payments/balance").status_code == 200
+        for method, path in (("POST", "stripe/onboard"), ("GET", "stripe/status"), ("POST", "withdraw/stripe"), ("GET", "stripe/withdrawals")):
+            body = {"amount_usd": "10.00", "country": "US"} if method == "POST" else None
+            assert thief.request(method, f"/v1/billing/{path}", json=body).status_code == 403, path
+    assert one.rows() == [] and one.withdrawable() == 100_000_000
+
+
+def test_a_form_of_another_site_moves_no_money_out(payee):
+    one = payee()
+    one.onboard()
+    for headers in ({"X-CSRF-Token": ""}, {"X-CSRF-Token": "0" * 64}, {"Origin": "https://evil.example", "X-CSRF-Token": ""}):
+        answer = one.client.post(f"{one.node.url}/v1/billing/withdraw/stripe", json={"amount_usd": "10.00"}, headers=headers)
+        assert answer.status_code == 403, headers
+    assert one.rows() == [] and one.withdrawable() == 100_000_000
+
+
+def test_an_account_waits_between_withdrawals(payee):
+    one = payee(withdrawal_cooldown_s=3600)
+    one.onboard()
+    one.stripe.fail_next("transfers", 400)
+    assert one.withdraw().status_code == 502
+    one.wait("failed")
+    assert one.withdraw().status_code == 200, "one that failed does not count"
+    for _ in range(2):
+        refused = one.withdraw()
+        assert refused.status_code == 400 and refused.json()["error"]["type"] == "withdrawal_cooldown"
+        one.node.restart()
+    assert len(one.rows()) == 2 and one.out() == 10_000_000 and one.withdrawable() == 90_000_000
+    one.node.check_books()

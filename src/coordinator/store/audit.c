@@ -30,7 +30,7 @@ static const char *const statements[A_STATEMENTS] = {
                   " ORDER BY id",
     [A_BALANCES] = "SELECT ref, may_go_below, balance, withdrawable FROM accounts LEFT JOIN balances ON account = ref",
     [A_OPEN_HOLDS] = "SELECT count(*) FROM holds WHERE state = 'open'",
-    [A_USAGE_COST] = "SELECT coalesce(sum(cost), 0) FROM usage",
+    [A_USAGE_COST] = "SELECT (SELECT coalesce(sum(cost), 0) FROM usage) + (SELECT coalesce(sum(cost), 0) FROM usage_months)",
     /* A usage row belongs to a settled hold whose first entry is its charge, followed by payout, fee and the referrer's part of
      * the fee. */
     [A_WRONG_USAGE] =
@@ -52,7 +52,8 @@ static const char *const statements[A_STATEMENTS] = {
         " OR coalesce(e.amount, 0) <> CASE WHEN u.provider_account IS NULL THEN 0 ELSE u.cost - u.fee END"
         " OR u.cost > coalesce(2 * h.amount, 0)",
     [A_SETTLED_WITHOUT_USAGE] =
-        "SELECT count(*) FROM holds h LEFT JOIN usage u ON u.id = h.id WHERE h.state = 'settled' AND u.id IS NULL",
+        "SELECT abs((SELECT count(*) FROM holds h LEFT JOIN usage u ON u.id = h.id WHERE h.state = 'settled' AND u.id IS NULL)"
+        " - (SELECT coalesce(sum(requests), 0) FROM usage_months))", /* those that were rolled up */
     [A_WRONG_EARNINGS] = "SELECT count(*) FROM earnings_summary s LEFT JOIN"
                          " (SELECT account, sum(CASE WHEN model <> 'base_reward' THEN 1 ELSE 0 END) AS jobs, sum(amount) AS "
                          "amount FROM earnings GROUP BY account) e"
@@ -67,8 +68,10 @@ static const char *const statements[A_STATEMENTS] = {
          " WHERE NOT coalesce(e.id BETWEEN h.entry AND h.entry + 3, t.id IS NOT NULL)"),
     /* By day and not by key: the usage rows name keys that may be gone, and what was spent is counted by group. */
     [A_WRONG_SPENDS] =
-        "SELECT count(*) FROM (SELECT sum(amount) AS rest FROM (SELECT day, spent AS amount FROM key_spend UNION ALL"
-        " SELECT created_us / 86400000000, -cost FROM usage WHERE key_id <> '') AS each GROUP BY day) AS days WHERE rest <> 0",
+        "SELECT count(*) FROM (SELECT day, sum(amount) AS rest FROM (SELECT day, spent AS amount FROM key_spend UNION ALL"
+        " SELECT created_us / 86400000000 AS day, -cost FROM usage WHERE key_id <> '') AS each GROUP BY day) AS days WHERE "
+        "rest <> 0"
+        " AND day >= (SELECT coalesce(max(until_day), 0) FROM usage_months)",
 };
 
 struct running {

@@ -36,10 +36,15 @@ struct store_withdrawal {
 	bool refunded;
 	int64_t attempts, created_us, updated_us;
 };
-/* DB_E_FUNDS when less may be withdrawn; DB_E_LIMIT when the account's withdrawals of the last 24 hours, but for failed ones,
- * would be more than daily_uusd; DB_E_NOT_FOUND. The worker is to leave it alone until first_look_us. */
-void store_withdrawal_create(struct store *store, const struct store_withdrawal *withdrawal, int64_t daily_uusd,
-                             int64_t first_look_us, store_done_fn done, void *user);
+struct store_withdrawal_limits {
+	int64_t daily_uusd;  /* of one account within 24 hours; failed withdrawals do not count */
+	int64_t cooldown_us; /* from one withdrawal of an account to its next; the same */
+};
+/* DB_E_FUNDS when less may be withdrawn; DB_E_LIMIT beyond daily_uusd; DB_E_DENIED within the cool-down; DB_E_NOT_FOUND. The
+ * worker is to leave it alone until first_look_us. */
+void store_withdrawal_create(struct store *store, const struct store_withdrawal *withdrawal,
+                             const struct store_withdrawal_limits *limits, int64_t first_look_us, store_done_fn done,
+                             void *user);
 
 /* A step along the states. It does nothing when the row is where the step does not lead from: whoever comes second finds it so.
  */

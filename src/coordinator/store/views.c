@@ -221,11 +221,15 @@ static struct movement read_movement(struct sql_stmt *stmt)
 
 static struct movement charged(struct sql *db, int64_t account, int64_t from_us, int64_t to_us)
 {
-	struct sql_stmt *stmt = sql_say(db, "SELECT count(*), -coalesce(sum(cost), 0) FROM usage WHERE account = ? AND cost > 0"
-	                                    " AND created_us >= ? AND created_us < ?");
+	struct sql_stmt *stmt = sql_say(
+	    db, "SELECT coalesce(sum(n), 0), -coalesce(sum(cost), 0) FROM (SELECT 1 AS n, cost FROM usage WHERE account = ?1"
+	        " AND cost > 0 AND created_us >= ?2 AND created_us < ?3 UNION ALL SELECT charged, cost FROM usage_months WHERE"
+	        " account = ?1 AND month >= ?4 AND month < ?5) AS parts");
 	sql_put_i64(stmt, 1, account);
 	sql_put_i64(stmt, 2, from_us);
 	sql_put_i64(stmt, 3, to_us);
+	sql_put_i64(stmt, 4, clock_day(from_us));
+	sql_put_i64(stmt, 5, clock_day(to_us));
 	return read_movement(stmt);
 }
 
@@ -276,11 +280,17 @@ static void list_models(struct sql *db, int64_t account, const struct store_view
 	struct json_writer w;
 	size_t models = 0;
 	struct sql_stmt *stmt = sql_say(
-	    db, "SELECT model, count(*), sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens), sum(cost) FROM usage"
-	        " WHERE account = ? AND created_us >= ? AND created_us < ? GROUP BY model ORDER BY model");
+	    db,
+	    "SELECT model, sum(n), sum(prompt), sum(cached), sum(completion), sum(cost) FROM (SELECT model, 1 AS n,"
+	    " prompt_tokens AS prompt, cached_tokens AS cached, completion_tokens AS completion, cost FROM usage WHERE account = ?1"
+	    " AND created_us >= ?2 AND created_us < ?3 UNION ALL SELECT model, requests, prompt_tokens, cached_tokens,"
+	    " completion_tokens, cost FROM usage_months WHERE account = ?1 AND month >= ?4 AND month < ?5) AS parts GROUP BY model"
+	    " ORDER BY model");
 	sql_put_i64(stmt, 1, account);
 	sql_put_i64(stmt, 2, view->from_us);
 	sql_put_i64(stmt, 3, view->to_us);
+	sql_put_i64(stmt, 4, clock_day(view->from_us));
+	sql_put_i64(stmt, 5, clock_day(view->to_us));
 	while (sql_row(stmt)) {
 		comma(&out->more, models++);
 		json_writer_init(&w, &out->more);

@@ -29,7 +29,8 @@ struct op_withdrawal {
 	struct store_withdrawal_step step;
 	struct store_connect connect; /* in and out */
 	char key[3][128];             /* what to look for */
-	int64_t daily, at_us, refunded;
+	struct store_withdrawal_limits limits;
+	int64_t at_us, refunded;
 	uint32_t limit;
 	bool found, by_time;
 	struct store_withdrawal *rows; /* owned */
@@ -129,6 +130,18 @@ static int64_t withdrawn_lately(struct sql *db, int64_t account)
 	return sql_number(stmt);
 }
 
+/* The clock may have gone back since: then the cool-down counts from now at the latest. */
+static bool is_too_soon(struct sql *db, int64_t account, int64_t cooldown_us)
+{
+	int64_t now_us = clock_wall_us();
+	struct sql_stmt *stmt = sql_say(db, "SELECT 1 FROM withdrawals WHERE account = ? AND created_us > ? AND created_us <= ?"
+	                                    " AND status <> 'failed'");
+	sql_put_i64(stmt, 1, account);
+	sql_put_i64(stmt, 2, now_us - cooldown_us);
+	sql_put_i64(stmt, 3, now_us + cooldown_us);
+	return sql_exists(stmt);
+}
+
 static void insert_row(struct sql *db, const struct op_withdrawal *op, int64_t account)
 {
 	struct sql_stmt *stmt =
@@ -161,8 +174,12 @@ static void write_request(struct book *book, struct op_task *task)
 		op_fail(&task->op, DB_E_FUNDS, "Less than that may be withdrawn.");
 		return;
 	}
-	if (amount > op->daily - withdrawn_lately(book->db, account->ref)) {
+	if (amount > op->limits.daily_uusd - withdrawn_lately(book->db, account->ref)) {
 		op_fail(&task->op, DB_E_LIMIT, "More than that may not be withdrawn within 24 hours.");
+		return;
+	}
+	if (op->limits.cooldown_us > 0 && is_too_soon(book->db, account->ref, op->limits.cooldown_us)) {
+		op_fail(&task->op, DB_E_DENIED, "The account's last withdrawal was a short time ago.");
 		return;
 	}
 	insert_row(book->db, op, account->ref);
@@ -183,15 +200,16 @@ static bool note_request(const struct op_task *task, struct trail_note *note)
 	return true;
 }
 
-void store_withdrawal_create(struct store *store, const struct store_withdrawal *withdrawal, int64_t daily_uusd,
-                             int64_t first_look_us, store_done_fn done, void *user)
+void store_withdrawal_create(struct store *store, const struct store_withdrawal *withdrawal,
+                             const struct store_withdrawal_limits *limits, int64_t first_look_us, store_done_fn done,
+                             void *user)
 {
 	struct op_withdrawal *op = new_op(OP_TASK_WRITE, deliver_done, user);
 	op->task.write = write_request;
 	op->task.note = note_request;
 	op->done = done;
 	op->row = *withdrawal;
-	op->daily = daily_uusd;
+	op->limits = *limits;
 	op->at_us = first_look_us;
 	journal_submit(store->journal, &op->task.op);
 }
