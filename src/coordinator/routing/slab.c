@@ -66,7 +66,9 @@ static void add_chunk(struct slab *slab)
 	struct slab_chunk *chunk = map_chunk();
 	if (!chunk)
 		return;
+#ifdef MADV_HUGEPAGE
 	(void)madvise(chunk, CHUNK_BYTES, MADV_HUGEPAGE); /* without large pages it is only slower */
+#endif
 	chunk->next = slab->chunks;
 	slab->chunks = chunk;
 	slab->at = (char *)chunk + LINE_BYTES;
