@@ -117,6 +117,7 @@ static struct engine *load_source(void *user, struct error *error)
 	struct engine_llama_options options = {.model_path = entry->weights,
 	                                       .budget = offer->budget,
 	                                       .chat_template = template.len ? template.at : NULL,
+	                                       .draft_path = entry->draft[0] ? entry->draft : NULL,
 	                                       .public_prompts = prompts.len ? prompts.at : NULL,
 	                                       .cache = offer->options->cache,
 	                                       .model_id = entry->id,

@@ -145,7 +145,8 @@ void engine_free(struct engine *engine);
  * - Refused with a sentence: n above ENGINE_MAX_CHOICES, logprobs with tools,
  * content parts that are not text, schemas that no grammar can express. */
 
-/* Speculation from the sequence's own text. Models with a recurrent state, which cannot be taken back, never guess. */
+/* Speculation: from the sequence's own text, and with a draft model where there is one. Models with a recurrent state, which
+ * cannot be taken back, never guess. */
 enum engine_speculation {
 	ENGINE_SPECULATE_WHERE_IT_PAYS, /* measured all the time */
 	ENGINE_SPECULATE_NEVER,
@@ -167,6 +168,9 @@ struct engine_llama_options {
 	const char *model_id, *weight_hash;
 	bool embeddings; /* make embeddings too (engine_embed.h) */
 	enum engine_speculation speculation;
+	/* A smaller GGUF of the same vocabulary that guesses ahead (engine_llama_draft.h); NULL: none. Its sequences count in the
+	 * budget. Not loaded where nothing is guessed. */
+	const char *draft_path;
 	/* Progress of the load, 0..1, on the calling thread; return false to give up. May be NULL. */
 	bool (*on_progress)(float fraction, void *user);
 	void *user;

@@ -22,6 +22,7 @@
 #include "provider/engine/engine.h"
 #include "provider/engine/engine_draft.h"
 #include "provider/engine/engine_llama_cache.h"
+#include "provider/engine/engine_llama_draft.h"
 #include "provider/engine/engine_llama_public.h"
 #include "provider/engine/engine_output.h"
 #include "provider/engine/engine_pace.h"
@@ -177,6 +178,8 @@ struct llama_engine {
 	struct engine_pace pace;
 	struct engine_concurrency concurrency;
 	struct engine_draft_cost draft_cost;
+	struct llama_draft *draft_model;                        /* NULL: none */
+	bool draft_asked;                                       /* for guesses of this step */
 	struct llama_call *running[ENGINE_LLAMA_MAX_SEQUENCES]; /* by age, the oldest first */
 	size_t running_count;
 	bool sequence_used[ENGINE_LLAMA_MAX_SEQUENCES];

@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#define GOOD_ENOUGH 0.8 /* chance of a guess from the text, above which no draft model is asked */
 #define OTHERS_WAIT 1.1 /* times as long may a step take for the guesses of some while others have none */
 
 struct guess {
@@ -17,12 +18,36 @@ static size_t smaller(size_t a, size_t b)
 }
 
 /* No further than its answer and its reservation go: each guess takes a cell. */
+static size_t most_guesses(const struct llama_call *call)
+{
+	size_t left = (size_t)call->max_tokens - (size_t)call->generated, room = call->reserved - call_token_count(call);
+	return smaller(left - 1, room);
+}
+
 static void guess_call(struct llama_call *call, struct guess *out)
 {
 	size_t count = call_token_count(call);
-	size_t left = (size_t)call->max_tokens - (size_t)call->generated, room = call->reserved - count;
 	engine_draft_learn(&call->draft, call_tokens(call), count, call->prompt_count);
-	out->count = engine_draft_guess(&call->draft, call_tokens(call), count, smaller(left - 1, room), out->tokens, out->chances);
+	out->count = engine_draft_guess(&call->draft, call_tokens(call), count, most_guesses(call), out->tokens, out->chances);
+}
+
+/* The draft model guesses where the text itself tells little. */
+static void ask_draft(struct llama_engine *engine, struct llama_call *const *calls, size_t count, struct guess *guesses)
+{
+	struct llama_draft_ask asks[ENGINE_LLAMA_MAX_SEQUENCES];
+	for (size_t i = 0; i < count; i++) {
+		bool tells = guesses[i].count && guesses[i].chances[0] >= GOOD_ENOUGH;
+		asks[i].call = calls[i];
+		asks[i].most = calls[i]->generated && !tells ? most_guesses(calls[i]) : 0;
+	}
+	llama_draft_guess(engine, asks, count);
+	for (size_t i = 0; i < count; i++) {
+		if (!asks[i].count || (guesses[i].count && guesses[i].chances[0] >= asks[i].chances[0]))
+			continue;
+		memcpy(guesses[i].tokens, asks[i].tokens, asks[i].count * sizeof *asks[i].tokens);
+		memcpy(guesses[i].chances, asks[i].chances, asks[i].count * sizeof *asks[i].chances);
+		guesses[i].count = asks[i].count;
+	}
 }
 
 struct merged {
@@ -61,6 +86,9 @@ void llama_guess(struct llama_engine *engine, struct llama_call *const *calls, s
 		if (engine->speculation != ENGINE_SPECULATE_NEVER && calls[i]->generated)
 			guess_call(calls[i], &guesses[i]);
 	}
+	engine->draft_asked = count && llama_draft_wanted(engine, count);
+	if (engine->draft_asked)
+		ask_draft(engine, calls, count, guesses);
 	merge(guesses, count, &merged);
 	size_t worth = engine->speculation == ENGINE_SPECULATE_ALWAYS
 	                   ? merged.count

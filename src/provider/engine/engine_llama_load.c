@@ -176,6 +176,9 @@ enum db_err engine_llama_load(struct llama_engine *engine, const struct engine_l
 		return error->code;
 	warm_up(engine);
 	describe(engine, options->model_path);
+	if (options->draft_path && engine->speculation != ENGINE_SPECULATE_NEVER &&
+	    llama_draft_open(engine, options->draft_path, error))
+		return error->code;
 	engine->info.load_time_ms = (clock_mono_us() - start_us) / 1000;
 	log_info("engine.loaded", "architecture=%s quantization=%s parameters=%llu context=%zu sequences=%u ms=%llu",
 	         engine->info.architecture, engine->info.quantization, (unsigned long long)engine->info.parameters,
@@ -186,6 +189,7 @@ enum db_err engine_llama_load(struct llama_engine *engine, const struct engine_l
 void engine_llama_unload(struct llama_engine *engine)
 {
 	engine_sampler_model_free(&engine->sampling);
+	llama_draft_close(engine);
 	llama_public_free(engine->public_prompts);
 	chat_templates_free(engine->templates);
 	if (engine->batch.token)

@@ -97,6 +97,7 @@ static void add_answers(struct llama_engine *engine, struct step *step)
 		else if (is_running(call))
 			step->prompts++;
 	}
+	engine->draft_asked = false;
 	if (!step->prompts)
 		llama_guess(engine, calls, step->answers, &guesses);
 	for (size_t i = 0; i < step->answers; i++) {
@@ -310,6 +311,7 @@ void llama_engine_step(struct llama_engine *engine)
 	if (!engine->running_count)
 		return;
 	struct step step = {.part_count = 0};
+	uint64_t begun_us = clock_mono_us(), told = engine->tokens_done;
 	fill_batch(engine, &step);
 	if (!step.part_count)
 		return;
@@ -321,6 +323,9 @@ void llama_engine_step(struct llama_engine *engine)
 	if (result == 0) {
 		observe_step(engine, &step, took_us);
 		take_results(engine, &step);
+		if (!step.prompt_tokens)
+			llama_draft_saw(engine, step.answers, engine->draft_asked, (size_t)(engine->tokens_done - told),
+			                clock_mono_us() - begun_us);
 		return;
 	}
 	if (atomic_load(&engine->aborting))
