@@ -60,6 +60,16 @@ static void on_looked_up(uv_getaddrinfo_t *lookup, int status, struct addrinfo *
 		try_next(stream);
 }
 
+/* The port is chosen when the socket connects, where the system can wait that long: many may then share one. */
+static bool bind_source(int fd, const struct sockaddr_in *source)
+{
+#ifdef IP_BIND_ADDRESS_NO_PORT
+	int on = 1;
+	(void)setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+#endif
+	return bind(fd, (const struct sockaddr *)source, sizeof *source) == 0;
+}
+
 /* A non-blocking socket on its way to the address, or -1 and errno. */
 static int start_connecting(const struct addrinfo *address, const struct sockaddr_in *source)
 {
@@ -70,9 +80,7 @@ static int start_connecting(const struct addrinfo *address, const struct sockadd
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	fcntl(fd, F_SETFL, O_NONBLOCK);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-	bool bound =
-	    source->sin_family != address->ai_family || (setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on) == 0 &&
-	                                                 bind(fd, (const struct sockaddr *)source, sizeof *source) == 0);
+	bool bound = source->sin_family != address->ai_family || bind_source(fd, source);
 	if (bound && (connect(fd, address->ai_addr, address->ai_addrlen) == 0 || errno == EINPROGRESS))
 		return fd;
 	int error = errno;
