@@ -85,6 +85,7 @@ static void read_slot(struct wire_reader *r, const json_val *slot, struct wire_s
 	out->queued_token_budget = wire_read_int(r, slot, "queued_token_budget", max_budget);
 	out->kv_bytes_per_token = wire_read_int(r, slot, "kv_bytes_per_token", INT64_MAX);
 	out->model_load_time_ms = wire_read_int(r, slot, "model_load_time_ms", 3600000);
+	out->prefixes = wire_read_str(r, slot, "prefixes");
 }
 
 static void write_slot(struct json_writer *w, const struct wire_slot *in)
@@ -104,6 +105,7 @@ static void write_slot(struct json_writer *w, const struct wire_slot *in)
 	wire_put_int(w, "queued_token_budget", in->queued_token_budget);
 	wire_put_int(w, "kv_bytes_per_token", in->kv_bytes_per_token);
 	wire_put_int(w, "model_load_time_ms", in->model_load_time_ms);
+	wire_put_str(w, "prefixes", in->prefixes);
 	json_end_object(w);
 }
 

@@ -50,6 +50,7 @@ struct wire_slot {
 	int64_t active_token_budget_used, active_token_budget_max, queued_token_budget; /* 0..1e10 */
 	int64_t kv_bytes_per_token;
 	int64_t model_load_time_ms; /* 0..3,600,000 */
+	struct str prefixes;        /* extension: names of the prompts whose state it keeps, the latest first (wire/prefix.h) */
 };
 
 struct wire_capacity {

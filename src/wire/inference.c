@@ -12,6 +12,7 @@ void wire_read_request(struct wire_reader *r, const json_val *root, struct wire_
 	out->credit = wire_read_int(r, root, "credit", MAX_CREDIT);
 	out->estimated_prompt_tokens = wire_read_int(r, root, "estimated_prompt_tokens", INT64_MAX);
 	out->cache_tenant = wire_read_str(r, root, "cache_tenant");
+	out->prefixes = wire_read_str(r, root, "prefixes");
 	out->notes = wire_read_bool(r, root, "resume_notes");
 	const json_val *blind = wire_read_object(r, root, "blind");
 	out->has_blind = blind != NULL;
@@ -29,6 +30,7 @@ void wire_write_request(struct json_writer *w, const struct wire_request *in)
 		json_put_i64(w, "credit", in->credit);
 	wire_put_int(w, "estimated_prompt_tokens", in->estimated_prompt_tokens);
 	wire_put_str(w, "cache_tenant", in->cache_tenant);
+	wire_put_str(w, "prefixes", in->prefixes);
 	wire_put_true(w, "resume_notes", in->notes);
 	if (in->has_blind) {
 		json_key(w, "blind");

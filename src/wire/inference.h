@@ -20,6 +20,7 @@ struct wire_request {
 	int64_t credit;                  /* >= 0 */
 	int64_t estimated_prompt_tokens; /* extension: 0 = not said */
 	struct str cache_tenant;         /* extension: opaque, whose prompts this one may share cached prefixes with; or empty */
+	struct str prefixes;             /* extension: names of its prompt and of what that begins with (wire/prefix.h), or empty */
 	bool notes;                      /* extension: put a note of api/chat_resume.h before each frame */
 	bool has_blind;                  /* extension: a consumer sealed encrypted_body, within these limits */
 	struct wire_blind_limits blind;

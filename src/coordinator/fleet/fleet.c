@@ -38,6 +38,7 @@ static void refresh_gauges(void *arg)
 	metric_set(fleet->metrics.providers, (double)fleet->registered);
 	metric_set(fleet->metrics.waiting, (double)queue_total(fleet->queues));
 	metric_set(fleet->metrics.jobs_open, (double)fleet->jobs.count);
+	metric_set(fleet->metrics.prefixes, (double)route_prefix_count(fleet->routes));
 }
 
 static void make_metrics(struct fleet *fleet, struct metrics *metrics)
@@ -48,6 +49,9 @@ static void make_metrics(struct fleet *fleet, struct metrics *metrics)
 	m->providers = metrics_gauge(metrics, "darkbloom_providers", NULL, "Registered providers.");
 	m->waiting = metrics_gauge(metrics, "darkbloom_requests_waiting", NULL, "Requests that wait for a provider.");
 	m->jobs_open = metrics_gauge(metrics, "darkbloom_jobs_open", NULL, "Dispatch attempts in flight.");
+	m->prefixes = metrics_gauge(metrics, "darkbloom_prefixes", NULL, "Prefixes of prompts that some provider keeps.");
+	m->prefix_hits = metrics_counter(metrics, "darkbloom_prefix_jobs_total", NULL,
+	                                 "Dispatch attempts sent to a provider for a prefix that it keeps.");
 	m->registered = metrics_counter(metrics, "darkbloom_registrations_total", NULL, "Registrations accepted.");
 	m->rejected_messages = metrics_counter(metrics, "darkbloom_provider_messages_rejected_total", NULL,
 	                                       "Provider messages that could not be read.");

@@ -90,6 +90,17 @@ struct fleet_blind_request {
 	int64_t max_prompt_tokens, max_tokens;
 };
 
+/* Names of a prompt and of what it begins with, the longest first (docs/reference/prefix-names.md). */
+#define FLEET_PREFIXES 8
+struct fleet_prefixes {
+	struct route_prefix at[FLEET_PREFIXES];
+	size_t count;
+};
+struct chat_request;
+/* For route_request.prefixes. None for prompts that are no conversation, and for pictures. */
+void fleet_name_prefixes(const struct fleet *fleet, const struct chat_request *request, struct str account,
+                         struct fleet_prefixes *out);
+
 struct fleet_job_request {
 	struct route_request route;
 	struct str request_id; /* client request, for logs */

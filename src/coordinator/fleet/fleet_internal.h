@@ -12,6 +12,7 @@
 #include "net/ws.h"
 #include "wire/message.h"
 #include "wire/payload.h"
+#include "wire/prefix.h"
 
 #define FLEET_SWEEPS            3  /* sweeps for dead providers in one heartbeat time-out (protocol-and-trust 1.3) */
 #define FLEET_CREDIT_FIRST      64 /* chunks that a provider may send before the consumer took any */
@@ -60,9 +61,10 @@ struct session {
 	bool attested : 1, secure_enclave : 1, sip : 1, secure_boot : 1, authenticated_root : 1, is_linux : 1; /* as attested */
 	uint8_t key_protection, platform;                  /* enums of wire/attestation.h */
 	bool private_text : 1, version_ok : 1, proven : 1; /* proven: passed a challenge on this connection */
-	bool late : 1;                                     /* in fleet->stale */
-	uint8_t complaints;                                /* logged about this peer */
-	struct list_link link, beat;                       /* in fleet->sessions; in fleet->live or fleet->stale */
+	bool awaits_pong : 1;
+	bool late : 1;               /* in fleet->stale */
+	uint8_t complaints;          /* logged about this peer */
+	struct list_link link, beat; /* in fleet->sessions; in fleet->live or fleet->stale */
 	struct list_link woken;
 	uint64_t last_beat_us, last_job_us, last_chunk_us;
 	uint64_t order;    /* of registration */
@@ -79,6 +81,7 @@ struct session {
 	struct key_pool *keys;              /* NULL while there is no traffic */
 	struct list jobs;
 	int32_t gpu_cores;
+	uint32_t pinged; /* distance.c; 0 = never */
 };
 
 struct fleet_job {
@@ -102,7 +105,7 @@ struct fleet_job {
 struct fleet_metrics {
 	struct metric *registered, *rejected_messages, *chunks, *chunk_bytes, *jobs, *job_errors, *violations, *strays;
 	struct metric *challenges_passed, *challenges_failed, *keys_inline, *keys_inline_us, *keys_ready;
-	struct metric *providers, *waiting, *jobs_open;
+	struct metric *providers, *waiting, *jobs_open, *prefixes, *prefix_hits;
 	struct metric *loads_asked, *loads_done, *loads_failed;
 };
 
@@ -197,6 +200,15 @@ bool blind_end_now(
     struct fleet_job *job); /* its session ends: true when a completion was being looked at, and the job is gone */
 void blind_job_free(struct fleet_job *job);
 struct session *blind_session(const struct fleet *fleet, struct str provider_id);
+
+/* --- distance.c --- */
+void distance_ask(struct session *session); /* at most once a minute */
+void distance_answered(struct session *session);
+
+/* --- prefixes.c --- */
+#define FLEET_PREFIXES_TEXT (WIRE_REQUEST_PREFIXES * WIRE_PREFIX_HEX)
+struct str prefixes_text(const struct session *session, const struct route_request *route, char out[FLEET_PREFIXES_TEXT]);
+void session_prefixes(struct session *session, const struct wire_slot *slot);
 
 /* --- keys.c --- */
 /* DB_E_CRYPTO when the provider's key is unusable. The caller wipes *out. */

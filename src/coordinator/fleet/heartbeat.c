@@ -85,6 +85,7 @@ static void set_slots(struct session *session, const struct wire_capacity *capac
 	for (size_t i = 0; i < capacity->slot_count; i++) {
 		struct route_slot slot = slot_of(&capacity->slots[i]);
 		(void)route_node_set_slot(session->fleet->routes, session->node, capacity->slots[i].model, &slot);
+		session_prefixes(session, &capacity->slots[i]);
 	}
 }
 
@@ -119,5 +120,6 @@ void session_heartbeat(struct session *session, const struct wire_heartbeat *mes
 		set_warm_models(session, message);
 	route_node_heartbeat_done(session->fleet->routes, session->node);
 	route_node_seen(session->fleet->routes, session->node, session->last_beat_us);
+	distance_ask(session);
 	waiting_wake_node(session->fleet, session->node);
 }

@@ -118,10 +118,11 @@ static enum db_err seal_and_send(struct session *session, struct fleet_job *job,
 	enum db_err err = keys_take(session, &key);
 	if (err)
 		return err;
-	char tenant[SHA256_HEX_SIZE];
+	char tenant[SHA256_HEX_SIZE], prefixes[FLEET_PREFIXES_TEXT];
 	name_tenant(session, request->account, tenant);
 	struct wire_request message = {
 	    .cache_tenant = str_of(tenant),
+	    .prefixes = prefixes_text(session, &request->route, prefixes),
 	    .request_id = str_of(job->id),
 	    .notes = request->notes && session->resumes,
 	    .has_credit = session->flow_credit,
@@ -178,6 +179,8 @@ static enum db_err try_provider(struct fleet *fleet, const struct fleet_job_requ
 	}
 	uint64_t chosen = clock_mono_us();
 	struct session *session = route_node_user(decision->node);
+	if (decision->affinity_tokens)
+		metric_add(fleet->metrics.prefix_hits, 1);
 	err = seal_and_send(session, job, request);
 	job->route_us = chosen - began;
 	job->encrypt_us = clock_mono_us() - chosen;

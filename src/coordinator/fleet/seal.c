@@ -10,7 +10,7 @@
 struct seal_task {
 	struct list_link link; /* in fleet->sealing */
 	struct fleet *fleet;   /* NULL: gone */
-	char job_id[ID_UUID_SIZE], tenant[SHA256_HEX_SIZE];
+	char job_id[ID_UUID_SIZE], tenant[SHA256_HEX_SIZE], prefixes[FLEET_PREFIXES_TEXT];
 	struct request_key key;
 	struct wire_request message;
 	struct buf body, out;
@@ -62,6 +62,8 @@ enum db_err seal_on_worker(struct fleet *fleet, const struct request_key *key, c
 	task->message.request_id = str_of(task->job_id);
 	(void)str_copy(message->cache_tenant, task->tenant, sizeof task->tenant);
 	task->message.cache_tenant = str_of(task->tenant);
+	memcpy(task->prefixes, message->prefixes.at, message->prefixes.len);
+	task->message.prefixes.at = task->prefixes;
 	list_push_back(&fleet->sealing, &task->link);
 	net_work(fleet->loop, seal, sealed, task);
 	return DB_OK;

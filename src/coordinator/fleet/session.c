@@ -163,6 +163,13 @@ static void on_message(struct ws *ws, enum ws_kind kind, char *data, size_t len,
 		session_take(user, (struct str){data, len});
 }
 
+static void on_pong(struct ws *ws, void *user)
+{
+	(void)ws;
+	if (user)
+		distance_answered(user);
+}
+
 static void on_drain(struct ws *ws, void *user)
 {
 	(void)ws;
@@ -181,7 +188,8 @@ static void on_close(struct ws *ws, int code, struct str reason, void *user)
 	session_free(session);
 }
 
-const struct ws_handler fleet_ws_handler = {.on_message = on_message, .on_drain = on_drain, .on_close = on_close};
+const struct ws_handler fleet_ws_handler = {
+    .on_message = on_message, .on_pong = on_pong, .on_drain = on_drain, .on_close = on_close};
 
 /* --- what routing must know --- */
 

@@ -97,6 +97,7 @@ struct call {
 	bool service, stream;
 	const struct chat_request *request; /* in the exchange's arena */
 	uint64_t prompt_estimate, prompt_bound;
+	struct fleet_prefixes prefixes;
 	int64_t answers;       /* that were asked for, to all prompts together */
 	bool prompts;          /* there are several */
 	int64_t max_tokens;    /* of each answer */

@@ -396,6 +396,8 @@ static struct route_request route_of(const struct call *call)
 	    .plain_prompt = call->request->prompt != NULL,
 	    .needs = need_of(call) | (call->resuming ? WIRE_CAN_RESUME : 0),
 	    .caller_account = call_account(call),
+	    .prefixes = call->prefixes.at,
+	    .prefix_count = call->prefixes.count,
 	};
 	wishes_ask(&call->wishes, &request);
 	return request;
@@ -407,6 +409,8 @@ static enum db_err start_job(struct call *call, struct attempt *attempt, struct 
 	struct gateway *gateway = call->gateway;
 	struct route_node *excluded[CALL_MAX_ATTEMPTS];
 	size_t excluded_count = not_again(call, excluded);
+	if (!call->prefixes.count)
+		fleet_name_prefixes(gateway->options.fleet, call->request, call_account(call), &call->prefixes);
 	struct fleet_job_request request = {
 	    .account = call_account(call),
 	    .route = route_of(call),

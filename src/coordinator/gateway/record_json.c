@@ -37,6 +37,7 @@ static const struct {
     {"state", offsetof(struct route_cost, state)},     {"queue", offsetof(struct route_cost, queue)},
     {"pending", offsetof(struct route_cost, pending)}, {"backlog", offsetof(struct route_cost, backlog)},
     {"own", offsetof(struct route_cost, own)},         {"health", offsetof(struct route_cost, health)},
+    {"network", offsetof(struct route_cost, network)}, {"prefix", offsetof(struct route_cost, prefix)},
 };
 #define TERMS (sizeof term_names / sizeof *term_names)
 

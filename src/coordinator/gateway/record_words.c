@@ -80,10 +80,13 @@ static void explain_terms(const struct record *record, struct buf *out)
 	    {t->state, "until the model is in memory"}, {t->queue, "for the requests to this model that it runs"},
 	    {t->pending, "for its other requests"},     {t->backlog, "for prompts that it has not read yet"},
 	    {t->own, "for the request itself"},         {t->health, "for heat, memory and processor"},
+	    {t->network, "for the way there and back"},
 	};
 	for (size_t i = 0; i < sizeof terms / sizeof *terms; i++)
 		if (terms[i].ms >= 0.5)
 			buf_printf(out, "  %.0f ms %s\n", terms[i].ms, terms[i].why);
+	if (t->prefix <= -0.5)
+		buf_printf(out, "  %.0f ms less, as it keeps the beginning of the prompt\n", -t->prefix);
 }
 
 static void explain_choice(const struct record *record, struct buf *out)

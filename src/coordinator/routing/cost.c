@@ -188,8 +188,8 @@ void route_entry_cost(const struct route_entry *entry, const struct route_reques
 	double waiting_ms = 1000 * unbudgeted_waiting(entry) * expected / (double)entry->decode_tps;
 	out->backlog += waiting_ms;
 	out->own = (double)request->prompt_tokens * (double)entry->prompt_ms + 1000 * expected / (double)entry->decode_tps;
-	out->saved = (double)route_cached_tokens(entry, request) * (double)entry->prompt_ms;
-	out->total = out->state + out->queue + out->pending + out->backlog + out->own + out->health + out->network - out->saved;
+	out->prefix = -(double)route_cached_tokens(entry, request) * (double)entry->prompt_ms;
+	out->total = out->state + out->queue + out->pending + out->backlog + out->own + out->health + out->network + out->prefix;
 	out->ttft_ms = route_entry_ttft(entry, request);
 	out->projected_tps = projected_decode(entry);
 	out->slow = entry->slow;

@@ -154,3 +154,8 @@ size_t route_holders_of(const struct route_fleet *fleet, const struct route_mode
 	}
 	return count;
 }
+
+size_t route_prefix_count(const struct route_fleet *fleet)
+{
+	return fleet->holders.count;
+}

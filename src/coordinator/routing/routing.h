@@ -195,8 +195,9 @@ const char *route_gate_name(enum route_gate gate); /* the chapter's reason names
 
 /* The terms of a node's cost for a request (routing 7), in milliseconds. */
 struct route_cost {
-	double state, queue, pending, backlog, own, health, network, total;
-	double saved;         /* of `own`, where it keeps a prefix of the prompt: already taken off total */
+	double state, queue, pending, backlog, own, health, network;
+	double prefix;        /* <= 0: what it need not read of the prompt, whose beginning it keeps */
+	double total;         /* their sum */
 	double ttft_ms;       /* < 0 = unknown */
 	double projected_tps; /* decode rate that a newcomer would get */
 	bool slow;            /* known to be below the floor: taken when all are */
@@ -293,6 +294,7 @@ uint32_t route_model_routable(const struct route_fleet *fleet, struct str model)
 /* Tokens that one sequence of the model may have, as the nodes said last; 0 = nobody said. */
 uint64_t route_model_context(const struct route_fleet *fleet, struct str model);
 size_t route_node_count(const struct route_fleet *fleet);
+size_t route_prefix_count(const struct route_fleet *fleet); /* different digests that nodes advertise */
 
 /* What a model could take now, for /v1/models/capacity. Private nodes are not counted. */
 struct route_capacity {

@@ -76,6 +76,11 @@ void engine_capacity(struct engine *engine, struct engine_capacity *out)
 	engine->ops->capacity(engine, out);
 }
 
+size_t engine_prefixes(struct engine *engine, uint64_t *out, size_t max)
+{
+	return engine->ops->prefixes ? engine->ops->prefixes(engine, out, max) : 0;
+}
+
 void engine_free(struct engine *engine)
 {
 	if (engine)

@@ -67,11 +67,19 @@ struct engine_callbacks {
 	                 const struct chat_usage *so_far, void *user);
 };
 
+/* Names under which the coordinator finds a prompt, and what that begins with, again. Opaque. */
+#define ENGINE_PREFIX_NAMES 8
+struct engine_prefix_names {
+	uint64_t at[ENGINE_PREFIX_NAMES];
+	size_t count;
+};
+
 struct engine_request {
 	const struct chat_request *chat; /* copied as far as needed before engine_submit returns */
 	struct str tenant;               /* opaque; fairness */
 	struct str cache_scope;          /* opaque; whose prefixes it may find and leave. Empty: nobody's, nothing is kept */
-	uint64_t max_prompt_tokens;      /* a longer prompt is refused with 413; 0 = none */
+	struct engine_prefix_names names;
+	uint64_t max_prompt_tokens; /* a longer prompt is refused with 413; 0 = none */
 	/* count > 0: the answer began so elsewhere and goes on here, to the last token as it would have gone on there. Where that
 	 * cannot be (another print, tokens that this model would not take) it is refused with 409. Copied. */
 	struct chat_resume resume;
@@ -126,6 +134,8 @@ struct engine_capacity {
 	uint64_t progress; /* rises with every step and every request that ends: an engine with work that does not rise hangs */
 };
 void engine_capacity(struct engine *engine, struct engine_capacity *out);
+/* Names of the prompts whose state is in its memory, the latest first; returns how many were written. */
+size_t engine_prefixes(struct engine *engine, uint64_t *out, size_t max);
 
 /* Stops the threads, ends every call with on_error(503), frees. Blocks until done. Handles that are still held may only be
  * released afterwards. */
@@ -204,6 +214,7 @@ struct engine_ops {
 	uint32_t (*position)(struct engine_call *call); /* NULL: nothing waits here */
 	void (*info)(const struct engine *engine, struct engine_info *out);
 	void (*capacity)(struct engine *engine, struct engine_capacity *out);
+	size_t (*prefixes)(struct engine *engine, uint64_t *out, size_t max); /* NULL: it keeps none */
 	void (*free)(struct engine *engine);
 };
 struct engine {

@@ -261,6 +261,16 @@ static void info(const struct engine *base, struct engine_info *out)
 	*out = ((const struct guard *)base)->info;
 }
 
+static size_t prefixes(struct engine *base, uint64_t *out, size_t max)
+{
+	struct guard *guard = (struct guard *)base;
+	struct engine *inner = use_inner(guard);
+	size_t count = inner ? engine_prefixes(inner, out, max) : 0;
+	if (inner)
+		unuse_inner(guard);
+	return count;
+}
+
 static void capacity(struct engine *base, struct engine_capacity *out)
 {
 	struct guard *guard = (struct guard *)base;
@@ -486,6 +496,7 @@ static const struct engine_ops guard_ops = {.submit = submit,
                                             .position = position,
                                             .info = info,
                                             .capacity = capacity,
+                                            .prefixes = prefixes,
                                             .free = destroy};
 
 static uint32_t or_default(uint32_t given, uint32_t usual)

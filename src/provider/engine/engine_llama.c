@@ -59,6 +59,11 @@ static void info(const struct engine *base, struct engine_info *out)
 	*out = ((const struct llama_engine *)base)->info;
 }
 
+static size_t prefixes(struct engine *base, uint64_t *out, size_t max)
+{
+	return llama_cache_names((const struct llama_engine *)base, out, max);
+}
+
 static void capacity(struct engine *base, struct engine_capacity *out)
 {
 	struct llama_engine *engine = (struct llama_engine *)base;
@@ -96,6 +101,7 @@ static const struct engine_ops llama_ops = {.submit = submit,
                                             .position = position,
                                             .info = info,
                                             .capacity = capacity,
+                                            .prefixes = prefixes,
                                             .free = destroy};
 
 static void on_room(void *user)

@@ -87,6 +87,7 @@ struct llama_call {
 	/* the request, in the arena */
 	struct arena *arena;
 	struct str tenant, cache_scope;
+	struct engine_prefix_names names;
 	struct chat_conversation conversation;
 	struct llama_plain *plain; /* in place of the conversation; NULL as a rule */
 	struct chat_sampling sampling;

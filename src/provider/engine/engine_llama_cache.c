@@ -395,9 +395,15 @@ void llama_cache_captured(struct llama_engine *engine, struct llama_call *call)
 
 /* --- the end --- */
 
+size_t llama_cache_names(const struct llama_engine *engine, uint64_t *out, size_t max)
+{
+	return engine->cache ? kv_model_names(engine->cache->model, out, max) : 0;
+}
+
 void llama_cache_leave(struct llama_engine *engine, struct llama_call *call)
 {
-	(void)call;
+	if (engine->cache && call->cached && call->names.count)
+		kv_model_name(engine->cache->model, &call->cached->prompt, call->names.at, call->names.count);
 	if (engine->cache && engine->running_count == 0)
 		kv_model_busy(engine->cache->model, false);
 }

@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct llama_engine;
 struct llama_call;
@@ -36,6 +37,7 @@ size_t llama_cache_boundary(struct llama_engine *engine, const struct llama_call
 size_t llama_cache_chunk(const struct llama_call *call, size_t count);
 /* The sequence holds exactly the tokens up to the boundary that was asked for, and nothing was sampled from it since. */
 void llama_cache_captured(struct llama_engine *engine, struct llama_call *call);
+size_t llama_cache_names(const struct llama_engine *engine, uint64_t *out, size_t max); /* engine_prefixes; any thread */
 /* call->seq holds call->in_cache tokens and is emptied right after this. */
 void llama_cache_leave(struct llama_engine *engine, struct llama_call *call);
 /* The call has ended; its tokens are still readable. Lets go of everything that was kept for it. */

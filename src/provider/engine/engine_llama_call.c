@@ -144,6 +144,7 @@ struct llama_call *llama_call_new(struct llama_engine *engine, const struct engi
 	call->whole = !request->chat->stream;
 	call->tenant = arena_str(call->arena, request->tenant);
 	call->cache_scope = arena_str(call->arena, request->cache_scope);
+	call->names = request->names;
 	if ((request->tenant.len && !call->tenant.at) || (request->cache_scope.len && !call->cache_scope.at) ||
 	    !copy_sampling(call->arena, &request->chat->sampling, &call->sampling) ||
 	    !copy_resume(call->arena, &request->resume, &call->resume) ||

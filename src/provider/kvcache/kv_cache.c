@@ -405,3 +405,43 @@ void kv_cache_stats(struct kv_cache *cache, struct kv_stats *out)
 	if (cache->disk)
 		kv_disk_stats(cache->disk, &out->disk);
 }
+
+/* --- names --- */
+
+void kv_model_name(struct kv_model *model, const struct kv_prompt *prompt, const uint64_t *names, size_t count)
+{
+	if (!prompt->count || !count)
+		return;
+	struct kv_named named = {.end = prompt->points[prompt->count - 1], .count = count < KV_NAMES_EACH ? count : KV_NAMES_EACH};
+	memcpy(named.names, names, named.count * sizeof *names);
+	pthread_mutex_lock(&model->cache->lock);
+	model->named[model->next_named] = named;
+	model->next_named = (model->next_named + 1) % KV_NAMES;
+	pthread_mutex_unlock(&model->cache->lock);
+	wipe(&named, sizeof named);
+}
+
+static size_t add_names(const struct kv_named *named, uint64_t *out, size_t count, size_t max)
+{
+	for (size_t i = 0; i < named->count; i++) {
+		size_t at = 0;
+		while (at < count && out[at] != named->names[i])
+			at++;
+		if (at == count && count < max)
+			out[count++] = named->names[i];
+	}
+	return count;
+}
+
+size_t kv_model_names(struct kv_model *model, uint64_t *out, size_t max)
+{
+	size_t count = 0;
+	pthread_mutex_lock(&model->cache->lock);
+	for (size_t back = 1; back <= KV_NAMES && count < max; back++) {
+		const struct kv_named *named = &model->named[(model->next_named + KV_NAMES - back) % KV_NAMES];
+		if (named->count && kv_ram_find(model->cache->ram, model->serial, &named->end, 1))
+			count = add_names(named, out, count, max);
+	}
+	pthread_mutex_unlock(&model->cache->lock);
+	return count;
+}

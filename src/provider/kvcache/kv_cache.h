@@ -87,6 +87,15 @@ bool kv_wants(struct kv_model *model, const struct kv_prompt *prompt, size_t tok
 void kv_store(struct kv_model *model, const struct kv_prompt *prompt, size_t tokens, size_t parent_tokens,
               struct kv_blob *state, bool persist);
 
+/* --- names --- */
+
+#define KV_NAMES      64 /* prompts of a model that names are known of */
+#define KV_NAMES_EACH 8
+/* Names that others know the prompt by, or what it begins with, the longest first. Opaque. */
+void kv_model_name(struct kv_model *model, const struct kv_prompt *prompt, const uint64_t *names, size_t count);
+/* Those of prompts that are in memory to their last boundary, the latest first and each once; returns how many. */
+size_t kv_model_names(struct kv_model *model, uint64_t *out, size_t max);
+
 /* --- the whole --- */
 
 void kv_cache_erase(struct kv_cache *cache, struct str tenant); /* everything of one tenant, in both tiers */

@@ -7,6 +7,13 @@
 
 #include <pthread.h>
 
+/* What others call a prompt. */
+struct kv_named {
+	struct kv_digest end; /* its last boundary */
+	uint64_t names[KV_NAMES_EACH];
+	size_t count; /* 0: none */
+};
+
 struct kv_model {
 	struct list_link link;
 	struct kv_cache *cache;
@@ -15,6 +22,8 @@ struct kv_model {
 	bool on_disk;
 	atomic_bool busy;
 	double prefill_us_per_token, upload_us_per_byte; /* averages; under the lock */
+	struct kv_named named[KV_NAMES];                 /* a ring; under the lock */
+	size_t next_named;
 };
 
 /* A snapshot that waits for the disk. */

@@ -5,6 +5,7 @@
 #include "core/log.h"
 #include "core/version.h"
 #include "wire/attestation.h"
+#include "wire/prefix.h"
 
 enum db_err node_make_attestation(struct node *node, struct error *error)
 {
@@ -164,6 +165,15 @@ static void describe_slot(const struct residency_view *view, struct wire_slot *o
 	};
 }
 
+/* So that the next turn of a conversation comes to where its beginning is kept. */
+static struct str prefixes_of(struct engine *engine, struct arena *arena)
+{
+	uint64_t names[WIRE_SLOT_PREFIXES];
+	size_t count = engine_prefixes(engine, names, WIRE_SLOT_PREFIXES);
+	char *text = count ? arena_alloc(arena, count * WIRE_PREFIX_HEX) : NULL;
+	return text ? wire_prefixes_write(names, count, text) : STR_NONE;
+}
+
 static enum wire_thermal thermal_of(const char *name)
 {
 	static const enum wire_thermal all[] = {WIRE_THERMAL_NOMINAL, WIRE_THERMAL_FAIR, WIRE_THERMAL_SERIOUS,
@@ -199,6 +209,7 @@ void node_send_heartbeat(struct node *node)
 			continue; /* a model without a slot is cold */
 		struct wire_slot *slot = &slots[slot_count++];
 		describe_slot(&view, slot);
+		slot->prefixes = prefixes_of(view.engine, arena);
 		if (slot->state != WIRE_SLOT_CRASHED)
 			warm[warm_count++] = slot->model;
 		loaded_gb += (double)view.model->size_bytes / (1024.0 * 1024.0 * 1024.0);

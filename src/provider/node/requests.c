@@ -1,4 +1,5 @@
 #include "provider/node/node_internal.h"
+#include "provider/node/sharing.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,6 +7,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "crypto/secret.h"
+#include "wire/prefix.h"
 #include "wire/response_hash.h"
 
 #define ANSWER_TEXT_MAX (64u << 20)
@@ -15,7 +17,6 @@
 #define BEHIND_LOW      16 /* ... and goes on below */
 #define SIGNATURE_MAX   256
 #define CREDIT_MAX      INT32_MAX
-#define TENANT_MAX      128
 
 /* One request from its arrival to its terminal message. The engine tells its progress on its own thread; each step is posted to
  * the loop as a struct step. */
@@ -33,7 +34,8 @@ struct node_request {
 	struct arena *arena;
 	struct buf body;
 	struct chat_request chat;
-	char cache_tenant[TENANT_MAX + 1];
+	char cache_tenant[SHARING_TENANT_MAX + 1];
+	struct engine_prefix_names names;
 	struct residency_use use; /* of the model, to the end */
 	struct engine_call *call;
 	struct step *last;         /* made ahead: the end of a call must not get lost for want of memory */
@@ -585,6 +587,7 @@ static struct node_request *request_new(struct node *node, const struct wire_req
 	buf_init(&request->signature, SIGNATURE_MAX);
 	buf_init(&request->body, WIRE_MAX_TO_PROVIDER);
 	str_copy(message->cache_tenant, request->cache_tenant, sizeof request->cache_tenant);
+	request->names.count = wire_prefixes_read(message->prefixes, request->names.at, ENGINE_PREFIX_NAMES);
 	list_push_back(&node->all, &request->link);
 	request->arena = arena_new(0);
 	request->last = calloc(1, sizeof *request->last);
@@ -607,33 +610,15 @@ static enum db_err accept(struct node_request *request, bool loading)
 	return err;
 }
 
-/* Who may share cached prefixes (inference 10.4): those of one account, as the coordinator names it, with the same
- * prompt_cache_key or user. Without that name the key alone has to do, and without either nothing is kept. */
-struct sharing {
-	struct str tenant, scope;
-	char text[TENANT_MAX + SHA256_HEX_SIZE + 16];
-};
-
-static void find_sharing(const struct node_request *request, struct sharing *out)
-{
-	char key_hex[SHA256_HEX_SIZE] = "";
-	struct str tenant = str_of(request->cache_tenant), key = request->chat.cache_scope;
-	const char *fixed = request->node->options.cache_scope;
-	*out = (struct sharing){.tenant = fixed ? str_of(fixed) : tenant.len ? tenant : key, .scope = str_of(fixed)};
-	if (fixed || (!tenant.len && !key.len))
-		return;
-	if (key.len)
-		sha256_hex(key.at, key.len, key_hex);
-	int n = snprintf(out->text, sizeof out->text, "%s:%.*s:%s", tenant.len ? "account" : "key", STR_ARG(tenant), key_hex);
-	out->scope = (struct str){out->text, n > 0 ? (size_t)n : 0};
-}
-
 static int submit(struct node_request *request, struct engine *engine, struct error *error)
 {
 	struct sharing sharing;
-	find_sharing(request, &sharing);
-	struct engine_request what = {
-	    .chat = &request->chat, .tenant = sharing.tenant, .cache_scope = sharing.scope, .resume = request->resume};
+	sharing_find(str_of(request->cache_tenant), request->chat.cache_scope, request->node->options.cache_scope, &sharing);
+	struct engine_request what = {.chat = &request->chat,
+	                              .tenant = sharing.tenant,
+	                              .cache_scope = sharing.scope,
+	                              .names = request->names,
+	                              .resume = request->resume};
 	if (request->blind)
 		what.max_prompt_tokens = (uint64_t)request->blind->max_prompt_tokens;
 	request->task = what.chat->task;

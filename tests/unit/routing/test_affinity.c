@@ -52,7 +52,7 @@ static void a_second_turn_goes_to_who_keeps_the_first(void **state)
 		struct route_reservation *held = select_node(&s, &request, &decision);
 		assert_ptr_equal(decision.node, s.nodes[1]);
 		assert_int_equal(decision.affinity_tokens, 600);
-		assert_near(decision.terms.saved, 600 * 1000.0 / 720, 0.1);
+		assert_near(decision.terms.prefix, -600 * 1000.0 / 720, 0.1);
 		assert_near(decision.cost_ms, decision.terms.total, 0.1);
 		route_release(s.fleet, held);
 	}

@@ -103,7 +103,7 @@ static const struct shape shapes[] = {
      {"\"model\":\"a/b\"", "\"state\":\"running\"", "\"num_running\":1", "\"num_waiting\":2", "\"active_tokens\":210",
       "\"max_tokens_potential\":512", "\"max_concurrency\":8", "\"observed_decode_tps\":33.5", "\"observed_prefill_tps\":900.5",
       "\"active_token_budget_used\":1000", "\"active_token_budget_max\":9000000000", "\"queued_token_budget\":5",
-      "\"kv_bytes_per_token\":98304", "\"model_load_time_ms\":2500"}},
+      "\"kv_bytes_per_token\":98304", "\"model_load_time_ms\":2500", "\"prefixes\":\"00000000000000ff\""}},
     {"{\"type\":\"inference_accepted\",", "}", 1, 0, {"\"request_id\":\"3f0e\""}},
     {"{\"type\":\"inference_response_chunk\",",
      "}",
