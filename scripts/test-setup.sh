@@ -33,3 +33,17 @@ if [ ! -f "$node/.complete" ]; then
 	touch "$node/.complete"
 fi
 ln -sfn "$node/node_modules" "$top/tests/node/node_modules"
+
+# Stripe's own stripe-mock, which checks requests and answers against Stripe's description of its API. Without Go, or without
+# the module, the tests that need it say so.
+mock_version=v0.197.0
+mock=$cache/stripe-mock-$mock_version
+if [ ! -x "$mock/stripe-mock" ] && command -v go >/dev/null; then
+	step "building stripe-mock $mock_version"
+	mkdir -p "$mock"
+	GOBIN=$mock GOFLAGS=-mod=mod go install "github.com/stripe/stripe-mock@$mock_version" >"$mock/log" 2>&1 ||
+		{ tail -n 5 "$mock/log" >&2; printf 'setup: stripe-mock could not be built: tests/e2e/test_stripe_shapes.py will fail\n' >&2; }
+fi
+if [ -x "$mock/stripe-mock" ]; then
+	ln -sfn "$mock/stripe-mock" "$top/build/stripe-mock"
+fi

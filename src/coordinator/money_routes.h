@@ -37,6 +37,9 @@ void handle_withdraw(struct server *server, struct exchange *exchange);
 void handle_withdrawals(struct server *server, struct exchange *exchange);
 void handle_connect_webhook(struct server *server, struct exchange *exchange);
 
+/* reconcile_routes.c */
+void handle_reconcile(struct server *server, struct exchange *exchange);
+
 /* invite_routes.c */
 void handle_invite_create(struct server *server, struct exchange *exchange);
 void handle_invites(struct server *server, struct exchange *exchange);

@@ -10,6 +10,7 @@
 #include "coordinator/payout_worker.h"
 #include "coordinator/portal.h"
 #include "coordinator/receipt_key.h"
+#include "coordinator/reconcile.h"
 #include "coordinator/record_keeper.h"
 #include "coordinator/retention_keeper.h"
 #include "coordinator/reward_fleet.h"
@@ -53,6 +54,7 @@ struct serving {
 	struct p256_key *receipt_key;
 	struct stripe *stripe;
 	struct payout_worker *payouts;
+	struct reconciler *reconciler;
 	struct server *server;
 	struct net_timer drain_timer;
 	uint64_t drain_until_us;
@@ -236,6 +238,7 @@ static void listen_now(struct serving *s)
 	                             .receipt_key = s->receipt_key,
 	                             .stripe = s->stripe,
 	                             .payouts = s->payouts,
+	                             .reconciler = s->reconciler,
 	                             .rewards = s->rewards,
 	                             .aliases = s->aliases,
 	                             .record_log = s->record_log,
@@ -416,6 +419,9 @@ static bool open_rooms(struct serving *s, struct error *error)
 	struct payout_worker_options payouts = {s->loop, s->store, s->ledger, s->stripe, (uint32_t)c->stripe_retry_ms};
 	if (s->ledger && s->stripe && !(s->payouts = payout_worker_new(&payouts)))
 		return error_set(error, DB_E_NOMEM, "There is not enough memory to start.") == DB_OK;
+	struct reconciler_options reconcile = {s->loop, s->store, s->stripe, s->metrics};
+	if (s->stripe && !(s->reconciler = reconciler_new(&reconcile)))
+		return error_set(error, DB_E_NOMEM, "There is not enough memory to start.") == DB_OK;
 	s->accounts = s->ledger ? accounts_new(s->store, s->ledger) : NULL;
 	if (s->accounts)
 		accounts_set_admin_key(s->accounts, str_of(c->admin_key));
@@ -469,6 +475,7 @@ static void close_rooms(struct serving *s)
 	retention_keeper_stop(&s->retention);
 	reward_keeper_stop(s->rewards);
 	payout_worker_stop(s->payouts);
+	reconciler_stop(s->reconciler);
 	stripe_free(s->stripe);
 	server_free(s->server);
 	gateway_free(s->gateway);
@@ -480,6 +487,7 @@ static void close_rooms(struct serving *s)
 		store_close(s->store);
 	aliases_free(s->aliases);
 	payout_worker_free(s->payouts);
+	reconciler_free(s->reconciler);
 	reward_keeper_free(s->rewards);
 	portal_free(s->portal);
 	limits_free(s->keeper.limits);

@@ -100,6 +100,7 @@ static const struct route routes[] = {
     {"PUT", "/v1/admin/users/platform-fee", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_admin_platform_fee, NULL},
     {"POST", "/v1/admin/reward", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_admin_reward, NULL},
     {"GET", "/v1/admin/base-rewards", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_base_rewards, NULL},
+    {"POST", "/v1/admin/stripe/reconcile", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_reconcile, NULL},
     {"POST", "/v1/admin/ledger/close", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_ledger_close, NULL},
     {"GET", "/v1/admin/ledger/export", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_ledger_export, NULL},
     {"GET", "/v1/encryption-key", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_encryption_key, NULL},

@@ -39,6 +39,7 @@ struct server_rooms {
 	const struct p256_key *receipt_key;
 	struct stripe *stripe;         /* NULL: no payments */
 	struct payout_worker *payouts; /* NULL like stripe */
+	struct reconciler *reconciler; /* NULL like stripe */
 	struct reward_keeper *rewards; /* NULL: no base rewards */
 	struct aliases *aliases;
 	struct record_log *record_log;  /* NULL: records are in memory only */

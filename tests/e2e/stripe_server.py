@@ -17,6 +17,7 @@ class StripeServer:
         self.lock = threading.Lock()
         self.calls, self.done, self.faults = [], {}, []
         self.sessions, self.accounts, self.transfers, self.payouts, self.reversals = {}, {}, {}, {}, {}
+        self.transactions, self.page, self.missing = [], 3, 0  # of the balance, in cents
         handler = type("Handler", (_Handler,), {"stripe": self})
         self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.http.daemon_threads = True
@@ -39,6 +40,12 @@ class StripeServer:
     def made(self, path):
         with self.lock:
             return [call for call in self.calls if path in call["path"]]
+
+    def moved(self, kind, cents, fee=0, currency="usd"):
+        """A transaction of the platform's balance."""
+        made = {"id": f"txn_{len(self.transactions) + 1}", "object": "balance_transaction", "type": kind, "amount": cents, "fee": fee,
+                "net": cents - fee, "currency": currency}
+        self.transactions.append(made)
 
     # --- what is done ---
 
@@ -96,6 +103,14 @@ class StripeServer:
             return 200, made
         if method == "GET" and parts[0] == "payouts":
             return (200, self.payouts[parts[1]]) if parts[1] in self.payouts else (404, {"error": {"code": "resource_missing"}})
+        if method == "GET" and parts == ["balance"]:
+            held = sum(one["net"] for one in self.transactions if one["currency"] == "usd") + self.missing
+            return 200, {"object": "balance", "available": [{"amount": held, "currency": "usd"}], "pending": [{"amount": 7, "currency": "eur"}]}
+        if method == "GET" and parts == ["balance_transactions"]:
+            after = form.get("starting_after")
+            begin = 0 if after is None else 1 + next(i for i, one in enumerate(self.transactions) if one["id"] == after)
+            page = self.transactions[begin:begin + self.page]
+            return 200, {"object": "list", "data": page, "has_more": begin + self.page < len(self.transactions), "url": path}
         return 404, {"error": {"type": "invalid_request_error", "message": f"no route {method} {path}"}}
 
 

@@ -37,7 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	snprintf(path, sizeof path, "%s/manifest.json", folder);
 	FILE *file = fopen(path, "w");
 	check(file && fwrite(data, 1, size, file) == size && fclose(file) == 0);
-	if (manifest_read(&read, folder, &error)) {
+	if (backup_manifest_read(&read, folder, &error)) {
 		check(strlen(error.text) > 0);
 		return 0;
 	}
@@ -46,9 +46,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check(read.files[i].name[0] && !strchr(read.files[i].name, '/') && strcmp(read.files[i].name, "..") != 0);
 		check(strlen(read.files[i].sha256) == 64 && read.files[i].bytes >= 0);
 	}
-	(void)manifest_check(&read, folder, &error);
+	(void)backup_manifest_check(&read, folder, &error);
 	unlink(path);
-	check(manifest_write(&read, folder, &error) == DB_OK && manifest_read(&again, folder, &error) == DB_OK);
+	check(backup_manifest_write(&read, folder, &error) == DB_OK && backup_manifest_read(&again, folder, &error) == DB_OK);
 	check(again.count == read.count && again.schema_version == read.schema_version &&
 	      again.created_us / 1000000 == read.created_us / 1000000);
 	return 0;

@@ -69,7 +69,7 @@ static enum db_err make_of_file(struct manifest *manifest, const char *place, co
 {
 	char path[MANIFEST_PATH_SIZE];
 	struct store_audit audit;
-	enum db_err err = manifest_path(folder, FILE_NAME, path, error);
+	enum db_err err = backup_manifest_path(folder, FILE_NAME, path, error);
 	if (!err)
 		err = copy_file(place, path, error);
 	if (!err)
@@ -77,13 +77,13 @@ static enum db_err make_of_file(struct manifest *manifest, const char *place, co
 	if (!err && !store_audit_clean(&audit))
 		err =
 		    error_set(error, DB_E_INTERNAL, "The books of the copy do not add up: see `darkbloom-coordinator ledger verify`.");
-	return err ? err : manifest_add(manifest, folder, FILE_NAME, error);
+	return err ? err : backup_manifest_add(manifest, folder, FILE_NAME, error);
 }
 
 static enum db_err restore_file(const char *folder, const char *place, struct error *error)
 {
 	char from[MANIFEST_PATH_SIZE], part[MANIFEST_PATH_SIZE];
-	enum db_err err = manifest_path(folder, FILE_NAME, from, error);
+	enum db_err err = backup_manifest_path(folder, FILE_NAME, from, error);
 	int len = snprintf(part, sizeof part, "%s.restored", place);
 	if (!err && (len < 0 || (size_t)len >= sizeof part))
 		err = error_set(error, DB_E_LIMIT, "The path of the database is too long.");
@@ -139,7 +139,7 @@ enum db_err store_backup_make(const char *place, const char *folder, struct stor
 	else if (!err)
 		err = make_of_file(manifest, place, folder, error);
 	if (!err)
-		err = manifest_write(manifest, folder, error);
+		err = backup_manifest_write(manifest, folder, error);
 	if (!err)
 		tell(manifest, out);
 	free(manifest);
@@ -166,11 +166,11 @@ enum db_err store_backup_restore(const char *folder, const char *place, struct s
 	struct manifest *manifest = calloc(1, sizeof *manifest);
 	if (!manifest)
 		return error_set(error, DB_E_NOMEM, "There is no memory for a backup.");
-	enum db_err err = manifest_read(manifest, folder, error);
+	enum db_err err = backup_manifest_read(manifest, folder, error);
 	if (!err)
 		err = check_kind(manifest, place, error);
 	if (!err)
-		err = manifest_check(manifest, folder, error);
+		err = backup_manifest_check(manifest, folder, error);
 	if (!err)
 		err = manifest->is_postgres ? postgres_tables_in(manifest, folder, place, error) : restore_file(folder, place, error);
 	if (!err)

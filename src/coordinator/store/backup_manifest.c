@@ -13,7 +13,7 @@
 #define FORMAT_VERSION 1
 #define TEXT_MAX       (1u << 20)
 
-enum db_err manifest_path(const char *folder, const char *name, char out[MANIFEST_PATH_SIZE], struct error *error)
+enum db_err backup_manifest_path(const char *folder, const char *name, char out[MANIFEST_PATH_SIZE], struct error *error)
 {
 	int len = snprintf(out, MANIFEST_PATH_SIZE, "%s/%s", folder, name);
 	if (len < 0 || len >= MANIFEST_PATH_SIZE)
@@ -25,7 +25,7 @@ static enum db_err look_at(const char *folder, const char *name, int64_t *bytes,
 {
 	char path[MANIFEST_PATH_SIZE];
 	struct stat info;
-	enum db_err err = manifest_path(folder, name, path, error);
+	enum db_err err = backup_manifest_path(folder, name, path, error);
 	if (!err && stat(path, &info) != 0)
 		err = error_set(error, DB_E_IO, "The backup's file %s cannot be read: %s.", name, strerror(errno));
 	if (!err)
@@ -35,7 +35,7 @@ static enum db_err look_at(const char *folder, const char *name, int64_t *bytes,
 	return err;
 }
 
-enum db_err manifest_add(struct manifest *manifest, const char *folder, const char *name, struct error *error)
+enum db_err backup_manifest_add(struct manifest *manifest, const char *folder, const char *name, struct error *error)
 {
 	if (manifest->count == MANIFEST_FILES_MAX || strlen(name) >= sizeof manifest->files[0].name)
 		return error_set(error, DB_E_LIMIT, "The database has too many tables for a backup.");
@@ -69,11 +69,11 @@ static void write_json(const struct manifest *manifest, struct buf *out)
 	(void)buf_append_byte(out, '\n');
 }
 
-enum db_err manifest_write(const struct manifest *manifest, const char *folder, struct error *error)
+enum db_err backup_manifest_write(const struct manifest *manifest, const char *folder, struct error *error)
 {
 	char path[MANIFEST_PATH_SIZE];
 	struct buf out;
-	enum db_err err = manifest_path(folder, "manifest.json", path, error);
+	enum db_err err = backup_manifest_path(folder, "manifest.json", path, error);
 	if (err)
 		return err;
 	buf_init(&out, TEXT_MAX);
@@ -128,11 +128,11 @@ static enum db_err read_json(struct manifest *manifest, const json_val *root, st
 	return DB_OK;
 }
 
-enum db_err manifest_read(struct manifest *manifest, const char *folder, struct error *error)
+enum db_err backup_manifest_read(struct manifest *manifest, const char *folder, struct error *error)
 {
 	char path[MANIFEST_PATH_SIZE];
 	struct error why = {0};
-	enum db_err err = manifest_path(folder, "manifest.json", path, error);
+	enum db_err err = backup_manifest_path(folder, "manifest.json", path, error);
 	if (err)
 		return err;
 	char *text = malloc(TEXT_MAX);
@@ -152,7 +152,7 @@ enum db_err manifest_read(struct manifest *manifest, const char *folder, struct 
 	return err;
 }
 
-enum db_err manifest_check(const struct manifest *manifest, const char *folder, struct error *error)
+enum db_err backup_manifest_check(const struct manifest *manifest, const char *folder, struct error *error)
 {
 	for (size_t i = 0; i < manifest->count; i++) {
 		int64_t bytes;

@@ -38,7 +38,7 @@ static void list_tables(struct sql *db, struct table_names *tables)
 static FILE *open_file(const char *folder, const char *name, const char *mode, struct error *error)
 {
 	char path[MANIFEST_PATH_SIZE];
-	if (manifest_path(folder, name, path, error))
+	if (backup_manifest_path(folder, name, path, error))
 		return NULL;
 	bool writes = mode[0] == 'w';
 	int fd = open(path, writes ? O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC : O_RDONLY | O_CLOEXEC, 0600);
@@ -64,7 +64,7 @@ static enum db_err table_out(struct sql *db, const char *table, struct manifest 
 	bool synchronised = fflush(file) == 0 && fsync(fileno(file)) == 0;
 	if ((fclose(file) != 0 || !synchronised) && !err)
 		err = error_set(error, DB_E_IO, "The backup's file %s cannot be written: %s.", name, strerror(errno));
-	return err ? err : manifest_add(manifest, folder, name, error);
+	return err ? err : backup_manifest_add(manifest, folder, name, error);
 }
 
 enum db_err postgres_tables_out(struct manifest *manifest, const char *address, const char *folder, struct error *error)

@@ -1,0 +1,220 @@
+#include "coordinator/reconcile.h"
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "net/form.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CENT_UUSD 10000
+#define EVERY_MS  21600000u /* six hours */
+#define PAGE      "100"
+#define PAGES_MAX 100000
+#define CENTS_MAX (INT64_C(1) << 49)
+#define ID_SIZE   128
+
+enum { OFF_DEPOSITS, OFF_REVERSALS, OFF_TRANSFERS, OFF_BALANCE, OFF_COUNT };
+
+struct reconciler {
+	struct reconciler_options options;
+	struct net_timer timer;
+	bool stopped;
+	struct metric *off[OFF_COUNT], *at;
+};
+
+struct run {
+	struct reconciler *reconciler;
+	struct store_stripe_sums sums;
+	int64_t net_cents, balance_cents;
+	char last_id[ID_SIZE];
+	int pages;
+	store_reconciliation_fn done;
+	void *user;
+};
+
+static void end_run(struct run *run, const struct store_reconciliation *result, const struct error *error)
+{
+	if (run->done)
+		run->done(result, error, run->user);
+	free(run);
+}
+
+static void fail(struct run *run, const char *sentence)
+{
+	struct error error;
+	error_set(&error, DB_E_AGAIN, "%s", sentence);
+	log_warn("stripe.not_compared", "why=\"%s\"", sentence);
+	end_run(run, NULL, &error);
+}
+
+static void on_compared(const struct store_reconciliation *result, const struct error *error, void *user)
+{
+	struct run *run = user;
+	struct reconciler *r = run->reconciler;
+	if (result) {
+		const int64_t off[OFF_COUNT] = {result->stripe.deposits_uusd - result->books.deposits_uusd,
+		                                result->stripe.reversals_uusd - result->books.reversals_uusd,
+		                                result->stripe.transfers_uusd - result->books.transfers_uusd, result->balance_off_uusd};
+		for (int i = 0; i < OFF_COUNT; i++)
+			metric_set(r->off[i], (double)off[i]);
+		metric_set(r->at, (double)(clock_wall_us() / 1000000));
+		if (!result->agrees)
+			log_error("stripe.differs", "deposits=%lld reversals=%lld transfers=%lld balance=%lld unit=micro_usd",
+			          (long long)off[OFF_DEPOSITS], (long long)off[OFF_REVERSALS], (long long)off[OFF_TRANSFERS],
+			          (long long)off[OFF_BALANCE]);
+	}
+	end_run(run, result, error);
+}
+
+/* --- Stripe's side --- */
+
+static bool read_cents(const json_val *object, const char *name, int64_t *out)
+{
+	return json_as_i64(json_get(object, name), out) && *out > -CENTS_MAX && *out < CENTS_MAX;
+}
+
+static bool is_usd(const json_val *object)
+{
+	struct str currency;
+	return json_as_str(json_get(object, "currency"), &currency) && str_is(currency, "usd");
+}
+
+/* Money that came in is positive there, what left is negative. */
+static void count(struct store_stripe_sums *sums, struct str type, int64_t uusd)
+{
+	if (str_is(type, "charge") || str_is(type, "payment"))
+		sums->deposits_uusd += uusd;
+	else if (str_is(type, "refund") || str_is(type, "payment_refund") || str_is(type, "adjustment"))
+		sums->reversals_uusd -= uusd;
+	else if (str_starts(type, STR("transfer"))) /* and transfer_refund, transfer_cancel, transfer_failure */
+		sums->transfers_uusd -= uusd;
+}
+
+static bool take_transaction(struct run *run, const json_val *object)
+{
+	struct str type, id;
+	int64_t cents, net;
+	if (!json_as_str(json_get(object, "id"), &id) || !str_copy(id, run->last_id, sizeof run->last_id) ||
+	    !json_as_str(json_get(object, "type"), &type) || !read_cents(object, "amount", &cents) ||
+	    !read_cents(object, "net", &net))
+		return false;
+	if (is_usd(object)) {
+		count(&run->sums, type, cents * CENT_UUSD);
+		run->net_cents += net;
+	}
+	return true;
+}
+
+static void ask_page(struct run *run);
+
+static void on_page(int status, const json_val *root, struct str code, void *user)
+{
+	struct run *run = user;
+	struct json_iter iter = json_iter(json_get(root, "data"));
+	struct str key;
+	bool more = false, good = status == 200 && json_as_bool(json_get(root, "has_more"), &more);
+	const json_val *object;
+	size_t seen = 0;
+	(void)code;
+	while (good && (object = json_next(&iter, &key)))
+		seen += good = take_transaction(run, object);
+	if (!good || run->reconciler->stopped || ++run->pages > PAGES_MAX)
+		fail(run, "Stripe does not tell its transactions: try again later.");
+	else if (more && seen > 0)
+		ask_page(run);
+	else
+		store_stripe_compare(run->reconciler->options.store, &run->sums, (run->balance_cents - run->net_cents) * CENT_UUSD,
+		                     on_compared, run);
+}
+
+static void ask_page(struct run *run)
+{
+	struct buf query;
+	buf_init(&query, 1024);
+	form_put(&query, "limit", STR(PAGE));
+	if (run->last_id[0])
+		form_put(&query, "starting_after", str_of(run->last_id));
+	struct stripe_call call = {
+	    .method = "GET", .path = "/v1/balance_transactions", .form = buf_str(&query), .user = run, .done = on_page};
+	stripe_call(run->reconciler->options.stripe, &call);
+	buf_free(&query);
+}
+
+static bool add_balances(const json_val *list, int64_t *cents)
+{
+	struct json_iter iter = json_iter(list);
+	struct str key;
+	const json_val *object;
+	int64_t amount;
+	while ((object = json_next(&iter, &key))) {
+		if (!read_cents(object, "amount", &amount))
+			return false;
+		if (is_usd(object))
+			*cents += amount;
+	}
+	return true;
+}
+
+static void on_balance(int status, const json_val *root, struct str code, void *user)
+{
+	struct run *run = user;
+	(void)code;
+	if (status != 200 || run->reconciler->stopped || !add_balances(json_get(root, "available"), &run->balance_cents) ||
+	    !add_balances(json_get(root, "pending"), &run->balance_cents))
+		fail(run, "Stripe does not tell its balance: try again later.");
+	else
+		ask_page(run);
+}
+
+void reconciler_run(struct reconciler *reconciler, store_reconciliation_fn done, void *user)
+{
+	struct run *run = calloc(1, sizeof *run);
+	struct error error;
+	if (!run) {
+		error_set(&error, DB_E_NOMEM, "There is not enough memory.");
+		if (done)
+			done(NULL, &error, user);
+		return;
+	}
+	*run = (struct run){.reconciler = reconciler, .done = done, .user = user};
+	struct stripe_call call = {.method = "GET", .path = "/v1/balance", .user = run, .done = on_balance};
+	stripe_call(reconciler->options.stripe, &call);
+}
+
+/* --- from time to time --- */
+
+static void on_time(struct net_timer *timer)
+{
+	reconciler_run(LIST_OF(timer, struct reconciler, timer), NULL, NULL);
+}
+
+struct reconciler *reconciler_new(const struct reconciler_options *options)
+{
+	static const char *const labels[OFF_COUNT] = {"what=\"deposits\"", "what=\"reversals\"", "what=\"transfers\"",
+	                                              "what=\"balance\""};
+	struct reconciler *reconciler = calloc(1, sizeof *reconciler);
+	if (!reconciler)
+		return NULL;
+	reconciler->options = *options;
+	for (int i = 0; i < OFF_COUNT; i++)
+		reconciler->off[i] = metrics_gauge(options->metrics, "darkbloom_stripe_difference_micro_usd", labels[i],
+		                                   "What Stripe says less what the books say, at the last comparison.");
+	reconciler->at = metrics_gauge(options->metrics, "darkbloom_stripe_compared_seconds", NULL,
+	                               "When Stripe was last compared with the books, seconds since 1970.");
+	net_timer_start(options->loop, &reconciler->timer, EVERY_MS, EVERY_MS, on_time);
+	return reconciler;
+}
+
+void reconciler_stop(struct reconciler *reconciler)
+{
+	if (!reconciler)
+		return;
+	reconciler->stopped = true;
+	net_timer_stop(&reconciler->timer);
+}
+
+void reconciler_free(struct reconciler *reconciler)
+{
+	free(reconciler);
+}

@@ -1,0 +1,89 @@
+"""Stripe's own account of what it did, beside the books: they agree, or the operator is told by how much."""
+
+import httpx
+import pytest
+
+from harness import wait_until
+from stripe_server import StripeServer, event, signed
+
+ADMIN = {"Authorization": "Bearer " + "a" * 32}
+
+
+@pytest.fixture
+def stripe():
+    made = StripeServer()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def node(coordinator, stripe):
+    return coordinator({"accounts": {"admin_key": "a" * 32, "first_grant_usd": "5"}, **stripe.config()})
+
+
+def reconcile(node):
+    answer = httpx.post(f"{node.url}/v1/admin/stripe/reconcile", headers=ADMIN, timeout=60)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def pay(node, stripe, n, amount="25.00"):
+    row = node.client.post("/v1/billing/stripe/create-session", json={"amount_usd": amount}).json()
+    form = stripe.sessions[row["stripe_session"]]["form"]
+    cents = int(form["line_items[0][price_data][unit_amount]"])
+    session = {"id": row["stripe_session"], "object": "checkout.session", "currency": "usd", "payment_status": "paid", "amount_total": cents,
+               "payment_intent": f"pi_{n}", "metadata": {"consumer_key": form["metadata[consumer_key]"],
+                                                         "billing_session_id": form["metadata[billing_session_id]"]}}
+    stripe.moved("charge", cents, fee=103)
+    return session
+
+
+def tell(node, kind, obj, name):
+    body = event(name, kind, obj)
+    assert node.client.post("/v1/billing/stripe/webhook", content=body, headers=signed(body) | {"Authorization": ""}).status_code == 200
+
+
+def test_a_stripe_that_did_what_the_books_say_agrees(node, stripe):
+    assert reconcile(node)["agrees"], "nothing happened yet"
+    sessions = [pay(node, stripe, n) for n in range(5)]  # more than one page
+    for n, session in enumerate(sessions):
+        tell(node, "checkout.session.completed", session, f"evt_{n}")
+    tell(node, "charge.refunded", {"id": "ch_1", "object": "charge", "currency": "usd", "amount_refunded": 1000} | {
+        key: sessions[0][key] for key in ("payment_intent", "metadata")}, "evt_refund")
+    stripe.moved("refund", -1000)
+    stripe.moved("charge", 5000, currency="eur")  # of another business on the same account
+    stripe.moved("stripe_fee", -31)
+    stripe.moved("payout", -2000)  # to the operator's own bank
+    told = reconcile(node)
+    assert told["agrees"] and told["books"] == told["stripe"] == {
+        "deposits_micro_usd": 125_000_000, "reversals_micro_usd": 10_000_000, "transfers_micro_usd": 0}
+    assert node.metrics()['darkbloom_stripe_difference_micro_usd{what="deposits"}'] == 0
+    assert "stripe.differs" not in node.command("audit").stdout
+
+
+def test_a_difference_is_told_counted_and_noted(node, stripe):
+    session = pay(node, stripe, 1)
+    stripe.missing = -3
+    told = reconcile(node)  # the webhook never came, and three cents are gone
+    assert not told["agrees"]
+    assert told["stripe"]["deposits_micro_usd"] - told["books"]["deposits_micro_usd"] == 25_000_000
+    assert told["balance_off_micro_usd"] == -30_000
+    assert node.metrics()['darkbloom_stripe_difference_micro_usd{what="deposits"}'] == 25_000_000
+    assert node.metrics()['darkbloom_stripe_difference_micro_usd{what="balance"}'] == -30_000
+    wait_until(lambda: "stripe.differs" in node.command("audit").stdout, "the audit trail to have it")
+    assert "stripe.differs" in node.log()
+    tell(node, "checkout.session.completed", session, "evt_late")
+    stripe.missing = 0
+    assert reconcile(node)["agrees"]
+
+
+def test_a_stripe_that_cannot_be_asked_is_no_difference(node, stripe):
+    stripe.stop()
+    answer = httpx.post(f"{node.url}/v1/admin/stripe/reconcile", headers=ADMIN, timeout=60)
+    assert answer.status_code == 502 and answer.json()["error"]["type"] == "stripe_error"
+    assert "stripe.differs" not in node.command("audit").stdout
+
+
+def test_only_the_operator_may_ask(node):
+    assert httpx.post(f"{node.url}/v1/admin/stripe/reconcile").status_code == 401
+    assert node.client.post("/v1/admin/stripe/reconcile").status_code in (401, 403)
