@@ -10,7 +10,7 @@
 
 #define PREFILL_LEAST_US       1000 /* inference 2.6: a shorter window, or a faster rate, is not believed */
 #define PREFILL_MOST_TPS       8000.0
-#define ROWS_AT_A_TIME         4 /* of the matrix kernels: each row of a rest costs as much as four */
+#define ROWS_AT_A_TIME         4 /* of the matrix kernels: a rest costs as much as that many */
 #define PROMPT_TOKENS_LIKE_ONE 4 /* in a tenant's share: prompts are run many tokens at a time */
 
 /* A call's part of the batch. */
@@ -122,8 +122,9 @@ static void fill_batch(struct llama_engine *engine, struct step *step)
 	add_answers(engine, step);
 	size_t others = (size_t)engine->batch.n_tokens;
 	size_t chunk = engine_pace_chunk(&engine->pace, step->answers, step->prompts, engine->step_tokens);
-	size_t end = (others + chunk + ROWS_AT_A_TIME - 1) / ROWS_AT_A_TIME * ROWS_AT_A_TIME;
-	end = end < engine->step_tokens ? end : engine->step_tokens;
+	size_t end = others + chunk < engine->step_tokens ? others + chunk : engine->step_tokens;
+	if (chunk >= 4 * ROWS_AT_A_TIME)
+		end -= end % ROWS_AT_A_TIME;
 	for (size_t i = 0; i < engine->running_count; i++) {
 		struct llama_call *call = engine->running[i];
 		size_t taken = (size_t)engine->batch.n_tokens, wanted = piece_of(call, unrun_tokens(call));

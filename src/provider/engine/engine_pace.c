@@ -1,7 +1,11 @@
 #include "provider/engine/engine_pace.h"
 
-#define PACE_WEIGHT        0.2  /* of a new observation */
-#define OUTLIER            4.0  /* an observation counts as at most so many times what is known */
+#include <math.h>
+
+#define PACE_WEIGHT        0.2 /* of a new observation */
+#define OUTLIER            4.0 /* an observation counts as at most so many times what is known */
+#define TOKEN_OUTLIER      2.0
+#define SURE_TOKENS        16
 #define UNKNOWN_CHUNK      32   /* until both times are known */
 #define CONCURRENCY_WEIGHT 0.25 /* inference 2.4, also the next three */
 #define SAMPLES_TO_SPEAK   8
@@ -16,6 +20,19 @@ static void learn(double *known, double seen, double weight)
 	double most = *known * OUTLIER, least = *known / OUTLIER;
 	seen = seen > most ? most : seen < least ? least : seen;
 	*known += weight * (seen - *known);
+}
+
+/* The fewer the tokens, the more of the time was chance: what else the machine did in that step. */
+static void learn_token(double *known, double step_us, size_t tokens)
+{
+	double seen = step_us / (double)tokens;
+	if (*known <= 0) {
+		*known = seen;
+		return;
+	}
+	double ratio = seen / *known, weight = tokens < SURE_TOKENS ? PACE_WEIGHT * (double)tokens / SURE_TOKENS : PACE_WEIGHT;
+	ratio = ratio > TOKEN_OUTLIER ? TOKEN_OUTLIER : ratio < 1 / TOKEN_OUTLIER ? 1 / TOKEN_OUTLIER : ratio;
+	*known *= pow(ratio, weight); /* so that too slow and too fast count alike */
 }
 
 /* The nearest sizes that were seen, at most and at least `answers`; 0 = none. */
@@ -72,17 +89,20 @@ static void observe_mixed(struct engine_pace *pace, size_t answers, size_t promp
 		known = pace->answers_us[above];
 		rows -= above;
 	}
-	learn(&pace->prompt_token_us, (step_us > known ? step_us - known : 1) / (double)rows, PACE_WEIGHT);
+	learn_token(&pace->prompt_token_us, step_us > known ? step_us - known : 1, rows);
 }
 
 void engine_pace_observe(struct engine_pace *pace, size_t answers, size_t prompt_tokens, uint64_t step_us)
 {
 	if (answers > ENGINE_PACE_ROWS || (!answers && !prompt_tokens))
 		return;
-	if (prompt_tokens)
+	if (prompt_tokens) {
+		pace->mixed += answers > 0;
 		observe_mixed(pace, answers, prompt_tokens, (double)step_us);
-	else
+	} else {
+		pace->mixed = 0;
 		learn(&pace->answers_us[answers], (double)step_us, PACE_WEIGHT);
+	}
 }
 
 /* What the prompts may add to a step that takes `alone_us` without them. */
@@ -100,6 +120,8 @@ size_t engine_pace_chunk(const struct engine_pace *pace, size_t answers, size_t 
 {
 	if (!answers)
 		return most;
+	if (pace->mixed >= ENGINE_PACE_LOOK)
+		return 0;
 	double alone = answers_us(pace, answers), chunk = UNKNOWN_CHUNK;
 	if (alone > 0 && pace->prompt_token_us > 0)
 		chunk = prompts_us(alone, answers, prompts) / pace->prompt_token_us;

@@ -14,18 +14,21 @@
  * ENGINE_PACE_STRETCH times the time that it takes without, so a stream never waits for more than one such step. Where
  * prompts are many, each counting as ENGINE_PACE_PROMPT_WEIGHT answers, the answers give way in proportion, for at most
  * ENGINE_PACE_PATIENCE_US: a burst of prompts would else be run a few tokens at a time for the sake of the first that got
- * through. */
-#define ENGINE_PACE_STRETCH       2.0
-#define ENGINE_PACE_LEAST         8 /* tokens: a prompt always gets on */
+ * through. Every ENGINE_PACE_LOOK steps a step goes without a chunk, because what the answers cost alone changes: they grow,
+ * and the machine has other work; laid to the prompt's charge that would shrink its chunks more and more. */
+#define ENGINE_PACE_STRETCH       1.8
+#define ENGINE_PACE_LEAST         4 /* tokens: a prompt always gets on; deep in a long one each costs as much as several answers */
 #define ENGINE_PACE_PROMPT_WEIGHT 2
+#define ENGINE_PACE_LOOK          16
 #define ENGINE_PACE_PATIENCE_US   250000.0
 
 struct engine_pace {
 	double answers_us[ENGINE_PACE_ROWS + 1]; /* a step with so many answers and no prompt; 0 = not seen */
 	double prompt_token_us;                  /* what a token of a prompt adds to a step; 0 = not seen */
+	unsigned mixed;                          /* steps of answers and prompts since one of answers alone */
 };
 void engine_pace_observe(struct engine_pace *pace, size_t answers, size_t prompt_tokens, uint64_t step_us);
-/* Tokens of `prompts` prompts for a step with so many answers, at most `most`. */
+/* Tokens of `prompts` prompts for a step with so many answers, at most `most`; 0 for a step that only looks. */
 size_t engine_pace_chunk(const struct engine_pace *pace, size_t answers, size_t prompts, size_t most);
 
 /* --- how many at once (inference 2.4) ---
