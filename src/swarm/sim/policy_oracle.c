@@ -4,7 +4,8 @@
 
 #include <math.h>
 
-#define MISSED_MS 1e7 /* a machine that would not meet the goal comes after all that would */
+#define FIRST_WEIGHT 8.0 /* of the time to the first content: what serves the goals best of the weights that were tried */
+#define MISSED_MS    1e7 /* a machine that would not meet the goal comes after all that would */
 
 struct outlook {
 	double ttft_ms, rate_tps, harm_ms;
@@ -61,7 +62,7 @@ static enum sim_answer pick(struct sim_world *world, struct sim_call *call, stru
 		struct outlook at;
 		if (!look(world, call, seat, &at))
 			continue;
-		double value = at.ttft_ms + 1000 * call->request->output / at.rate_tps + at.harm_ms;
+		double value = FIRST_WEIGHT * at.ttft_ms + 1000 * call->request->output / at.rate_tps + at.harm_ms;
 		value += at.ttft_ms > goal_ms || at.rate_tps < world->scenario->decode_tps ? MISSED_MS : 0;
 		if (value < best) {
 			best = value;
