@@ -179,6 +179,13 @@ static const struct config_field fields[] = {
      .max = 3600,
      .help = "Seconds without a heartbeat after which a provider counts as gone."},
 
+    {.name = "routing.dedicated_models",
+     .env = "DARKBLOOM_DEDICATED_MODELS",
+     .type = CONFIG_STRINGS,
+     .offset = AT(dedicated_models),
+     .fallback = "gemma-4",
+     .help = "Families of models that have machines of their own, by a part of their ids: others' requests for them go only to "
+             "providers that offer nothing but models of that family. Empty: none."},
     {.name = "routing.warm_pool",
      .env = "DARKBLOOM_WARM_POOL",
      .type = CONFIG_BOOL,

@@ -81,7 +81,8 @@ struct fleet *fleet_new(struct net_loop *loop, struct accounts *accounts, struct
                         const struct fleet_options *options)
 {
 	struct fleet *fleet = calloc(1, sizeof *fleet);
-	struct route_policy policy = {.min_trust = options->min_trust};
+	struct route_policy policy = {
+	    .min_trust = options->min_trust, .dedicated = options->dedicated, .dedicated_count = options->dedicated_count};
 	if (!fleet)
 		return NULL;
 	id_random(&policy.seed, sizeof policy.seed);

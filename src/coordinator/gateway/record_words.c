@@ -15,6 +15,7 @@ static const char *reason_of(enum route_gate gate)
 	    [ROUTE_NODE_BREAKER] = "resting after faults",
 	    [ROUTE_EXCLUDED] = "had the request already",
 	    [ROUTE_NOT_SERVING] = "without the model",
+	    [ROUTE_DEDICATED] = "with other models beside one that has machines of its own",
 	    [ROUTE_COOLING] = "resting after a load that failed",
 	    [ROUTE_OFFLINE] = "leaving, or not registered yet",
 	    [ROUTE_UNTRUSTED] = "not trusted any more",

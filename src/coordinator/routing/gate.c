@@ -28,6 +28,7 @@ const char *route_gate_name(enum route_gate gate)
 	    [ROUTE_REGION] = "region_not_allowed",
 	    [ROUTE_EXCLUDED] = "excluded",
 	    [ROUTE_NOT_SERVING] = "not_serving_catalog",
+	    [ROUTE_DEDICATED] = "dedicated_excluded",
 	    [ROUTE_COOLING] = "load_cooldown",
 	    [ROUTE_SHAPE_BREAKER] = "shape_breaker",
 	    [ROUTE_NODE_BREAKER] = "node_breaker",
@@ -204,6 +205,8 @@ static enum route_gate trust_gate(const struct route_policy *policy, const struc
                                   uint64_t now_us)
 {
 	const struct route_kept_facts *facts = &entry->node->facts;
+	if (entry->model->family != entry->node->family && entry->model->family && !caller.relaxed)
+		return ROUTE_DEDICATED;
 	if (route_is_cooling(entry, now_us))
 		return ROUTE_COOLING;
 	if (!caller.bypass && route_node_shut(entry->node, now_us))

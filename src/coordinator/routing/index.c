@@ -2,6 +2,7 @@
  * gets dearer sinks in few steps. */
 #include <math.h>
 #include <stdlib.h>
+#include <strings.h>
 
 #include "coordinator/routing/routing_internal.h"
 
@@ -66,6 +67,23 @@ static void model_free(struct route_model *model)
 	free(model);
 }
 
+static bool has_part(struct str id, const char *part)
+{
+	size_t len = strlen(part);
+	for (size_t at = 0; len && at + len <= id.len; at++)
+		if (strncasecmp(id.at + at, part, len) == 0)
+			return true;
+	return false;
+}
+
+static uint8_t family_of(const struct route_policy *policy, struct str id)
+{
+	for (size_t i = 0; i < policy->dedicated_count && i < UINT8_MAX; i++)
+		if (has_part(id, policy->dedicated[i]))
+			return (uint8_t)(i + 1);
+	return 0;
+}
+
 struct route_model *route_model_get(struct route_fleet *fleet, struct str id)
 {
 	struct route_model *model = route_model_find(fleet, id);
@@ -76,6 +94,7 @@ struct route_model *route_model_get(struct route_fleet *fleet, struct str id)
 		return NULL;
 	memcpy(model->id, id.at, id.len);
 	model->id_len = id.len;
+	model->family = family_of(&fleet->policy, id);
 	model->classes = calloc(ROUTE_CLASS_FIRST, sizeof *model->classes);
 	if (!model->classes || map_put(&fleet->models, model_id(model), model, NULL)) {
 		model_free(model);

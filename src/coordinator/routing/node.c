@@ -146,8 +146,18 @@ void route_node_reloaded(struct route_fleet *fleet, struct route_node *node)
 		route_entry_refresh(fleet, &node->entries[i]);
 }
 
+static uint8_t common_family(const struct route_node *node)
+{
+	uint8_t family = node->entry_count ? node->entries[0].model->family : 0;
+	for (uint32_t i = 1; i < node->entry_count; i++)
+		if (node->entries[i].model->family != family)
+			return 0;
+	return family;
+}
+
 void route_node_refresh(struct route_fleet *fleet, struct route_node *node)
 {
+	node->family = common_family(node);
 	for (uint32_t i = 0; i < node->entry_count; i++)
 		route_entry_measure(&node->entries[i]);
 	route_node_reloaded(fleet, node);

@@ -22,7 +22,10 @@ struct route_node; /* one connected provider, as routing knows it */
 struct route_policy {
 	enum route_trust min_trust;
 	uint64_t challenge_max_age_us; /* 0 = 16 min (routing 3) */
-	uint64_t seed;                 /* of the generator that breaks ties; the same seed and history give the same choices */
+	/* Families of models that have machines of their own (routing 13.1): parts of build ids, in any case. Borrowed. */
+	const char *const *dedicated;
+	size_t dedicated_count; /* at most 255 */
+	uint64_t seed;          /* of the generator that breaks ties; the same seed and history give the same choices */
 };
 
 struct route_fleet *route_fleet_new(const struct route_policy *policy);
@@ -168,6 +171,7 @@ enum route_gate {
 	ROUTE_REGION,
 	ROUTE_EXCLUDED,
 	ROUTE_NOT_SERVING,
+	ROUTE_DEDICATED,
 	ROUTE_COOLING,
 	ROUTE_SHAPE_BREAKER,
 	ROUTE_NODE_BREAKER,

@@ -131,6 +131,7 @@ struct route_model {
 	struct route_rates **rates;
 	uint32_t rate_count;
 	struct route_ratios ratios;
+	uint8_t family;   /* of the policy's dedicated ones, from 1; 0 = none */
 	uint32_t entries; /* nodes that advertise it; 0 = the model is forgotten */
 	/* Kept up to date by route_entry_refresh. Private nodes are not shown. */
 	uint32_t shown, routable, warm, trust[ROUTE_TRUST_HARDWARE + 1];
@@ -231,6 +232,7 @@ struct route_node {
 	struct route_device *device; /* NULL until it has an identity or fails */
 	struct list reservations;
 	uint16_t entry_room; /* entries that there is memory for */
+	uint8_t family;      /* of all its models, as in struct route_model; 0 = they have none in common */
 	bool budgets;        /* some slot reports a token budget */
 	bool loss_told;      /* its connection broke: that counts once, however many requests it had */
 	struct route_kept_facts facts;

@@ -81,6 +81,64 @@ static void gates_of_the_caller(void **state)
 	expect(&s, ROUTE_NOT_SERVING, DB_E_NOT_FOUND);
 }
 
+static void gates_of_what_is_asked_for(void **state)
+{
+	(void)state;
+	static const struct str regions[] = {{"DE", 2}, {"US", 2}};
+	struct scene s = scene_new();
+	s.request.regions = regions;
+	s.request.region_count = 2;
+	expect(&s, ROUTE_REGION, DB_E_NOT_FOUND);
+
+	s = scene_new();
+	s.facts.region = STR("US-CA");
+	scene_apply(&s);
+	s.request.regions = regions;
+	s.request.region_count = 2;
+	expect(&s, ROUTE_OK, DB_OK);
+
+	s = scene_new();
+	s.request.needs = 1;
+	expect(&s, ROUTE_CAPABILITY, DB_E_NOT_FOUND);
+
+	s = scene_new();
+	s.request.blind = true;
+	expect(&s, ROUTE_NOT_BLIND, DB_E_NOT_FOUND);
+}
+
+/* Routing 13.1: a family with machines of its own does not come to one that serves others too. */
+static void a_dedicated_family_stays_on_machines_of_its_own(void **state)
+{
+	(void)state;
+	static const char *const families[] = {"Gemma-4", "other"};
+	struct route_policy policy = {.min_trust = ROUTE_TRUST_SELF_SIGNED, .dedicated = families, .dedicated_count = 2, .seed = 1};
+	struct route_fleet *fleet = route_fleet_new(&policy);
+	struct route_node *node = route_node_add(fleet, NULL);
+	struct route_node_facts facts = fixture_facts();
+	struct route_model_facts models[] = {{.id = STR("google/gemma-4-27b"), .template_render_ok = -1},
+	                                     {.id = STR("acme/tiny"), .template_render_ok = -1}};
+	struct route_request big = fixture_request(), tiny = fixture_request();
+	big.model = models[0].id;
+	route_node_set_facts(fleet, node, &facts);
+	assert_int_equal(route_node_set_owner(fleet, node, STR("owner")), DB_OK);
+	assert_int_equal(route_node_set_models(fleet, node, models, 2), DB_OK);
+	assert_int_equal(route_check(fleet, node, &big, NOW_US), ROUTE_DEDICATED);
+	assert_int_equal(route_check(fleet, node, &tiny, NOW_US), ROUTE_OK);
+	struct route_decision decision;
+	struct route_reservation *reservation;
+	assert_int_equal(route_select(fleet, &big, NOW_US, &decision, &reservation), DB_E_NOT_FOUND);
+	assert_int_equal(decision.by_gate[ROUTE_DEDICATED], 1);
+	big.own_only = true;
+	big.caller_account = STR("owner");
+	assert_int_equal(route_check(fleet, node, &big, NOW_US), ROUTE_OK);
+	big.own_only = false;
+	assert_int_equal(route_node_set_models(fleet, node, models, 1), DB_OK);
+	assert_int_equal(route_check(fleet, node, &big, NOW_US), ROUTE_OK);
+	assert_int_equal(route_node_update_models(fleet, node, &models[1], 1), DB_OK);
+	assert_int_equal(route_check(fleet, node, &big, NOW_US), ROUTE_DEDICATED);
+	route_fleet_free(fleet);
+}
+
 static void gates_of_trust(void **state)
 {
 	(void)state;
@@ -372,6 +430,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_sound_node_is_chosen),
 	    cmocka_unit_test(gates_of_the_caller),
+	    cmocka_unit_test(gates_of_what_is_asked_for),
+	    cmocka_unit_test(a_dedicated_family_stays_on_machines_of_its_own),
 	    cmocka_unit_test(gates_of_trust),
 	    cmocka_unit_test(the_owner_passes_privacy_and_floor_but_no_other_gate),
 	    cmocka_unit_test(gates_of_shape),
