@@ -82,6 +82,7 @@ static void read_model(struct wire_reader *r, const json_val *model, struct wire
 	out->weight_hash = wire_read_str(r, model, "weight_hash");
 	out->is_vision = wire_read_bool(r, model, "is_vision");
 	out->template_render_ok = wire_read_tri(r, model, "template_render_ok");
+	out->template_fault = wire_read_str(r, model, "template_fault");
 	out->context_length = wire_read_int(r, model, "context_length", INT32_MAX);
 	out->capabilities = read_capabilities(r, model);
 }
@@ -113,6 +114,7 @@ static void write_models(struct json_writer *w, const struct wire_models *models
 		wire_put_str(w, "weight_hash", model->weight_hash);
 		wire_put_true(w, "is_vision", model->is_vision);
 		wire_put_tri(w, "template_render_ok", model->template_render_ok);
+		wire_put_str(w, "template_fault", model->template_fault);
 		if (model->context_length > 0)
 			json_put_i64(w, "context_length", model->context_length);
 		write_capabilities(w, model->capabilities);

@@ -29,8 +29,9 @@ struct wire_model {
 	bool is_vision;
 	enum wire_tri template_render_ok; /* WIRE_FALSE differs from WIRE_UNKNOWN and survives */
 	/* extensions (docs/reference/protocol-extensions.md) */
-	int64_t context_length; /* tokens one sequence may have; 0 = not said */
-	uint32_t capabilities;  /* enum wire_capability, or-ed; 0 = not said */
+	struct str template_fault; /* why template_render_ok is false: "jinja_template", ...; else empty */
+	int64_t context_length;    /* tokens one sequence may have; 0 = not said */
+	uint32_t capabilities;     /* enum wire_capability, or-ed; 0 = not said */
 };
 
 /* What a model on this provider can be asked for. */

@@ -73,6 +73,9 @@ static struct route_model_facts *model_facts(struct fleet *fleet, const struct w
 		const struct wire_model *model = &models->at[i];
 		if (!model->id.len || model->id.len >= ROUTE_MODEL_SIZE)
 			continue;
+		if (model->template_render_ok == WIRE_FALSE)
+			log_info("provider.template_broken", "model=%.*s reason=%.*s", STR_ARG(model->id),
+			         STR_ARG(str_sub(model->template_fault, 0, 32)));
 		facts[(*count)++] = (struct route_model_facts){
 		    .id = model->id,
 		    .size_bytes = model->size_bytes > 0 ? (uint64_t)model->size_bytes : 0,

@@ -110,12 +110,13 @@ struct engine_info {
 	uint64_t parameters, weight_bytes;
 	uint32_t context_tokens; /* of the model */
 	uint32_t layers;
-	bool template_render_ok; /* the chat template rendered a probe conversation */
-	bool can_constrain;      /* JSON mode, schemas and logprobs */
-	bool can_reason;         /* the chat template has a place for thinking */
-	bool can_choose;         /* several answers to one request */
-	bool can_embed;          /* requests of CHAT_TASK_EMBED are taken ... */
-	bool only_embeds;        /* ... and no others */
+	bool template_render_ok;    /* the chat template rendered a probe conversation */
+	const char *template_fault; /* why not, in the protocol's words (template_check.h); NULL or "" when it did */
+	bool can_constrain;         /* JSON mode, schemas and logprobs */
+	bool can_reason;            /* the chat template has a place for thinking */
+	bool can_choose;            /* several answers to one request */
+	bool can_embed;             /* requests of CHAT_TASK_EMBED are taken ... */
+	bool only_embeds;           /* ... and no others */
 	double kv_bytes_per_token;
 	uint64_t load_time_ms;
 };

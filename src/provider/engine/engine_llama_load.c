@@ -138,6 +138,7 @@ static void describe(struct llama_engine *engine, const char *path)
 	enum template_fault fault = template_check(engine->templates, str_of(info->architecture));
 	llama_rendering_end();
 	info->template_render_ok = fault == TEMPLATE_FINE;
+	info->template_fault = template_fault_name(fault);
 	if (fault != TEMPLATE_FINE)
 		log_warn("engine.template", "reason=%s", template_fault_name(fault));
 	info->can_constrain = true;

@@ -69,6 +69,7 @@ static void describe_model(const struct residency_view *view, struct wire_model 
 	    .quantization = str_of(model->quantization),
 	    .weight_hash = str_of(model->weight_hash),
 	    .template_render_ok = view->ever_loaded ? wire_tri_of(view->info.template_render_ok) : WIRE_UNKNOWN,
+	    .template_fault = view->ever_loaded && view->info.template_fault ? str_of(view->info.template_fault) : STR_NONE,
 	    .context_length = view->info.context_tokens,
 	    .capabilities = capabilities_of(&known),
 	};

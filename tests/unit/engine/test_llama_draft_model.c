@@ -5,79 +5,13 @@
 
 #include "core/log.h"
 #include "provider/engine/engine_llama.h"
+#include "random_model.h"
 
-#include <ggml.h>
-#include <gguf.h>
 #include <unistd.h>
-
-#define SMOL TEST_SOURCE_DIR "/build/deps/models/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 static const char telling[] = "Tell me a story about a lighthouse.";
 static char double_path[] = "/tmp/test-draft-XXXXXX", small_path[] = "/tmp/test-small-XXXXXX";
 static struct engine *plain;
-
-/* --- the double --- */
-
-static uint64_t seed = 1;
-
-static float some(void)
-{
-	seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-	return (float)(int32_t)(seed >> 32) / 2147483648.0f;
-}
-
-static void add(struct gguf_context *out, struct ggml_context *memory, const char *name, int64_t columns, int64_t rows,
-                bool ones)
-{
-	struct ggml_tensor *tensor = rows > 1 ? ggml_new_tensor_2d(memory, GGML_TYPE_F32, columns, rows)
-	                                      : ggml_new_tensor_1d(memory, GGML_TYPE_F32, columns);
-	ggml_set_name(tensor, name);
-	for (int64_t i = 0; i < columns * rows; i++)
-		((float *)tensor->data)[i] = ones ? 1.0f : some();
-	gguf_add_tensor(out, tensor);
-}
-
-/* `cut`: leaves the last tokens of the vocabulary away. */
-static void make_double(const char *path, bool cut)
-{
-	const int64_t width = 64, wide = 64;
-	struct gguf_init_params params = {.no_alloc = true};
-	struct gguf_context *smol = gguf_init_from_file(SMOL, params), *out = gguf_init_empty();
-	assert_non_null(smol);
-	gguf_set_kv(out, smol);
-	int64_t at = gguf_find_key(out, "tokenizer.ggml.tokens"), vocabulary = (int64_t)gguf_get_arr_n(out, at);
-	if (cut) {
-		const char **texts = calloc((size_t)vocabulary, sizeof *texts);
-		for (int64_t i = 0; i < vocabulary; i++)
-			texts[i] = i == 5000 ? "anotherwordthatisnone"
-			                     : gguf_get_arr_str(smol, gguf_find_key(smol, "tokenizer.ggml.tokens"), (size_t)i);
-		gguf_set_arr_str(out, "tokenizer.ggml.tokens", texts, (size_t)vocabulary);
-		free(texts);
-	}
-	gguf_set_val_u32(out, "llama.block_count", 1);
-	gguf_set_val_u32(out, "llama.embedding_length", (uint32_t)width);
-	gguf_set_val_u32(out, "llama.feed_forward_length", (uint32_t)wide);
-	gguf_set_val_u32(out, "llama.attention.head_count", 4);
-	gguf_set_val_u32(out, "llama.attention.head_count_kv", 2);
-	gguf_set_val_u32(out, "llama.rope.dimension_count", 16);
-	struct ggml_init_params size = {.mem_size = (size_t)(vocabulary * width * 4) + ((size_t)1 << 20)};
-	struct ggml_context *memory = ggml_init(size);
-	add(out, memory, "token_embd.weight", width, vocabulary, false);
-	add(out, memory, "output_norm.weight", width, 1, true);
-	add(out, memory, "blk.0.attn_norm.weight", width, 1, true);
-	add(out, memory, "blk.0.ffn_norm.weight", width, 1, true);
-	add(out, memory, "blk.0.attn_q.weight", width, width, false);
-	add(out, memory, "blk.0.attn_k.weight", width, 32, false);
-	add(out, memory, "blk.0.attn_v.weight", width, 32, false);
-	add(out, memory, "blk.0.attn_output.weight", width, width, false);
-	add(out, memory, "blk.0.ffn_gate.weight", width, wide, false);
-	add(out, memory, "blk.0.ffn_up.weight", width, wide, false);
-	add(out, memory, "blk.0.ffn_down.weight", wide, width, false);
-	assert_true(gguf_write_to_file(out, path, false));
-	ggml_free(memory);
-	gguf_free(out);
-	gguf_free(smol);
-}
 
 static struct engine *load(const char *draft, enum engine_speculation speculation, struct error *error)
 {
@@ -103,10 +37,11 @@ static int setup(void **state)
 {
 	(void)state;
 	log_set_level(LOG_ERROR);
+	const struct renamed other = {5000, "anotherwordthatisnone"};
 	close(mkstemp(double_path));
 	close(mkstemp(small_path));
-	make_double(double_path, false);
-	make_double(small_path, true);
+	random_model_write(double_path, NULL, 0);
+	random_model_write(small_path, &other, 1);
 	plain = must_load(NULL, ENGINE_SPECULATE_NEVER);
 	return 0;
 }

@@ -1,5 +1,8 @@
 /* JSON, schemas and tools on the real model. */
 #include "llama_fixture.h"
+#include "random_model.h"
+
+#include <unistd.h>
 
 static void json_object_answers_are_json(void **state)
 {
@@ -141,6 +144,64 @@ static void a_required_tool_is_called_with_valid_arguments(void **state)
 	free(template);
 }
 
+/* Of the harmony format (inference 3.6): a call that does not end would run on. A double with the tokens of GPT-OSS says the
+ * one that it is told to. */
+static void the_end_tokens_of_gpt_oss_end_an_answer(void **state)
+{
+	(void)state;
+	static const struct renamed tokens[] = {{3, "<|return|>"}, {4, "<|call|>"},    {5, "<|end|>"},
+	                                        {6, "<|start|>"},  {7, "<|channel|>"}, {8, "<|message|>"}};
+	char path[] = "/tmp/test-harmony-XXXXXX";
+	struct error error = {.text = ""};
+	close(mkstemp(path));
+	random_model_write(path, tokens, sizeof tokens / sizeof *tokens);
+	char *template = read_file(TEST_SOURCE_DIR "/build/deps/src/llama.cpp/models/templates/openai-gpt-oss-120b.jinja");
+	struct engine_llama_options options = {
+	    .model_path = path, .threads = 1, .max_sequences = 1, .context_tokens = 1024, .chat_template = template};
+	struct engine *engine = engine_llama_new(&options, &error);
+	unlink(path);
+	if (!engine)
+		fail_msg("%s", error.text);
+	for (int32_t token = 3; token <= 5; token++) {
+		struct request request = ask_for("Hi", 4);
+		struct chat_logit_bias bias = {.token = token, .bias = 100};
+		struct collector c;
+		request.chat.sampling.biases = &bias;
+		request.chat.sampling.bias_count = 1;
+		run(engine, &request, &c);
+		assert_int_equal(c.status, 0);
+		assert_int_equal(c.finish, token == 5 ? ENGINE_FINISH_LENGTH : ENGINE_FINISH_STOP); /* <|end|> only ends a part */
+		assert_int_equal(c.usage.completion_tokens, token == 5 ? 4 : 1);
+		assert_true(token == 5 || c.content.len == 0);
+		collector_free(&c);
+		request_free(&request);
+	}
+	engine_free(engine);
+	free(template);
+}
+
+static void a_template_that_loses_messages_is_told_with_its_fault(void **state)
+{
+	(void)state;
+	struct error error = {.text = ""};
+	struct engine_info info;
+	struct engine_llama_options options = {.model_path = MODEL,
+	                                       .threads = 1,
+	                                       .max_sequences = 1,
+	                                       .context_tokens = 256,
+	                                       .chat_template = "{{ messages[0]['content'] }}"};
+	engine_info(shared, &info);
+	assert_true(info.template_render_ok);
+	assert_string_equal(info.template_fault, "");
+	struct engine *engine = engine_llama_new(&options, &error);
+	if (!engine)
+		fail_msg("%s", error.text);
+	engine_info(engine, &info);
+	assert_false(info.template_render_ok);
+	assert_string_equal(info.template_fault, "jinja_template");
+	engine_free(engine);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -149,6 +210,8 @@ int main(void)
 	    cmocka_unit_test(a_model_without_a_tool_template_calls_what_it_must),
 	    cmocka_unit_test(tools_are_not_shown_where_none_may_be_called),
 	    cmocka_unit_test(a_required_tool_is_called_with_valid_arguments),
+	    cmocka_unit_test(the_end_tokens_of_gpt_oss_end_an_answer),
+	    cmocka_unit_test(a_template_that_loses_messages_is_told_with_its_fault),
 	};
 	return cmocka_run_group_tests(tests, start_shared, stop_shared);
 }
