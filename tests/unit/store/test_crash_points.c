@@ -184,7 +184,8 @@ static void withdraw(struct fixture *f)
 	struct store_withdrawal row = {
 	    .account_id = "earner", .stripe_account = "acct", .amount_uusd = 3000, .net_uusd = 3000, .method = "standard"};
 	str_copy(str_of(named("withdrawal")), row.id, sizeof row.id);
-	AWAIT(f, store_withdrawal_create(f->store, &row, INT64_C(1) << 50, 0, fixture_done, f));
+	struct store_withdrawal_limits limits = {.daily_uusd = INT64_C(1) << 50};
+	AWAIT(f, store_withdrawal_create(f->store, &row, &limits, 0, fixture_done, f));
 }
 
 static void step_to(struct fixture *f, enum store_withdrawal_state to)
