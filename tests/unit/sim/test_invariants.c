@@ -175,6 +175,17 @@ static void a_second_machine_is_asked_within_the_budget(void **state)
 	}
 }
 
+static void conversations_return_to_machines_that_keep_their_prompts(void **state)
+{
+	(void)state;
+	load("steady");
+	scenario.seconds = 400;
+	double kept = run(&sim_policy_ours)->cached_share;
+	scenario.cached_prompts = 0;
+	assert_true(run(&sim_policy_ours)->cached_share <= 0);
+	assert_true(kept > 0.08);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -193,6 +204,7 @@ int main(void)
 	    cmocka_unit_test(two_models_by_turns_do_not_make_machines_load_all_the_time),
 	    cmocka_unit_test(machines_that_lie_get_no_more_than_their_kind),
 	    cmocka_unit_test(a_second_machine_is_asked_within_the_budget),
+	    cmocka_unit_test(conversations_return_to_machines_that_keep_their_prompts),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
