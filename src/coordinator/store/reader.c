@@ -2,6 +2,7 @@
 
 #include "coordinator/store/op_login.h"
 #include "coordinator/store/op_task.h"
+#include "coordinator/store/usage_row.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -20,8 +21,6 @@ enum reader_statement {
 	R_PROVIDER_TOKEN,
 	R_PRICES,
 	R_USAGE,
-	R_USAGE_ONE,
-	R_LEDGER,
 	R_STATEMENTS,
 };
 
@@ -37,12 +36,6 @@ enum reader_statement {
 	" FROM api_keys k JOIN accounts a ON a.ref = k.account JOIN balances b ON b.account = a.ref"                               \
 	" LEFT JOIN key_spend s ON s.limit_group = k.limit_group"
 
-#define USAGE_COLUMNS                                                                                                          \
-	"h.request_id, a.id, u.key_id, p.id, u.provider_id, u.provider_key, u.model, u.public_model, u.outcome, u.prompt_tokens,"  \
-	" u.completion_tokens, u.reasoning_tokens, u.price_in, u.price_out, u.cost, u.fee, h.amount, u.created_us,"                \
-	" u.cached_tokens, u.price_cached, u.service, u.job_id, u.reported_tokens, u.response_hash, u.se_signature,"               \
-	" u.se_public_key"
-
 static const char *const statements[R_STATEMENTS] = {
     [R_OWNER] = "SELECT " ACCOUNT_COLUMNS " FROM accounts a JOIN balances b ON b.account = a.ref WHERE a.is_owner = 1",
     [R_KEY] = "SELECT " KEY_ROWS " WHERE k.hash = ?1 GROUP BY k.hash, a.ref, b.account",
@@ -52,15 +45,9 @@ static const char *const statements[R_STATEMENTS] = {
     [R_PROVIDER_TOKEN] = "SELECT " ACCOUNT_COLUMNS " FROM provider_tokens t JOIN accounts a ON a.ref = t.account"
                          " JOIN balances b ON b.account = a.ref WHERE t.hash = ? AND t.active = 1",
     [R_PRICES] = "SELECT a.id, p.model, p.input, p.output, p.cached FROM prices p JOIN accounts a ON a.ref = p.account",
-    [R_USAGE] = "SELECT " USAGE_COLUMNS " FROM accounts a JOIN usage u ON u.account = a.ref JOIN holds h ON h.id = u.id"
+    [R_USAGE] = "SELECT " USAGE_ROW_COLUMNS " FROM accounts a JOIN usage u ON u.account = a.ref JOIN holds h ON h.id = u.id"
                 " LEFT JOIN accounts p ON p.ref = u.provider_account WHERE a.id = ? AND u.created_us < ?"
                 " ORDER BY u.created_us DESC, u.id DESC LIMIT ?",
-    [R_USAGE_ONE] = "SELECT " USAGE_COLUMNS " FROM holds h JOIN usage u ON u.id = h.id JOIN accounts a ON a.ref = u.account"
-                    " LEFT JOIN accounts p ON p.ref = u.provider_account WHERE h.request_id = ?",
-    /* The entries of a settlement stand side by side from holds.entry on: at most three. */
-    [R_LEDGER] = "SELECT e.id, a.id, e.type, h.request_id, e.amount, e.balance_after, e.created_us FROM holds h"
-                 " JOIN ledger e ON e.id BETWEEN h.entry AND h.entry + 3 AND e.hold = h.id JOIN accounts a ON a.ref = e.account"
-                 " WHERE h.request_id = ? ORDER BY e.id",
 };
 
 struct reader {
@@ -196,33 +183,7 @@ static bool read_usage(struct sql *db, struct sql_stmt *stmt, struct op_list *op
 	struct store_usage_row *row = grow(db, op, sizeof *row);
 	if (!row)
 		return false;
-	struct store_settlement *s = &row->s;
-	sql_copy(stmt, 0, s->request_id, sizeof s->request_id);
-	sql_copy(stmt, 1, s->account_id, sizeof s->account_id);
-	sql_copy(stmt, 2, s->key_id, sizeof s->key_id);
-	sql_copy(stmt, 3, s->provider_account, sizeof s->provider_account);
-	sql_copy(stmt, 4, s->provider_id, sizeof s->provider_id);
-	sql_copy(stmt, 5, s->provider_key, sizeof s->provider_key);
-	sql_copy(stmt, 6, s->model, sizeof s->model);
-	sql_copy(stmt, 7, s->public_model, sizeof s->public_model);
-	sql_copy(stmt, 8, s->outcome, sizeof s->outcome);
-	s->prompt_tokens = (uint64_t)sql_i64(stmt, 9);
-	s->completion_tokens = (uint64_t)sql_i64(stmt, 10);
-	s->reasoning_tokens = (uint64_t)sql_i64(stmt, 11);
-	s->price_in = sql_i64(stmt, 12);
-	s->price_out = sql_i64(stmt, 13);
-	s->cost_uusd = sql_i64(stmt, 14);
-	s->fee_uusd = sql_i64(stmt, 15);
-	s->hold_uusd = sql_i64(stmt, 16);
-	s->created_us = sql_i64(stmt, 17);
-	s->cached_tokens = (uint64_t)sql_i64(stmt, 18);
-	s->price_cached = sql_i64(stmt, 19);
-	s->service = sql_i64(stmt, 20) != 0;
-	sql_copy(stmt, 21, s->job_id, sizeof s->job_id);
-	s->reported_tokens = (uint64_t)sql_i64(stmt, 22);
-	sql_copy(stmt, 23, s->response_hash, sizeof s->response_hash);
-	sql_copy(stmt, 24, s->se_signature, sizeof s->se_signature);
-	sql_copy(stmt, 25, s->se_public_key, sizeof s->se_public_key);
+	usage_row_read(stmt, &row->s);
 	return true;
 }
 
@@ -252,16 +213,9 @@ static bool read_levels(struct sql *db, struct sql_stmt *stmt, struct op_list *o
 static bool read_entry(struct sql *db, struct sql_stmt *stmt, struct op_list *op)
 {
 	struct store_ledger_row *row = grow(db, op, sizeof *row);
-	if (!row)
-		return false;
-	row->id = sql_i64(stmt, 0);
-	sql_copy(stmt, 1, row->account_id, sizeof row->account_id);
-	sql_copy(stmt, 2, row->type, sizeof row->type);
-	sql_copy(stmt, 3, row->reference, sizeof row->reference);
-	row->amount_uusd = sql_i64(stmt, 4);
-	row->balance_after_uusd = sql_i64(stmt, 5);
-	row->created_us = sql_i64(stmt, 6);
-	return true;
+	if (row)
+		entry_row_read(stmt, row);
+	return row != NULL;
 }
 
 static void read_list(struct sql *db, struct sql_stmt *stmt, struct op_list *op,
@@ -314,12 +268,12 @@ static void query(struct reader *reader, struct store_op *op)
 		read_list(db, stmt, list, read_usage);
 		break;
 	case OP_USAGE_OF_REQUEST:
-		stmt = sql_say(db, statements[R_USAGE_ONE]);
+		stmt = sql_say(db, usage_of_request_sql);
 		sql_put_text(stmt, 1, list->key);
 		read_list(db, stmt, list, read_usage);
 		break;
 	case OP_LEDGER_OF_REQUEST:
-		stmt = sql_say(db, statements[R_LEDGER]);
+		stmt = sql_say(db, entries_of_request_sql);
 		sql_put_text(stmt, 1, list->key);
 		read_list(db, stmt, list, read_entry);
 		break;

@@ -1,22 +1,15 @@
 #include "coordinator/store/migrate.h"
 #include "coordinator/store/store.h"
+#include "coordinator/store/usage_row.h"
 
 /* One request out of a database that may be in use. */
 
-enum show_statement { S_LATEST, S_HOLD, S_USAGE, S_ENTRIES, S_STATEMENTS };
+enum show_statement { S_LATEST, S_HOLD, S_STATEMENTS };
 
 static const char *const statements[S_STATEMENTS] = {
     [S_LATEST] = "SELECT request_id FROM holds ORDER BY id DESC LIMIT 1",
     [S_HOLD] = "SELECT h.state, h.reason, h.amount, h.created_us, h.request_id, a.id, h.key_id, h.price_in, h.price_out"
                " FROM holds h JOIN accounts a ON a.ref = h.account WHERE h.request_id = ?",
-    [S_USAGE] = "SELECT p.id, u.provider_id, u.model, u.public_model, u.outcome, u.prompt_tokens, u.completion_tokens,"
-                " u.reasoning_tokens, u.price_in, u.price_out, u.cost, u.fee, u.created_us, u.cached_tokens, u.price_cached "
-                "FROM holds h JOIN usage u ON u.id = h.id"
-                " LEFT JOIN accounts p ON p.ref = u.provider_account WHERE h.request_id = ?",
-    [S_ENTRIES] =
-        "SELECT e.id, a.id, e.type, h.request_id, e.amount, e.balance_after, e.created_us FROM holds h"
-        " JOIN ledger e ON e.id BETWEEN h.entry AND h.entry + 3 AND e.hold = h.id JOIN accounts a ON a.ref = e.account"
-        " WHERE h.request_id = ? ORDER BY e.id",
 };
 
 static void read_latest(struct sql *db, char id[STORE_ID_SIZE])
@@ -50,44 +43,21 @@ static bool read_hold(struct sql *db, const char *id, struct store_record *out)
 
 static void read_usage(struct sql *db, const char *id, struct store_settlement *s)
 {
-	struct sql_stmt *stmt = sql_say(db, statements[S_USAGE]);
+	struct sql_stmt *stmt = sql_say(db, usage_of_request_sql);
 	sql_put_text(stmt, 1, id);
 	if (!sql_row(stmt))
 		return;
-	sql_copy(stmt, 0, s->provider_account, sizeof s->provider_account);
-	sql_copy(stmt, 1, s->provider_id, sizeof s->provider_id);
-	sql_copy(stmt, 2, s->model, sizeof s->model);
-	sql_copy(stmt, 3, s->public_model, sizeof s->public_model);
-	sql_copy(stmt, 4, s->outcome, sizeof s->outcome);
-	s->prompt_tokens = (uint64_t)sql_i64(stmt, 5);
-	s->completion_tokens = (uint64_t)sql_i64(stmt, 6);
-	s->reasoning_tokens = (uint64_t)sql_i64(stmt, 7);
-	s->price_in = sql_i64(stmt, 8);
-	s->price_out = sql_i64(stmt, 9);
-	s->cost_uusd = sql_i64(stmt, 10);
-	s->fee_uusd = sql_i64(stmt, 11);
-	s->created_us = sql_i64(stmt, 12);
-	s->cached_tokens = (uint64_t)sql_i64(stmt, 13);
-	s->price_cached = sql_i64(stmt, 14);
+	usage_row_read(stmt, s);
 	sql_done(stmt);
 }
 
 static void read_entries(struct sql *db, const char *id, struct store_record *out)
 {
-	struct sql_stmt *stmt = sql_say(db, statements[S_ENTRIES]);
+	struct sql_stmt *stmt = sql_say(db, entries_of_request_sql);
 	sql_put_text(stmt, 1, id);
-	while (sql_row(stmt)) {
-		if (out->entry_count == sizeof out->entries / sizeof *out->entries)
-			continue;
-		struct store_ledger_row *row = &out->entries[out->entry_count++];
-		row->id = sql_i64(stmt, 0);
-		sql_copy(stmt, 1, row->account_id, sizeof row->account_id);
-		sql_copy(stmt, 2, row->type, sizeof row->type);
-		sql_copy(stmt, 3, row->reference, sizeof row->reference);
-		row->amount_uusd = sql_i64(stmt, 4);
-		row->balance_after_uusd = sql_i64(stmt, 5);
-		row->created_us = sql_i64(stmt, 6);
-	}
+	while (sql_row(stmt))
+		if (out->entry_count < sizeof out->entries / sizeof *out->entries)
+			entry_row_read(stmt, &out->entries[out->entry_count++]);
 }
 
 static void read_record(struct sql *db, struct str request_id, struct store_record *out)
