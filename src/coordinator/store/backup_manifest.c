@@ -89,7 +89,7 @@ enum db_err backup_manifest_write(const struct manifest *manifest, const char *f
 /* A name in a manifest is a file's beside it, and nothing else. */
 static bool is_plain(struct str name)
 {
-	return name.len > 0 && name.at[0] != '.' && !memchr(name.at, '/', name.len);
+	return name.len > 0 && name.at[0] != '.' && !memchr(name.at, '/', name.len) && !memchr(name.at, '\0', name.len);
 }
 
 static enum db_err read_file(struct manifest *manifest, const json_val *file)
@@ -98,8 +98,9 @@ static enum db_err read_file(struct manifest *manifest, const json_val *file)
 	int64_t bytes;
 	size_t at = manifest->count;
 	if (at == MANIFEST_FILES_MAX || !json_as_str(json_get(file, "name"), &name) || !is_plain(name) ||
-	    !json_as_str(json_get(file, "sha256"), &hash) || hash.len != 64 || !json_as_i64(json_get(file, "bytes"), &bytes) ||
-	    bytes < 0 || !str_copy(name, manifest->files[at].name, sizeof manifest->files[at].name) ||
+	    !json_as_str(json_get(file, "sha256"), &hash) || hash.len != 64 || memchr(hash.at, '\0', hash.len) ||
+	    !json_as_i64(json_get(file, "bytes"), &bytes) || bytes < 0 ||
+	    !str_copy(name, manifest->files[at].name, sizeof manifest->files[at].name) ||
 	    !str_copy(hash, manifest->files[at].sha256, sizeof manifest->files[at].sha256))
 		return DB_E_INVALID;
 	manifest->files[at].bytes = bytes;
