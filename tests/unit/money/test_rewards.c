@@ -140,7 +140,7 @@ static void an_account_gets_its_part_of_the_pool_at_most(void **state)
 	(void)state;
 	struct reward_terms terms = usual();
 	struct reward_claim claims[4];
-	char names[4][4];
+	char names[4][24];
 	terms.pool_month_uusd = 10000 * 8640; /* 10,000 for each period */
 	terms.account_percent = 30;
 	for (size_t i = 0; i < 4; i++) {
@@ -171,7 +171,7 @@ static void random_fleets_never_get_more_than_there_is(void **state)
 	static const int64_t sizes[] = {0, 8, 24, 36, 48, 64, 96, 128, 192, 512, 1024};
 	uint64_t random = 88172645463325252ULL;
 	static struct reward_claim claims[64];
-	static char names[64][8], accounts[64][8];
+	static char names[64][24], accounts[64][24];
 	for (int round = 0; round < 3000; round++) {
 		struct reward_terms terms = usual();
 		size_t count = dice(&random, 65);
