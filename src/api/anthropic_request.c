@@ -1,5 +1,6 @@
 /* A Messages request as the chat request it stands for. */
 #include "api/anthropic.h"
+#include "api/lower.h"
 
 #define BODY_MAX          (64u << 20)
 #define MAX_OUTPUT_TOKENS INT64_C(1000000000)
@@ -226,28 +227,13 @@ static bool lower(struct anthropic_lowering *to, const json_val *root, enum chat
 
 static bool parse(struct str body, enum chat_task task, struct arena *arena, struct chat_request *out, struct api_error *error)
 {
-	struct error why;
 	struct anthropic_lowering to = {.arena = arena, .error = error};
 	struct anthropic_state *state = arena_alloc(arena, sizeof *state);
-	struct json_doc *doc = json_parse(body, NULL, &why);
-	bool ok = false;
+	struct json_doc *doc = lower_read(body, error);
 	*out = (struct chat_request){0};
 	buf_init(&to.body, BODY_MAX);
 	json_writer_init(&to.w, &to.body);
-	if (!doc && why.code != DB_E_NOMEM) {
-		chat_refuse(error, NULL, "The request body cannot be read. %s", why.text);
-		goto out;
-	}
-	if (doc && state && !lower(&to, json_root(doc), task, state))
-		goto out;
-	struct str lowered = doc && state ? arena_str(arena, buf_str(&to.body)) : STR_NONE;
-	if (!lowered.at) {
-		api_fail(error, 503, "service_unavailable", NULL, NULL, "The request needs more memory than there is.");
-		goto out;
-	}
-	ok = chat_request_parse(lowered, arena, out, error);
-	out->dialect_state = state;
-out:
+	bool ok = doc && (!state || lower(&to, json_root(doc), task, state)) && lower_finish(&to.body, arena, state, out, error);
 	json_free(doc);
 	buf_free(&to.body);
 	return ok;

@@ -116,7 +116,7 @@ static bool parse(struct str body, struct arena *arena, struct chat_request *out
 	if (!root)
 		return false;
 	if (!request)
-		return api_fail(error, 503, "service_unavailable", NULL, NULL, "The request needs more memory than there is.");
+		return lower_no_memory(error);
 	buf_init(&lowered, LOWER_MAX_BYTES);
 	json_writer_init(&w, &lowered);
 	if (!put_body(&w, body, root, request, error)) {

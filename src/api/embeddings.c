@@ -1,6 +1,6 @@
 /* POST /v1/embeddings: each input travels as a message of its own, each vector comes back as a frame of its own. */
-#include "api/chat_internal.h"
 #include "api/dialect.h"
+#include "api/lower.h"
 #include "core/buf.h"
 #include "core/encode.h"
 
@@ -180,28 +180,13 @@ static bool lower(struct lowering *to, const json_val *root, struct embeddings_s
 
 static bool parse(struct str body, struct arena *arena, struct chat_request *out, struct api_error *error)
 {
-	struct error why;
 	struct lowering to = {.error = error};
 	struct embeddings_state *state = arena_alloc(arena, sizeof *state);
-	struct json_doc *doc = json_parse(body, NULL, &why);
-	bool ok = false;
+	struct json_doc *doc = lower_read(body, error);
 	*out = (struct chat_request){0};
 	buf_init(&to.body, BODY_MAX);
 	json_writer_init(&to.w, &to.body);
-	if (!doc && why.code != DB_E_NOMEM) {
-		chat_refuse(error, NULL, "The request body cannot be read. %s", why.text);
-		goto out;
-	}
-	if (doc && state && !lower(&to, json_root(doc), state))
-		goto out;
-	struct str lowered = doc && state ? arena_str(arena, buf_str(&to.body)) : STR_NONE;
-	if (!lowered.at) {
-		api_fail(error, 503, "service_unavailable", NULL, NULL, "The request needs more memory than there is.");
-		goto out;
-	}
-	ok = chat_request_parse(lowered, arena, out, error);
-	out->dialect_state = state;
-out:
+	bool ok = doc && (!state || lower(&to, json_root(doc), state)) && lower_finish(&to.body, arena, state, out, error);
 	json_free(doc);
 	buf_free(&to.body);
 	return ok;

@@ -1,12 +1,17 @@
 #include "api/lower.h"
 
+bool lower_no_memory(struct api_error *error)
+{
+	return api_fail(error, 503, "service_unavailable", NULL, NULL, "The request needs more memory than there is.");
+}
+
 json_val *lower_body(struct str body, struct arena *arena, struct api_error *error)
 {
 	struct error why;
 	struct json_doc *doc = json_parse(body, arena, &why);
 	json_val *root = doc ? json_root(doc) : NULL;
 	if (!doc && why.code == DB_E_NOMEM)
-		api_fail(error, 503, "service_unavailable", NULL, NULL, "The request needs more memory than there is.");
+		lower_no_memory(error);
 	else if (!doc)
 		chat_refuse(error, NULL, "The request body cannot be read. %s", why.text);
 	else if (json_type(root) != JSON_OBJECT)
@@ -39,6 +44,28 @@ void lower_copy_others(struct json_writer *w, struct str body, const char *const
 	}
 }
 
+struct json_doc *lower_read(struct str body, struct api_error *error)
+{
+	struct error why;
+	struct json_doc *doc = json_parse(body, NULL, &why);
+	if (!doc && why.code == DB_E_NOMEM)
+		lower_no_memory(error);
+	else if (!doc)
+		chat_refuse(error, NULL, "The request body cannot be read. %s", why.text);
+	return doc;
+}
+
+bool lower_finish(const struct buf *lowered, struct arena *arena, void *state, struct chat_request *out,
+                  struct api_error *error)
+{
+	struct str body = state ? arena_str(arena, buf_str(lowered)) : STR_NONE;
+	if (!body.at)
+		return lower_no_memory(error);
+	bool ok = chat_request_parse(body, arena, out, error);
+	out->dialect_state = state;
+	return ok;
+}
+
 bool lower_parse(struct buf *lowered, struct arena *arena, struct chat_request *out, struct api_error *error)
 {
 	struct str body = lowered->failed ? STR_NONE : arena_str(arena, buf_str(lowered));
@@ -47,7 +74,7 @@ bool lower_parse(struct buf *lowered, struct arena *arena, struct chat_request *
 	if (too_large)
 		return api_fail(error, 413, "invalid_request_error", NULL, NULL, "The request body is too large.");
 	if (!body.at)
-		return api_fail(error, 503, "service_unavailable", NULL, NULL, "The request needs more memory than there is.");
+		return lower_no_memory(error);
 	return chat_request_parse(body, arena, out, error);
 }
 

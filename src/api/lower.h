@@ -15,6 +15,14 @@ void lower_copy_others(struct json_writer *w, struct str body, const char *const
 /* Moves what was written into the arena and parses it as a chat request; frees the buffer. */
 bool lower_parse(struct buf *lowered, struct arena *arena, struct chat_request *out, struct api_error *error);
 
+/* For a body that only its lowering reads, so that it need not live as long as the request: on the heap, json_free. NULL with
+ * *error. */
+struct json_doc *lower_read(struct str body, struct api_error *error);
+/* Parses what was written as a chat request, with the dialect's state; NULL: there was no memory for one. */
+bool lower_finish(const struct buf *lowered, struct arena *arena, void *state, struct chat_request *out,
+                  struct api_error *error);
+bool lower_no_memory(struct api_error *error); /* false */
+
 /* A name of the chat API and what the dialect calls it, for the `param` of errors. */
 struct lower_name {
 	const char *chat, *own;

@@ -336,7 +336,7 @@ bool responses_parse(struct str body, struct arena *arena, struct chat_request *
 	if (!root)
 		return false;
 	if (!request)
-		return api_fail(error, 503, "service_unavailable", NULL, NULL, "The request needs more memory than there is.");
+		return lower_no_memory(error);
 	request->root = root;
 	if (!check_keeping(root, keeping, request, body.len, error))
 		return false;
@@ -344,7 +344,7 @@ bool responses_parse(struct str body, struct arena *arena, struct chat_request *
 		struct error why;
 		earlier = json_parse(keeping->earlier, arena, &why);
 		if (!earlier)
-			return api_fail(error, 503, "service_unavailable", NULL, NULL, "The request needs more memory than there is.");
+			return lower_no_memory(error);
 	}
 	buf_init(&lowered, LOWER_MAX_BYTES);
 	json_writer_init(&w, &lowered);

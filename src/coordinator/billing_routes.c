@@ -26,14 +26,6 @@ static void put_usd(struct json_writer *w, const char *name, int64_t uusd)
 	json_put_cstr(w, name, text);
 }
 
-static void answer(struct exchange *exchange, int status, struct buf *body)
-{
-	buf_append_byte(body, '\n');
-	exchange_header(exchange, "Cache-Control", STR("no-store"));
-	exchange_json(exchange, status, buf_str(body));
-	buf_free(body);
-}
-
 /* --- POST /v1/billing/stripe/create-session: the row first, then Stripe, then Stripe's id --- */
 
 struct checkout {
@@ -70,7 +62,7 @@ static void on_named(const struct error *error, void *user)
 		put_usd(&w, "amount_usd", checkout->deposit.amount_uusd);
 		json_put_i64(&w, "amount_micro_usd", checkout->deposit.amount_uusd);
 		json_end_object(&w);
-		answer(exchange, 200, &body);
+		task_answer_private(exchange, 200, &body);
 	}
 	task_free(checkout);
 }
@@ -259,7 +251,7 @@ static void on_session(const struct store_deposit *deposit, const struct error *
 		put_time(&w, "created_at", deposit->created_us);
 		put_time(&w, "completed_at", deposit->completed_us);
 		json_end_object(&w);
-		answer(exchange, 200, &body);
+		task_answer_private(exchange, 200, &body);
 	}
 	task_free(task);
 }
@@ -453,7 +445,7 @@ void handle_billing_methods(struct server *server, struct exchange *exchange)
 	json_put_i64(&w, "share_percent", ledger_referral_share(server_rooms(server)->ledger));
 	json_end_object(&w);
 	json_end_object(&w);
-	answer(exchange, 200, &body);
+	task_answer_private(exchange, 200, &body);
 }
 
 void handle_wallet_balance(struct server *server, struct exchange *exchange)
@@ -466,5 +458,5 @@ void handle_wallet_balance(struct server *server, struct exchange *exchange)
 	json_begin_object(&w);
 	json_put_i64(&w, "credit_balance_micro_usd", ledger_available(exchange->caller.account));
 	json_end_object(&w);
-	answer(exchange, 200, &body);
+	task_answer_private(exchange, 200, &body);
 }

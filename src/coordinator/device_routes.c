@@ -17,14 +17,6 @@
 
 #define TOKEN_SIZE (sizeof ACCOUNTS_PROVIDER_PREFIX + 64)
 
-static void answer_json(struct exchange *exchange, int status, struct buf *body)
-{
-	buf_append_byte(body, '\n');
-	exchange_header(exchange, "Cache-Control", STR("no-store"));
-	exchange_json(exchange, status, buf_str(body));
-	buf_free(body);
-}
-
 void handle_device_code(struct server *server, struct exchange *exchange)
 {
 	struct device_codes codes;
@@ -51,7 +43,7 @@ void handle_device_code(struct server *server, struct exchange *exchange)
 		json_put_i64(&w, "expires_in", DEVICE_LIFE_S);
 		json_put_i64(&w, "interval", DEVICE_INTERVAL_S);
 		json_end_object(&w);
-		answer_json(exchange, 200, &body);
+		task_answer_private(exchange, 200, &body);
 	}
 	buf_free(&url);
 	secret_wipe(&codes, sizeof codes);
@@ -89,7 +81,7 @@ static void on_minted(const struct error *error, void *user)
 		json_put_cstr(&w, "token", minting->token);
 		json_put_cstr(&w, "account_id", minting->grant.account_id);
 		json_end_object(&w);
-		answer_json(exchange, 200, &body);
+		task_answer_private(exchange, 200, &body);
 	}
 	task_free(minting);
 }
@@ -122,7 +114,7 @@ static void answer_pending(struct exchange *exchange, const char *status)
 	json_begin_object(&w);
 	json_put_cstr(&w, "status", status);
 	json_end_object(&w);
-	answer_json(exchange, 200, &body);
+	task_answer_private(exchange, 200, &body);
 }
 
 static void answer_slow_down(struct exchange *exchange, unsigned interval_s)
@@ -141,7 +133,7 @@ static void answer_slow_down(struct exchange *exchange, unsigned interval_s)
 	json_put_cstr(&w, "message", "This asks too often: wait for the interval, which is longer now.");
 	json_end_object(&w);
 	json_end_object(&w);
-	answer_json(exchange, 400, &body);
+	task_answer_private(exchange, 400, &body);
 }
 
 /* NULL, and answered, when the body is no object. */

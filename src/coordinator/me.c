@@ -10,14 +10,6 @@
 #include "core/version.h"
 #include "net/form.h"
 
-static void answer_json(struct exchange *exchange, struct buf *body)
-{
-	buf_append_byte(body, '\n');
-	exchange_header(exchange, "Cache-Control", STR("no-store"));
-	exchange_json(exchange, 200, buf_str(body));
-	buf_free(body);
-}
-
 static void refuse_unreadable(struct exchange *exchange)
 {
 	task_refuse(exchange, 503, "service_unavailable", "The account cannot be read at the moment: try again.", 2);
@@ -54,7 +46,7 @@ static void on_person(const struct store_person *person, const struct error *err
 		json_put_cstr(&w, "authenticated_by", kind_name(exchange->caller.kind));
 		json_put_bool(&w, "is_admin", exchange->caller.is_admin);
 		json_end_object(&w);
-		answer_json(exchange, &body);
+		task_answer_private(exchange, 200, &body);
 	}
 	task_free(task);
 }
@@ -162,7 +154,7 @@ static void on_machines(const struct store_machine *known, size_t count, const s
 		json_put_i64(&w, "heartbeat_timeout_seconds", config->heartbeat_timeout_s);
 		json_put_i64(&w, "challenge_max_age_seconds", config->challenge_interval_s + 60);
 		json_end_object(&w);
-		answer_json(exchange, &body);
+		task_answer_private(exchange, 200, &body);
 	}
 	task_free(task);
 }
@@ -202,7 +194,7 @@ static void on_forgotten(const struct error *error, void *user)
 		json_put_cstr(&w, "serial", forgetting->name);
 		json_put_i64(&w, "rows_removed", 1);
 		json_end_object(&w);
-		answer_json(exchange, &body);
+		task_answer_private(exchange, 200, &body);
 	}
 	task_free(forgetting);
 }
@@ -293,7 +285,7 @@ static void on_summary_machines(const struct store_machine *known, size_t count,
 		buf_init(&body, 4096);
 		json_writer_init(&w, &body);
 		put_summary(&w, summary->task.server, exchange, &summary->earnings, &machines);
-		answer_json(exchange, &body);
+		task_answer_private(exchange, 200, &body);
 	}
 	task_free(summary);
 }

@@ -105,13 +105,6 @@ static void refuse_param(struct exchange *exchange, const char *param, const cha
 	exchange_error(exchange, &error);
 }
 
-static void answer(struct exchange *exchange, struct buf *body)
-{
-	buf_append_byte(body, '\n');
-	exchange_header(exchange, "Cache-Control", STR("no-store"));
-	exchange_json(exchange, 200, buf_str(body));
-}
-
 static void on_record(struct str record, const struct error *error, void *user)
 {
 	struct view *view = user;
@@ -128,7 +121,7 @@ static void on_record(struct str record, const struct error *error, void *user)
 		else if (err)
 			refuse_kept(exchange, err);
 		else
-			answer(exchange, &body);
+			task_answer_private(exchange, 200, &body);
 	}
 	buf_free(&body);
 	task_free(view);
@@ -226,7 +219,7 @@ static void on_deleted(const struct error *error, void *user)
 	if (exchange && error)
 		refuse_kept(exchange, error->code);
 	else if (exchange)
-		answer(exchange, &body);
+		task_answer_private(exchange, 200, &body);
 	buf_free(&body);
 	task_free(deletion);
 }

@@ -18,14 +18,6 @@ static struct portal *portal_of(const struct server *server)
 	return server_rooms(server)->portal;
 }
 
-static void answer_json(struct exchange *exchange, struct buf *body)
-{
-	buf_append_byte(body, '\n');
-	exchange_header(exchange, "Cache-Control", STR("no-store"));
-	exchange_json(exchange, 200, buf_str(body));
-	buf_free(body);
-}
-
 static void answer_status(struct exchange *exchange, const char *status)
 {
 	struct buf body;
@@ -35,7 +27,7 @@ static void answer_status(struct exchange *exchange, const char *status)
 	json_begin_object(&w);
 	json_put_cstr(&w, "status", status);
 	json_end_object(&w);
-	answer_json(exchange, &body);
+	task_answer_private(exchange, 200, &body);
 }
 
 void handle_auth_config(struct server *server, struct exchange *exchange)
@@ -65,7 +57,7 @@ void handle_auth_config(struct server *server, struct exchange *exchange)
 	json_end_array(&w);
 	json_put_bool(&w, "smtp", false);
 	json_end_object(&w);
-	answer_json(exchange, &body);
+	task_answer_private(exchange, 200, &body);
 }
 
 /* --- signing up, logging in --- */
@@ -102,7 +94,7 @@ static void on_logged_in(struct login_task *task, struct exchange *exchange, con
 	put_person(&w, task->task.server, &task->person);
 	put_csrf(&w, str_of(token));
 	json_end_object(&w);
-	answer_json(exchange, &body);
+	task_answer_private(exchange, 200, &body);
 }
 
 /* NULL, and answered, when the body is no object. */
@@ -222,7 +214,7 @@ static void on_session(const struct store_session *session, const struct store_p
 		put_session(&w, session);
 		put_csrf(&w, str_of(view->token));
 		json_end_object(&w);
-		answer_json(exchange, &body);
+		task_answer_private(exchange, 200, &body);
 	}
 	task_free(view);
 }
@@ -261,7 +253,7 @@ static void on_list(const struct store_session *sessions, size_t count, const st
 		}
 		json_end_array(&w);
 		json_end_object(&w);
-		answer_json(exchange, &body);
+		task_answer_private(exchange, 200, &body);
 	}
 	task_free(view);
 }
@@ -380,7 +372,7 @@ static void on_invited(const struct error *error, void *user)
 		json_put_cstr(&w, "code", inviting->code);
 		json_put_cstr(&w, "expires_at", when);
 		json_end_object(&w);
-		answer_json(exchange, &body);
+		task_answer_private(exchange, 200, &body);
 	}
 	task_free(inviting);
 }

@@ -59,3 +59,9 @@ void task_answer(struct exchange *exchange, int status, struct buf *body)
 		exchange_json(exchange, status, buf_str(body));
 	buf_free(body);
 }
+
+void task_answer_private(struct exchange *exchange, int status, struct buf *body)
+{
+	exchange_header(exchange, "Cache-Control", STR("no-store"));
+	task_answer(exchange, status, body);
+}

@@ -23,5 +23,6 @@ void task_free(void *task); /* wipes */
 void task_refuse(struct exchange *exchange, int status, const char *type, const char *message, int retry_after_s);
 /* Answers with the JSON text in `body`, a line end behind it, and frees it; 503 when there was no memory for it. */
 void task_answer(struct exchange *exchange, int status, struct buf *body);
+void task_answer_private(struct exchange *exchange, int status, struct buf *body); /* which no cache may keep */
 
 #endif
