@@ -5,6 +5,7 @@
 #include "coordinator/money/pricing.h"
 #include "coordinator/money/rewards.h"
 #include "coordinator/routing/routing.h"
+#include "coordinator/routing/share.h"
 #include "core/clock.h"
 #include "core/log.h"
 
@@ -179,6 +180,14 @@ static const struct config_field fields[] = {
      .max = 3600,
      .help = "Seconds without a heartbeat after which a provider counts as gone."},
 
+    {.name = "routing.account_shares",
+     .env = "DARKBLOOM_ACCOUNT_SHARES",
+     .type = CONFIG_STRINGS,
+     .offset = AT(account_shares),
+     .fallback = "",
+     .help =
+         "What accounts get of a model whose requests wait: `ACCOUNT=WEIGHT` (0.01 to 100; others have 1), `ACCOUNT=PRIORITY` "
+         "(batch, normal, interactive) or `ACCOUNT=WEIGHT:PRIORITY`."},
     {.name = "routing.dedicated_models",
      .env = "DARKBLOOM_DEDICATED_MODELS",
      .type = CONFIG_STRINGS,
@@ -718,6 +727,12 @@ enum db_err coordinator_config_load(struct coordinator_config *config, const cha
 		err = error_set(error, DB_E_INVALID, "With jwt.audience one of jwt.key and jwt.key_file must be given.");
 	if (!err && config->backends.count == 0)
 		err = error_set(error, DB_E_INVALID, "trust.backends must name at least one backend.");
+	struct share share;
+	for (size_t i = 0; !err && i < config->account_shares.count; i++)
+		if (share_read(str_of(config->account_shares.at[i]), &share))
+			err = error_set(error, DB_E_INVALID,
+			                "routing.account_shares must be ACCOUNT=WEIGHT, ACCOUNT=PRIORITY or both, not %s.",
+			                config->account_shares.at[i]);
 	for (size_t i = 0; !err && i < config->keep_warm.count; i++)
 		err = check_keep_warm(str_of(config->keep_warm.at[i]), error);
 	if (!err && config->dir[0] == '\0')

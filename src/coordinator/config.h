@@ -34,7 +34,7 @@ struct coordinator_config {
 
 	/* [routing] */
 	bool warm_pool;
-	struct config_strings dedicated_models;
+	struct config_strings dedicated_models, account_shares;
 	int64_t warm_interval_s;
 	struct config_strings keep_warm; /* "MODEL=N" */
 

@@ -398,6 +398,8 @@ static bool open_rooms(struct serving *s, struct error *error)
 	    .max_providers = (uint32_t)c->max_providers,
 	    .warm_interval_ms = (uint32_t)c->warm_interval_s * 1000,
 	    .warm_off = !c->warm_pool,
+	    .shares = c->account_shares.at,
+	    .share_count = c->account_shares.count,
 	    .dedicated = c->dedicated_models.at,
 	    .dedicated_count = c->dedicated_models.count,
 	    .on_alias_moved = on_alias_moved,

@@ -36,7 +36,9 @@ struct fleet_options {
 	uint8_t tenant_key[FLEET_TENANT_KEY_BYTES];
 	struct planner_options planner; /* the warm pool's (routing 12) */
 	uint32_t warm_interval_ms;      /* 0 = 10,000 */
-	const char *const *dedicated;   /* as in struct route_policy; borrowed for good */
+	const char *const *shares;      /* of accounts: routing/share.h; borrowed for good */
+	size_t share_count;
+	const char *const *dedicated; /* as in struct route_policy; borrowed for good */
 	size_t dedicated_count;
 	bool warm_off;                                        /* no model is loaded by command */
 	void (*on_alias_moved)(struct str alias, void *user); /* a canary grew or was rolled back; may be NULL */

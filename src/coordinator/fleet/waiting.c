@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "coordinator/fleet/fleet_internal.h"
+#include "coordinator/routing/share.h"
 
 /* Outlives the fleet when a call is still posted. */
 struct wake_turn {
@@ -47,6 +48,7 @@ enum db_err fleet_wait(struct fleet *fleet, const struct route_request *request,
 	waiter->place.request = *request;
 	waiter->place.request.excluded = NULL;
 	waiter->place.request.excluded_count = 0;
+	share_apply(fleet->options.shares, fleet->options.share_count, &waiter->place);
 	return queue_enter(fleet->queues, &waiter->place, queue_places(route_model_routable(fleet->routes, request->model)),
 	                   now_us);
 }

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "coordinator/routing/queue.h"
+#include "coordinator/routing/share.h"
 #include "routing_fixture.h"
 
 static struct queue_waiter waiter_of(struct str account, uint64_t tokens)
@@ -117,6 +118,43 @@ static void tokens_are_shared_by_weight_and_priority(void **state)
 			assert_near(served[side] / (double)SERVED, sides[c][side].share, 0.03);
 		queues_free(queues);
 	}
+}
+
+static void an_account_gets_what_the_operator_wrote(void **state)
+{
+	(void)state;
+	enum { EACH = 200, SERVED = 200 };
+	static struct queue_waiter w[2][EACH];
+	static const char *const texts[] = {"c=9", "a=3", "a=100"};
+	struct queues *queues = queues_new();
+	unsigned served[2] = {0};
+	for (int i = 0; i < EACH; i++)
+		for (int side = 0; side < 2; side++) {
+			w[side][i] = waiter_of(side ? STR("b") : STR("a"), 500);
+			share_apply(texts, 3, &w[side][i]);
+			assert_int_equal(queue_enter(queues, &w[side][i], 2 * EACH, NOW_US), DB_OK);
+		}
+	for (int i = 0; i < SERVED; i++)
+		served[str_is(next(queues)->request.caller_account, "b")]++;
+	assert_near(served[0] / (double)SERVED, 0.75, 0.03);
+	queues_free(queues);
+}
+
+static void shares_are_read_or_refused(void **state)
+{
+	(void)state;
+	static const char *const bad[] = {"",     "a",     "=1",   "a=",       "a=0",       "a=101",
+	                                  "a=-1", "a=nan", "a=1:", "a=1:soon", "a=x:batch", "a=:batch"};
+	struct share share;
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		assert_int_equal(share_read(str_of(bad[i]), &share), DB_E_INVALID);
+	assert_int_equal(share_read(STR("acct-1=2.5:batch"), &share), DB_OK);
+	assert_true(str_is(share.account, "acct-1"));
+	assert_near(share.weight, 2.5, 1e-9);
+	assert_int_equal(share.priority, ROUTE_PRIORITY_BATCH);
+	assert_int_equal(share_read(STR("a=interactive"), &share), DB_OK);
+	assert_near(share.weight, 1, 1e-9);
+	assert_int_equal(share.priority, ROUTE_PRIORITY_INTERACTIVE);
 }
 
 static void one_that_could_not_start_keeps_its_turn_and_blocks_nobody(void **state)
@@ -375,6 +413,8 @@ int main(void)
 	    cmocka_unit_test(a_head_that_cannot_run_does_not_block_others),
 	    cmocka_unit_test(a_heavy_account_does_not_keep_a_light_one_waiting),
 	    cmocka_unit_test(tokens_are_shared_by_weight_and_priority),
+	    cmocka_unit_test(an_account_gets_what_the_operator_wrote),
+	    cmocka_unit_test(shares_are_read_or_refused),
 	    cmocka_unit_test(one_that_could_not_start_keeps_its_turn_and_blocks_nobody),
 	    cmocka_unit_test(a_cancelled_request_is_not_held_against_its_account),
 	    cmocka_unit_test(deadlines_end_a_wait_in_their_order),
