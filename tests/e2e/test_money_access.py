@@ -58,6 +58,7 @@ ENDPOINTS = {
     ("GET", "/v1/admin/base-rewards"): "operator",
     ("POST", "/v1/admin/ledger/close"): "operator",
     ("GET", "/v1/admin/ledger/export"): "operator",
+    ("POST", "/v1/admin/stripe/reconcile"): "operator",
 }
 MONEY = re.compile(r"pricing|payments|earnings|leaderboard|network|summary|receipt|billing|referral|invite|users|credit|reward|ledger|stripe|refund|payout|invoice")
 OTHERS = {("GET", "/v1/admin/routes/summary")}

