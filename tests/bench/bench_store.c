@@ -23,7 +23,7 @@
 #define BATCH       64    /* pairs per turn of the loop */
 #define PROBE_EVERY 50
 #define PROBES      200000
-#define GROUP_US    3000
+#define GROUP_US    2000 /* as the coordinator's setting */
 
 struct phase {
 	size_t pairs;

@@ -34,6 +34,19 @@ static void look_at_rooms(struct ledger_account *account, bool is_final);
 static void ask_for_rooms(struct ledger_account *account, bool again);
 static void answer_recall(struct ledger_account *account);
 
+/* An answer may be to an earlier question and know nothing of what was released since: so everybody is asked once more. */
+static bool is_certain(struct ledger_account *account, const struct store_lease *lease)
+{
+	struct list_link *first = list_first(&account->rooms);
+	if (!lease->is_final || lease->is_poor || !first)
+		return lease->is_final;
+	struct ledger_room *room = LIST_OF(first, struct ledger_room, link);
+	bool was_doubted = room->doubted;
+	room->asked = room->asked && was_doubted;
+	room->doubted = true;
+	return was_doubted;
+}
+
 static void on_lease(const struct store_lease *lease, const struct error *error, void *user)
 {
 	struct ledger_account *account = user;
@@ -45,7 +58,7 @@ static void on_lease(const struct store_lease *lease, const struct error *error,
 	}
 	int64_t leased = lease && lease->epoch == store_epoch(ledger->store) ? lease->leased_uusd : 0;
 	ledger_take(account, lease ? &lease->account : NULL, leased, error);
-	look_at_rooms(account, lease && lease->is_final);
+	look_at_rooms(account, lease && is_certain(account, lease));
 	if (account->recalled)
 		answer_recall(account);
 	else
@@ -136,7 +149,7 @@ void ledger_room_ask(struct ledger_account *account, int64_t amount_uusd, struct
 	room->account = account;
 	room->amount_uusd = amount_uusd;
 	room->looks = 0;
-	room->asked = false;
+	room->asked = room->doubted = false;
 	list_push_back(&account->rooms, &room->link);
 	net_timer_start(store_loop(account->ledger->store), &room->timer, LOOK_EVERY_MS, LOOK_EVERY_MS, on_look);
 	ask_for_rooms(account, false);

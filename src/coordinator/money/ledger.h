@@ -54,7 +54,7 @@ struct ledger_room {
 	struct ledger_account *account; /* NULL: nobody waits */
 	int64_t amount_uusd;
 	unsigned looks;
-	bool asked;
+	bool asked, doubted;
 	struct list_link link;
 	struct net_timer timer;
 	/* DB_OK: it is there, and gone again when it is not taken before this returns. DB_E_FUNDS: the account has less, or it is

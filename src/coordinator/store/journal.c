@@ -20,10 +20,10 @@
 #define GIVE_UP_US        10000000 /* a server that is away while the store closes is waited for so long */
 #define GROUP_MAX_OPS     16384
 #define QUEUED_MAX_OPS    200000 /* about 200 MB; beyond it new money is refused */
-#define GATHER_ENOUGH_OPS 4096   /* do not wait for more than these */
+#define GATHER_ENOUGH_OPS 32     /* do not wait for more than these: under load the next group gathers while one is written */
 #define QUIET_US          20000  /* without a write: the write-ahead log is moved when it is longer than this */
 #define LOG_PAGES_QUIET   256
-#define LOG_PAGES_BUSY    4000 /* 16 MB: it is moved while writes go on */
+#define LOG_PAGES_BUSY    1000 /* 4 MB: it is moved while writes go on, in pieces that hold a group up little */
 
 struct op_queue {
 	struct store_op *first, *last;

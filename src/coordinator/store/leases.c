@@ -81,11 +81,11 @@ static void write_lease(struct book *book, struct op_task *task)
 	if (free < 0 || account->is_source)
 		free = 0;
 	op->lease.is_enough = free >= ask->need_uusd;
-	bool is_poor = account->balance - account->leased < ask->need_uusd; /* whoever gives back whatever */
+	op->lease.is_poor = account->balance - account->leased < ask->need_uusd; /* whoever gives back whatever */
 	if (ask->take)
 		account->leased += grant(book, free, ask->need_uusd);
 	write_row(book, account, ask);
-	op->lease.is_final = is_poor || (ask->recall && !op->lease.is_enough && !recall(book, account, ask->first));
+	op->lease.is_final = op->lease.is_poor || (ask->recall && !op->lease.is_enough && !recall(book, account, ask->first));
 	if (ask->answers || given > 0)
 		book_tell_others(book, account, ":g:");
 	op->lease.leased_uusd = account->leased;

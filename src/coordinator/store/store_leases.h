@@ -25,7 +25,8 @@ struct store_lease {
 	struct store_account account;
 	int64_t leased_uusd;
 	bool is_enough; /* need was met */
-	bool is_final;  /* what is missing is in use, or is not there at all: asking again does not help */
+	bool is_poor;   /* what is missing is not there at all */
+	bool is_final;  /* that, or it is in use, as everybody who was asked has answered */
 	uint64_t epoch; /* when it was granted */
 };
 /* lease NULL: no such account, or the error says why. In the order of the writes, as store_account_get. done may be NULL. */
