@@ -165,6 +165,8 @@ struct str prefixes_text(const struct session *session, const struct route_reque
 {
 	uint64_t names[FLEET_PREFIXES];
 	size_t count = route->prefix_count < FLEET_PREFIXES ? route->prefix_count : FLEET_PREFIXES;
+	if (count == 0)
+		return (struct str){"", 0};
 	struct cipher cipher = cipher_of(session);
 	for (size_t i = 0; i < count; i++)
 		names[i] = provider_name(&cipher, route->prefixes[i].digest);
