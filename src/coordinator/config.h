@@ -1,5 +1,5 @@
 /* The coordinator's settings: one strict TOML file, then environment variables; every field has a default, so that none is
- * needed to start. The table in config.c is also the reference in docs/operator/configuration.md. Thread: start-up only. */
+ * needed to start. The table in config_*.c is also the reference in docs/operator/configuration.md. Thread: start-up only. */
 #ifndef COORDINATOR_CONFIG_H
 #define COORDINATOR_CONFIG_H
 

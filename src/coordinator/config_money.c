@@ -1,9 +1,12 @@
 /* Settings about money: prices, Stripe, incentives, how long rows are kept. */
 #include "coordinator/config_internal.h"
 
+#include "coordinator/money/pricing.h"
+#include "coordinator/money/rewards.h"
+
 #define AT(member) offsetof(struct coordinator_config, member)
 
-const struct config_field coordinator_money_fields[] = {
+static const struct config_field fields[] = {
     {.name = "pricing.input_price",
      .env = "DARKBLOOM_INPUT_PRICE",
      .type = CONFIG_INT,
@@ -200,4 +203,19 @@ const struct config_field coordinator_money_fields[] = {
      .max = 3600000,
      .help = "How often unfinished withdrawals are looked at."},
 };
-const size_t coordinator_money_field_count = sizeof coordinator_money_fields / sizeof *coordinator_money_fields;
+
+static enum db_err check(struct coordinator_config *config, struct arena *arena, struct error *error)
+{
+	struct str model;
+	int64_t memory_gb;
+	(void)arena;
+	for (size_t i = 0; i < config->rewards_models.count; i++)
+		if (!reward_read_model(str_of(config->rewards_models.at[i]), &model, &memory_gb))
+			return error_set(error, DB_E_INVALID, "rewards.models must hold entries such as Acme Box=96, not %s.",
+			                 config->rewards_models.at[i]);
+	if (config->referral_percent < 1 || config->referral_percent > 50)
+		config->referral_percent = PRICE_REFERRAL_PERCENT; /* billing 8.1 */
+	return DB_OK;
+}
+
+const struct config_part coordinator_money_settings = {fields, sizeof fields / sizeof *fields, check};
