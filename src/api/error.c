@@ -16,18 +16,23 @@ bool api_fail(struct api_error *error, int status, const char *type, const char 
 	return false;
 }
 
+void api_error_put(struct json_writer *w, const struct api_error *error)
+{
+	json_key(w, "error");
+	json_begin_object(w);
+	json_put_cstr(w, "type", error->type);
+	json_put_cstr(w, "code", error->code ? error->code : error->type);
+	json_put_cstr(w, "message", error->message);
+	json_put_cstr(w, "param", error->param);
+	json_end_object(w);
+}
+
 void api_error_write(const struct api_error *error, struct buf *out)
 {
 	struct json_writer w;
 	json_writer_init(&w, out);
 	json_begin_object(&w);
-	json_key(&w, "error");
-	json_begin_object(&w);
-	json_put_cstr(&w, "type", error->type);
-	json_put_cstr(&w, "code", error->code ? error->code : error->type);
-	json_put_cstr(&w, "message", error->message);
-	json_put_cstr(&w, "param", error->param);
-	json_end_object(&w);
+	api_error_put(&w, error);
 	json_end_object(&w);
 	buf_append_byte(out, '\n');
 }

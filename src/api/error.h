@@ -4,6 +4,7 @@
 
 #include "core/buf.h"
 #include "core/error.h"
+#include "core/json.h"
 
 struct api_error {
 	int status;             /* HTTP status */
@@ -18,6 +19,8 @@ struct api_error {
 /* Fills *error and returns false, so that parsers can `return api_fail(...)`. */
 bool api_fail(struct api_error *error, int status, const char *type, const char *code, const char *param, const char *format,
               ...) __attribute__((format(printf, 6, 7)));
+/* Puts "error":{"type":...,"code":...,"message":...,"param":...} into an open object. */
+void api_error_put(struct json_writer *w, const struct api_error *error);
 /* Appends {"error":{"type":...,"code":...,"message":...,"param":...}} and a line feed; param is null when there is none, as the
  * published schema asks. */
 void api_error_write(const struct api_error *error, struct buf *out);

@@ -466,13 +466,7 @@ static void put_error_event(uint64_t sequence, const struct api_error *error, st
 	json_put_cstr(&w, "code", error->code ? error->code : error->type);
 	json_put_cstr(&w, "message", error->message);
 	json_put_cstr(&w, "param", error->param);
-	json_key(&w, "error");
-	json_begin_object(&w);
-	json_put_cstr(&w, "type", error->type);
-	json_put_cstr(&w, "code", error->code ? error->code : error->type);
-	json_put_cstr(&w, "message", error->message);
-	json_put_cstr(&w, "param", error->param);
-	json_end_object(&w);
+	api_error_put(&w, error);
 	json_end_object(&w);
 	buf_append_str(out, STR("\n\n"));
 }

@@ -105,18 +105,6 @@ static void mint(struct server *server, struct exchange *exchange, struct str de
 	                            minting);
 }
 
-static void answer_pending(struct exchange *exchange, const char *status)
-{
-	struct buf body;
-	struct json_writer w;
-	buf_init(&body, 256);
-	json_writer_init(&w, &body);
-	json_begin_object(&w);
-	json_put_cstr(&w, "status", status);
-	json_end_object(&w);
-	task_answer_private(exchange, 200, &body);
-}
-
 static void answer_slow_down(struct exchange *exchange, unsigned interval_s)
 {
 	struct buf body;
@@ -136,19 +124,9 @@ static void answer_slow_down(struct exchange *exchange, unsigned interval_s)
 	task_answer_private(exchange, 400, &body);
 }
 
-/* NULL, and answered, when the body is no object. */
-static const json_val *read_body(struct exchange *exchange)
-{
-	struct json_doc *doc = json_parse(http_body(exchange->http), http_arena(exchange->http), NULL);
-	if (doc && json_type(json_root(doc)) == JSON_OBJECT)
-		return json_root(doc);
-	task_refuse(exchange, 400, "invalid_request_error", "The body must be a JSON object.", 0);
-	return NULL;
-}
-
 static bool read_text(struct exchange *exchange, const char *name, struct str *text)
 {
-	const json_val *body = read_body(exchange);
+	const json_val *body = task_body(exchange);
 	char message[128];
 	if (!body)
 		return false;
@@ -171,7 +149,7 @@ void handle_device_token(struct server *server, struct exchange *exchange)
 		task_refuse(exchange, 404, "invalid_grant", "This device code is unknown: begin a new login.", 0);
 		break;
 	case DEVICE_PENDING:
-		answer_pending(exchange, "authorization_pending");
+		task_answer_status(exchange, "authorization_pending");
 		break;
 	case DEVICE_SLOW_DOWN:
 		answer_slow_down(exchange, interval_s);
@@ -214,7 +192,7 @@ void handle_device_approve(struct server *server, struct exchange *exchange)
 	else if (err)
 		task_refuse(exchange, 409, "already_used", "This code was used before.", 0);
 	else
-		answer_pending(exchange, "approved");
+		task_answer_status(exchange, "approved");
 }
 
 /* --- the end of a token --- */
@@ -226,7 +204,7 @@ static void on_revoked(const struct error *error, void *user)
 	if (exchange && error && error->code != DB_E_NOT_FOUND)
 		task_refuse(exchange, 503, "service_unavailable", "The token cannot be revoked at the moment: try again.", 2);
 	else if (exchange)
-		answer_pending(exchange, "revoked"); /* as RFC 7009 2.2: whoever asks about an unknown token has what it wanted */
+		task_answer_status(exchange, "revoked"); /* as RFC 7009 2.2: whoever asks about an unknown token has what it wanted */
 	task_free(task);
 }
 

@@ -18,18 +18,6 @@ static struct portal *portal_of(const struct server *server)
 	return server_rooms(server)->portal;
 }
 
-static void answer_status(struct exchange *exchange, const char *status)
-{
-	struct buf body;
-	struct json_writer w;
-	buf_init(&body, 256);
-	json_writer_init(&w, &body);
-	json_begin_object(&w);
-	json_put_cstr(&w, "status", status);
-	json_end_object(&w);
-	task_answer_private(exchange, 200, &body);
-}
-
 void handle_auth_config(struct server *server, struct exchange *exchange)
 {
 	static const char *const modes[] = {"closed", "invite", "open"};
@@ -97,16 +85,6 @@ static void on_logged_in(struct login_task *task, struct exchange *exchange, con
 	task_answer_private(exchange, 200, &body);
 }
 
-/* NULL, and answered, when the body is no object. */
-static const json_val *read_body(struct exchange *exchange)
-{
-	struct json_doc *doc = json_parse(http_body(exchange->http), http_arena(exchange->http), NULL);
-	if (doc && json_type(json_root(doc)) == JSON_OBJECT)
-		return json_root(doc);
-	task_refuse(exchange, 400, "invalid_request_error", "The body must be a JSON object.", 0);
-	return NULL;
-}
-
 static struct str text_of(const json_val *body, const char *name)
 {
 	struct str text = STR_NONE;
@@ -125,7 +103,7 @@ static bool is_foreign(struct server *server, struct exchange *exchange)
 
 static void begin(struct server *server, struct exchange *exchange, bool sign_up)
 {
-	const json_val *body = is_foreign(server, exchange) ? NULL : read_body(exchange);
+	const json_val *body = is_foreign(server, exchange) ? NULL : task_body(exchange);
 	if (!body)
 		return;
 	struct login_attempt attempt = {.email = text_of(body, "email"),
@@ -152,7 +130,7 @@ void handle_session_login(struct server *server, struct exchange *exchange)
 
 static void answer_logout(struct exchange *exchange)
 {
-	answer_status(exchange, "logged_out");
+	task_answer_status(exchange, "logged_out");
 }
 
 void handle_session_logout(struct server *server, struct exchange *exchange)
@@ -277,7 +255,7 @@ static void on_revoked(const struct error *error, void *user)
 	else if (exchange && error)
 		task_refuse(exchange, 503, "service_unavailable", "The session cannot be ended at the moment: try again.", 2);
 	else if (exchange)
-		answer_status(exchange, "revoked");
+		task_answer_status(exchange, "revoked");
 	task_free(task);
 }
 
@@ -309,7 +287,7 @@ static void on_checked(const struct login_result *result, void *user)
 	if (exchange && result->code != DB_OK)
 		login_refuse(exchange, result);
 	else if (exchange)
-		answer_status(exchange, checking->is_change ? "changed" : "confirmed");
+		task_answer_status(exchange, checking->is_change ? "changed" : "confirmed");
 	task_free(checking);
 }
 
@@ -325,7 +303,7 @@ static struct checking *new_checking(struct server *server, struct exchange *exc
 
 void handle_session_reauth(struct server *server, struct exchange *exchange)
 {
-	const json_val *body = read_body(exchange);
+	const json_val *body = task_body(exchange);
 	struct checking *checking = body ? new_checking(server, exchange, false) : NULL;
 	if (checking)
 		login_check_again(portal_of(server)->login, str_of(ledger_account_id(exchange->caller.account)),
@@ -335,7 +313,7 @@ void handle_session_reauth(struct server *server, struct exchange *exchange)
 void handle_password_change(struct server *server, struct exchange *exchange)
 {
 	char keep[65];
-	const json_val *body = read_body(exchange);
+	const json_val *body = task_body(exchange);
 	struct checking *checking = body ? new_checking(server, exchange, true) : NULL;
 	if (!checking)
 		return;

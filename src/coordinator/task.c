@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "core/json.h"
 #include "crypto/secret.h"
 
 static void on_gone(struct exchange *exchange)
@@ -64,4 +65,25 @@ void task_answer_private(struct exchange *exchange, int status, struct buf *body
 {
 	exchange_header(exchange, "Cache-Control", STR("no-store"));
 	task_answer(exchange, status, body);
+}
+
+void task_answer_status(struct exchange *exchange, const char *status)
+{
+	struct buf body;
+	struct json_writer w;
+	buf_init(&body, 256);
+	json_writer_init(&w, &body);
+	json_begin_object(&w);
+	json_put_cstr(&w, "status", status);
+	json_end_object(&w);
+	task_answer_private(exchange, 200, &body);
+}
+
+const json_val *task_body(struct exchange *exchange)
+{
+	struct json_doc *doc = json_parse(http_body(exchange->http), http_arena(exchange->http), NULL);
+	if (doc && json_type(json_root(doc)) == JSON_OBJECT)
+		return json_root(doc);
+	task_refuse(exchange, 400, "invalid_request_error", "The body must be a JSON object.", 0);
+	return NULL;
 }

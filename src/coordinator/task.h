@@ -4,6 +4,7 @@
 #define COORDINATOR_TASK_H
 
 #include "coordinator/gateway/exchange.h"
+#include "core/json.h"
 
 struct server;
 
@@ -24,5 +25,8 @@ void task_refuse(struct exchange *exchange, int status, const char *type, const 
 /* Answers with the JSON text in `body`, a line end behind it, and frees it; 503 when there was no memory for it. */
 void task_answer(struct exchange *exchange, int status, struct buf *body);
 void task_answer_private(struct exchange *exchange, int status, struct buf *body); /* which no cache may keep */
+void task_answer_status(struct exchange *exchange, const char *status);            /* {"status":...}, private, with 200 */
+/* The object that the body is, in the request's arena; NULL, and answered, when it is none. */
+const json_val *task_body(struct exchange *exchange);
 
 #endif

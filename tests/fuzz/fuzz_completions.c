@@ -1,21 +1,11 @@
 /* /v1/completions: bodies are refused with a sentence or travel on as plain prompts; a provider's frames become text_completion
  * objects of JSON. The first byte says which. */
-#include <stdlib.h>
-
-#include "api/dialect.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool good)
-{
-	if (!good)
-		abort();
-}
+#include "dialect_fuzz.h"
 
 static void read_body(struct str body)
 {
 	struct arena *arena = arena_new(64 << 20);
-	struct chat_request request, again;
+	struct chat_request request = {0}, again;
 	struct api_error error;
 	struct buf out;
 	buf_init(&out, 64 << 20);
@@ -45,42 +35,6 @@ static void check_events(struct str out)
 	}
 }
 
-static void answer(struct str frames, bool stream, bool usage)
-{
-	struct arena *arena = arena_new(0), *scratch = arena_new(0);
-	struct chat_request request;
-	struct api_error error;
-	struct buf out;
-	buf_init(&out, 64 << 20);
-	struct str body = usage
-	                      ? STR("{\"model\":\"m\",\"prompt\":\"x\",\"logprobs\":2,\"stream_options\":{\"include_usage\":true}}")
-	                      : STR("{\"model\":\"m\",\"prompt\":\"x\",\"echo\":true}");
-	check(dialect_completions.parse(body, arena, &request, &error));
-	struct chat_answer_options options = {
-	    .job_id = "job", .requested_model = STR("public"), .stream = stream, .max_tokens = 3, .request = &request};
-	struct dialect_answer *answer = dialect_completions.answer_new(arena, &options);
-	enum db_err err = DB_OK;
-	while (!err && frames.len > 0) {
-		struct chat_frame frame;
-		err = chat_frame_read(frames, scratch, &frame, &frames);
-		if (!err)
-			err = dialect_completions.frame(answer, &frame, &out);
-		arena_reset(scratch);
-	}
-	struct chat_answer_end end = {.has_usage = true, .usage = {.completion_tokens = 2}};
-	if (!err)
-		err = dialect_completions.finish(answer, &end, &out);
-	struct json_doc *doc = stream || err ? NULL : json_parse(buf_str(&out), NULL, NULL);
-	check(stream || err || doc);
-	json_free(doc);
-	if (stream && !err)
-		check_events(buf_str(&out));
-	dialect_answer_free(answer);
-	buf_free(&out);
-	arena_free(scratch);
-	arena_free(arena);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	if (size == 0)
@@ -89,8 +43,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (data[0] % 2 == 0) {
 		read_body(input);
 	} else {
-		answer(input, true, data[0] % 4 == 3);
-		answer(input, false, data[0] % 4 == 3);
+		bool usage = data[0] % 4 == 3;
+		struct fuzz_answer how = {.dialect = &dialect_completions, .stream = true, .check_events = check_events};
+		how.body = usage ? STR("{\"model\":\"m\",\"prompt\":\"x\",\"logprobs\":2,\"stream_options\":{\"include_usage\":true}}")
+		                 : STR("{\"model\":\"m\",\"prompt\":\"x\",\"echo\":true}");
+		fuzz_answer(&how, input);
+		how.stream = false;
+		fuzz_answer(&how, input);
 	}
 	return 0;
 }

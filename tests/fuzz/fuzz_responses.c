@@ -1,16 +1,6 @@
 /* /v1/responses: whatever comes as a body is refused with a sentence or becomes a body that is read again to the same meaning;
  * whatever a provider sends becomes events of JSON that begin, count up and end as they must. The first byte says which. */
-#include <stdlib.h>
-
-#include "api/dialect.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool good)
-{
-	if (!good)
-		abort();
-}
+#include "dialect_fuzz.h"
 
 static void read_body(struct str body)
 {
@@ -48,42 +38,6 @@ static void check_events(struct str out)
 	}
 }
 
-static void answer(struct str frames, bool stream, bool fails)
-{
-	struct arena *arena = arena_new(0), *scratch = arena_new(0);
-	struct chat_request request = {0};
-	struct api_error error;
-	struct buf out;
-	buf_init(&out, 64 << 20);
-	check(dialect_responses.parse(STR("{\"model\":\"m\",\"input\":\"x\"}"), arena, &request, &error));
-	struct chat_answer_options options = {
-	    .job_id = "job", .requested_model = STR("public"), .stream = stream, .max_tokens = 3, .request = &request};
-	struct dialect_answer *answer = dialect_responses.answer_new(arena, &options);
-	enum db_err err = DB_OK;
-	while (!err && frames.len > 0) {
-		struct chat_frame frame;
-		err = chat_frame_read(frames, scratch, &frame, &frames);
-		if (!err)
-			err = dialect_responses.frame(answer, &frame, &out);
-		arena_reset(scratch);
-	}
-	struct chat_answer_end end = {.has_usage = true, .usage = {.completion_tokens = 2}};
-	api_fail(&error, 502, "provider_error", NULL, NULL, "The provider failed.");
-	if (fails && stream)
-		dialect_responses.fail(answer, &error, true, &out);
-	else
-		err = dialect_responses.finish(answer, &end, &out);
-	struct json_doc *doc = stream || err ? NULL : json_parse(buf_str(&out), NULL, NULL);
-	check(stream || err || doc);
-	json_free(doc);
-	if (stream && !err)
-		check_events(buf_str(&out));
-	dialect_answer_free(answer);
-	buf_free(&out);
-	arena_free(scratch);
-	arena_free(arena);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	if (size == 0)
@@ -92,8 +46,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (data[0] % 2 == 0) {
 		read_body(input);
 	} else {
-		answer(input, true, data[0] % 4 == 3);
-		answer(input, false, false);
+		struct fuzz_answer how = {.dialect = &dialect_responses,
+		                          .body = STR("{\"model\":\"m\",\"input\":\"x\"}"),
+		                          .stream = true,
+		                          .fails = data[0] % 4 == 3,
+		                          .check_events = check_events};
+		fuzz_answer(&how, input);
+		how.stream = false;
+		fuzz_answer(&how, input);
 	}
 	return 0;
 }
