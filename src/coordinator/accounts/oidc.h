@@ -17,7 +17,8 @@ struct oidc_options {
 	const char *ca_path;                                     /* NULL = system trust store */
 };
 struct oidc *oidc_new(const struct oidc_options *options, struct error *error);
-void oidc_free(struct oidc *oidc); /* callbacks that are owed are not made */
+/* Logins under way are told DB_E_CLOSED: at once, or later on the loop where a worker still checks a token. */
+void oidc_free(struct oidc *oidc);
 
 /* Only https, or http to this machine. Pure. */
 bool oidc_issuer_is_acceptable(struct str issuer);
