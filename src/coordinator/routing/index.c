@@ -178,8 +178,10 @@ static void put(struct route_class *class, uint32_t at, struct route_rank rank)
 {
 	class->heap[at] = rank;
 	rank.entry->rank = at;
-	if (!at)
-		class->head = rank.key;
+	if (at)
+		return;
+	class->head = rank.key;
+	class->first = rank.entry;
 }
 
 static void sift_up(struct route_class *class, uint32_t at)
@@ -226,8 +228,12 @@ void route_index_fetch(const struct route_entry *entries, uint32_t count)
 
 void route_index_moved(struct route_entry *entry)
 {
-	if (entry->rank != ROUTE_UNRANKED)
-		entry->model->classes[entry->class].heap[entry->rank].entry = entry;
+	if (entry->rank == ROUTE_UNRANKED)
+		return;
+	struct route_class *class = &entry->model->classes[entry->class];
+	class->heap[entry->rank].entry = entry;
+	if (!entry->rank)
+		class->first = entry;
 }
 
 void route_index_remove(struct route_entry *entry)

@@ -118,7 +118,8 @@ struct route_rank {
 struct route_class {
 	struct route_rank *heap; /* 4-ary, smallest key first */
 	uint32_t len, cap;
-	float head;                 /* key of the first, so that a look at the heads touches no heap */
+	struct route_entry *first; /* with its key, so that a look at the heads touches no heap */
+	float head;
 	float prompt_ms, output_ms; /* no entry of the class has smaller slopes */
 	uint16_t bucket;
 	uint8_t trust; /* enum route_trust: no entry of the class has more */

@@ -177,14 +177,34 @@ static void fetch(const void *line)
 	__builtin_prefetch(line);
 }
 
-/* The heads of the classes that may be cheapest, of those within `limit`. */
-static size_t cheapest_heads(const struct frontier *heads, double limit, struct route_entry *out[ROUTE_HEADS])
+/* Below `bound`, which is not 0. */
+static uint32_t random_below(struct route_fleet *fleet, uint32_t bound)
+{
+	return (uint32_t)(((random_next(fleet) >> 32) * bound) >> 32);
+}
+
+/* Those of the heads that are within `limit`, and how many entries their classes have. */
+static uint32_t within(const struct frontier *heads, double limit, struct frontier *out)
+{
+	uint32_t entries = 0;
+	out->count = 0;
+	for (size_t i = 0; i < heads->count; i++) {
+		if (heads->at[i].at_least > limit)
+			continue;
+		out->at[out->count++] = heads->at[i];
+		entries += heads->at[i].class->len;
+	}
+	return entries;
+}
+
+/* The heads of the classes that may be cheapest. */
+static size_t cheapest_heads(const struct frontier *heads, struct route_entry *out[ROUTE_HEADS])
 {
 	double at_least[ROUTE_HEADS];
 	size_t count = 0;
 	for (size_t i = 0; i < heads->count; i++) {
 		const struct place *place = &heads->at[i];
-		if (place->at_least > limit || (count == ROUTE_HEADS && place->at_least >= at_least[ROUTE_HEADS - 1]))
+		if (count == ROUTE_HEADS && place->at_least >= at_least[ROUTE_HEADS - 1])
 			continue;
 		size_t at = count < ROUTE_HEADS ? count++ : ROUTE_HEADS - 1;
 		for (; at && at_least[at - 1] > place->at_least; at--) {
@@ -192,40 +212,53 @@ static size_t cheapest_heads(const struct frontier *heads, double limit, struct 
 			out[at] = out[at - 1];
 		}
 		at_least[at] = place->at_least;
-		out[at] = place->class->heap[place->rank].entry;
+		out[at] = place->class->first;
 	}
-	for (size_t i = 0; i < count; i++)
-		fetch(out[i]);
 	return count;
+}
+
+/* What a reservation will touch of it. */
+static void fetch_node(const struct route_entry *entry)
+{
+	const char *node = (const char *)entry->node;
+	fetch(node);
+	fetch(node + ROUTE_LINE);
+}
+
+static void fetch_entry(const struct route_entry *entry)
+{
+	fetch(entry);
+	fetch((const char *)entry + ROUTE_LINE);
 }
 
 /* Looks at some of those that are about as cheap as the cheapest may be, and at those that look cheapest. `heads` are the heads
  * of the classes. */
 static void search_ties(struct search *s, const struct frontier *heads)
 {
+	struct frontier near;
 	double limit = heads->at[frontier_best(heads)].at_least + ROUTE_TIE_MS;
+	uint32_t tied = within(heads, limit, &near);
 	uint32_t ranks[ROUTE_LOOK];
 	const struct route_class *classes[ROUTE_LOOK];
 	struct route_entry *drawn[ROUTE_LOOK], *first[ROUTE_HEADS];
-	size_t head_count = cheapest_heads(heads, limit, first);
-	uint64_t tied = 0;
-	for (size_t i = 0; i < heads->count; i++)
-		tied += heads->at[i].at_least <= limit ? heads->at[i].class->len : 0;
 	for (int look = 0; look < ROUTE_LOOK; look++) {
-		uint64_t pick = random_next(s->fleet) % tied;
+		uint32_t pick = random_below(s->fleet, tied);
 		size_t i = 0;
-		while (heads->at[i].at_least > limit || pick >= heads->at[i].class->len) {
-			pick -= heads->at[i].at_least > limit ? 0 : heads->at[i].class->len;
-			i++;
-		}
-		classes[look] = heads->at[i].class;
-		ranks[look] = (uint32_t)pick;
+		for (; pick >= near.at[i].class->len; i++)
+			pick -= near.at[i].class->len;
+		classes[look] = near.at[i].class;
+		ranks[look] = pick;
 		fetch(&classes[look]->heap[pick]);
 	}
+	size_t head_count = cheapest_heads(&near, first);
+	for (size_t i = 0; i < head_count; i++)
+		fetch_entry(first[i]);
 	for (int look = 0; look < ROUTE_LOOK; look++) {
 		drawn[look] = draw(s, classes[look], ranks[look], limit);
-		fetch(drawn[look]);
+		fetch_entry(drawn[look]);
 	}
+	for (int look = 0; look < ROUTE_LOOK; look++)
+		fetch_node(drawn[look]);
 	for (int look = 0; look < ROUTE_LOOK; look++)
 		probe(s, drawn[look]);
 	/* Only one that is cheaper than all that were drawn, so that of those alike every one has its turn. */
@@ -563,15 +596,6 @@ void route_release(struct route_fleet *fleet, struct route_reservation *reservat
 struct route_node *route_reservation_node(const struct route_reservation *reservation)
 {
 	return reservation->node;
-}
-
-/* What a reservation will touch of it. */
-static void fetch_node(const struct route_entry *entry)
-{
-	const char *node = (const char *)entry->node;
-	fetch(node);
-	fetch(node + ROUTE_LINE);
-	fetch((const char *)entry + ROUTE_LINE);
 }
 
 static uint32_t fetched_entries(const struct route_node *node)
