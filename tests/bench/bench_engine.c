@@ -5,8 +5,9 @@
  *
  *   decode STREAMS TOKENS     -> "TOKENS SECONDS": from the first submit to the last end, prompts included
  *   first WORDS SALT          -> "PROMPT_TOKENS SECONDS": submit to first token of a prompt of that many words
- *   gap STREAMS TOKENS WORDS  -> "P50 P95 P50 P95" in seconds: gaps between the tokens of the streams, undisturbed and while a
- *                                prompt of that many words runs
+ *   gap STREAMS TOKENS WORDS  -> "P50 P50 P50 P95 RATIO": gaps in seconds between the tokens of the streams, undisturbed for so
+ *                                many tokens before and after a prompt of that many words runs beside them, and while it does;
+ *                                the p95 of those over the undisturbed gap of streams as long
  *   say NUMBER TOKENS         -> a greedy answer as a JSON string
  *   repeat TOKENS             -> "TOKENS SECONDS" of an answer that repeats itself
  *   memory                    -> "BYTES": resident now
@@ -212,11 +213,16 @@ struct gaps {
 	size_t count;
 };
 
+static bool within(const struct stream *stream, size_t at, uint64_t from_us, uint64_t to_us)
+{
+	return stream->times_us[at] > from_us && stream->times_us[at] <= to_us;
+}
+
 /* The gaps that end within the period. */
 static void collect(const struct stream *stream, uint64_t from_us, uint64_t to_us, struct gaps *gaps)
 {
 	for (size_t i = 1; i < stream->times; i++)
-		if (stream->times_us[i] > from_us && stream->times_us[i] <= to_us)
+		if (within(stream, i, from_us, to_us))
 			gaps->us[gaps->count++] = stream->times_us[i] - stream->times_us[i - 1];
 }
 
@@ -228,10 +234,57 @@ static double percentile(struct gaps *gaps, unsigned percent)
 	return (double)gaps->us[(gaps->count - 1) * percent / 100] / 1e6;
 }
 
-/* The streams run alone for `tokens` tokens, then the long prompt comes beside them. */
+/* What the gap is when nothing disturbs the streams, seen at two lengths of them. */
+struct undisturbed {
+	double before_us, after_us;
+	size_t before, after; /* tokens */
+};
+
+/* Streams slow down as they grow, so each gap is held against that of streams as long: in millionths. */
+static void collect_ratios(const struct stream *stream, uint64_t from_us, uint64_t to_us, const struct undisturbed *alone,
+                           struct gaps *ratios)
+{
+	double per_token = (alone->after_us - alone->before_us) / (double)(alone->after - alone->before);
+	for (size_t i = 1; i < stream->times; i++) {
+		double alone_us = alone->before_us + ((double)i - (double)alone->before) * per_token;
+		if (within(stream, i, from_us, to_us))
+			ratios->us[ratios->count++] = (uint64_t)((double)(stream->times_us[i] - stream->times_us[i - 1]) * 1e6 / alone_us);
+	}
+}
+
+/* A period of `tokens` tokens of the first stream, whose middle is written to `middle`. */
+struct period {
+	uint64_t from_us, to_us;
+	size_t middle;
+};
+static struct period pass(struct stream *stream, size_t tokens)
+{
+	struct period period = {.from_us = clock_mono_us(), .middle = stream->times + tokens / 2};
+	wait_for_tokens(stream, stream->times + tokens);
+	period.to_us = clock_mono_us();
+	return period;
+}
+
+static void print_gaps(unsigned count, const struct period *before, const struct period *after)
+{
+	static struct gaps quiet, later, under, ratios;
+	quiet.count = later.count = under.count = ratios.count = 0;
+	for (unsigned i = 0; i < count; i++) {
+		collect(&streams[i], before->from_us, before->to_us, &quiet);
+		collect(&streams[i], after->from_us, after->to_us, &later);
+		collect(&streams[i], before->to_us, after->from_us, &under);
+	}
+	double quiet_s = percentile(&quiet, 50), later_s = percentile(&later, 50);
+	struct undisturbed alone = {quiet_s * 1e6, later_s * 1e6, before->middle, after->middle};
+	for (unsigned i = 0; i < count; i++)
+		collect_ratios(&streams[i], before->to_us, after->from_us, &alone, &ratios);
+	printf("%.6f %.6f %.6f %.6f %.3f\n", quiet_s, later_s, percentile(&under, 50), percentile(&under, 95),
+	       percentile(&ratios, 95));
+}
+
+/* The streams run alone, then beside the long prompt, then alone again. */
 static bool gap(struct engine *engine, unsigned count, unsigned tokens, unsigned words)
 {
-	static struct gaps quiet, under;
 	struct gate gate;
 	struct buf prompt;
 	struct stream *intruder = &streams[count];
@@ -245,24 +298,18 @@ static bool gap(struct engine *engine, unsigned count, unsigned tokens, unsigned
 	}
 	for (unsigned i = 0; i < count; i++)
 		wait_for_tokens(&streams[i], 8);
-	uint64_t quiet_from = clock_mono_us();
-	wait_for_tokens(&streams[0], streams[0].times + tokens);
-	uint64_t quiet_to = clock_mono_us();
+	struct period before = pass(&streams[0], tokens);
 	start(engine, &gate, intruder, prompt.at, 1);
 	wait_for_tokens(intruder, 1);
-	uint64_t under_to = intruder->times ? intruder->times_us[0] : clock_mono_us();
+	struct period after = pass(&streams[0], tokens);
+	if (intruder->times)
+		after.from_us = intruder->times_us[0];
 	for (unsigned i = 0; i < count; i++)
 		engine_cancel(streams[i].call);
 	bool ok = wait_for_all(&gate) && intruder->times > 0;
 	buf_free(&prompt);
-	quiet.count = under.count = 0;
-	for (unsigned i = 0; i < count; i++) {
-		collect(&streams[i], quiet_from, quiet_to, &quiet);
-		collect(&streams[i], quiet_to, under_to, &under);
-	}
 	if (ok)
-		printf("%.6f %.6f %.6f %.6f\n", percentile(&quiet, 50), percentile(&quiet, 95), percentile(&under, 50),
-		       percentile(&under, 95));
+		print_gaps(count, &before, &after);
 	return ok;
 }
 

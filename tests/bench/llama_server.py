@@ -100,7 +100,8 @@ class LlamaServer:
         return self.ask(story(number), tokens)["choices"][0]["message"]["content"]
 
     def gaps(self, streams, words):
-        """The same as bench_engine.c's order: p50 and p95 undisturbed, p50 and p95 while a long prompt runs."""
+        """The same as bench_engine.c's order of that name: p50 undisturbed before and after, p50 and p95 while a long prompt runs, and
+        the p95 over the undisturbed gap of streams as long."""
         times, stop = [[] for _ in range(streams)], threading.Event()
 
         def stream(number):
@@ -109,22 +110,28 @@ class LlamaServer:
                 if stop.is_set():
                     return
 
+        def alone():
+            start, so_far = time.monotonic(), len(times[0])
+            while len(times[0]) < so_far + QUIET_TOKENS:
+                time.sleep(0.01)
+            return start, time.monotonic(), so_far + QUIET_TOKENS // 2
+
         threads = [threading.Thread(target=stream, args=(i,)) for i in range(streams)]
         for thread in threads:
             thread.start()
         while not all(len(each) >= 8 for each in times):
             time.sleep(0.01)
-        quiet_from, so_far = time.monotonic(), len(times[0])
-        while len(times[0]) < so_far + QUIET_TOKENS:
-            time.sleep(0.01)
-        quiet_to = time.monotonic()
+        before_from, begin, before = alone()
         self.ask(long_prompt(words, QUIET_TOKENS + words), 1)
-        under_to = time.monotonic()
+        end, after_to, after = alone()
         stop.set()
         for thread in threads:
             thread.join()
-        quiet, under = gaps_between(times, quiet_from, quiet_to), gaps_between(times, quiet_to, under_to)
-        return [percentile(quiet, 50), percentile(quiet, 95), percentile(under, 50), percentile(under, 95)]
+        quiet, later = (percentile(gaps_between(times, *period), 50) for period in ((before_from, begin), (end, after_to)))
+        under = gaps_between(times, begin, end)
+        ratios = [(each[i] - each[i - 1]) / (quiet + (later - quiet) * (i - before) / (after - before))
+                  for each in times for i in range(1, len(each)) if begin < each[i] <= end]
+        return [quiet, later, percentile(under, 50), percentile(under, 95), percentile(ratios, 95)]
 
     def deltas(self, prompt, tokens):
         body = {"messages": [{"role": "user", "content": prompt}], "max_tokens": tokens, "temperature": 0, "ignore_eos": True,
