@@ -33,6 +33,18 @@ static void put_strings(struct json_writer *w, const char *name, const struct al
 	json_end_array(w);
 }
 
+/* How far the providers that were told are. */
+static void put_states(const struct aliases *aliases, struct json_writer *w, const struct alias *alias)
+{
+	size_t states[FLEET_BUILD_STATES];
+	fleet_build_counts(aliases->fleet, str_of(alias->desired), states);
+	json_key(w, "desired_on_providers");
+	json_begin_object(w);
+	for (int state = 0; state < FLEET_BUILD_STATES; state++)
+		json_put_i64(w, fleet_build_state_name((enum fleet_build_state)state), (int64_t)states[state]);
+	json_end_object(w);
+}
+
 void aliases_write(const struct aliases *aliases, struct json_writer *w, const struct alias *alias, bool with_health)
 {
 	json_begin_object(w);
@@ -41,6 +53,8 @@ void aliases_write(const struct aliases *aliases, struct json_writer *w, const s
 	json_put_cstr(w, "desired_build", alias->desired);
 	if (alias->previous[0])
 		json_put_cstr(w, "previous_build", alias->previous);
+	if (alias->weight_hash[0])
+		json_put_cstr(w, "desired_weight_hash", alias->weight_hash);
 	put_strings(w, "retired_builds", alias);
 	json_put_bool(w, "active", alias->active);
 	json_put_cstr(w, "state", alias_state_name(alias->state));
@@ -51,6 +65,7 @@ void aliases_write(const struct aliases *aliases, struct json_writer *w, const s
 		struct alias_health desired, previous;
 		fleet_alias_health(aliases->fleet, str_of(alias->id), &desired, &previous);
 		put_health(w, "desired_health", &desired);
+		put_states(aliases, w, alias);
 		if (alias->previous[0])
 			put_health(w, "previous_health", &previous);
 	}
@@ -108,6 +123,7 @@ enum db_err aliases_read_document(struct str document, struct alias *out)
 	            read_into(root, "display_name", out->display_name, sizeof out->display_name) &&
 	            read_into(root, "desired_build", out->desired, sizeof out->desired) &&
 	            read_into(root, "previous_build", out->previous, sizeof out->previous) &&
+	            read_into(root, "desired_weight_hash", out->weight_hash, sizeof out->weight_hash) &&
 	            read_into(root, "rolled_back_because", out->why, sizeof out->why) &&
 	            json_as_bool(json_get(root, "active"), &out->active) && json_as_i64(json_get(root, "share_percent"), &share) &&
 	            share >= 0 && share <= ALIAS_WHOLE && read_state(root, out) && read_retired(root, out);
@@ -184,7 +200,8 @@ static enum db_err read_change(const json_val *root, struct alias_change *change
 	} texts[] = {{"alias_id", offsetof(struct alias_change, id)},
 	             {"display_name", offsetof(struct alias_change, display_name)},
 	             {"desired_build", offsetof(struct alias_change, desired)},
-	             {"previous_build", offsetof(struct alias_change, previous)}};
+	             {"previous_build", offsetof(struct alias_change, previous)},
+	             {"desired_weight_hash", offsetof(struct alias_change, weight_hash)}};
 	bool active = true;
 	int64_t share = 0;
 	if (json_type(root) != JSON_OBJECT)

@@ -96,6 +96,7 @@ static const struct route routes[] = {
     {"GET", "/v1/admin/routes/summary", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_admin_routes_summary, NULL},
     {"GET", "/v1/admin/routes/*", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_admin_route, NULL},
     {"GET", "/v1/admin/demand", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_admin_demand, NULL},
+    {"GET", "/v1/admin/builds", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_admin_builds, NULL},
     {"PUT", "/v1/admin/users/role", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_admin_role, NULL},
     {"PUT", "/v1/admin/users/platform-fee", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_admin_platform_fee, NULL},
     {"POST", "/v1/admin/reward", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_admin_reward, NULL},

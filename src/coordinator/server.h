@@ -114,6 +114,7 @@ void handle_admin_routes(struct server *server, struct exchange *exchange);
 void handle_admin_routes_summary(struct server *server, struct exchange *exchange);
 void handle_admin_route(struct server *server, struct exchange *exchange);
 void handle_admin_demand(struct server *server, struct exchange *exchange);
+void handle_admin_builds(struct server *server, struct exchange *exchange);
 void handle_admin_role(struct server *server, struct exchange *exchange);
 void handle_admin_platform_fee(struct server *server, struct exchange *exchange);
 void handle_admin_reward(struct server *server, struct exchange *exchange);

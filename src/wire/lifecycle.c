@@ -18,6 +18,7 @@ static void read_desired(struct wire_reader *r, const json_val *model, struct wi
 	out->model_name = wire_require_str(r, model, "model_name");
 	out->desired_build = wire_require_str(r, model, "desired_build");
 	out->previous_build = wire_read_str(r, model, "previous_build");
+	out->weight_hash = wire_read_str(r, model, "weight_hash");
 }
 
 /* A missing list must not read as an empty one: the provider would call every build stale. */
@@ -42,6 +43,7 @@ void wire_write_desired_models(struct json_writer *w, const struct wire_desired_
 		json_put_str(w, "model_name", in->models[i].model_name);
 		json_put_str(w, "desired_build", in->models[i].desired_build);
 		wire_put_str(w, "previous_build", in->models[i].previous_build);
+		wire_put_str(w, "weight_hash", in->models[i].weight_hash);
 		json_end_object(w);
 	}
 	json_end_array(w);
@@ -69,9 +71,20 @@ void wire_write_load_status(struct json_writer *w, const struct wire_load_model_
 }
 
 static const char *const prefetch_names[] = {
-    [WIRE_PREFETCH_UNKNOWN] = "",          [WIRE_PREFETCH_STARTED] = "started", [WIRE_PREFETCH_DOWNLOADING] = "downloading",
-    [WIRE_PREFETCH_VERIFIED] = "verified", [WIRE_PREFETCH_FAILED] = "failed",
+    [WIRE_PREFETCH_UNKNOWN] = "",
+    [WIRE_PREFETCH_PENDING] = "pending",
+    [WIRE_PREFETCH_STARTED] = "started",
+    [WIRE_PREFETCH_DOWNLOADING] = "downloading",
+    [WIRE_PREFETCH_VERIFYING] = "verifying",
+    [WIRE_PREFETCH_LOADING] = "loading",
+    [WIRE_PREFETCH_VERIFIED] = "verified",
+    [WIRE_PREFETCH_FAILED] = "failed",
 };
+
+const char *wire_prefetch_name(enum wire_prefetch_state state)
+{
+	return prefetch_names[state];
+}
 
 void wire_read_prefetch_status(struct wire_reader *r, const json_val *root, struct wire_prefetch_model_status *out)
 {

@@ -21,6 +21,7 @@ struct wire_desired_model {
 	struct str model_name;
 	struct str desired_build;
 	struct str previous_build; /* optional */
+	struct str weight_hash;    /* of the desired build, as the operator pinned it; optional */
 };
 
 /* C->P. An empty list is meaningful and is always written. */
@@ -38,11 +39,15 @@ struct wire_load_model_status {
 	struct str error; /* optional */
 };
 
+/* pending, verifying and loading are ours (docs/reference/protocol-extensions.md). */
 enum wire_prefetch_state {
 	WIRE_PREFETCH_UNKNOWN,
+	WIRE_PREFETCH_PENDING,
 	WIRE_PREFETCH_STARTED,
 	WIRE_PREFETCH_DOWNLOADING,
-	WIRE_PREFETCH_VERIFIED,
+	WIRE_PREFETCH_VERIFYING,
+	WIRE_PREFETCH_LOADING,  /* into memory */
+	WIRE_PREFETCH_VERIFIED, /* and offered, when it was desired */
 	WIRE_PREFETCH_FAILED
 };
 
@@ -53,5 +58,7 @@ struct wire_prefetch_model_status {
 	int64_t bytes_done, bytes_total; /* 0 = not said */
 	struct str error;                /* optional */
 };
+
+const char *wire_prefetch_name(enum wire_prefetch_state state);
 
 #endif

@@ -63,7 +63,9 @@ void session_send_desired(struct session *session)
 		if (concerns(aliases[i], session->node))
 			desired->models[desired->count++] = (struct wire_desired_model){.model_name = str_of(aliases[i]->id),
 			                                                                .desired_build = str_of(aliases[i]->desired),
-			                                                                .previous_build = str_of(aliases[i]->previous)};
+			                                                                .previous_build = str_of(aliases[i]->previous),
+			                                                                .weight_hash = str_of(aliases[i]->weight_hash)};
+	session_builds_told(session);
 	(void)session_send(session, &message);
 	free(desired->models);
 }

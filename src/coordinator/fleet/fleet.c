@@ -107,6 +107,7 @@ struct fleet *fleet_new(struct net_loop *loop, struct accounts *accounts, struct
 	map_init(&fleet->jobs);
 	map_init(&fleet->blind);
 	map_init(&fleet->strays);
+	map_init(&fleet->build_counts);
 	buf_init(&fleet->out, WIRE_MAX_TO_PROVIDER);
 	buf_init(&fleet->plain, WIRE_MAX_TO_COORDINATOR);
 	fleet->routes = route_fleet_new(&policy);
@@ -160,6 +161,7 @@ void fleet_free(struct fleet *fleet)
 	buf_free(&fleet->out);
 	buf_free(&fleet->plain);
 	map_free(&fleet->by_serial);
+	builds_counts_free(fleet);
 	map_free(&fleet->jobs);
 	map_free(&fleet->blind);
 	for (size_t i = 0; fleet->backends && i < fleet->options.backend_count; i++)

@@ -205,6 +205,30 @@ enum alias_choice fleet_resolve(struct fleet *fleet, const struct route_request 
 bool fleet_alias_note(struct fleet *fleet, const struct alias_outcome *outcome); /* as alias_note */
 void fleet_alias_health(const struct fleet *fleet, struct str id, struct alias_health *desired, struct alias_health *previous);
 
+/* --- builds that providers were told to have (registry 3) --- */
+
+enum fleet_build_state {
+	FLEET_BUILD_PENDING,
+	FLEET_BUILD_DOWNLOADING,
+	FLEET_BUILD_VERIFYING,
+	FLEET_BUILD_LOADING,
+	FLEET_BUILD_READY, /* advertised: it gets requests */
+	FLEET_BUILD_FAILED,
+	FLEET_BUILD_STATES
+};
+const char *fleet_build_state_name(enum fleet_build_state state); /* "pending", ... */
+struct fleet_build_view {
+	struct str provider_id, model;
+	enum fleet_build_state state;
+	double progress; /* of the download, 0..1 */
+	struct str why;  /* of a failure, in the provider's words */
+	double for_s;    /* in this state */
+};
+/* How many providers are in each state with a build. */
+void fleet_build_counts(const struct fleet *fleet, struct str model, size_t out[FLEET_BUILD_STATES]);
+/* What providers last said of desired builds; O(providers). */
+void fleet_each_build(const struct fleet *fleet, void (*fn)(const struct fleet_build_view *view, void *user), void *user);
+
 /* --- views --- */
 /* O(providers): for a cache. */
 size_t fleet_capacities(const struct fleet *fleet, struct route_capacity *out, size_t max);

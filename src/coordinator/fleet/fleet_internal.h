@@ -19,6 +19,8 @@
 #define FLEET_CREDIT_BATCH      32
 #define FLEET_PARK_MS           30000
 #define FLEET_LOAD_COOL_US      (120ull * 1000000) /* routing 11.3 */
+#define FLEET_BUILDS_MAX        64
+#define FLEET_BUILD_WHY_SIZE    160
 #define FLEET_VIEW_MODELS       ROUTE_MAX_NODE_MODELS
 #define FLEET_SEAL_INLINE       (64u << 10)  /* larger bodies are sealed on a worker */
 #define FLEET_SCRATCH_KEEP      (256u << 10) /* larger scratch buffers are given back after use */
@@ -32,6 +34,7 @@ struct request_key {
 };
 
 struct key_pool;
+struct session_build;
 
 /* Texts of a registered provider. */
 enum session_text {
@@ -80,6 +83,8 @@ struct session {
 	struct status_challenge *challenge; /* awaiting its reply */
 	struct key_pool *keys;              /* NULL while there is no traffic */
 	struct list jobs;
+	struct session_build *builds; /* builds.c: what it said of those that it was told to have */
+	uint16_t build_count;
 	int32_t gpu_cores;
 	uint32_t pinged; /* distance.c; 0 = never */
 };
@@ -139,6 +144,7 @@ struct fleet {
 	struct map strays;
 	struct list stray_order;
 	struct alias_table *aliases;
+	struct map build_counts; /* builds.c: model -> struct build_count */
 	/* warm.c */
 	struct planner *planner;
 	struct net_timer warm_timer, warm_soon;
@@ -236,6 +242,12 @@ void waiting_wake_node(struct fleet *fleet, const struct route_node *node); /* s
 
 /* --- aliases.c --- */
 void session_send_desired(struct session *session); /* which builds its aliases want; an empty list means none */
+
+/* --- builds.c --- */
+void session_build_status(struct session *session, const struct wire_prefetch_model_status *message);
+void session_builds_told(struct session *session); /* aliases changed: forgets what is not wanted any more */
+void session_builds_forget(struct session *session);
+void builds_counts_free(struct fleet *fleet);
 
 /* --- warm.c --- */
 void warm_start(struct fleet *fleet);

@@ -64,6 +64,16 @@ static struct str cut(struct str text)
 /* Of a provider that does not say: an older one. */
 #define UNSAID_CAPABILITIES ((uint32_t)(WIRE_CAN_CHAT | WIRE_CAN_TOOLS))
 
+/* The operator said which files the build's name stands for (registry 3 "Coordinator merge"). */
+static bool is_the_pinned_one(const struct fleet *fleet, const struct wire_model *model)
+{
+	const char *pin = alias_pin(fleet->aliases, model->id);
+	bool good = !pin || str_eq_nocase(model->weight_hash, str_of(pin));
+	if (!good)
+		log_warn("provider.build_refused", "model=%.*s why=weight_hash", STR_ARG(model->id));
+	return good;
+}
+
 static struct route_model_facts *model_facts(struct fleet *fleet, const struct wire_models *models, size_t *count)
 {
 	size_t most = models->count < ROUTE_MAX_NODE_MODELS ? models->count : ROUTE_MAX_NODE_MODELS;
@@ -72,6 +82,8 @@ static struct route_model_facts *model_facts(struct fleet *fleet, const struct w
 	for (size_t i = 0; facts && i < models->count && *count < most; i++) {
 		const struct wire_model *model = &models->at[i];
 		if (!model->id.len || model->id.len >= ROUTE_MODEL_SIZE)
+			continue;
+		if (!is_the_pinned_one(fleet, model))
 			continue;
 		if (model->template_render_ok == WIRE_FALSE)
 			log_info("provider.template_broken", "model=%.*s reason=%.*s", STR_ARG(model->id),
@@ -357,6 +369,7 @@ void session_unregister(struct session *session)
 	jobs_fail_all(session);
 	waiting_forget(session);
 	keys_free(session);
+	session_builds_forget(session);
 	if (map_get(&fleet->by_serial, session_text(session, TEXT_SERIAL)) == session)
 		map_remove(&fleet->by_serial, session_text(session, TEXT_SERIAL));
 	map_remove(&fleet->blind, str_of(session->id));

@@ -122,6 +122,9 @@ static void handle(struct session *session, const struct wire_message *message, 
 	case WIRE_LOAD_MODEL_STATUS:
 		session_load_status(session, &message->as.load_model_status);
 		break;
+	case WIRE_PREFETCH_MODEL_STATUS:
+		session_build_status(session, &message->as.prefetch_model_status);
+		break;
 	case WIRE_MODELS_UPDATE:
 		session_update_models(session, &message->as.models_update);
 		break;

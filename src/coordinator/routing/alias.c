@@ -128,6 +128,16 @@ bool alias_covers(const struct alias_table *table, struct str build)
 	return false;
 }
 
+const char *alias_pin(const struct alias_table *table, struct str build)
+{
+	for (size_t i = 0; i < table->count; i++) {
+		const struct alias *alias = &table->sorted[i]->alias;
+		if (alias->active && alias->weight_hash[0] && str_is(build, alias->desired))
+			return alias->weight_hash;
+	}
+	return NULL;
+}
+
 /* --- changing one --- */
 
 static bool is_id(struct str id)
@@ -147,6 +157,14 @@ static bool is_build(struct str id)
 	return id.len > 0 && id.len < ROUTE_MODEL_SIZE;
 }
 
+static bool is_hash(struct str hash)
+{
+	for (size_t i = 0; i < hash.len; i++)
+		if (!(hash.at[i] >= '0' && hash.at[i] <= '9') && !(hash.at[i] >= 'a' && hash.at[i] <= 'f'))
+			return false;
+	return hash.len == 0 || hash.len == ALIAS_HASH_SIZE - 1;
+}
+
 static enum db_err check_names(const struct alias_table *table, const struct alias_change *c, struct error *error)
 {
 	bool named_as_build = route_model_find(table->fleet, c->id) != NULL;
@@ -160,6 +178,8 @@ static enum db_err check_names(const struct alias_table *table, const struct ali
 		return error_set(error, DB_E_INVALID, "desired_build must differ from alias_id.");
 	if (str_eq(c->desired, c->previous))
 		return error_set(error, DB_E_INVALID, "previous_build must differ from desired_build.");
+	if (!is_hash(c->weight_hash))
+		return error_set(error, DB_E_INVALID, "desired_weight_hash must be 64 digits of lower-case hex, or be left out.");
 	if (c->display_name.len >= ALIAS_NAME_SIZE)
 		return error_set(error, DB_E_INVALID, "display_name must be shorter than %d bytes.", ALIAS_NAME_SIZE);
 	if (c->takeover && !str_eq(c->previous, c->id))
@@ -218,6 +238,7 @@ static void apply(struct item *item, const struct alias_change *c, uint64_t now_
 	(void)str_copy(c->display_name, alias->display_name, sizeof alias->display_name);
 	(void)str_copy(c->desired, alias->desired, sizeof alias->desired);
 	(void)str_copy(c->previous, alias->previous, sizeof alias->previous);
+	(void)str_copy(c->weight_hash, alias->weight_hash, sizeof alias->weight_hash);
 	drop_members_from_retired(alias);
 	retire(alias, old.desired);
 	retire(alias, old.previous);
@@ -257,7 +278,7 @@ enum db_err alias_put(struct alias_table *table, const struct alias_change *chan
 enum db_err alias_restore(struct alias_table *table, const struct alias *alias)
 {
 	if (!is_id(str_of(alias->id)) || !is_build(str_of(alias->desired)) || alias->retired_count > ALIAS_RETIRED_MAX ||
-	    alias->share_percent > ALIAS_WHOLE || alias->state > ALIAS_ROLLED_BACK)
+	    alias->share_percent > ALIAS_WHOLE || alias->state > ALIAS_ROLLED_BACK || !is_hash(str_of(alias->weight_hash)))
 		return DB_E_INVALID;
 	if (table->count == ALIAS_MAX || item_find(table, str_of(alias->id)))
 		return DB_E_LIMIT;

@@ -13,6 +13,7 @@
 #define ALIAS_NAME_SIZE   128
 #define ALIAS_RETIRED_MAX 16
 #define ALIAS_MAX         1024
+#define ALIAS_HASH_SIZE   65
 #define ALIAS_STAGES      4
 #define ALIAS_WHOLE       100
 
@@ -26,6 +27,7 @@ const char *alias_state_name(enum alias_state state); /* "steady", "canary", "ro
 struct alias {
 	char id[ALIAS_ID_SIZE], display_name[ALIAS_NAME_SIZE];
 	char desired[ROUTE_MODEL_SIZE], previous[ROUTE_MODEL_SIZE]; /* previous empty = none */
+	char weight_hash[ALIAS_HASH_SIZE];                          /* of the desired build's files, lower-case hex; empty = any */
 	char retired[ALIAS_RETIRED_MAX][ROUTE_MODEL_SIZE];          /* oldest first */
 	size_t retired_count;
 	bool active;
@@ -40,6 +42,7 @@ void alias_table_free(struct alias_table *table);
 
 struct alias_change {
 	struct str id, display_name, desired, previous;
+	struct str weight_hash; /* of the desired build; empty = any */
 	bool inactive;
 	bool takeover;          /* the alias takes the name of the build that it replaces (registry 3) */
 	bool canary;            /* begin with a small share; needs a previous build */
@@ -57,6 +60,9 @@ const struct alias *alias_find(const struct alias_table *table, struct str id);
 size_t alias_list(const struct alias_table *table, const struct alias **out, size_t max);
 /* Whether some active alias stands for the build, so that listings show that name instead. */
 bool alias_covers(const struct alias_table *table, struct str build);
+
+/* What the operator said the files of a build are, or NULL: an active alias that desires it decides. */
+const char *alias_pin(const struct alias_table *table, struct str build);
 
 enum alias_choice {
 	ALIAS_NOT_ONE, /* the name is a build's own, or nobody's */

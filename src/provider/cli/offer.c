@@ -22,12 +22,12 @@ struct offer {
 	double physical_gb; /* asked once: heartbeats want the memory too */
 	struct memory_policy policy;
 	struct memory_now at_start;
-	struct kv_budget *budget; /* one for all models */
-	pthread_mutex_t lock;     /* over the next */
-	uint64_t loaded_bytes;    /* weights in memory, or about to be */
-	struct residency *residency;
+	struct kv_budget *budget;    /* one for all models */
+	pthread_mutex_t lock;        /* over the next three */
+	uint64_t loaded_bytes;       /* weights in memory, or about to be */
 	struct model_entry *entries; /* on disk; none with a script */
 	size_t entry_count;
+	struct residency *residency;
 	struct arena *arena; /* the script's texts */
 	struct engine_script script;
 };
@@ -59,6 +59,7 @@ static void fit_budget(struct offer *offer, int64_t weight_bytes)
 	pthread_mutex_unlock(&offer->lock);
 }
 
+/* With the lock held, unless nothing runs yet. */
 static const struct model_entry *entry_of(const struct offer *offer, const char *id)
 {
 	for (size_t i = 0; i < offer->entry_count; i++)
@@ -83,6 +84,7 @@ static bool pass_progress(float fraction, void *user)
 struct source {
 	struct offer *offer;
 	struct residency_model model;
+	struct model_entry entry;                     /* a copy: more may come while a worker loads; empty with a script */
 	void (*progress)(float fraction, void *user); /* of the first load; NULL afterwards */
 	void *user;
 };
@@ -106,7 +108,7 @@ static struct engine *load_source(void *user, struct error *error)
 	if (offer->options->script_path)
 		return engine_scripted_new(&offer->script, error);
 	struct report report = {source->progress, source->user};
-	const struct model_entry *entry = entry_of(offer, source->model.id);
+	const struct model_entry *entry = &source->entry;
 	struct buf template, prompts;
 	if (!read_beside(entry->chat_template, &template, error))
 		return NULL;
@@ -152,7 +154,12 @@ static struct engine *load(const struct residency_model *model, void (*progress)
 		error_set(error, DB_E_NOMEM, "model load failed: insufficient memory");
 		return NULL;
 	}
-	*source = (struct source){context, *model, progress, user};
+	*source = (struct source){.offer = context, .model = *model, .progress = progress, .user = user};
+	pthread_mutex_lock(&source->offer->lock);
+	const struct model_entry *entry = entry_of(source->offer, model->id);
+	if (entry)
+		source->entry = *entry;
+	pthread_mutex_unlock(&source->offer->lock);
 	fit_budget(source->offer, (int64_t)model->size_bytes);
 	struct engine_guard_options options = {.make = load_source, .free_user = source_free, .user = source};
 	return engine_guard_new(&options, error);
@@ -212,15 +219,50 @@ static bool add_model(struct offer *offer, struct residency_model *model)
 	return false;
 }
 
-static bool add_entry(struct offer *offer, const struct model_entry *entry)
+static struct residency_model describe(const struct offer *offer, const struct model_entry *entry)
 {
-	bool only_embeds = engine_embed_only(entry->weights);
-	struct residency_model model = {
-	    .size_bytes = entry->size_bytes, .only_embeds = only_embeds, .embeds = only_embeds || offer->options->embeddings};
+	struct residency_model model = {.size_bytes = entry->size_bytes};
+	model.only_embeds = !offer->options->script_path && engine_embed_only(entry->weights);
+	model.embeds = model.only_embeds || offer->options->embeddings;
 	str_copy(str_of(entry->id), model.id, sizeof model.id);
 	str_copy(str_of(entry->weight_hash), model.weight_hash, sizeof model.weight_hash);
 	str_copy(str_of(entry->quantization), model.quantization, sizeof model.quantization);
+	return model;
+}
+
+static bool add_entry(struct offer *offer, const struct model_entry *entry)
+{
+	struct residency_model model = describe(offer, entry);
 	return add_model(offer, &model);
+}
+
+/* Takes the place of an older one of the same name, which was never served. */
+static bool remember(struct offer *offer, const struct model_entry *entry)
+{
+	pthread_mutex_lock(&offer->lock);
+	size_t at = 0;
+	while (at < offer->entry_count && strcmp(offer->entries[at].id, entry->id) != 0)
+		at++;
+	struct model_entry *entries =
+	    at < offer->entry_count ? offer->entries : realloc(offer->entries, (at + 1) * sizeof *entries);
+	if (entries) {
+		offer->entries = entries;
+		entries[at] = *entry;
+		offer->entry_count += at == offer->entry_count;
+	}
+	pthread_mutex_unlock(&offer->lock);
+	return entries != NULL;
+}
+
+enum db_err offer_add(const struct model_entry *entry, void *context, struct error *error)
+{
+	struct offer *offer = context;
+	struct residency_model model = describe(offer, entry);
+	model.held = true;
+	if (!remember(offer, entry))
+		return error_set(error, DB_E_NOMEM, "out of memory");
+	enum db_err err = residency_add(offer->residency, &model, NULL);
+	return err == DB_E_LIMIT ? error_set(error, err, "this provider serves %d models already", RESIDENCY_MAX_MODELS) : err;
 }
 
 /* --- what is offered --- */

@@ -3,6 +3,7 @@
 #ifndef PROVIDER_OFFER_H
 #define PROVIDER_OFFER_H
 
+#include "provider/models/models.h"
 #include "provider/residency/residency.h"
 
 struct offer_options {
@@ -26,6 +27,8 @@ struct offer;
 
 /* Shows the progress of loads; says on stderr what is wrong and returns NULL. `options` are borrowed for the offer's life. */
 struct offer *offer_open(struct net_loop *loop, const struct offer_options *options);
+/* A model that came to the disk after the start: known to the residency, held. For struct builds_options. */
+enum db_err offer_add(const struct model_entry *entry, void *offer, struct error *error);
 struct residency *offer_residency(const struct offer *offer);
 struct kv_budget *offer_budget(const struct offer *offer);
 /* Before net_loop_free and net_loop_free before offer_free: a load that still runs needs the offer. */

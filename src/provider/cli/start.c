@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/statvfs.h>
 
 #include "core/arena.h"
 #include "core/clock.h"
@@ -26,6 +27,13 @@ const struct cli_option start_options[] = {
     {.name = "coordinator-url", .value = "URL", .help = "the coordinator to join (or DARKBLOOM_COORDINATOR_URL)"},
     {.name = "model", .letter = 'm', .value = "ID", .repeat = true, .help = "serve this model; default: every model on disk"},
     {.name = "models-dir", .value = "DIR", .help = "where the models are (or DARKBLOOM_MODELS_DIR)"},
+    {.name = "models-from",
+     .value = "URL",
+     .help = "let the coordinator have builds downloaded from below this address; without it nothing is (or "
+             "DARKBLOOM_MODELS_FROM)"},
+    {.name = "keep-free-gb",
+     .value = "GB",
+     .help = "disk that such downloads leave free (default: 5, or a twentieth if that is more)"},
     {.name = "state-dir", .value = "DIR", .help = "where the signing key and the state are kept (default ~/.darkbloom)"},
     {.name = "ca", .value = "FILE", .help = "trust this certificate authority for wss://"},
     {.name = "token-file", .value = "FILE", .help = "account token of the owner (default: the one of darkbloom login)"},
@@ -57,10 +65,10 @@ const struct cli_option start_options[] = {
 
 /* The command line, checked. */
 struct start {
-	const char *coordinator_url, *ca_path, *token_file, *script_path;
+	const char *coordinator_url, *ca_path, *token_file, *script_path, *models_from;
 	const char *names[RESIDENCY_MAX_MODELS], *pins[RESIDENCY_MAX_MODELS]; /* of --model, of --pin */
 	size_t name_count, pin_count;
-	int64_t threads, sequences, context, heartbeat_ms, max_loaded, idle_minutes, reserve_gb;
+	int64_t threads, sequences, context, heartbeat_ms, max_loaded, idle_minutes, reserve_gb, keep_free_gb;
 	double kv_gb;
 	char region[REGION_SIZE]; /* empty = not said */
 	bool private_only, on_demand, embeddings, no_speculation;
@@ -73,6 +81,7 @@ struct provider {
 	struct node *node;
 	struct offer_options offering;
 	struct offer *offer;
+	struct builds_options builds;
 	struct platform_signer *signer;
 	struct arena *arena; /* of the settings */
 	struct cache_options cache_options;
@@ -155,6 +164,9 @@ static bool read_start(struct start *start, const struct cli_args *args)
 		fprintf(stderr, "darkbloom start: --region must be a country or a part of one as ISO 3166 names it: DE or US-CA\n");
 		return false;
 	}
+	start->models_from = cli_value(args, "models-from");
+	if (!start->models_from)
+		start->models_from = getenv("DARKBLOOM_MODELS_FROM");
 	start->on_demand = cli_flag(args, "on-demand");
 	start->embeddings = cli_flag(args, "embeddings");
 	start->no_speculation = cli_flag(args, "no-speculation");
@@ -171,6 +183,7 @@ static bool read_start(struct start *start, const struct cli_args *args)
 	       cli_int(args, "max-loaded", 0, 1, RESIDENCY_MAX_MODELS, &start->max_loaded) &&
 	       cli_int(args, "idle-timeout", 60, 0, 525600, &start->idle_minutes) &&
 	       cli_int(args, "memory-reserve-gb", -1, 0, 4096, &start->reserve_gb) &&
+	       cli_int(args, "keep-free-gb", -1, 0, 1 << 20, &start->keep_free_gb) &&
 	       read_gb(args, "kv-memory-gb", &start->kv_gb) && read_ids(args, "model", start->names, &start->name_count) &&
 	       read_ids(args, "pin", start->pins, &start->pin_count) && read_coordinator(start, args);
 }
@@ -226,8 +239,10 @@ static void write_state(struct provider *provider)
 	struct error error;
 	struct node_status status;
 	node_status(provider->node, &status);
+	struct build_view builds[BUILDS_MAX];
+	struct state_builds wanted = {builds, node_builds(provider->node, builds, BUILDS_MAX)};
 	if (state_write(provider->start.state_dir, &status, provider->start.coordinator_url, offer_residency(provider->offer),
-	                offer_budget(provider->offer), provider->cache, provider->started_at_us, &error))
+	                &wanted, offer_budget(provider->offer), provider->cache, provider->started_at_us, &error))
 		log_warn("start.state", "why=\"%s\"", error.text);
 }
 
@@ -258,6 +273,26 @@ static void on_terminate(int signal, void *arg)
 	provider->stopping = true;
 }
 
+/* 5 GB, or a twentieth of the disk if that is more (registry 4). */
+static uint64_t usual_free_bytes(const char *dir)
+{
+	struct statvfs disk;
+	uint64_t least = 5ull << 30, share = statvfs(dir, &disk) == 0 ? (uint64_t)disk.f_blocks * disk.f_frsize / 20 : 0;
+	return share > least ? share : least;
+}
+
+static void prepare_builds(struct provider *provider)
+{
+	const struct start *start = &provider->start;
+	provider->builds = (struct builds_options){
+	    .source = start->models_from && start->models_from[0] ? start->models_from : NULL,
+	    .models_dir = start->models_dir,
+	    .ca_path = start->ca_path,
+	    .keep_free_bytes = start->keep_free_gb < 0 ? usual_free_bytes(start->models_dir) : (uint64_t)start->keep_free_gb << 30,
+	    .add = offer_add,
+	    .context = provider->offer};
+}
+
 static int serve(struct provider *provider)
 {
 	struct error error;
@@ -270,7 +305,9 @@ static int serve(struct provider *provider)
 	                               .heartbeat_ms = (uint32_t)start->heartbeat_ms,
 	                               .cache_scope = provider->cache_options.scope,
 	                               .signer = provider->signer,
+	                               .builds = &provider->builds,
 	                               .residency = offer_residency(provider->offer)};
+	prepare_builds(provider);
 	provider->node = node_new(provider->loop, &options, &error);
 	if (!provider->node) {
 		fprintf(stderr, "darkbloom start: %s\n", error.text);

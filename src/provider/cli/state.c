@@ -57,6 +57,24 @@ static void write_models(struct json_writer *w, const struct residency *residenc
 	json_end_array(w);
 }
 
+static void write_builds(struct json_writer *w, const struct state_builds *builds)
+{
+	json_key(w, "desired_builds");
+	json_begin_array(w);
+	for (size_t i = 0; i < builds->count; i++) {
+		const struct build_view *build = &builds->at[i];
+		json_begin_object(w);
+		json_put_str(w, "id", build->id);
+		json_put_cstr(w, "state", build_state_name(build->state));
+		if (build->total_bytes)
+			json_put_double(w, "progress", (double)build->done_bytes / (double)build->total_bytes);
+		if (build->why[0])
+			json_put_cstr(w, "why", build->why);
+		json_end_object(w);
+	}
+	json_end_array(w);
+}
+
 /* --- the prefix cache --- */
 
 static const struct {
@@ -127,8 +145,8 @@ static struct state_cache cache_now(struct kv_cache *cache)
 /* --- all of it --- */
 
 enum db_err state_write(const char *state_dir, const struct node_status *status, const char *coordinator_url,
-                        const struct residency *residency, struct kv_budget *budget, struct kv_cache *cache,
-                        int64_t started_at_us, struct error *error)
+                        const struct residency *residency, const struct state_builds *builds, struct kv_budget *budget,
+                        struct kv_cache *cache, int64_t started_at_us, struct error *error)
 {
 	char path[4096];
 	if (!state_path(state_dir, path, sizeof path))
@@ -155,6 +173,7 @@ enum db_err state_write(const char *state_dir, const struct node_status *status,
 	json_put_cstr(&w, "reason", status->trust_reason);
 	json_end_object(&w);
 	write_models(&w, residency);
+	write_builds(&w, builds);
 	kv_budget_stats(budget, &kv);
 	json_key(&w, "kv_memory");
 	json_begin_object(&w);
@@ -188,6 +207,20 @@ static int64_t number_of(const json_val *object, const char *key)
 	int64_t out = 0;
 	json_as_i64(json_get(object, key), &out);
 	return out;
+}
+
+static enum db_err read_builds(const json_val *list, struct arena *arena, struct state *out)
+{
+	struct state_build *all = arena_alloc(arena, (json_len(list) + 1) * sizeof *all);
+	struct json_iter each = json_iter(list);
+	for (json_val *build; all && (build = json_next(&each, NULL));) {
+		struct state_build *one = &all[out->build_count];
+		*one = (struct state_build){.id = text_of(build, "id"), .state = text_of(build, "state"), .why = text_of(build, "why")};
+		json_as_double(json_get(build, "progress"), &one->progress);
+		out->build_count += one->id.len > 0;
+	}
+	out->builds = all;
+	return all ? DB_OK : DB_E_NOMEM;
 }
 
 enum db_err state_parse(struct str text, struct arena *arena, struct state *out)
@@ -230,7 +263,7 @@ enum db_err state_parse(struct str text, struct arena *arena, struct state *out)
 		out->model_count += one->id.len > 0;
 	}
 	out->models = all;
-	return all ? DB_OK : DB_E_NOMEM;
+	return all ? read_builds(json_get(root, "desired_builds"), arena, out) : DB_E_NOMEM;
 }
 
 enum db_err state_read(const char *state_dir, struct arena *arena, struct state *out, struct error *error)

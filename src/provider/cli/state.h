@@ -27,11 +27,26 @@ struct state_cache {
 	int64_t ram_bytes, disk_bytes, disk_quota_bytes, bytes_written, bytes_read, write_drops, evictions, read_errors;
 };
 
+/* A build that the coordinator wants here. */
+struct state_build {
+	struct str id, state; /* state: build_state_name */
+	double progress;      /* of the download, 0..1 */
+	struct str why;       /* of a failure */
+};
+
+/* The same, as a running provider knows them. */
+struct state_builds {
+	const struct build_view *at;
+	size_t count;
+};
+
 struct state {
 	int64_t schema, pid, written_at_us, started_at_us;
 	struct str version, coordinator_url, connection, trust_level, trust_status, trust_reason, last_error;
 	const struct state_model *models;
 	size_t model_count;
+	const struct state_build *builds;
+	size_t build_count;
 	int64_t requests_active, requests_served, tokens_generated;
 	struct state_cache cache;
 	int64_t kv_limit_bytes, kv_reserved_bytes, kv_peak_bytes; /* of all models together */
@@ -39,8 +54,8 @@ struct state {
 
 /* `cache` may be NULL: off. */
 enum db_err state_write(const char *state_dir, const struct node_status *status, const char *coordinator_url,
-                        const struct residency *residency, struct kv_budget *budget, struct kv_cache *cache,
-                        int64_t started_at_us, struct error *error);
+                        const struct residency *residency, const struct state_builds *builds, struct kv_budget *budget,
+                        struct kv_cache *cache, int64_t started_at_us, struct error *error);
 /* DB_E_NOT_FOUND when no provider wrote one; DB_E_INVALID when it is damaged or of another schema. Texts live in the arena. */
 enum db_err state_read(const char *state_dir, struct arena *arena, struct state *out, struct error *error);
 enum db_err state_parse(struct str text, struct arena *arena, struct state *out);

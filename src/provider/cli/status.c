@@ -59,6 +59,18 @@ static void print_json(const struct state *state, enum liveness liveness)
 		json_end_object(&w);
 	}
 	json_end_array(&w);
+	json_key(&w, "desired_builds");
+	json_begin_array(&w);
+	for (size_t i = 0; i < state->build_count; i++) {
+		const struct state_build *build = &state->builds[i];
+		json_begin_object(&w);
+		json_put_str(&w, "id", build->id);
+		json_put_str(&w, "state", build->state);
+		json_put_double(&w, "progress", build->progress);
+		json_put_str(&w, "why", build->why);
+		json_end_object(&w);
+	}
+	json_end_array(&w);
 	json_put_i64(&w, "kv_limit_bytes", state->kv_limit_bytes);
 	json_put_i64(&w, "kv_reserved_bytes", state->kv_reserved_bytes);
 	json_put_i64(&w, "kv_peak_bytes", state->kv_peak_bytes);
@@ -97,6 +109,16 @@ static void print_model(const struct state_model *model, const char *label)
 	printf("\n");
 }
 
+static void print_build(const struct state_build *build, const char *label)
+{
+	printf("%-12s %.*s, %.*s", label, STR_ARG(build->id), STR_ARG(build->state));
+	if (str_is(build->state, "downloading"))
+		printf(" %.0f %%", build->progress * 100);
+	if (build->why.len)
+		printf(": %.*s", STR_ARG(build->why));
+	printf("\n");
+}
+
 static double gigabytes(int64_t bytes)
 {
 	return (double)bytes / (1024.0 * 1024.0 * 1024.0);
@@ -129,6 +151,8 @@ static void print_text(const struct state *state, enum liveness liveness)
 		print_model(&state->models[i], i ? "" : "models");
 	if (!state->model_count)
 		printf("models       none\n");
+	for (size_t i = 0; i < state->build_count; i++)
+		print_build(&state->builds[i], i ? "" : "wanted here");
 	printf("contexts     %.2f of %.2f GB reserved, %.2f at most so far\n", gigabytes(state->kv_reserved_bytes),
 	       gigabytes(state->kv_limit_bytes), gigabytes(state->kv_peak_bytes));
 	print_cache(&state->cache);

@@ -55,13 +55,25 @@ enum db_err models_verify(const struct model_entry *entry, models_progress progr
 /* Downloads what a manifest names from beside it: staged, resumed, verified, then published in one rename. What was staged of
  * a pull that failed or was cancelled is kept: the next pull of the same manifest goes on from there. */
 struct models_pull;
+
+/* What a manifest names. Texts are borrowed for the call. */
+struct models_offered {
+	struct str id;
+	const char *weight_hash;
+	uint64_t total_bytes;
+};
 struct models_pull_options {
 	const char *dir;
 	const char *manifest_url; /* http(s)://.../manifest.json */
 	const char *ca_path;
 	uint32_t retry_ms;        /* before the second try of a file, twice that before the third; 0 = 1,000 */
 	uint32_t stall_ms;        /* a transfer without a byte for so long is broken off and resumed; 0 = 60,000 */
+	uint64_t keep_free_bytes; /* of the disk, besides what is downloaded */
 	models_progress progress; /* may be NULL */
+	/* The manifest is known and nothing else was fetched: whether to go on. False with a sentence: `done` follows with it. May
+	 * be NULL. */
+	bool (*accepts)(const struct models_offered *offered, void *user, struct error *error);
+	void (*on_check)(void *user); /* a file came whole and is hashed now; may be NULL */
 	/* Once; entry is NULL on failure, and then error->code is DB_E_NOT_FOUND: the server lacks a file or cannot be reached;
 	 * DB_E_INVALID: the manifest is wrong, or a file stays different from it; DB_E_IO: this machine's disk; DB_E_CLOSED:
 	 * `progress` said stop. The client must not be freed inside it. */
@@ -70,6 +82,9 @@ struct models_pull_options {
 };
 struct models_pull *models_pull_start(struct net_loop *loop, struct http_client *client,
                                       const struct models_pull_options *options, struct error *error);
+/* Where a server keeps the manifest of a model: <base>/<the folder's name>/manifest.json, so that a models folder served as it
+ * is will do. DB_E_INVALID, DB_E_LIMIT. */
+enum db_err models_manifest_url(const char *base, struct str id, char *out, size_t size, struct error *error);
 void models_pull_cancel(struct models_pull *pull); /* done is not called */
 
 #endif

@@ -183,6 +183,8 @@ static void check_done(void *arg)
 static void check(struct models_pull *pull)
 {
 	pull->checking = true;
+	if (pull->options.on_check)
+		pull->options.on_check(pull->options.user);
 	net_work(pull->loop, check_work, check_done, pull);
 }
 
@@ -394,11 +396,23 @@ static bool disk_has_room(struct models_pull *pull)
 	pull->at = 0;
 	if (statvfs(pull->staging, &disk) != 0 || !disk.f_frsize)
 		return true;
-	uint64_t have = (uint64_t)disk.f_bavail * disk.f_frsize;
-	if (need > have)
+	uint64_t have = (uint64_t)disk.f_bavail * disk.f_frsize, keep = need ? pull->options.keep_free_bytes : 0;
+	bool enough = need <= have && keep <= have - need;
+	if (!enough && keep)
+		error_set(&pull->error, DB_E_IO,
+		          "%s has %.1f GB free, %.1f GB are still to be downloaded, and %.1f GB are to stay free", pull->dir,
+		          (double)have / 1e9, (double)need / 1e9, (double)keep / 1e9);
+	else if (!enough)
 		error_set(&pull->error, DB_E_IO, "%s has %.1f GB free, and %.1f GB are still to be downloaded", pull->dir,
 		          (double)have / 1e9, (double)need / 1e9);
-	return need <= have;
+	return enough;
+}
+
+static bool is_accepted(struct models_pull *pull)
+{
+	const struct manifest *manifest = &pull->manifest;
+	struct models_offered offered = {manifest->model_id, manifest->aggregate_sha256, manifest->total_size_bytes};
+	return !pull->options.accepts || pull->options.accepts(&offered, pull->options.user, &pull->error);
 }
 
 static void on_manifest(struct http_fetch *fetch, int status, struct str body, const struct error *error, void *user)
@@ -414,7 +428,7 @@ static void on_manifest(struct http_fetch *fetch, int status, struct str body, c
 	}
 	struct str kept = arena_str(pull->arena, body);
 	if (manifest_parse(kept, pull->arena, &pull->manifest, &pull->error) ||
-	    folder_path(pull->dir, pull->manifest.model_id, pull->folder, &pull->error)) {
+	    folder_path(pull->dir, pull->manifest.model_id, pull->folder, &pull->error) || !is_accepted(pull)) {
 		fail(pull);
 		return;
 	}
@@ -426,6 +440,19 @@ static void on_manifest(struct http_fetch *fetch, int status, struct str body, c
 		return;
 	}
 	fail(pull);
+}
+
+enum db_err models_manifest_url(const char *base, struct str id, char *out, size_t size, struct error *error)
+{
+	char trimmed[MODEL_PATH_SIZE], folder[MODEL_PATH_SIZE];
+	struct str shorter = str_of(base);
+	while (str_ends(shorter, STR("/")))
+		shorter.len--;
+	if (!str_copy(shorter, trimmed, sizeof trimmed))
+		return error_set(error, DB_E_LIMIT, "the address of the models is too long");
+	enum db_err err = folder_path(trimmed, id, folder, error);
+	int n = err ? 0 : snprintf(out, size, "%s/manifest.json", folder);
+	return err || (size_t)n < size ? err : error_set(error, DB_E_LIMIT, "the address of the models is too long");
 }
 
 /* http(s)://host/.../name */

@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include "core/log.h"
+
 /* A load_model that is under way. */
 struct load_command {
 	struct list_link link; /* in node->loads */
@@ -79,13 +81,70 @@ void node_loads_forget(struct node *node)
 		command_free(LIST_OF(link, struct load_command, link));
 }
 
+/* --- builds that are wanted here --- */
+
+static enum wire_prefetch_state told_as(const struct build_view *view)
+{
+	static const enum wire_prefetch_state states[] = {
+	    [BUILD_PENDING] = WIRE_PREFETCH_PENDING,     [BUILD_DOWNLOADING] = WIRE_PREFETCH_DOWNLOADING,
+	    [BUILD_VERIFYING] = WIRE_PREFETCH_VERIFYING, [BUILD_LOADING] = WIRE_PREFETCH_LOADING,
+	    [BUILD_READY] = WIRE_PREFETCH_VERIFIED,      [BUILD_FAILED] = WIRE_PREFETCH_FAILED,
+	};
+	return states[view->state];
+}
+
+static void on_build(const struct build_view *view, void *user)
+{
+	struct node *node = user;
+	struct wire_message message = {.type = WIRE_PREFETCH_MODEL_STATUS,
+	                               .as.prefetch_model_status = {.model_id = view->id,
+	                                                            .status = told_as(view),
+	                                                            .bytes_done = (int64_t)view->done_bytes,
+	                                                            .bytes_total = (int64_t)view->total_bytes,
+	                                                            .error = str_of(view->why)}};
+	(void)node_send(node, &message); /* without a session: the next one asks */
+}
+
+enum db_err node_builds_start(struct node *node, struct error *error)
+{
+	struct builds_options options = node->options.builds ? *node->options.builds : (struct builds_options){.source = NULL};
+	options.residency = node->options.residency;
+	options.report = on_build;
+	options.user = node;
+	node->builds = builds_new(node->loop, &options, error);
+	return node->builds ? DB_OK : DB_E_NOMEM;
+}
+
+size_t node_builds(const struct node *node, struct build_view *out, size_t max)
+{
+	return builds_list(node->builds, out, max);
+}
+
 void node_prefetch_model(struct node *node, const struct wire_prefetch_model *message)
 {
-	bool here = residency_find(node->options.residency, message->model_id) != NULL;
-	struct wire_message reply = {
-	    .type = WIRE_PREFETCH_MODEL_STATUS,
-	    .as.prefetch_model_status = {.model_id = message->model_id,
-	                                 .status = here ? WIRE_PREFETCH_VERIFIED : WIRE_PREFETCH_FAILED,
-	                                 .error = here ? STR_NONE : STR("this provider does not download models by itself")}};
-	node_send(node, &reply);
+	if (!node->draining)
+		builds_prefetch(node->builds, message->model_id, message->priority);
+}
+
+/* Aliases may share a build. */
+static bool is_listed(const struct build_wanted *list, size_t count, struct str id)
+{
+	for (size_t i = 0; i < count; i++)
+		if (str_eq(list[i].id, id))
+			return true;
+	return false;
+}
+
+void node_desired_models(struct node *node, const struct wire_desired_models *message)
+{
+	struct build_wanted list[BUILDS_MAX];
+	size_t count = 0;
+	for (size_t i = 0; i < message->count && count < BUILDS_MAX; i++) {
+		const struct wire_desired_model *one = &message->models[i];
+		if (!is_listed(list, count, one->desired_build))
+			list[count++] = (struct build_wanted){one->desired_build, one->weight_hash};
+	}
+	log_info("node.desired_models", "count=%zu", count);
+	if (!node->draining)
+		builds_want(node->builds, list, count);
 }

@@ -6,6 +6,7 @@
 #define PROVIDER_NODE_H
 
 #include "net/loop.h"
+#include "provider/node/builds.h"
 #include "provider/platform/platform.h"
 #include "provider/residency/residency.h"
 
@@ -33,6 +34,9 @@ struct node_options {
 	uint32_t ping_ms;        /* 0 = 10,000; three of them without a pong end the session */
 	const struct platform_signer *signer;
 	struct residency *residency; /* the models; borrowed, must outlive the node's requests */
+	/* How builds that the coordinator wants are had: source, folders, add. The node fills in the rest. NULL: only those that
+	 * are served already. */
+	const struct builds_options *builds;
 	/* Something in the status changed (connected, trusted, lost ...); may be NULL. Must not call node_free. */
 	void (*on_change)(const struct node_status *status, void *user);
 	void *user;
@@ -44,6 +48,8 @@ struct node;
  * (protocol-and-trust 5.4). Blocks shortly for the posture probes. NULL and a sentence on failure. */
 struct node *node_new(struct net_loop *loop, const struct node_options *options, struct error *error);
 void node_status(const struct node *node, struct node_status *out);
+/* The builds that the coordinator wants here, most urgent first, as builds_list. */
+size_t node_builds(const struct node *node, struct build_view *out, size_t max);
 /* The models changed: tells the coordinator soon, not only with the next heartbeat. For residency_on_change. */
 void node_models_changed(struct node *node);
 /* Refuses new requests, finishes those that run (at most limit_ms, then cancels them), closes the session with 1001, then calls

@@ -19,6 +19,8 @@
 #define NODE_SILENCE_PINGS  3 /* intervals without a pong that end the session */
 #define NODE_MAX_WORKERS    8
 
+enum told { TOLD_NOTHING, TOLD_COLD, TOLD_LOADED /* ... and what loading it has shown */ };
+
 struct node {
 	struct net_loop *loop;
 	struct node_options options;
@@ -49,8 +51,9 @@ struct node {
 	struct net_timer reconnect_timer, heartbeat_timer, ping_timer, drain_timer;
 	struct node_status status;
 	struct wire_stats stats;
-	bool told[RESIDENCY_MAX_MODELS]; /* the coordinator was told what loading a model has shown */
-	struct list loads;               /* struct load_command: of load_model, not answered yet */
+	uint8_t told[RESIDENCY_MAX_MODELS]; /* what the coordinator knows of a model: enum told */
+	struct builds *builds;
+	struct list loads; /* struct load_command: of load_model, not answered yet */
 
 	/* requests */
 	struct map requests;      /* by request id: those the coordinator may still speak of */
@@ -82,6 +85,8 @@ void node_send_heartbeat(struct node *node);
 /* lifecycle.c */
 void node_load_model(struct node *node, const struct wire_load_model *message);
 void node_prefetch_model(struct node *node, const struct wire_prefetch_model *message);
+void node_desired_models(struct node *node, const struct wire_desired_models *message);
+enum db_err node_builds_start(struct node *node, struct error *error);
 void node_loads_forget(struct node *node); /* the session ended: nobody waits for an answer */
 
 /* challenge.c */

@@ -75,7 +75,8 @@ static void describe_model(const struct residency_view *view, struct wire_model 
 	};
 }
 
-/* Describes the models, all of them or those that the coordinator knows otherwise. Texts are the residency's. */
+/* Describes the models that are offered, all of them or those that the coordinator knows otherwise. Texts are the residency's.
+ */
 static struct wire_models describe_models(struct node *node, bool all, struct arena *arena)
 {
 	size_t count = residency_count(node->options.residency);
@@ -83,9 +84,10 @@ static struct wire_models describe_models(struct node *node, bool all, struct ar
 	for (size_t i = 0; models.at && i < count; i++) {
 		struct residency_view view;
 		residency_view(node->options.residency, i, &view);
-		if (all || view.ever_loaded != node->told[i])
+		enum told now = view.model->held ? TOLD_NOTHING : view.ever_loaded ? TOLD_LOADED : TOLD_COLD;
+		if (now != TOLD_NOTHING && (all || now != node->told[i]))
 			describe_model(&view, &models.at[models.count++]);
-		node->told[i] = view.ever_loaded;
+		node->told[i] = (uint8_t)now;
 	}
 	return models;
 }

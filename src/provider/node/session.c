@@ -133,7 +133,7 @@ static void dispatch(struct node *node, const struct wire_message *message)
 		node_prefetch_model(node, &message->as.prefetch_model);
 		break;
 	case WIRE_DESIRED_MODELS:
-		log_debug("node.desired_models", "count=%zu", message->as.desired_models.count);
+		node_desired_models(node, &message->as.desired_models);
 		break;
 	default:
 		log_warn("node.unexpected", "type=%s", wire_type_name(message->type));
@@ -364,7 +364,7 @@ struct node *node_new(struct net_loop *loop, const struct node_options *options,
 	if (copy_options(node, options, error))
 		goto fail;
 	node->signer = (struct wire_signer){platform_sign_for_wire, options->signer};
-	if (node_make_attestation(node, error))
+	if (node_make_attestation(node, error) || node_builds_start(node, error))
 		goto fail;
 	connect_now(node);
 	return node;
@@ -463,6 +463,8 @@ void node_free(struct node *node)
 	node->connecting = NULL;
 	node_requests_orphan(node);
 	node_loads_forget(node);
+	builds_free(node->builds);
+	node->builds = NULL;
 	if (node->ws)
 		ws_abort(node->ws); /* on_close releases */
 	node->freed = true;

@@ -136,6 +136,19 @@ bool residency_has_room(const struct residency *residency, uint64_t size_bytes, 
 	return false;
 }
 
+bool residency_could_ever(const struct residency *residency, uint64_t size_bytes, struct error *why_not)
+{
+	struct memory_now now;
+	residency->options.memory(&now, residency->options.context);
+	now.available_gb = now.physical_gb;
+	now.kv_reserved_gb = 0;
+	double most = memory_free_for_load_gb(&residency->options.policy, &now);
+	double need = memory_need_gb(&residency->options.policy, size_bytes);
+	if (need > most)
+		error_set(why_not, DB_E_LIMIT, "the model needs %.1f GB of memory, and this machine can give %.1f GB", need, most);
+	return need <= most;
+}
+
 /* Certain that it cannot be loaded, even when everything that may leave has left? */
 static bool is_hopeless(const struct residency *residency, const struct residency_entry *entry, struct error *error)
 {
@@ -403,6 +416,16 @@ enum db_err residency_add(struct residency *residency, const struct residency_mo
 	residency->entries[residency->count++] = entry;
 	if (engine)
 		take_engine(entry, engine);
+	return DB_OK;
+}
+
+enum db_err residency_offer(struct residency *residency, struct str id)
+{
+	struct residency_entry *entry = find(residency, id);
+	if (!entry)
+		return DB_E_NOT_FOUND;
+	entry->model.held = false;
+	tell_change(residency);
 	return DB_OK;
 }
 

@@ -29,6 +29,7 @@ struct residency_model {
 	char weight_hash[65];                  /* hex SHA-256, or empty */
 	uint64_t size_bytes;
 	bool pinned;              /* never unloaded */
+	bool held;                /* not offered yet: residency_offer */
 	bool embeds, only_embeds; /* as in struct engine_info, known before it is loaded */
 };
 
@@ -52,6 +53,10 @@ void residency_free(struct residency *residency);
 
 /* DB_E_LIMIT above RESIDENCY_MAX_MODELS, DB_E_EXISTS. `loaded` may be NULL: cold. Takes the engine over. */
 enum db_err residency_add(struct residency *residency, const struct residency_model *model, struct engine *loaded);
+/* A model that was held is offered from now on; those who watch hear of it. DB_E_NOT_FOUND. */
+enum db_err residency_offer(struct residency *residency, struct str id);
+/* Could this machine ever load such weights, with everything else out of memory? */
+bool residency_could_ever(const struct residency *residency, uint64_t size_bytes, struct error *why_not);
 size_t residency_count(const struct residency *residency);
 /* May this model be loaded beside what is loaded now, without anything leaving? For start-up, which loads by itself. */
 bool residency_has_room(const struct residency *residency, uint64_t size_bytes, struct error *why_not);

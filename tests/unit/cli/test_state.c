@@ -73,7 +73,10 @@ static void write_it(const struct node_status *status, size_t model_count)
 	struct residency *residency = residency_new(loop, &(struct residency_options){.poll_ms = 1000});
 	for (size_t i = 0; i < model_count; i++)
 		assert_int_equal(residency_add(residency, &models[i], i == 0 ? engine_scripted_new(&script, &error) : NULL), DB_OK);
-	if (state_write(dir, status, "wss://coordinator.example", residency, budget, cache, 1700000000000000, &error))
+	struct build_view wanted[] = {{.id = STR("new"), .state = BUILD_DOWNLOADING, .done_bytes = 1, .total_bytes = 4, .why = ""},
+	                              {.id = STR("other"), .state = BUILD_FAILED, .why = "no room"}};
+	struct state_builds builds = {wanted, model_count};
+	if (state_write(dir, status, "wss://coordinator.example", residency, &builds, budget, cache, 1700000000000000, &error))
 		fail_msg("%s", error.text);
 	kv_reservation_release(&held);
 	kv_budget_free(budget);
@@ -108,6 +111,11 @@ static void what_is_written_is_read_again(void **state)
 	assert_true(str_is(read.models[0].state, "loaded"));
 	assert_true(str_is(read.models[1].id, "two"));
 	assert_true(str_is(read.models[1].state, "cold"));
+	assert_int_equal(read.build_count, 2);
+	assert_true(str_is(read.builds[0].id, "new"));
+	assert_true(str_is(read.builds[0].state, "downloading"));
+	assert_true(read.builds[0].progress > 0.24 && read.builds[0].progress < 0.26);
+	assert_true(str_is(read.builds[1].why, "no room"));
 	assert_int_equal(read.requests_active, 7);
 	assert_int_equal(read.kv_limit_bytes, 1 << 20);
 	assert_int_equal(read.kv_reserved_bytes, 4096);

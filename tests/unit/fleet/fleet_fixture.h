@@ -126,8 +126,9 @@ struct peer {
 	enum wire_trust trust;
 	char status[32], order[64]; /* first letters of the types, in order */
 	char request_id[64], cancelled_id[64], cache_tenant[80];
-	struct box_shared shared; /* of the last request */
-	char body[512];           /* empty when it is longer */
+	char desired_build[64], desired_hash[80]; /* of the first entry of the last list */
+	struct box_shared shared;                 /* of the last request */
+	char body[512];                           /* empty when it is longer */
 	size_t body_len;
 };
 
@@ -210,6 +211,11 @@ static inline void peer_message(struct ws *ws, enum ws_kind kind, char *data, si
 		break;
 	case WIRE_DESIRED_MODELS:
 		p->desired++;
+		p->desired_build[0] = p->desired_hash[0] = '\0';
+		if (message.as.desired_models.count) {
+			(void)str_copy(message.as.desired_models.models[0].desired_build, p->desired_build, sizeof p->desired_build);
+			(void)str_copy(message.as.desired_models.models[0].weight_hash, p->desired_hash, sizeof p->desired_hash);
+		}
 		break;
 	case WIRE_REQUEST:
 		assert_true(str_copy(message.as.request.cache_tenant, p->cache_tenant, sizeof p->cache_tenant));

@@ -497,12 +497,149 @@ static void a_draining_coordinator_takes_no_more_providers(void **state)
 	scene_end(&s);
 }
 
+/* --- builds that aliases want --- */
+
+#define HASH_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define HASH_B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+
+struct seen_builds {
+	size_t count;
+	struct fleet_build_view last;
+};
+
+static void take_build(const struct fleet_build_view *view, void *user)
+{
+	struct seen_builds *seen = user;
+	seen->count++;
+	seen->last = *view;
+}
+
+static struct seen_builds builds_of(const struct scene *s)
+{
+	struct seen_builds seen = {.count = 0};
+	fleet_each_build(s->fleet, take_build, &seen);
+	return seen;
+}
+
+static void wish(struct scene *s, const char *hash)
+{
+	struct error error;
+	struct alias_change change = {
+	    .id = STR("acme-chat"), .desired = STR("acme/new"), .previous = STR(MODEL), .weight_hash = str_of(hash)};
+	if (fleet_alias_put(s->fleet, &change, &error))
+		fail_msg("%s", error.text);
+}
+
+static void say(struct peer *p, const char *model, enum wire_prefetch_state status, int64_t done, int64_t total)
+{
+	struct wire_message message = {
+	    .type = WIRE_PREFETCH_MODEL_STATUS,
+	    .as.prefetch_model_status = {.model_id = str_of(model),
+	                                 .status = status,
+	                                 .bytes_done = done,
+	                                 .bytes_total = total,
+	                                 .error = status == WIRE_PREFETCH_FAILED ? STR("no room") : STR_NONE}};
+	peer_send(p, &message);
+	run_for_ms(p->scene, 20);
+}
+
+static void advertise(struct peer *p, const char *model, const char *hash)
+{
+	struct wire_model one = {.id = str_of(model), .weight_hash = str_of(hash)};
+	struct wire_message message = {.type = WIRE_MODELS_UPDATE, .as.models_update = {{&one, 1}}};
+	peer_send(p, &message);
+	run_for_ms(p->scene, 20);
+}
+
+static size_t models_of(const struct scene *s)
+{
+	struct fleet_provider_view view;
+	fleet_each(s->fleet, take_view, &view);
+	return view.model_count;
+}
+
+static void what_a_provider_says_of_a_desired_build_is_kept_and_counted(void **state)
+{
+	(void)state;
+	struct scene s = scene_of(usual);
+	struct peer p;
+	size_t counts[FLEET_BUILD_STATES];
+	scene_begin(&s, NULL);
+	peer_join(&p, &s, (struct peer_options){.serial = "TESTSERIAL01"});
+	wish(&s, HASH_A);
+	run_for_ms(&s, 20);
+	assert_string_equal(p.desired_build, "acme/new");
+	assert_string_equal(p.desired_hash, HASH_A);
+	static const enum wire_prefetch_state said[] = {WIRE_PREFETCH_PENDING, WIRE_PREFETCH_DOWNLOADING, WIRE_PREFETCH_VERIFYING,
+	                                                WIRE_PREFETCH_LOADING, WIRE_PREFETCH_VERIFIED,    WIRE_PREFETCH_FAILED};
+	for (int i = 0; i < FLEET_BUILD_STATES; i++) {
+		say(&p, "acme/new", said[i], 1, 4);
+		struct seen_builds seen = builds_of(&s);
+		assert_int_equal(seen.count, 1);
+		assert_int_equal(seen.last.state, i);
+		assert_true(str_is(seen.last.model, "acme/new"));
+		fleet_build_counts(s.fleet, STR("acme/new"), counts);
+		for (int other = 0; other < FLEET_BUILD_STATES; other++)
+			assert_int_equal(counts[other], other == i);
+	}
+	assert_true(str_is(builds_of(&s).last.why, "no room"));
+	assert_true(builds_of(&s).last.progress > 0.24 && builds_of(&s).last.progress < 0.26);
+	peer_end(&p);
+	run_for_ms(&s, 20);
+	assert_int_equal(builds_of(&s).count, 0);
+	fleet_build_counts(s.fleet, STR("acme/new"), counts);
+	assert_int_equal(counts[FLEET_BUILD_FAILED], 0);
+	scene_end(&s);
+}
+
+static void words_about_builds_that_nobody_wants_are_not_kept(void **state)
+{
+	(void)state;
+	struct scene s = scene_of(usual);
+	struct peer p;
+	scene_begin(&s, NULL);
+	peer_join(&p, &s, (struct peer_options){.serial = "TESTSERIAL01"});
+	say(&p, "acme/new", WIRE_PREFETCH_DOWNLOADING, 1, 4);
+	assert_int_equal(builds_of(&s).count, 0);
+	wish(&s, NULL);
+	say(&p, "acme/other", WIRE_PREFETCH_DOWNLOADING, 1, 4);
+	peer_send_text(&p, "{\"type\":\"prefetch_model_status\",\"model_id\":\"acme/new\",\"status\":\"perhaps\"}");
+	run_for_ms(&s, 20);
+	assert_int_equal(builds_of(&s).count, 0);
+	say(&p, "acme/new", WIRE_PREFETCH_DOWNLOADING, 9, 4); /* more than all */
+	assert_true(builds_of(&s).last.progress >= 1 && builds_of(&s).last.progress <= 1);
+	assert_int_equal(fleet_alias_remove(s.fleet, STR("acme-chat")), DB_OK);
+	assert_int_equal(builds_of(&s).count, 0);
+	peer_end(&p);
+	scene_end(&s);
+}
+
+static void a_build_with_other_files_than_the_pinned_ones_is_not_taken(void **state)
+{
+	(void)state;
+	struct scene s = scene_of(usual);
+	struct peer p;
+	scene_begin(&s, NULL);
+	peer_join(&p, &s, (struct peer_options){.serial = "TESTSERIAL01"});
+	wish(&s, HASH_A);
+	advertise(&p, "acme/new", HASH_B);
+	advertise(&p, "acme/new", NULL);
+	assert_int_equal(models_of(&s), 1); /* and the old build stays */
+	advertise(&p, "acme/new", HASH_A);
+	assert_int_equal(models_of(&s), 2);
+	peer_end(&p);
+	scene_end(&s);
+}
+
 int main(void)
 {
 	assert_int_equal(crypto_init(), DB_OK);
 	log_set_level(LOG_OFF);
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_sound_provider_becomes_routable),
+	    cmocka_unit_test(what_a_provider_says_of_a_desired_build_is_kept_and_counted),
+	    cmocka_unit_test(words_about_builds_that_nobody_wants_are_not_kept),
+	    cmocka_unit_test(a_build_with_other_files_than_the_pinned_ones_is_not_taken),
 	    cmocka_unit_test(a_software_key_on_linux_is_self_signed_and_says_so),
 	    cmocka_unit_test(both_generations_and_ours_are_accepted_by_default),
 	    cmocka_unit_test(missing_legs_keep_a_provider_unroutable),

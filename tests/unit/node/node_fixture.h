@@ -49,7 +49,7 @@ struct world {
 	int connections, closed, close_code;
 
 	struct arena *arena; /* of register and of the last challenge reply */
-	int registers, heartbeats, challenge_replies, load_replies, prefetch_replies, others;
+	int registers, heartbeats, challenge_replies, load_replies, prefetch_refusals, others;
 	struct wire_register registration;
 	struct wire_attestation_response challenge_reply;
 	char load_status[16], load_error[128];
@@ -205,7 +205,7 @@ static void server_message(struct ws *ws, enum ws_kind kind, char *data, size_t 
 		str_copy(message.as.load_model_status.error, world->load_error, sizeof world->load_error);
 		break;
 	case WIRE_PREFETCH_MODEL_STATUS:
-		world->prefetch_replies++;
+		world->prefetch_refusals += message.as.prefetch_model_status.status == WIRE_PREFETCH_FAILED;
 		break;
 	default:
 		world->others++;

@@ -175,9 +175,9 @@ static bool two_load_replies(struct world *world)
 	return world->load_replies == 2;
 }
 
-static bool one_prefetch_reply(struct world *world)
+static bool one_prefetch_refusal(struct world *world)
 {
-	return world->prefetch_replies == 1;
+	return world->prefetch_refusals == 1;
 }
 
 static void answers_requests_to_load_and_fetch_models(void **state)
@@ -196,7 +196,7 @@ static void answers_requests_to_load_and_fetch_models(void **state)
 	assert_string_equal(world.load_status, "failed");
 	assert_non_null(strstr(world.load_error, "not found"));
 	send_message(&world, &prefetch);
-	run_until(&world, one_prefetch_reply);
+	run_until(&world, one_prefetch_refusal);
 	world_close(&world);
 }
 
