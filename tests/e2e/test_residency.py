@@ -135,3 +135,18 @@ def test_the_template_that_a_manifest_names_is_used(coordinator, provider, tmp_p
     usual, short = (node.chat(model, "Say hello.", max_tokens=2).json()["usage"]["prompt_tokens"] for model in (MODEL, "short"))
     assert short < 8 < usual
     node.check_books()
+
+
+def test_a_template_that_fails_its_check_is_named_with_the_reason(coordinator, provider, tmp_path):
+    """Its model is not offered to anybody, so the owner must be able to see why."""
+    node = coordinator()
+    folder, template = tmp_path / "models", tmp_path / "loses.jinja"
+    template.write_text("{{ messages[0]['content'] }}")
+    subprocess.run([BIN / "darkbloom", "models", "pull", GGUF, "--id", "loses", "--models-dir", folder, "--chat-template", template], check=True,
+                   capture_output=True, env=environment(tmp_path))
+    machine = provider(node, model="loses", models_dir=folder, wait=False)
+    shown = wait_until(lambda: (models := machine.status().get("models")) and models[0]["state"] == "loaded" and models[0], "the model to be shown")
+    assert shown["template_fault"] == "jinja_template"
+    text = subprocess.run([BIN / "darkbloom", "status", "--state-dir", machine.state], check=True, capture_output=True, text=True, env=environment(tmp_path)).stdout
+    assert "its chat template fails the check: jinja_template" in text
+    assert "template_render_ok=false" in machine.log() and "jinja_template" in machine.log()

@@ -52,6 +52,8 @@ static void write_models(struct json_writer *w, const struct residency *residenc
 		write_guesses(w, view.engine);
 		if (view.failure[0])
 			json_put_cstr(w, "failure", view.failure);
+		if (view.info.template_fault && view.info.template_fault[0])
+			json_put_cstr(w, "template_fault", view.info.template_fault);
 		json_end_object(w);
 	}
 	json_end_array(w);
@@ -257,6 +259,7 @@ enum db_err state_parse(struct str text, struct arena *arena, struct state *out)
 		                            .state = text_of(model, "state"),
 		                            .uses = number_of(model, "uses"),
 		                            .failure = text_of(model, "failure"),
+		                            .template_fault = text_of(model, "template_fault"),
 		                            .tokens_guessed = number_of(model, "tokens_guessed"),
 		                            .guesses_right = number_of(model, "guesses_right")};
 		json_as_double(json_get(model, "progress"), &one->progress);

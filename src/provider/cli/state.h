@@ -13,10 +13,11 @@
 
 /* An offered model. */
 struct state_model {
-	struct str id, state; /* state: residency_state_name */
-	double progress;      /* of a load, 0..1 */
-	int64_t uses;         /* requests that use it now */
-	struct str failure;   /* of the last load; empty = it went well */
+	struct str id, state;      /* state: residency_state_name */
+	double progress;           /* of a load, 0..1 */
+	int64_t uses;              /* requests that use it now */
+	struct str failure;        /* of the last load; empty = it went well */
+	struct str template_fault; /* why its chat template failed the check (template_check.h); empty = it did not */
 	int64_t tokens_guessed, guesses_right;
 };
 

@@ -56,6 +56,7 @@ static void print_json(const struct state *state, enum liveness liveness)
 		json_put_i64(&w, "tokens_guessed", model->tokens_guessed);
 		json_put_i64(&w, "guesses_right", model->guesses_right);
 		json_put_str(&w, "failure", model->failure);
+		json_put_str(&w, "template_fault", model->template_fault);
 		json_end_object(&w);
 	}
 	json_end_array(&w);
@@ -106,6 +107,8 @@ static void print_model(const struct state_model *model, const char *label)
 		printf(", %lld of %lld guessed tokens were right", (long long)model->guesses_right, (long long)model->tokens_guessed);
 	if (model->failure.len)
 		printf(", last load failed: %.*s", STR_ARG(model->failure));
+	if (model->template_fault.len)
+		printf(", its chat template fails the check: %.*s", STR_ARG(model->template_fault));
 	printf("\n");
 }
 

@@ -81,9 +81,11 @@ struct chat_templates {
 struct chat_grammar {
 	llama_sampler *grammar = nullptr; // may be missing: then only reasoning is watched
 	llama_sampler *thinking = nullptr;
-	bool lazy = false;                      // the library's own trigger wakes the grammar
-	bool after_thinking = false;            // the grammar begins when the reasoning block has ended, or with the answer
-	bool begun = false;                     // ... and has begun: a block can no longer start
+	bool lazy = false;           // the library's own trigger wakes the grammar
+	bool after_thinking = false; // the grammar begins when the reasoning block has ended, or with the answer
+	bool begun = false;          // ... and has begun: a block can no longer start
+	bool spoken = false;         // something that is not blank has come of what the grammar holds
+	const llama_vocab *vocab = nullptr;
 	llama_token opening = LLAMA_TOKEN_NULL; // starts a block; where the mark is several tokens, only the prompt can start one
 	uint64_t reasoning_tokens = 0;
 

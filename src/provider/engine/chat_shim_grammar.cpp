@@ -178,6 +178,7 @@ std::unique_ptr<chat_grammar> make_grammar(const chat_templates &templates, cons
 {
 	const llama_vocab *vocab = templates.vocab();
 	auto made = std::make_unique<chat_grammar>();
+	made->vocab = vocab;
 	made->grammar = schema; // owned from here on
 	made->after_thinking = schema || at_once;
 	made->lazy = !schema && params.grammar_lazy && !at_once;
@@ -223,6 +224,15 @@ static void apply_grammar(chat_grammar *grammar, llama_token_data_array *candida
 				candidates->data[i].logit = logit;
 }
 
+// What must come has not begun: neither a thought nor blanks may be the whole answer. The library's grammars of calls allow
+// that.
+static void forbid_the_end(const chat_grammar *grammar, llama_token_data_array *candidates)
+{
+	for (size_t i = 0; i < candidates->size; i++)
+		if (llama_vocab_is_eog(grammar->vocab, candidates->data[i].id))
+			candidates->data[i].logit = -INFINITY;
+}
+
 void chat_grammar_apply(struct chat_grammar *grammar, struct llama_token_data_array *candidates)
 {
 	try {
@@ -230,6 +240,8 @@ void chat_grammar_apply(struct chat_grammar *grammar, struct llama_token_data_ar
 			llama_sampler_apply(grammar->thinking, candidates); // closes the block when its budget is used
 		if (grammar->grammar && !grammar->asleep())
 			apply_grammar(grammar, candidates);
+		if (grammar->after_thinking && !grammar->spoken)
+			forbid_the_end(grammar, candidates);
 	} catch (const std::exception &) {
 		// an unusable grammar allows nothing; the caller sees that every candidate is gone
 		for (size_t i = 0; i < candidates->size; i++)
@@ -240,6 +252,11 @@ void chat_grammar_apply(struct chat_grammar *grammar, struct llama_token_data_ar
 static bool opens(const chat_grammar *grammar, int32_t token)
 {
 	return grammar->after_thinking && grammar->thinking && !grammar->begun && !grammar->thinks() && token == grammar->opening;
+}
+
+static bool is_blank(const llama_vocab *vocab, int32_t token)
+{
+	return common_token_to_piece(vocab, token, true).find_first_not_of(" \t\r\n") == std::string::npos;
 }
 
 static void take(chat_grammar *grammar, int32_t token)
@@ -262,6 +279,7 @@ static void take(chat_grammar *grammar, int32_t token)
 	if (!grammar->grammar || asleep || opening)
 		return;
 	grammar->begun = true;
+	grammar->spoken = grammar->spoken || !is_blank(grammar->vocab, token);
 	llama_sampler_accept(grammar->grammar, token);
 }
 

@@ -362,7 +362,10 @@ static bool apply_templates(const struct chat_templates *templates, const common
 			return true;
 	}
 	out = common_chat_templates_apply(templates->templates.get(), inputs);
-	return false;
+	if (inputs.tool_choice != COMMON_CHAT_TOOL_CHOICE_REQUIRED || !out.grammar.empty())
+		return false;
+	read_plain_calls(inputs, out); // the library knows no calls of this family, which reads its tools nevertheless
+	return true;
 }
 
 // Applies the template with the tools told in its own way, or as plain text where it has none.

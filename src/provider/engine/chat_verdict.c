@@ -19,9 +19,9 @@ const char *chat_verdict_schema(const struct chat_request *chat, struct arena *a
 	return copy;
 }
 
-void chat_verdict_init(struct chat_verdict *verdict, const char *schema_json, bool whole)
+void chat_verdict_init(struct chat_verdict *verdict, const char *schema_json)
 {
-	*verdict = (struct chat_verdict){.schema = schema_json && *schema_json ? schema_json : NULL, .whole = whole};
+	*verdict = (struct chat_verdict){.schema = schema_json && *schema_json ? schema_json : NULL};
 	buf_init(&verdict->text, VERDICT_MAX_BYTES);
 }
 
@@ -37,20 +37,9 @@ void chat_verdict_add(struct chat_verdict *verdict, struct str content)
 		buf_append_str(&verdict->text, content);
 }
 
-const char *chat_verdict_refusal(const struct chat_verdict *verdict, enum chat_ending ending)
+const char *chat_verdict_refusal(const struct chat_verdict *verdict)
 {
-	bool cut = ending != CHAT_ENDED;
-	if (!verdict->schema || verdict->text.failed || (cut && !verdict->whole) ||
-	    chat_schema_holds_text(str_of(verdict->schema), buf_str(&verdict->text)))
+	if (!verdict->schema || verdict->text.failed || chat_schema_holds_text(str_of(verdict->schema), buf_str(&verdict->text)))
 		return NULL;
-	switch (ending) {
-	case CHAT_CUT_AT_LENGTH:
-		return "the answer reached max_tokens before it was complete and does not satisfy response_format: allow more tokens, "
-		       "or stream it";
-	case CHAT_CUT_AT_STOP:
-		return "a stop string cut the answer, and what is left does not satisfy response_format";
-	case CHAT_ENDED:
-		break;
-	}
 	return "the answer does not satisfy response_format";
 }

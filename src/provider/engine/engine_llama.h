@@ -93,7 +93,6 @@ struct llama_call {
 	struct chat_sampling sampling;
 	bool count_only;            /* CHAT_TASK_COUNT: it ends when it is prepared */
 	bool shortens;              /* the conversation may be made to fit */
-	bool whole;                 /* the consumer gets the answer in one piece */
 	uint64_t max_prompt_tokens; /* 0 = no such limit */
 	int64_t max_tokens;         /* asked for, 0 = not said; after preparing: what the context allows at most */
 

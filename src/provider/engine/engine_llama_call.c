@@ -141,7 +141,6 @@ struct llama_call *llama_call_new(struct llama_engine *engine, const struct engi
 	call->max_tokens = request->chat->max_tokens;
 	call->count_only = request->chat->task == CHAT_TASK_COUNT;
 	call->shortens = request->chat->shortens && !call->count_only;
-	call->whole = !request->chat->stream;
 	call->tenant = arena_str(call->arena, request->tenant);
 	call->cache_scope = arena_str(call->arena, request->cache_scope);
 	call->names = request->names;
@@ -295,7 +294,6 @@ static bool add_sibling(struct llama_engine *engine, struct llama_call *root, ui
 	call->root = root;
 	call->choice = choice;
 	call->choices = root->choices;
-	call->whole = root->whole;
 	call->submitted_us = root->submitted_us;
 	call->sampling = root->sampling;
 	call->sampling.seed += choice;
@@ -312,7 +310,7 @@ static bool add_sibling(struct llama_engine *engine, struct llama_call *root, ui
 		if (chat_prompt_render(engine->templates, &root->conversation, &call->prompt, text, sizeof text))
 			return false;
 	}
-	chat_verdict_init(&call->verdict, root->conversation.schema_json, root->whole);
+	chat_verdict_init(&call->verdict, root->conversation.schema_json);
 	return make_sampler(engine, call);
 }
 
@@ -381,7 +379,7 @@ void llama_call_prepare(struct llama_engine *engine, struct llama_call *call)
 	if (!make_sampler(engine, call))
 		return;
 	call->print = print_of(engine, call);
-	chat_verdict_init(&call->verdict, call->conversation.schema_json, call->whole);
+	chat_verdict_init(&call->verdict, call->conversation.schema_json);
 	if (call->resume.count > 0)
 		replay(engine, call);
 	for (uint32_t choice = 1; choice < call->choices; choice++)

@@ -139,8 +139,6 @@ static void describe(struct llama_engine *engine, const char *path)
 	llama_rendering_end();
 	info->template_render_ok = fault == TEMPLATE_FINE;
 	info->template_fault = template_fault_name(fault);
-	if (fault != TEMPLATE_FINE)
-		log_warn("engine.template", "reason=%s", template_fault_name(fault));
 	info->can_constrain = true;
 	info->can_choose = true;
 }

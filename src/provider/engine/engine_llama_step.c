@@ -171,8 +171,8 @@ void llama_engine_end_call(struct llama_engine *engine, struct llama_call *call,
 	}
 	observe_call(engine, call);
 	bool tools = state == CALL_STOPPED && call->prompt.reader && chat_reader_has_tool_calls(call->prompt.reader);
-	enum chat_ending ending = state == CALL_AT_LENGTH ? CHAT_CUT_AT_LENGTH : call->cut ? CHAT_CUT_AT_STOP : CHAT_ENDED;
-	const char *refusal = tools ? NULL : chat_verdict_refusal(&call->verdict, ending);
+	bool by_itself = state == CALL_STOPPED && !call->cut;
+	const char *refusal = by_itself && !tools ? chat_verdict_refusal(&call->verdict) : NULL;
 	if (refusal) {
 		llama_engine_fail_call(engine, call, 422, ENGINE_REASON_NONE, refusal);
 		return;

@@ -147,7 +147,7 @@ static bool fill(struct script_engine *engine, struct script_call *call, const s
 	call->limit = chat->max_tokens > 0 ? (uint64_t)chat->max_tokens : UINT64_MAX;
 	call->print = print_of(call);
 	const char *schema = chat_verdict_schema(chat, call->arena);
-	chat_verdict_init(&call->verdict, schema, !chat->stream);
+	chat_verdict_init(&call->verdict, schema);
 	return schema != NULL;
 }
 
@@ -321,8 +321,8 @@ static enum engine_finish finish_of(const struct script_call *call, enum told to
 
 static void end_told(struct script_engine *engine, struct script_call *call, enum told told)
 {
-	enum chat_ending ending = told == TOLD_LENGTH ? CHAT_CUT_AT_LENGTH : call->output.stopped ? CHAT_CUT_AT_STOP : CHAT_ENDED;
-	const char *refusal = chat_verdict_refusal(&call->verdict, ending);
+	bool by_itself = told == TOLD_ALL && !call->output.stopped;
+	const char *refusal = by_itself ? chat_verdict_refusal(&call->verdict) : NULL;
 	if (refusal)
 		fail(engine, call, 422, ENGINE_REASON_NONE, refusal);
 	else

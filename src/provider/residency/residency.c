@@ -231,6 +231,8 @@ static void take_engine(struct residency_entry *entry, struct engine *engine)
 		str_copy(str_of(info->quantization), entry->model.quantization, sizeof entry->model.quantization);
 	if (info->architecture[0])
 		str_copy(str_of(info->architecture), entry->model.model_type, sizeof entry->model.model_type);
+	if (info->template_fault && info->template_fault[0])
+		log_warn("residency.template", "model=%s template_render_ok=false reason=%s", entry->model.id, info->template_fault);
 	rest(entry);
 }
 
