@@ -44,6 +44,14 @@ def test_chat_talks_blind_to_the_provider_with_a_known_key_only(house):
     assert chat(house, "--sealed", "--blind").returncode == 2
 
 
+def test_more_tokens_may_be_allowed_than_a_context_has_room_for(coordinator, provider):
+    made = coordinator()
+    provider(made, options=("--context", "2048"))
+    for mode in ([], ["--blind"]):
+        result = chat(made, *mode, "--temperature", "0")  # without --max-tokens: 8,192
+        assert result.returncode == 0 and result.stdout.strip(), result.stderr
+
+
 def test_chat_says_what_went_wrong_under_seal(coordinator, house):
     for mode in ("--sealed", "--blind"):
         result = chat(house, mode, "--model", "no-such-model")

@@ -234,6 +234,9 @@ void fleet_each_build(const struct fleet *fleet, void (*fn)(const struct fleet_b
 size_t fleet_capacities(const struct fleet *fleet, struct route_capacity *out, size_t max);
 uint64_t fleet_models_version(const struct fleet *fleet);                  /* of what route_models_version says */
 uint64_t fleet_model_context(const struct fleet *fleet, struct str model); /* as route_model_context */
+/* Output tokens that a provider must have room for when `wanted` are allowed: it ends an answer where the model's context
+ * ends. At least 1. */
+uint64_t fleet_model_room(const struct fleet *fleet, struct str model, uint64_t prompt_tokens, uint64_t wanted);
 size_t fleet_models(const struct fleet *fleet, struct route_model_view *out, size_t max);
 /* Calls fn for each provider. */
 void fleet_each(const struct fleet *fleet, void (*fn)(const struct fleet_provider_view *view, void *user), void *user);

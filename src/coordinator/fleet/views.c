@@ -123,6 +123,14 @@ uint64_t fleet_model_context(const struct fleet *fleet, struct str model)
 	return route_model_context(fleet->routes, model);
 }
 
+uint64_t fleet_model_room(const struct fleet *fleet, struct str model, uint64_t prompt_tokens, uint64_t wanted)
+{
+	uint64_t context = fleet_model_context(fleet, model);
+	if (context == 0 || prompt_tokens + wanted <= context)
+		return wanted;
+	return prompt_tokens < context ? context - prompt_tokens : 1;
+}
+
 size_t fleet_count(const struct fleet *fleet)
 {
 	return fleet->registered;

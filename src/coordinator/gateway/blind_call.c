@@ -188,7 +188,8 @@ static struct route_request route_of(const struct blind_call *call)
 	struct route_request request = {
 	    .model = str_of(call->model),
 	    .prompt_tokens = (uint64_t)ask->prompt_tokens,
-	    .max_tokens = (uint64_t)ask->max_tokens,
+	    .max_tokens = fleet_model_room(call->gateway->options.fleet, str_of(call->model), (uint64_t)ask->prompt_tokens,
+	                                   (uint64_t)ask->max_tokens),
 	    .expected_tokens = expected < (uint64_t)ask->max_tokens ? expected : (uint64_t)ask->max_tokens,
 	    .blind = true,
 	    .only = fleet_blind_node(call->gateway->options.fleet, str_of(call->provider_id)),

@@ -198,9 +198,11 @@ void gateway_blind_offer(struct gateway *gateway, struct exchange *exchange)
 		return;
 	}
 	making.offer = offer;
+	uint64_t prompt_tokens = (uint64_t)offer->ask.prompt_tokens;
 	struct route_request route = {.model = offer->ask.model,
-	                              .prompt_tokens = (uint64_t)offer->ask.prompt_tokens,
-	                              .max_tokens = (uint64_t)offer->ask.max_tokens,
+	                              .prompt_tokens = prompt_tokens,
+	                              .max_tokens = fleet_model_room(gateway->options.fleet, offer->ask.model, prompt_tokens,
+	                                                             (uint64_t)offer->ask.max_tokens),
 	                              .caller_account = str_of(ledger_account_id(exchange->caller.account))};
 	wishes_ask(&making.wishes, &route);
 	buf_init(&body, 1u << 20);

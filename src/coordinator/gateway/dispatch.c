@@ -350,15 +350,10 @@ static uint64_t prompt_needed(const struct call *call)
 	return call->request->shortens && context > 0 && call->prompt_estimate > most ? most : call->prompt_estimate;
 }
 
-/* Output tokens that the provider has to have room for: it ends an answer where the model's context ends, however many more
- * were allowed. */
 static uint64_t room_needed(const struct call *call)
 {
-	uint64_t context = fleet_model_context(call->gateway->options.fleet, str_of(call->model));
-	uint64_t answers = (uint64_t)call->answers, wanted = (uint64_t)call->max_tokens, prompt = prompt_needed(call);
-	if (context == 0 || prompt + wanted <= context)
-		return answers * wanted;
-	return prompt < context ? answers * (context - prompt) : answers;
+	return (uint64_t)call->answers *
+	       fleet_model_room(call->gateway->options.fleet, str_of(call->model), prompt_needed(call), (uint64_t)call->max_tokens);
 }
 
 static bool approves(const struct route_decision *decision, void *user)
