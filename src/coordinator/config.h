@@ -96,6 +96,10 @@ struct coordinator_config {
 	const char *stripe_success_url, *stripe_cancel_url, *stripe_return_url, *stripe_country;
 	int64_t stripe_daily_withdrawal_usd, stripe_retry_ms, stripe_withdrawal_cooldown_s;
 
+	/* [state_export] */
+	bool state_export;
+	const char *state_recipient; /* age1..., may be empty */
+
 	/* [log] */
 	int level; /* enum log_level */
 };

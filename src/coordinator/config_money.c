@@ -3,6 +3,7 @@
 
 #include "coordinator/money/pricing.h"
 #include "coordinator/money/rewards.h"
+#include "crypto/age.h"
 
 #define AT(member) offsetof(struct coordinator_config, member)
 
@@ -202,17 +203,33 @@ static const struct config_field fields[] = {
      .min = 10,
      .max = 3600000,
      .help = "How often unfinished withdrawals are looked at."},
+
+    {.name = "state_export.enabled",
+     .env = "DARKBLOOM_STATE_EXPORT_ENABLED",
+     .type = CONFIG_BOOL,
+     .offset = AT(state_export),
+     .fallback = "false",
+     .help = "Answer `GET /v1/admin/state-export`, with the admin key only. Turn it off again when the state was moved."},
+    {.name = "state_export.recipient",
+     .env = "DARKBLOOM_STATE_EXPORT_RECIPIENT",
+     .type = CONFIG_STRING,
+     .offset = AT(state_recipient),
+     .fallback = "",
+     .help = "To whom an export of the state is encrypted: a public key of age, `age1...`."},
 };
 
 static enum db_err check(struct coordinator_config *config, struct arena *arena, struct error *error)
 {
 	struct str model;
+	struct age_recipient recipient;
 	int64_t memory_gb;
 	(void)arena;
 	for (size_t i = 0; i < config->rewards_models.count; i++)
 		if (!reward_read_model(str_of(config->rewards_models.at[i]), &model, &memory_gb))
 			return error_set(error, DB_E_INVALID, "rewards.models must hold entries such as Acme Box=96, not %s.",
 			                 config->rewards_models.at[i]);
+	if (config->state_recipient[0] && age_recipient_parse(str_of(config->state_recipient), &recipient))
+		return error_set(error, DB_E_INVALID, "state_export.recipient must be a public key of age, age1...");
 	if (config->referral_percent < 1 || config->referral_percent > 50)
 		config->referral_percent = PRICE_REFERRAL_PERCENT; /* billing 8.1 */
 	return DB_OK;

@@ -7,12 +7,19 @@
 
 static void ask_more(struct download *download);
 
+static void free_download(struct download *download)
+{
+	if (download->release)
+		download->release(download);
+	free(download);
+}
+
 static void on_gone(struct exchange *exchange)
 {
 	struct download *download = exchange->owner;
 	download->exchange = NULL;
 	if (!download->busy)
-		free(download);
+		free_download(download);
 }
 
 static void on_room(struct http_request *http, void *user)
@@ -41,7 +48,7 @@ static struct exchange *let_go(struct download *download)
 	struct exchange *exchange = download->exchange;
 	exchange->on_gone = NULL;
 	exchange->owner = NULL;
-	free(download);
+	free_download(download);
 	return exchange;
 }
 
@@ -101,5 +108,5 @@ void download_page(struct download *download, struct str text, bool is_last, con
 	if (download->exchange)
 		ask_more(download);
 	else
-		free(download);
+		free_download(download);
 }

@@ -13,6 +13,7 @@ struct download {
 	const char *content_type, *file_name;
 	struct str head; /* before the first page; static text */
 	void (*ask)(struct download *download);
+	void (*release)(struct download *download); /* before it is freed; may be NULL */
 	bool started, all_sent;
 	bool busy; /* a page is asked for or written: it must not be freed */
 };

@@ -4,6 +4,7 @@
 #include "coordinator/database.h"
 #include "coordinator/operator.h"
 #include "coordinator/serve.h"
+#include "coordinator/state_admin.h"
 #include "core/cli.h"
 #include "core/log.h"
 #include "core/version.h"
@@ -269,6 +270,41 @@ static int run_restore(const struct cli_args *args)
 	return with_config(args, restore_with);
 }
 
+static int run_state_key(const struct cli_args *args)
+{
+	if (cli_arg_count(args) == 1)
+		return state_admin_key(cli_arg(args, 0));
+	fprintf(stderr, "darkbloom-coordinator: state-key needs the file to write the identity to.\n");
+	return CLI_USAGE;
+}
+
+static int export_state_with(const struct cli_args *args, const struct coordinator_config *config)
+{
+	if (cli_arg_count(args) == 1)
+		return state_admin_export(config, cli_value(args, "recipient"), cli_arg(args, 0));
+	fprintf(stderr, "darkbloom-coordinator: export-state needs the file to write: darkbloom-state.zip.age\n");
+	return CLI_USAGE;
+}
+
+static int run_export_state(const struct cli_args *args)
+{
+	return with_config(args, export_state_with);
+}
+
+static int import_state_with(const struct cli_args *args, const struct coordinator_config *config)
+{
+	if (cli_arg_count(args) == 1 && cli_value(args, "identity"))
+		return state_admin_import(config, cli_value(args, "identity"), cli_arg(args, 0));
+	fprintf(stderr, "darkbloom-coordinator: import-state needs an identity and the file of the export: "
+	                "--identity key.txt darkbloom-state.zip.age\n");
+	return CLI_USAGE;
+}
+
+static int run_import_state(const struct cli_args *args)
+{
+	return with_config(args, import_state_with);
+}
+
 static int show_with(const struct cli_args *args, const struct coordinator_config *config)
 {
 	bool latest = cli_flag(args, "latest");
@@ -345,6 +381,16 @@ static const struct cli_option audit_options[] = {
     {"json", 0, NULL, false, "print JSON lines"},
     END_OF_OPTIONS,
 };
+static const struct cli_option export_state_options[] = {
+    CONFIG_OPTION,
+    {"recipient", 'r', "AGE1", false, "who can open it, a public key of age; default: state_export.recipient"},
+    END_OF_OPTIONS,
+};
+static const struct cli_option import_state_options[] = {
+    CONFIG_OPTION,
+    {"identity", 'i', "FILE", false, "the secret key of the recipient, as state-key or age-keygen writes it"},
+    END_OF_OPTIONS,
+};
 static const struct cli_option config_options[] = {CONFIG_OPTION, END_OF_OPTIONS};
 static const struct cli_option show_options[] = {
     CONFIG_OPTION,
@@ -419,6 +465,18 @@ static const struct cli_command commands[] = {
     {"restore", "FOLDER", "make the database of a backup",
      "The database must not exist, or be empty in PostgreSQL. Nothing is made of a backup that is not what was written.",
      "darkbloom-coordinator restore /var/backups/darkbloom-2026-11-23", config_options, run_restore},
+    {"state-key", "FILE", "make the key pair that an export of the state is encrypted to",
+     "Writes the secret half to the file, mode 0600, and prints the public one. `age-keygen` makes the same.",
+     "darkbloom-coordinator state-key state-identity.txt", no_options, run_state_key},
+    {"export-state", "FILE", "write the whole state, encrypted, to carry it to another host",
+     "The database and the keys beside it, in an age file that only the recipient can open. A coordinator may be running.\n"
+     "Stop it before the one that is to be moved to another host for good, and start none there any more.",
+     "darkbloom-coordinator export-state --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p state.age",
+     export_state_options, run_export_state},
+    {"import-state", "FILE", "make a coordinator's state of an export",
+     "The data folder and the database must be empty. All of the export is checked before anything takes its place. The\n"
+     "coordinator then starts draining, until an operator opens its gate.",
+     "darkbloom-coordinator import-state --identity state-identity.txt state.age", import_state_options, run_import_state},
     {"config docs", NULL, "print the reference of all settings as Markdown", NULL, "darkbloom-coordinator config docs",
      no_options, run_config_docs},
     {.run = NULL},

@@ -58,5 +58,6 @@ void handle_base_rewards(struct server *server, struct exchange *exchange);
 /* books_routes.c */
 void handle_ledger_close(struct server *server, struct exchange *exchange);
 void handle_ledger_export(struct server *server, struct exchange *exchange);
+void handle_state_export(struct server *server, struct exchange *exchange);
 
 #endif

@@ -7,6 +7,7 @@
 #include "coordinator/money_routes.h"
 #include "coordinator/operate.h"
 #include "coordinator/portal_routes.h"
+#include "coordinator/state_import.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "net/tls.h"
@@ -104,6 +105,7 @@ static const struct route routes[] = {
     {"POST", "/v1/admin/stripe/reconcile", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_reconcile, NULL},
     {"POST", "/v1/admin/ledger/close", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_ledger_close, NULL},
     {"GET", "/v1/admin/ledger/export", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_ledger_export, NULL},
+    {"GET", "/v1/admin/state-export", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_state_export, NULL},
     {"GET", "/v1/encryption-key", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_encryption_key, NULL},
     {"GET", "/v1/providers/attestation", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_attestation, NULL},
     {"GET", "/v1/me", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_me, NULL},
@@ -262,10 +264,15 @@ static void refuse(struct exchange *exchange, int status, const char *type, cons
 	exchange_error(exchange, &error);
 }
 
+void server_refuse_unknown(struct exchange *exchange)
+{
+	refuse(exchange, 404, "invalid_request_error", "There is no such route: check the method and the path.");
+}
+
 static void refuse_unknown(struct exchange *exchange, struct str path, bool path_known)
 {
 	if (str_starts(path, STR("/v1/")))
-		refuse(exchange, 404, "invalid_request_error", "There is no such route: check the method and the path.");
+		server_refuse_unknown(exchange);
 	else if (path_known)
 		exchange_answer(exchange, 405, "text/plain; charset=utf-8", STR("405 method not allowed\n"));
 	else
@@ -426,6 +433,7 @@ struct server *server_new(const struct server_rooms *rooms, struct error *error)
 	}
 	server->rooms = *rooms;
 	server->started_s = clock_wall_us() / 1000000;
+	server->draining = state_starts_draining(rooms->config);
 	for (size_t i = 0; i < ROUTE_COUNT; i++)
 		exchange_meter_init(&server->meters[i], rooms->metrics, routes[i].method, routes[i].path);
 	exchange_meter_init(&server->unmatched, rooms->metrics, "any", "unmatched");
@@ -489,6 +497,8 @@ void server_drain(struct server *server)
 void server_set_gate(struct server *server, bool shut)
 {
 	server->draining = shut || server->stopping;
+	if (!shut)
+		state_gate_opened(server->rooms.config);
 }
 
 void server_free(struct server *server)

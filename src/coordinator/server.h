@@ -58,7 +58,8 @@ bool server_is_secure(const struct server *server);
 void server_drain(struct server *server);
 /* The gate alone, which an operator may open again; it stays shut once server_drain was called. */
 void server_set_gate(struct server *server, bool shut);
-size_t server_inflight(const struct server *server); /* inference requests from their head to the end of their answer */
+void server_refuse_unknown(struct exchange *exchange); /* as if there were no such route */
+size_t server_inflight(const struct server *server);   /* inference requests from their head to the end of their answer */
 void server_free(struct server *server);
 
 /* --- handlers (one file for each subject); each ends the exchange --- */

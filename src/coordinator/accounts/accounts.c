@@ -411,6 +411,13 @@ void accounts_set_admin_key(struct accounts *accounts, struct str key)
 	sha256(key.at, key.len, accounts->admin_key);
 }
 
+bool accounts_is_admin_key(const struct accounts *accounts, struct str token)
+{
+	uint8_t hash[SHA256_BYTES];
+	sha256(token.at, token.len, hash);
+	return accounts->has_admin_key && secret_equal(hash, accounts->admin_key, sizeof hash);
+}
+
 void accounts_set_sessions(struct accounts *accounts, accounts_session_fn resolve, void *user)
 {
 	accounts->resolve_session = resolve;

@@ -81,6 +81,8 @@ struct caller accounts_caller(enum caller_kind kind, struct ledger_account *acco
 
 /* The operator's key (http-api 1.5); empty = none. Its hash is kept. */
 void accounts_set_admin_key(struct accounts *accounts, struct str key);
+/* Constant time; false while there is none. */
+bool accounts_is_admin_key(const struct accounts *accounts, struct str token);
 
 #define ACCOUNTS_PROVIDER_PREFIX "eigeninference-pt-"
 /* Account of a provider's link token (protocol-and-trust 12). Same rules. caller.account NULL never comes with DB_OK. */
