@@ -1,9 +1,9 @@
 /* Receipts: GET /v1/receipts/{request id} for whoever paid, and the key that signs them (docs/reference/receipts.md). */
 #include "coordinator/money_routes.h"
 
+#include "coordinator/money/receipt_signer.h"
 #include "coordinator/server.h"
 #include "coordinator/task.h"
-#include "core/encode.h"
 #include "core/json.h"
 #include "wire/receipt.h"
 
@@ -11,7 +11,7 @@ struct receipt_task {
 	struct task task;
 	const struct p256_key *key;
 	char account[STORE_ID_SIZE];
-	struct store_settlement row;
+	struct store_receipt stored;
 	struct buf document;
 	enum db_err failed;
 };
@@ -19,29 +19,7 @@ struct receipt_task {
 static void write_receipt(void *arg)
 {
 	struct receipt_task *task = arg;
-	const struct store_settlement *row = &task->row;
-	struct receipt receipt = {.request_id = str_of(row->request_id),
-	                          .account_id = str_of(row->account_id),
-	                          .key_id = str_of(row->key_id),
-	                          .provider_id = str_of(row->provider_id),
-	                          .model = str_of(row->model),
-	                          .public_model = str_of(row->public_model),
-	                          .outcome = str_of(row->outcome),
-	                          .tokens = {row->prompt_tokens, row->completion_tokens, row->cached_tokens},
-	                          .reasoning_tokens = row->reasoning_tokens,
-	                          .price = {row->price_in, row->price_out, row->price_cached},
-	                          .service = row->service,
-	                          .hold_uusd = row->hold_uusd,
-	                          .cost_uusd = row->cost_uusd,
-	                          .fee_uusd = row->fee_uusd,
-	                          .payout_uusd = row->cost_uusd - row->fee_uusd,
-	                          .created_us = row->created_us,
-	                          .job_id = str_of(row->job_id),
-	                          .response_hash = str_of(row->response_hash),
-	                          .provider_key = str_of(row->se_public_key),
-	                          .provider_signature = str_of(row->se_signature),
-	                          .reported_tokens = row->reported_tokens};
-	task->failed = receipt_write(&receipt, task->key, &task->document);
+	task->failed = receipt_document(&task->stored, task->key, &task->document);
 }
 
 static void on_written(void *arg)
@@ -57,11 +35,11 @@ static void on_written(void *arg)
 	task_free(task);
 }
 
-static void on_row(const struct store_usage_row *rows, size_t count, const struct error *error, void *user)
+static void on_row(const struct store_receipt *stored, const struct error *error, void *user)
 {
 	struct receipt_task *task = user;
-	if (!error && count == 1 && strcmp(rows[0].s.account_id, task->account) == 0) {
-		task->row = rows[0].s;
+	if (stored && strcmp(stored->s.account_id, task->account) == 0) {
+		task->stored = *stored;
 		net_work(server_rooms(task->task.server)->loop, write_receipt, on_written, task);
 		return;
 	}
@@ -80,27 +58,42 @@ void handle_receipt(struct server *server, struct exchange *exchange)
 	struct receipt_task *task = task_new(server, exchange, sizeof *task);
 	if (!task)
 		return;
-	task->key = server_rooms(server)->receipt_key;
+	task->key = server_rooms(server)->receipts->key;
 	buf_init(&task->document, RECEIPT_MAX);
 	(void)str_copy(str_of(ledger_account_id(exchange->caller.account)), task->account, sizeof task->account);
-	store_usage_of_request(server_rooms(server)->store, id, on_row, task);
+	store_receipt_get(server_rooms(server)->store, id, on_row, task);
 }
 
+static void put_key(struct json_writer *w, const struct store_receipt_key *key)
+{
+	json_put_cstr(w, "kid", key->kid);
+	json_put_cstr(w, "algorithm", "ES256");
+	json_put_cstr(w, "public_key", key->public_key);
+}
+
+/* The key in use, and with it all that signed before: their receipts stay good. */
 void handle_receipt_key(struct server *server, struct exchange *exchange)
 {
-	uint8_t public_key[P256_PUBLIC_BYTES];
-	char text[BASE64_ENCODED_LEN(P256_PUBLIC_BYTES)], kid[RECEIPT_KID_SIZE];
+	const struct receipt_signer *signer = server_rooms(server)->receipts;
+	const struct store_receipt_key *current = &signer->keys[0];
 	struct buf body;
 	struct json_writer w;
-	p256_public(server_rooms(server)->receipt_key, public_key);
-	receipt_kid(public_key, kid);
-	size_t len = base64_encode(public_key, sizeof public_key, text);
-	buf_init(&body, 1024);
+	for (size_t i = 0; i < signer->key_count; i++)
+		if (strcmp(signer->keys[i].kid, signer->kid) == 0)
+			current = &signer->keys[i];
+	buf_init(&body, 1024 + RECEIPT_KEYS_MAX * 256);
 	json_writer_init(&w, &body);
 	json_begin_object(&w);
-	json_put_cstr(&w, "kid", kid);
-	json_put_cstr(&w, "algorithm", "ES256");
-	json_put_str(&w, "public_key", (struct str){text, len});
+	put_key(&w, current);
+	json_key(&w, "keys");
+	json_begin_array(&w);
+	for (size_t i = 0; i < signer->key_count; i++) {
+		json_begin_object(&w);
+		put_key(&w, &signer->keys[i]);
+		json_put_i64(&w, "published_us", signer->keys[i].created_us);
+		json_end_object(&w);
+	}
+	json_end_array(&w);
 	json_end_object(&w);
 	buf_append_byte(&body, '\n');
 	exchange_header(exchange, "Cache-Control", STR("public, max-age=300"));

@@ -6,6 +6,7 @@
 #include "coordinator/key_file.h"
 #include "coordinator/limit_keeper.h"
 #include "coordinator/machines.h"
+#include "coordinator/money/receipt_signer.h"
 #include "coordinator/money/stripe.h"
 #include "coordinator/payout_worker.h"
 #include "coordinator/portal.h"
@@ -52,6 +53,7 @@ struct serving {
 	struct record_log *record_log;
 	struct portal *portal;
 	struct p256_key *receipt_key;
+	struct receipt_signer receipts;
 	struct stripe *stripe;
 	struct payout_worker *payouts;
 	struct reconciler *reconciler;
@@ -235,7 +237,7 @@ static void listen_now(struct serving *s)
 	                             .portal = s->portal,
 	                             .limits = s->keeper.limits,
 	                             .shed = &s->shed,
-	                             .receipt_key = s->receipt_key,
+	                             .receipts = &s->receipts,
 	                             .stripe = s->stripe,
 	                             .payouts = s->payouts,
 	                             .reconciler = s->reconciler,
@@ -243,6 +245,7 @@ static void listen_now(struct serving *s)
 	                             .aliases = s->aliases,
 	                             .record_log = s->record_log,
 	                             .keeper = &s->responses};
+	receipt_signer_start(&s->receipts, s->loop, s->store, s->receipt_key);
 	s->server = server_new(&rooms, &error);
 	if (s->server) {
 		const struct coordinator_config *c = s->config;
@@ -477,6 +480,7 @@ static void close_rooms(struct serving *s)
 	response_keeper_stop(&s->responses);
 	book_keeper_stop(&s->books);
 	retention_keeper_stop(&s->retention);
+	receipt_signer_stop(&s->receipts);
 	reward_keeper_stop(s->rewards);
 	payout_worker_stop(s->payouts);
 	reconciler_stop(s->reconciler);

@@ -22,6 +22,7 @@ struct models;
 struct portal;
 struct aliases;
 struct record_log;
+struct receipt_signer;
 
 /* The rooms that handlers use; borrowed for the server's life. */
 struct server_rooms {
@@ -36,7 +37,7 @@ struct server_rooms {
 	struct portal *portal;
 	struct limits *limits;
 	const struct shed *shed;
-	const struct p256_key *receipt_key;
+	const struct receipt_signer *receipts;
 	struct stripe *stripe;         /* NULL: no payments */
 	struct payout_worker *payouts; /* NULL like stripe */
 	struct reconciler *reconciler; /* NULL like stripe */

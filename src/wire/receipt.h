@@ -5,7 +5,9 @@
  *   {"receipt": {...}, "coordinator": {"kid", "algorithm": "ES256", "public_key", "signature"}}
  *
  * The coordinator signs the canonical bytes of "receipt": its members sorted by name, no white space. The provider's signature
- * is over response_hash (protocol-and-trust 4.4). Thread: any. */
+ * is over response_hash (protocol-and-trust 4.4); of a blind request, which has a consumer_key, over the statement of
+ * wire/blind.h, whose transcript is in response_hash. Version 1 had no blind ones, and none of the three members that they
+ * need. Thread: any. */
 #ifndef WIRE_RECEIPT_H
 #define WIRE_RECEIPT_H
 
@@ -15,12 +17,13 @@
 #include "crypto/p256.h"
 #include "wire/price.h"
 
-#define RECEIPT_VERSION  1
+#define RECEIPT_VERSION  2           /* the newest; older ones are read, too */
 #define RECEIPT_MAX      (16u << 10) /* a whole one */
 #define RECEIPT_KID_SIZE 17          /* the first 16 hex digits of SHA-256(public key), and NUL */
 
 /* Texts are borrowed. */
 struct receipt {
+	uint64_t version; /* 1 or 2 */
 	struct str request_id, account_id, key_id;
 	struct str provider_id, model, public_model, outcome;
 	struct price_tokens tokens;
@@ -31,14 +34,22 @@ struct receipt {
 	int64_t created_us;
 	/* What the provider says; empty when it signed nothing. */
 	struct str job_id, response_hash, provider_key, provider_signature;
-	uint64_t reported_tokens;
+	uint64_t reported_tokens; /* of the completion */
+	struct str
+	    consumer_key; /* of a blind request: base64 of the key it was sealed with; the rest is what the provider signed */
+	uint64_t reported_prompt_tokens, reported_reasoning_tokens;
 };
 
 /* The bytes that are signed. DB_E_INVALID for a text that is too long or not UTF-8, DB_E_RANGE for a number below zero. */
 enum db_err receipt_canonical(const struct receipt *receipt, struct buf *out);
 
 void receipt_kid(const uint8_t public_key[P256_PUBLIC_BYTES], char out[RECEIPT_KID_SIZE]);
-/* Appends the whole document, signed. About 25 us. DB_E_RANGE when payout and fee do not make the cost. */
+/* Appends the base64 of a signature. About 25 us. DB_E_RANGE when payout and fee do not make the cost. */
+enum db_err receipt_sign(const struct receipt *receipt, const struct p256_key *key, struct buf *signature);
+/* Appends the whole document with a signature made before. */
+enum db_err receipt_put(const struct receipt *receipt, const uint8_t public_key[P256_PUBLIC_BYTES], struct str signature,
+                        struct buf *out);
+/* Both at once. */
 enum db_err receipt_write(const struct receipt *receipt, const struct p256_key *key, struct buf *out);
 
 enum receipt_part { RECEIPT_NOT_CHECKED, RECEIPT_GOOD, RECEIPT_BAD };

@@ -1,8 +1,10 @@
 /* The ledger under load: durable hold + settle pairs per second, the CPU they cost, how long until durable.
  *
  * usage: bench_store [pairs] [database file or postgres:// address, empty] [pairs per second: only this pace]
- * Prints `bench <name> <value> <unit>` lines. First as fast as it goes, then at a steady pace for the latencies. The loop
- * thread keeps a window of requests open, so that some holds end in the group they began in and others do not. */
+ * DARKBLOOM_NO_RECEIPTS=1 leaves receipts unsigned, to see what they cost. Prints `bench <name> <value> <unit>` lines. First as
+ * fast as it goes, then at a steady pace for the latencies. The loop thread keeps a window of requests open, so that some holds
+ * end in the group they began in and others do not. Receipts are signed meanwhile, as in the coordinator, and the rest of them
+ * at the end, with nothing else to do. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,10 +13,12 @@
 #include <unistd.h>
 
 #include "coordinator/money/ledger.h"
+#include "coordinator/money/receipt_signer.h"
 #include "coordinator/store/store.h"
 #include "core/clock.h"
 #include "core/id.h"
 #include "core/log.h"
+#include "crypto/secret.h"
 
 #define ACCOUNTS    64
 #define PROVIDERS   16
@@ -36,6 +40,10 @@ struct bench {
 	struct net_loop *loop;
 	struct store *store;
 	struct ledger *ledger;
+	struct p256_key *key;
+	struct receipt_signer signer;
+	struct net_timer look;
+	uint64_t settled;
 	struct ledger_account *accounts[ACCOUNTS];
 	struct ledger_hold *open[WINDOW];
 	char account_ids[ACCOUNTS][STORE_ID_SIZE], provider_ids[PROVIDERS][STORE_ID_SIZE];
@@ -89,6 +97,7 @@ static void send_probe(struct bench *bench)
 	id_uuid7(s.request_id);
 	*probe = (struct probe){bench, clock_mono_us()};
 	store_settle(bench->store, &s, on_probe, probe);
+	bench->settled++;
 }
 
 static void settle(struct bench *bench, struct ledger_hold *hold)
@@ -106,6 +115,7 @@ static void settle(struct bench *bench, struct ledger_hold *hold)
 	    .outcome = "success",
 	};
 	ledger_settle(hold, &usage);
+	bench->settled++;
 }
 
 static void hold(struct bench *bench, struct ledger_hold **out)
@@ -252,6 +262,28 @@ static void set_up(struct bench *bench)
 	net_loop_run(bench->loop);
 }
 
+/* --- receipts --- */
+
+static void on_look(struct net_timer *timer)
+{
+	struct bench *bench = LIST_OF(timer, struct bench, look);
+	if (bench->signer.signed_count == bench->settled)
+		net_loop_stop(bench->loop);
+}
+
+static void sign_the_rest(struct bench *bench)
+{
+	uint64_t before = bench->signer.signed_count, start_us = clock_mono_us();
+	printf("bench store_receipts_with_load_%s %.3f of all\n", bench->on, (double)before / (double)bench->settled);
+	net_timer_start(bench->loop, &bench->look, 10, 10, on_look);
+	net_loop_run(bench->loop);
+	net_timer_stop(&bench->look);
+	double took_s = (double)(clock_mono_us() - start_us) / 1e6;
+	printf("bench store_receipts_per_s_%s %.0f receipts/s\n", bench->on, (double)(bench->settled - before) / took_s);
+	printf("bench store_receipts_behind_s_%s %.1f s\n", bench->on, took_s);
+	receipt_signer_stop(&bench->signer);
+}
+
 static void remove_files(const char *path)
 {
 	static const char *const ends[] = {"", "-wal", "-shm", ".lock"};
@@ -284,6 +316,11 @@ int main(int argc, char **argv)
 	if (!bench.ledger)
 		fail("open", &error);
 	set_up(&bench);
+	bench.key = p256_generate();
+	if (crypto_init() || !bench.key)
+		fail("key", NULL);
+	if (!getenv("DARKBLOOM_NO_RECEIPTS"))
+		receipt_signer_start(&bench.signer, bench.loop, bench.store, bench.key);
 
 	if (argc > 3) {
 		run_phase(&bench, &(struct phase){pairs, strtoul(argv[3], NULL, 10)});
@@ -293,9 +330,12 @@ int main(int argc, char **argv)
 		run_phase(&bench, &(struct phase){pairs / 8, 7000});
 	}
 
+	if (bench.signer.loop)
+		sign_the_rest(&bench);
 	store_close(bench.store);
 	ledger_free(bench.ledger);
 	net_loop_free(bench.loop);
+	p256_free(bench.key);
 	uint64_t start_us = clock_mono_us();
 	if (store_audit(path, &audit, &error))
 		fail("audit", &error);

@@ -4,10 +4,11 @@ import json
 import subprocess
 import sys
 
-from harness import BIN, environment
+from harness import BIN, environment, wait_until
 
 sys.path.insert(0, str(__import__("pathlib").Path(__file__).resolve().parents[1] / "interop"))
 import receipt_verifier  # noqa: E402
+from sealing import Blind  # noqa: E402
 
 TEXT = "one two three four five six seven"
 
@@ -52,6 +53,46 @@ def test_the_key_of_receipts_outlives_the_coordinator(coordinator, provider):
     assert len(key["kid"]) == 16
     node.restart()
     assert node.get("/.well-known/darkbloom-receipt-key") == key
+
+
+def stored(node, job):
+    """The document with the signature that the books keep: two answers in a row are the same then."""
+    documents = [node.get(f"/v1/receipts/{job}") for _ in range(2)]
+    return documents[0] if documents[0] == documents[1] else None
+
+
+def test_a_receipt_is_stored_signed_and_stays_good_when_the_key_changes(coordinator, provider, tmp_path):
+    node = coordinator()
+    provider(node, {"text": TEXT})
+    job = node.chat("scripted").headers["x-inference-job-id"]
+    old = node.get("/.well-known/darkbloom-receipt-key")
+    document = wait_until(lambda: stored(node, job))
+    node.terminate()
+    (node.folder / "receipt_key").unlink()
+    node.start()
+    assert node.get(f"/v1/receipts/{job}") == document
+    assert document["coordinator"]["kid"] == old["kid"]
+    assert receipt_verifier.problems(document, key=old["public_key"], text=TEXT) == []
+    wait_until(lambda: len(node.get("/.well-known/darkbloom-receipt-key")["keys"]) == 2)
+    new = node.get("/.well-known/darkbloom-receipt-key")
+    assert new["kid"] != old["kid"] and {key["kid"] for key in new["keys"]} == {old["kid"], new["kid"]}
+
+
+def test_a_blind_requests_receipt_carries_what_its_provider_signed(coordinator, provider, tmp_path):
+    node = coordinator()
+    provider(node, {"text": TEXT})
+    chat = {"model": "scripted", "messages": [{"role": "user", "content": "one two three"}]}
+    _, told = Blind(node.client, chat).whole()
+    document = wait_until(lambda: stored(node, told["request_id"]))
+    receipt = document["receipt"]
+    assert (receipt["response_hash"], receipt["provider_signature"]) == (told["transcript_sha256"], told["usage_signature"])
+    assert receipt["consumer_key"] and receipt["provider_public_key"] == node.providers()[0]["se_public_key"]
+    assert receipt_verifier.problems(document) == []
+    status, parts = verify(tmp_path, document)
+    assert status == 0 and parts["provider_signature"] == "good"
+    document["receipt"]["reported_prompt_tokens"] += 1
+    status, parts = verify(tmp_path, document)
+    assert status == 1 and parts["provider_signature"] == parts["coordinator_signature"] == "BAD"
 
 
 def test_only_whoever_paid_sees_a_receipt(coordinator, provider, api):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from receipt_verifier import canonical, cost, problems
+from receipt_verifier import SINCE_2, canonical, cost, problems, provider_statement
 
 COORDINATOR = ec.derive_private_key(0x1234567890ABCDEF, ec.SECP256R1())
 PROVIDER = ec.derive_private_key(0xFEDCBA0987654321, ec.SECP256R1())
@@ -30,7 +30,8 @@ def sign(key, message):
 
 def receipt(**more):
     r = {
-        "version": 1, "request_id": "7d0e6a1c-0a3f-4d62-8a52-5a8f8f6f3a11", "account_id": "acc-1", "key_id": "key_0123456789abcdef01234567",
+        "version": 2, "consumer_key": "", "reported_prompt_tokens": 0, "reported_reasoning_tokens": 0,
+        "request_id": "7d0e6a1c-0a3f-4d62-8a52-5a8f8f6f3a11", "account_id": "acc-1", "key_id": "key_0123456789abcdef01234567",
         "job_id": "3f0e6a1c-0a3f-4d62-8a52-5a8f8f6f3a12", "provider_id": "p-1", "model": "smollm2-135m", "public_model": 'the "small" one/äö',
         "outcome": "success", "prompt_tokens": 1000, "cached_tokens": 0, "completion_tokens": 255, "reasoning_tokens": 5,
         "reported_completion_tokens": 255, "input_price": 50000, "output_price": 200000, "cached_price": 0, "service_account": False,
@@ -40,7 +41,10 @@ def receipt(**more):
     told = f"{r['job_id']}:{r['reported_completion_tokens']}:{TEXT}".encode()
     r["response_hash"] = hashlib.sha256(told).hexdigest()
     r["provider_public_key"] = public(PROVIDER)
-    r["provider_signature"] = sign(PROVIDER, r["response_hash"].encode())
+    r["provider_signature"] = sign(PROVIDER, provider_statement(r))
+    if r["version"] == 1:
+        for name in SINCE_2:
+            del r[name]
     if "unsigned" in r:
         del r["unsigned"]
         r["response_hash"] = r["provider_public_key"] = r["provider_signature"] = ""
@@ -63,7 +67,11 @@ def altered(part, name, value):
     return changed
 
 
+BLIND = {"consumer_key": base64.b64encode(bytes(range(32))).decode(), "reported_prompt_tokens": 1001, "reported_reasoning_tokens": 6}
 rows = [
+    ("version 1", document(receipt(version=1)), TEXT),
+    ("version 1 without the provider's signature", document(receipt(version=1, unsigned=True)), None),
+    ("blind", document(receipt(**BLIND)), None),
     ("plain", document(receipt()), TEXT),
     ("without the provider's signature", document(receipt(unsigned=True)), None),
     ("cached tokens cheaper", document(receipt(cached_tokens=900, cached_price=5000)), None),
@@ -85,6 +93,11 @@ rows = [
 wrong_provider = receipt()
 wrong_provider["provider_signature"] = sign(COORDINATOR, wrong_provider["response_hash"].encode())
 rows.append(("provider's signature by another key", document(wrong_provider), None))
+
+for name, value in (("consumer_key", base64.b64encode(bytes(32)).decode()), ("reported_prompt_tokens", 1000), ("model", "another")):
+    wrong_blind = receipt(**BLIND)
+    wrong_blind[name] = value
+    rows.append((f"blind with another {name}", document(wrong_blind), None))
 
 vectors = [{"name": name, "document": json.dumps(doc, ensure_ascii=False, indent=None if i % 2 else 1), "text": text,
             "canonical": canonical(doc["receipt"]).decode(), "problems": problems(doc, text=text)}

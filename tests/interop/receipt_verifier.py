@@ -16,6 +16,7 @@ FIELDS = """account_id cached_price cached_tokens completion_tokens cost_micro_u
 input_price job_id key_id model outcome output_price payout_micro_usd prompt_tokens provider_id provider_public_key
 provider_signature public_model reasoning_tokens reported_completion_tokens request_id response_hash service_account
 version""".split()
+SINCE_2 = ["consumer_key", "reported_prompt_tokens", "reported_reasoning_tokens"]
 
 
 def canonical(receipt):
@@ -41,17 +42,25 @@ def cost(r):
     return max(total, 100)
 
 
+def provider_statement(r):
+    """What the provider signed: the hash of the answer, or of a blind request what docs/reference/blind-mode.md says."""
+    if not r.get("consumer_key"):
+        return r["response_hash"].encode()
+    counts = [r["reported_prompt_tokens"], r["reported_completion_tokens"], r["reported_reasoning_tokens"]]
+    return "\n".join(["darkbloom-blind-usage-v1", r["job_id"], r["consumer_key"], r["model"], *map(str, counts), r["response_hash"]]).encode()
+
+
 def problems(document, key=None, text=None):
     """What is wrong with it, as words; empty when everything is right."""
     r, by = document["receipt"], document["coordinator"]
-    assert sorted(r) == FIELDS and r["version"] == 1
+    assert r["version"] in (1, 2) and sorted(r) == sorted(FIELDS + (SINCE_2 if r["version"] == 2 else []))
     found = []
     kid = hashlib.sha256(base64.b64decode(by["public_key"])).hexdigest()[:16]
     if by["kid"] != kid or by["algorithm"] != "ES256" or not signed(by["public_key"], canonical(r), by["signature"]):
         found.append("coordinator")
     if key is not None and key != by["public_key"]:
         found.append("pinned")
-    if r["provider_signature"] and not signed(r["provider_public_key"], r["response_hash"].encode(), r["provider_signature"]):
+    if r["provider_signature"] and not signed(r["provider_public_key"], provider_statement(r), r["provider_signature"]):
         found.append("provider")
     if text is not None:
         told = f"{r['job_id']}:{r['reported_completion_tokens']}:{text}".encode()

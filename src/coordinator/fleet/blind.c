@@ -175,6 +175,7 @@ static struct blind_check *check_new(struct fleet_job *job, const struct wire_co
 	                                    .completion_tokens = message->completion_tokens,
 	                                    .reasoning_tokens = message->reasoning_tokens,
 	                                    .transcript = check->end.transcript};
+	check->end.consumer_key = check->usage.consumer_key;
 	return check;
 }
 

@@ -125,6 +125,7 @@ struct fleet_job_end {
 	struct chat_usage usage;
 	struct str se_signature, response_hash;
 	struct str usage_signature, transcript; /* of a blind job: good, and over what on_chunk was given */
+	struct str consumer_key;                /* the key that the blind job was sealed with, which is signed, too */
 	uint64_t parked_chunks;                 /* that came, and were dropped, after fleet_job_park */
 	int status;                             /* of an error: the provider's, or 502 socket lost, 504 timeout */
 	struct str text, reason;

@@ -631,6 +631,9 @@ int64_t ledger_settle(struct ledger_hold *hold, const struct ledger_usage *usage
 	s.reasoning_tokens = usage->reasoning_tokens;
 	s.cached_tokens = usage->cached_tokens;
 	s.reported_tokens = usage->reported_tokens;
+	s.reported_prompt_tokens = usage->reported_prompt_tokens;
+	s.reported_reasoning_tokens = usage->reported_reasoning_tokens;
+	str_copy(usage->consumer_key, s.consumer_key, sizeof s.consumer_key);
 	str_copy(usage->job_id, s.job_id, sizeof s.job_id);
 	str_copy(usage->response_hash, s.response_hash, sizeof s.response_hash);
 	str_copy(usage->se_signature, s.se_signature, sizeof s.se_signature);

@@ -118,6 +118,9 @@ struct ledger_usage {
 	/* What the provider signed, for the receipt; empty when it did not. */
 	struct str job_id, response_hash, se_signature, se_public_key;
 	uint64_t reported_tokens; /* the completion tokens that its signature covers */
+	/* Of a blind request, where response_hash is its transcript's: the rest of what the provider signed. */
+	struct str consumer_key;
+	uint64_t reported_prompt_tokens, reported_reasoning_tokens;
 	int fee_percent;
 	const char *outcome;
 };

@@ -258,6 +258,7 @@ void book_forget(struct book *book)
 	if (book->rows)
 		postgres_rows_forget(book->rows);
 	book->totals = (struct book_totals){0};
+	book->due_count = 0;
 }
 
 static void write_hour(struct sql *db, const struct book_account *account)
@@ -329,6 +330,7 @@ void book_flush(struct book *book)
 	while ((link = list_pop_front(&book->touched)))
 		write_account(book, LIST_OF(link, struct book_account, touched));
 	write_totals(book);
+	book_flush_due(book);
 	if (book->spends.count > 0)
 		book_flush_spends(book, true);
 	if (book->rows)

@@ -9,6 +9,7 @@
 #include "coordinator/store/op.h"
 #include "coordinator/store/postgres_rows.h"
 #include "coordinator/store/sql.h"
+#include "coordinator/store/store_receipts.h"
 #include "core/list.h"
 #include "core/map.h"
 
@@ -47,6 +48,7 @@ enum book_statement {
 	W_ENTRIES_4,
 	W_USAGE_INSERT,
 	W_EARNING_INSERT,
+	W_RECEIPTS_DUE,
 	W_BALANCE_WRITE,
 	W_EARNINGS_ADD,
 	W_EARNINGS_HOUR,
@@ -105,8 +107,10 @@ struct book {
 	struct map holds; /* request id -> struct book_hold: exactly the open ones */
 	struct list unwritten;
 	int64_t last_hold, last_entry;
-	struct book_totals totals; /* of the group's requests */
-	struct map spends;         /* limit group -> struct book_spend, of the group's requests */
+	struct book_totals totals;       /* of the group's requests */
+	int64_t due[STORE_RECEIPTS_DUE]; /* rows of usage whose receipts are to be signed, and no row says so yet */
+	size_t due_count;
+	struct map spends; /* limit group -> struct book_spend, of the group's requests */
 
 	/* PostgreSQL only */
 	struct postgres_rows *rows; /* what goes to the big tables with the commit; NULL on SQLite, where it goes at once */
@@ -161,6 +165,9 @@ struct book_transaction {
 /* Notes what a group of keys spent. */
 void book_flush_spends(struct book *book, bool write); /* to their rows, or into oblivion */
 void book_spend(struct book *book, const char *group, int64_t day, int64_t amount);
+/* The receipt of this row of usage is to be signed. */
+void book_note_due(struct book *book, int64_t row);
+void book_flush_due(struct book *book);
 /* Memory and rows. */
 void book_write(struct book *book, const struct book_transaction *transaction);
 /* A transfer whose accounts are known and able. False when its key was used before. */

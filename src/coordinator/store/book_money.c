@@ -1,5 +1,6 @@
 #include "coordinator/store/book.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "core/clock.h"
@@ -236,7 +237,8 @@ static bool valid_settlement(const struct store_settlement *s)
 	return s->request_id[0] && s->cost_uusd >= 0 && s->fee_uusd >= 0 && s->fee_uusd <= s->cost_uusd && s->hold_uusd >= 0 &&
 	       s->referral_uusd >= 0 && (s->referral_uusd == 0 || s->referral_uusd < s->fee_uusd) &&
 	       s->prompt_tokens <= TOKENS_MAX && s->completion_tokens <= TOKENS_MAX && s->reasoning_tokens <= TOKENS_MAX &&
-	       s->cached_tokens <= s->prompt_tokens && s->reported_tokens <= TOKENS_MAX;
+	       s->cached_tokens <= s->prompt_tokens && s->reported_tokens <= TOKENS_MAX &&
+	       s->reported_prompt_tokens <= TOKENS_MAX && s->reported_reasoning_tokens <= TOKENS_MAX;
 }
 
 static bool hold_row_exists(struct book *book, const char *request_id)
@@ -293,6 +295,9 @@ static void write_usage_row(struct book *book, const struct store_settlement *s,
 	sql_put_text(stmt, 23, s->response_hash);
 	sql_put_text(stmt, 24, s->se_signature);
 	sql_put_text(stmt, 25, s->se_public_key);
+	sql_put_text(stmt, 26, s->consumer_key);
+	sql_put_i64(stmt, 27, (int64_t)s->reported_prompt_tokens);
+	sql_put_i64(stmt, 28, (int64_t)s->reported_reasoning_tokens);
 	sql_run(stmt);
 }
 
@@ -324,6 +329,32 @@ static void gather_usage_row(struct postgres_rows *rows, const struct store_sett
 	rows_text(rows, ROWS_USAGE, s->response_hash);
 	rows_text(rows, ROWS_USAGE, s->se_signature);
 	rows_text(rows, ROWS_USAGE, s->se_public_key);
+	rows_text(rows, ROWS_USAGE, s->consumer_key);
+	rows_i64(rows, ROWS_USAGE, (int64_t)s->reported_prompt_tokens);
+	rows_i64(rows, ROWS_USAGE, (int64_t)s->reported_reasoning_tokens);
+}
+
+void book_flush_due(struct book *book)
+{
+	char rows[STORE_RECEIPTS_DUE * 21 + 3];
+	size_t len = 0;
+	if (book->due_count == 0)
+		return;
+	for (size_t i = 0; i < book->due_count; i++)
+		len += (size_t)snprintf(rows + len, sizeof rows - len, "%c%lld", i ? ',' : '[', (long long)book->due[i]);
+	snprintf(rows + len, sizeof rows - len, "]");
+	struct sql_stmt *stmt = sql_say(book->db, book_statements[W_RECEIPTS_DUE]);
+	sql_put_i64(stmt, 1, book->instance);
+	sql_put_text(stmt, 2, rows);
+	sql_post(stmt);
+	book->due_count = 0;
+}
+
+void book_note_due(struct book *book, int64_t row)
+{
+	book->due[book->due_count++] = row;
+	if (book->due_count == STORE_RECEIPTS_DUE)
+		book_flush_due(book);
 }
 
 static void write_usage(struct book *book, const struct store_settlement *s, int64_t row, const struct book_account *consumer,
@@ -333,6 +364,7 @@ static void write_usage(struct book *book, const struct store_settlement *s, int
 		gather_usage_row(book->rows, s, row, consumer->ref, provider ? provider->ref : 0);
 	else
 		write_usage_row(book, s, row, consumer->ref, provider ? provider->ref : 0);
+	book_note_due(book, row);
 	if (s->cost_uusd && s->key_id[0])
 		book_spend(book, s->key_group[0] ? s->key_group : s->key_id, clock_day(s->created_us), s->cost_uusd);
 	book->totals.jobs++;

@@ -76,10 +76,12 @@ const char *const book_statements[W_STATEMENTS] = {
     [W_USAGE_INSERT] =
         "INSERT INTO usage (id, account, key_id, provider_account, provider_id, provider_key, model, public_model,"
         " prompt_tokens, completion_tokens, reasoning_tokens, price_in, price_out, cost, fee, outcome, created_us,"
-        " cached_tokens, price_cached, service, job_id, reported_tokens, response_hash, se_signature, se_public_key)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " cached_tokens, price_cached, service, job_id, reported_tokens, response_hash, se_signature, se_public_key,"
+        " consumer_key, reported_prompt, reported_reasoning)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     [W_EARNING_INSERT] = "INSERT INTO earnings (id, account, provider_id, provider_key, model, amount, prompt_tokens,"
                          " completion_tokens, created_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    [W_RECEIPTS_DUE] = "INSERT INTO receipts_due (instance, rows) VALUES (?, ?)",
     [W_BALANCE_WRITE] = "UPDATE balances SET balance = ?, withdrawable = ? WHERE account = ?",
     [W_EARNINGS_ADD] =
         "INSERT INTO earnings_summary AS s (account, jobs, amount, prompt_tokens, completion_tokens) VALUES (?, ?, ?, ?, ?)"

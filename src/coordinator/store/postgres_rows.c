@@ -4,7 +4,7 @@
 
 #include "coordinator/store/postgres_text.h"
 
-#define COLUMNS_MAX 25
+#define COLUMNS_MAX 28
 #define COLUMN_MAX  (64u << 20)
 
 struct gathered {
@@ -35,16 +35,20 @@ static const struct {
     [ROWS_LEDGER] = {9, "INSERT INTO ledger (id, hold, transfer, account, type, amount, balance_after, withdrawable_after,"
                         " created_us) SELECT * FROM unnest(?::BIGINT[], ?::BIGINT[], ?::BIGINT[], ?::BIGINT[], ?::TEXT[],"
                         " ?::BIGINT[], ?::BIGINT[], ?::BIGINT[], ?::BIGINT[])"},
-    [ROWS_USAGE] = {25, "INSERT INTO usage (id, account, key_id, provider_account, provider_id, provider_key, model,"
+    [ROWS_USAGE] = {28, "INSERT INTO usage (id, account, key_id, provider_account, provider_id, provider_key, model,"
                         " public_model, prompt_tokens, completion_tokens, reasoning_tokens, price_in, price_out, cost, fee,"
                         " outcome, created_us, cached_tokens, price_cached, service, job_id, reported_tokens, response_hash,"
-                        " se_signature, se_public_key) SELECT * FROM unnest(?::BIGINT[], ?::BIGINT[], ?::TEXT[], ?::BIGINT[],"
+                        " se_signature, se_public_key, consumer_key, reported_prompt, reported_reasoning)"
+                        " SELECT * FROM unnest(?::BIGINT[], ?::BIGINT[], ?::TEXT[], ?::BIGINT[],"
                         " ?::TEXT[], ?::TEXT[], ?::TEXT[], ?::TEXT[], ?::BIGINT[], ?::BIGINT[], ?::BIGINT[], ?::BIGINT[],"
                         " ?::BIGINT[], ?::BIGINT[], ?::BIGINT[], ?::TEXT[], ?::BIGINT[], ?::BIGINT[], ?::BIGINT[],"
-                        " ?::BIGINT[], ?::TEXT[], ?::BIGINT[], ?::TEXT[], ?::TEXT[], ?::TEXT[])"},
+                        " ?::BIGINT[], ?::TEXT[], ?::BIGINT[], ?::TEXT[], ?::TEXT[], ?::TEXT[], ?::TEXT[],"
+                        " ?::BIGINT[], ?::BIGINT[])"},
     [ROWS_EARNINGS] = {9, "INSERT INTO earnings (id, account, provider_id, provider_key, model, amount, prompt_tokens,"
                           " completion_tokens, created_us) SELECT * FROM unnest(?::BIGINT[], ?::BIGINT[], ?::TEXT[], ?::TEXT[],"
                           " ?::TEXT[], ?::BIGINT[], ?::BIGINT[], ?::BIGINT[], ?::BIGINT[])"},
+    [ROWS_RECEIPTS] = {4, "INSERT INTO receipts (id, key, version, signature) SELECT * FROM unnest(?::BIGINT[], ?::BIGINT[],"
+                          " ?::BIGINT[], ?::TEXT[]) ON CONFLICT (id) DO NOTHING"},
 };
 
 struct postgres_rows *postgres_rows_new(void)

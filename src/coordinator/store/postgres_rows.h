@@ -14,6 +14,7 @@ enum rows_table {
 	ROWS_LEDGER,      /* id, hold, transfer, account, type, amount, balance_after, withdrawable_after, created_us */
 	ROWS_USAGE,       /* as W_USAGE_INSERT (book_sql.c) */
 	ROWS_EARNINGS,    /* id, account, provider_id, provider_key, model, amount, prompt_tokens, completion_tokens, created_us */
+	ROWS_RECEIPTS,    /* id, key, version, signature */
 	ROWS_TABLES,
 };
 

@@ -103,6 +103,14 @@ static void roll_up(struct sql *db, struct op_sweep *op)
 	sql_put_i64(stmt, 6, old.until_day * DAY_US);
 	if (!sql_run(stmt))
 		return;
+	stmt = sql_say(db, "DELETE FROM receipts WHERE id IN (SELECT id FROM usage WHERE id BETWEEN ? AND ? AND created_us >= ?"
+	                   " AND created_us < ?)"); /* without its row there is nothing that it signs */
+	sql_put_i64(stmt, 1, old.first);
+	sql_put_i64(stmt, 2, old.last);
+	sql_put_i64(stmt, 3, old.month * DAY_US);
+	sql_put_i64(stmt, 4, old.until_day * DAY_US);
+	if (!sql_run(stmt))
+		return;
 	stmt = sql_say(db, "DELETE FROM usage WHERE id BETWEEN ? AND ? AND created_us >= ? AND created_us < ?");
 	sql_put_i64(stmt, 1, old.first);
 	sql_put_i64(stmt, 2, old.last);

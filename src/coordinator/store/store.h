@@ -198,10 +198,12 @@ struct store_settlement {
 	uint64_t reported_tokens;   /* completion tokens that its signature covers */
 	char response_hash[65];
 	char se_signature[104], se_public_key[92]; /* base64 */
-	int64_t cost_uusd, fee_uusd;               /* payout = cost - fee */
-	char referrer[STORE_ID_SIZE];              /* gets referral_uusd of the fee, which is less than it (billing 8.1) */
-	int64_t referral_uusd;                     /* 0 = nothing; an unknown referrer leaves it to the platform */
-	int64_t hold_uusd;                         /* what was held, for the record */
+	char consumer_key[48];                     /* of a blind request: base64; response_hash is then of its transcript */
+	uint64_t reported_prompt_tokens, reported_reasoning_tokens; /* of a blind request */
+	int64_t cost_uusd, fee_uusd;                                /* payout = cost - fee */
+	char referrer[STORE_ID_SIZE]; /* gets referral_uusd of the fee, which is less than it (billing 8.1) */
+	int64_t referral_uusd;        /* 0 = nothing; an unknown referrer leaves it to the platform */
+	int64_t hold_uusd;            /* what was held, for the record */
 	int64_t created_us;
 	char outcome[32]; /* "success", "partial_success" */
 };

@@ -38,6 +38,9 @@ void usage_row_read(struct sql_stmt *stmt, struct store_settlement *s)
 	sql_copy(stmt, 23, s->response_hash, sizeof s->response_hash);
 	sql_copy(stmt, 24, s->se_signature, sizeof s->se_signature);
 	sql_copy(stmt, 25, s->se_public_key, sizeof s->se_public_key);
+	sql_copy(stmt, 26, s->consumer_key, sizeof s->consumer_key);
+	s->reported_prompt_tokens = (uint64_t)sql_i64(stmt, 27);
+	s->reported_reasoning_tokens = (uint64_t)sql_i64(stmt, 28);
 }
 
 void entry_row_read(struct sql_stmt *stmt, struct store_ledger_row *row)

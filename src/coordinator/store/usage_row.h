@@ -11,7 +11,8 @@
 	"h.request_id, a.id, u.key_id, p.id, u.provider_id, u.provider_key, u.model, u.public_model, u.outcome, u.prompt_tokens,"  \
 	" u.completion_tokens, u.reasoning_tokens, u.price_in, u.price_out, u.cost, u.fee, h.amount, u.created_us,"                \
 	" u.cached_tokens, u.price_cached, u.service, u.job_id, u.reported_tokens, u.response_hash, u.se_signature,"               \
-	" u.se_public_key"
+	" u.se_public_key, u.consumer_key, u.reported_prompt, u.reported_reasoning"
+#define USAGE_ROW_COUNT 29 /* of those columns */
 
 void usage_row_read(struct sql_stmt *stmt, struct store_settlement *s);
 void entry_row_read(struct sql_stmt *stmt, struct store_ledger_row *row);

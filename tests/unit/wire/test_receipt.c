@@ -58,7 +58,7 @@ static void every_part_is_judged_as_the_independent_verifier_does(void **state)
 		assert_int_equal(check.why[0] != '\0', !good);
 		seen++;
 	}
-	assert_true(seen >= 18);
+	assert_true(seen >= 24);
 }
 
 static const json_val *vector_named(const char *name)
@@ -74,7 +74,8 @@ static const json_val *vector_named(const char *name)
 
 static struct receipt example(void)
 {
-	return (struct receipt){.request_id = STR("r-1"),
+	return (struct receipt){.version = RECEIPT_VERSION,
+	                        .request_id = STR("r-1"),
 	                        .account_id = STR("acc \"1\"/\n"),
 	                        .model = STR("m"),
 	                        .public_model = STR("ä"),
@@ -131,6 +132,11 @@ static void what_cannot_be_is_not_signed(void **state)
 	receipt = example();
 	receipt.tokens.prompt = UINT64_MAX;
 	assert_int_equal(receipt_canonical(&receipt, &out), DB_E_RANGE);
+	for (uint64_t version = 0; version <= RECEIPT_VERSION + 1; version += RECEIPT_VERSION + 1) {
+		receipt = example();
+		receipt.version = version;
+		assert_int_equal(receipt_canonical(&receipt, &out), DB_E_UNSUPPORTED);
+	}
 	buf_free(&out);
 }
 
@@ -138,7 +144,13 @@ static void what_is_no_receipt_is_refused(void **state)
 {
 	(void)state;
 	static const char *const documents[] = {
-	    "", "[]", "{}", "{\"receipt\":{}}", "{\"receipt\":7}", "{\"receipt\":{\"version\":1},\"coordinator\":{}}",
+	    "",
+	    "[]",
+	    "{}",
+	    "{\"receipt\":{}}",
+	    "{\"receipt\":{\"version\":3},\"coordinator\":{}}",
+	    "{\"receipt\":7}",
+	    "{\"receipt\":{\"version\":1},\"coordinator\":{}}",
 	};
 	struct receipt_expect expect = {0};
 	struct receipt_check check;
@@ -149,7 +161,7 @@ static void what_is_no_receipt_is_refused(void **state)
 		assert_true(strlen(error.text) > 10);
 	}
 	/* A member more is nothing that the checks would cover. */
-	struct str good = vector_str(vector_named("without the provider's signature"), "document");
+	struct str good = vector_str(vector_named("version 1 without the provider's signature"), "document");
 	struct buf more;
 	buf_init(&more, RECEIPT_MAX);
 	const char *brace = strstr(good.at, "\"receipt\": {");
