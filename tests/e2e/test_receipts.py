@@ -66,14 +66,14 @@ def test_a_receipt_is_stored_signed_and_stays_good_when_the_key_changes(coordina
     provider(node, {"text": TEXT})
     job = node.chat("scripted").headers["x-inference-job-id"]
     old = node.get("/.well-known/darkbloom-receipt-key")
-    document = wait_until(lambda: stored(node, job))
+    document = wait_until(lambda: stored(node, job), "the receipt to be stored")
     node.terminate()
-    (node.folder / "receipt_key").unlink()
+    (node.data / "receipt_key").unlink()
     node.start()
     assert node.get(f"/v1/receipts/{job}") == document
     assert document["coordinator"]["kid"] == old["kid"]
     assert receipt_verifier.problems(document, key=old["public_key"], text=TEXT) == []
-    wait_until(lambda: len(node.get("/.well-known/darkbloom-receipt-key")["keys"]) == 2)
+    wait_until(lambda: len(node.get("/.well-known/darkbloom-receipt-key")["keys"]) == 2, "both keys to be published")
     new = node.get("/.well-known/darkbloom-receipt-key")
     assert new["kid"] != old["kid"] and {key["kid"] for key in new["keys"]} == {old["kid"], new["kid"]}
 
@@ -83,7 +83,7 @@ def test_a_blind_requests_receipt_carries_what_its_provider_signed(coordinator, 
     provider(node, {"text": TEXT})
     chat = {"model": "scripted", "messages": [{"role": "user", "content": "one two three"}]}
     _, told = Blind(node.client, chat).whole()
-    document = wait_until(lambda: stored(node, told["request_id"]))
+    document = wait_until(lambda: stored(node, told["request_id"]), "the receipt to be stored")
     receipt = document["receipt"]
     assert (receipt["response_hash"], receipt["provider_signature"]) == (told["transcript_sha256"], told["usage_signature"])
     assert receipt["consumer_key"] and receipt["provider_public_key"] == node.providers()[0]["se_public_key"]
