@@ -43,7 +43,7 @@ struct coordinator_config {
 	int64_t fee_percent;
 
 	/* [retention] */
-	int64_t retention_usage_days, retention_webhook_days, retention_session_days, retention_rows;
+	int64_t retention_usage_days, retention_webhook_days, retention_session_days, retention_rows, retention_record_mb;
 
 	/* [rewards] */
 	bool rewards;

@@ -69,6 +69,15 @@ static const struct config_field fields[] = {
      .min = 1,
      .max = 100000,
      .help = "Rows that one step of the sweep takes at most."},
+    {.name = "retention.route_records_mb",
+     .env = "DARKBLOOM_RETENTION_ROUTE_RECORDS_MB",
+     .type = CONFIG_INT,
+     .offset = AT(retention_record_mb),
+     .fallback = "64",
+     .min = 16,
+     .max = 1024,
+     .help = "Megabytes of decision records that are kept on disk, about 1,000 requests each; the oldest eighth goes when they "
+             "are full."},
 
     {.name = "rewards.enabled",
      .env = "DARKBLOOM_BASE_REWARDS",

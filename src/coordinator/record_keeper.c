@@ -13,7 +13,7 @@ bool record_keeper_dir(const char *data_dir, char *out, size_t size)
 }
 
 struct record_log *record_keeper_open(const char *data_dir, const uint8_t tenant_key[FLEET_TENANT_KEY_BYTES],
-                                      struct gateway_options *gateway, struct error *error)
+                                      uint64_t max_bytes, struct gateway_options *gateway, struct error *error)
 {
 	static const char purpose[] = "darkbloom decision records 1";
 	char dir[3072];
@@ -22,7 +22,7 @@ struct record_log *record_keeper_open(const char *data_dir, const uint8_t tenant
 	memcpy(gateway->record_key, key, sizeof gateway->record_key);
 	secret_wipe(key, sizeof key);
 	if (record_keeper_dir(data_dir, dir, sizeof dir))
-		gateway->log = record_log_open(dir, 0, error);
+		gateway->log = record_log_open(dir, max_bytes, error);
 	else
 		(void)error_set(error, DB_E_LIMIT, "The path of the data folder is too long for the records of requests.");
 	return gateway->log;

@@ -461,7 +461,7 @@ static bool open_rooms(struct serving *s, struct error *error)
 	};
 	if (!s->portal)
 		return error_set(error, DB_E_NOMEM, "There is not enough memory to start.") == DB_OK;
-	s->record_log = record_keeper_open(c->dir, fleet.tenant_key, &gateway, error);
+	s->record_log = record_keeper_open(c->dir, fleet.tenant_key, (uint64_t)c->retention_record_mb << 20, &gateway, error);
 	if (!s->record_log)
 		return false;
 	s->gateway = gateway_new(&gateway);

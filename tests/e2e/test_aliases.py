@@ -1,5 +1,7 @@
 """Public names of models: resolved at request time, shown in answers and listings, moved by the operator and by canaries."""
 
+import threading
+
 from harness import wait_until
 
 ADMIN = "an operator's key for the names of models"
@@ -88,6 +90,39 @@ def test_a_canary_whose_build_fails_is_rolled_back_by_itself(coordinator, provid
     assert "failed" in state()["rolled_back_because"] and state()["share_percent"] == 0
     provider(node, script={"text": "old words"}, model="acme-old", wait=False)  # listings show the alias alone
     wait_until(lambda: node.chat("acme-chat").status_code == 200, "the old build to answer")
+    assert text_of(node.chat("acme-chat")).startswith("old")
+    node.check_books()
+
+
+def test_a_canary_whose_build_starts_much_later_is_rolled_back_by_itself(coordinator, provider):
+    node = start(coordinator)
+    made = admin(node, "POST", alias_id="acme-chat", desired_build="acme-new", previous_build="acme-old", canary=True)
+    assert made.status_code == 200, made.text
+
+    def state():
+        return admin(node, "GET").json()["aliases"][0]
+
+    def ask(times):
+        answers = []
+        threads = [threading.Thread(target=lambda: answers.extend(node.chat("acme-chat", max_tokens=1) for _ in range(times))) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert {answer.status_code for answer in answers} == {200}, [answer.text for answer in answers]
+    old = provider(node, script={"text": "old words"}, model="acme-old", wait=False)  # it is what there is: it gets everything
+    wait_until(lambda: node.routable("acme-chat") == 1, "the old build")
+    ask(5)
+    assert state()["previous_health"]["requests"] > 35 and state()["state"] == "canary"
+    provider(node, script={"text": "new words", "first_delay_ms": 800}, model="acme-new", wait=False)
+    wait_until(lambda: node.routable("acme-chat") == 2, "both builds")
+    old.terminate()
+    wait_until(lambda: node.routable("acme-chat") == 1, "the new build to be what is left")
+    ask(5)
+    assert state()["state"] == "rolled_back" and state()["share_percent"] == 0, state()
+    assert "first content" in state()["rolled_back_because"]
+    provider(node, script={"text": "old words"}, model="acme-old", wait=False)
+    wait_until(lambda: node.routable("acme-chat") == 2, "the old build again")
     assert text_of(node.chat("acme-chat")).startswith("old")
     node.check_books()
 

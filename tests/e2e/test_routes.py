@@ -97,20 +97,25 @@ def test_records_outlive_the_coordinator_and_are_explained_without_it(coordinato
 
 
 def test_whoever_is_refused_before_admission_is_recorded_with_the_reason(coordinator):
-    node = coordinator({"accounts": {"admin_key": ADMIN}, "limits": {"requests_per_minute": 1, "request_burst": 3}})
+    node = coordinator({"accounts": {"admin_key": ADMIN}, "limits": {"requests_per_minute": 1, "request_burst": 4}})
     parsed = node.client.post("/v1/chat/completions", content=b"{")
     broken = node.client.post("/v1/messages", json={"model": "m", "messages": "none"})
+    odd = node.client.post("/v1/chat/completions", json={"model": "a\u001b[m" + "x" * 500, "messages": []})
     unknown = node.chat("absent")
     limited = node.chat("absent")
-    assert [parsed.status_code, broken.status_code, unknown.status_code, limited.status_code] == [400, 400, 404, 429]
+    answers = (parsed, broken, odd, unknown, limited)
+    assert [answer.status_code for answer in answers] == [400, 400, 400, 404, 429]
     found = {}
-    for answer in (parsed, broken, unknown, limited):
+    for answer in answers:
         job = answer.headers["x-inference-job-id"]
         found[job] = admin(node, f"/v1/admin/routes/{job}").json()
         assert found[job]["route"]["status"] == answer.status_code
     reasons = [one["route"]["reason"] for one in found.values()]
-    assert reasons == ["invalid_request_error", "invalid_request_error", "model_not_found", "requests_per_minute"], reasons
-    assert [one["route"]["routed"] for one in found.values()] == [False, False, True, False]
+    assert reasons == ["invalid_request_error"] * 3 + ["model_not_found", "requests_per_minute"], reasons
+    assert [one["route"]["routed"] for one in found.values()] == [False, False, False, True, False]
+    models = [one["route"]["model"] for one in found.values()]
+    assert models[:2] == ["", "m"] and models[2].startswith("a?[mxxx") and len(models[2]) < 300 and models[3] == "absent", models
+    assert "of m " in found[broken.headers["x-inference-job-id"]]["explanation"] or " m " in found[broken.headers["x-inference-job-id"]]["explanation"]
     assert "No provider was looked for." in found[limited.headers["x-inference-job-id"]]["explanation"]
     listed = admin(node, "/v1/admin/routes?outcome=requests_per_minute").json()["routes"]
     assert [one["request_id"] for one in listed] == [limited.headers["x-inference-job-id"]]

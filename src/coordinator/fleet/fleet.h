@@ -234,6 +234,7 @@ void fleet_each_build(const struct fleet *fleet, void (*fn)(const struct fleet_b
 /* O(providers): for a cache. */
 size_t fleet_capacities(const struct fleet *fleet, struct route_capacity *out, size_t max);
 uint64_t fleet_models_version(const struct fleet *fleet);                  /* of what route_models_version says */
+bool fleet_model_dedicated(const struct fleet *fleet, struct str model);   /* as route_model_dedicated */
 uint64_t fleet_model_context(const struct fleet *fleet, struct str model); /* as route_model_context */
 /* Output tokens that a provider must have room for when `wanted` are allowed: it ends an answer where the model's context
  * ends. At least 1. */

@@ -118,6 +118,11 @@ uint64_t fleet_models_version(const struct fleet *fleet)
 	return route_models_version(fleet->routes, net_now_us(fleet->loop));
 }
 
+bool fleet_model_dedicated(const struct fleet *fleet, struct str model)
+{
+	return route_model_dedicated(fleet->routes, model);
+}
+
 uint64_t fleet_model_context(const struct fleet *fleet, struct str model)
 {
 	return route_model_context(fleet->routes, model);

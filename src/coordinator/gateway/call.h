@@ -165,6 +165,8 @@ void keep_end(struct call *call);   /* it is over */
 /* What befell a record's request, as its consumer is told. `by`: static text or NULL, as exchange.refused_by. */
 void keep_note_error(struct record *record, const struct api_error *error, const char *by);
 void keep_record(struct gateway *gateway, const struct record *record);
+/* The model that a body names, whatever else is wrong with it: cut to what fits, printable ASCII and '?' for the rest. */
+void keep_asked_model(struct str body, struct record *record);
 /* It is refused before there is a call; adds the header that names the record, which has everything but what all have. */
 void keep_refused(struct gateway *gateway, struct exchange *exchange, const struct api_error *error, struct record *record);
 uint64_t keep_digest(const struct gateway *gateway, const struct caller *caller); /* of the account */

@@ -202,6 +202,14 @@ static void fail_exhausted(struct call *call)
 	call_fail(call, &error);
 }
 
+/* The model's machines are its own, and full: whoever asks hears of it at once, but for callers that may use their own (routing
+ * 13.1). */
+static bool sheds(const struct call *call)
+{
+	return !call->wishes.own_only && !call->wishes.prefers_own &&
+	       fleet_model_dedicated(call->gateway->options.fleet, str_of(call->model));
+}
+
 static void fail_busy(struct call *call, const char *why)
 {
 	struct api_error error;
@@ -209,7 +217,7 @@ static void fail_busy(struct call *call, const char *why)
 		fail_lost(call);
 		return;
 	}
-	api_fail(&error, 429, call->wishes.own_only ? "machine_busy" : "rate_limit_exceeded", NULL, NULL, "%s", why);
+	api_fail(&error, 429, call->wishes.own_only || sheds(call) ? "machine_busy" : "rate_limit_exceeded", NULL, NULL, "%s", why);
 	error.retry_after_s = call_retry_after_s(call);
 	money_release(call, "reservation_refund");
 	call_fail(call, &error);
@@ -297,6 +305,14 @@ static void wait_for_provider(struct call *call)
 	call->queued_at_us = clock_mono_us();
 	metric_add(gateway->queued, 1);
 	net_timer_start(gateway->options.loop, &call->queue_timer, gateway->options.queue_wait_ms, 0, on_queue_timeout);
+}
+
+static void shed(struct call *call)
+{
+	fleet_note_demand(call->gateway->options.fleet, str_of(call->model), PLANNER_CAPACITY_REJECT);
+	if (call->exchange)
+		call->exchange->refused_by = "dedicated_capacity";
+	fail_busy(call, "The machines of this model are busy: try again.");
 }
 
 static void stop_waiting(struct call *call)
@@ -513,6 +529,8 @@ static void try_attempt(struct call *call)
 		record_note_decision(&call->record, &decision);
 	if (call->attempts_made > 0 && !(call->resuming && err == DB_E_AGAIN))
 		fail_exhausted(call);
+	else if (err == DB_E_AGAIN && !call->resuming && sheds(call))
+		shed(call);
 	else if (err == DB_E_AGAIN)
 		wait_for_provider(call);
 	else if (err == DB_E_NOT_FOUND)

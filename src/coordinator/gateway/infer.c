@@ -291,6 +291,16 @@ static void begin(struct call *call)
 	}
 }
 
+/* Before there is a call. */
+static void refuse(struct gateway *gateway, struct exchange *exchange, const struct api_error *error)
+{
+	struct record record;
+	record_init(&record);
+	keep_asked_model(exchange_body(exchange), &record);
+	keep_refused(gateway, exchange, error, &record);
+	exchange_error(exchange, error);
+}
+
 void gateway_infer(struct gateway *gateway, struct exchange *exchange, const struct dialect *dialect)
 {
 	uint64_t began = clock_mono_us();
@@ -304,23 +314,23 @@ void gateway_infer(struct gateway *gateway, struct exchange *exchange, const str
 	}
 	request->dialect_input = exchange->dialect_input;
 	if (!dialect->parse(exchange_body(exchange), arena, request, &error)) {
-		exchange_error(exchange, &error);
+		refuse(gateway, exchange, &error);
 		return;
 	}
 	if (request->task != dialect->task) {
 		api_fail(&error, 400, "invalid_request_error", NULL, "endpoint", "endpoint is no parameter of this API.");
-		exchange_error(exchange, &error);
+		refuse(gateway, exchange, &error);
 		return;
 	}
 	if (json_get(request->root, CHAT_RESUME_MEMBER)) {
 		api_fail(&error, 400, "invalid_request_error", NULL, CHAT_RESUME_MEMBER,
 		         CHAT_RESUME_MEMBER " is no parameter of this API.");
-		exchange_error(exchange, &error);
+		refuse(gateway, exchange, &error);
 		return;
 	}
 	if (request->model.len >= ROUTE_MODEL_SIZE) {
 		api_fail(&error, 404, "model_not_found", NULL, "model", "No model has so long a name.");
-		exchange_error(exchange, &error);
+		refuse(gateway, exchange, &error);
 		return;
 	}
 	struct call *call = call_new(gateway, exchange, dialect, request);

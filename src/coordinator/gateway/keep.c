@@ -2,6 +2,9 @@
 #include "coordinator/gateway/call.h"
 
 #include "core/clock.h"
+#include "core/json.h"
+
+#define ASKED_MAX (1u << 20) /* larger bodies are not read a second time for their model */
 
 const struct records *gateway_records(const struct gateway *gateway)
 {
@@ -58,6 +61,19 @@ void keep_end(struct call *call)
 	if (!record->outcome[0])
 		(void)str_copy(STR("client_gone"), record->outcome, sizeof record->outcome);
 	keep_record(call->gateway, record);
+}
+
+void keep_asked_model(struct str body, struct record *record)
+{
+	struct str model;
+	struct json_doc *doc = body.len <= ASKED_MAX ? json_parse(body, NULL, NULL) : NULL;
+	if (doc && json_as_str(json_get(json_root(doc), "model"), &model)) {
+		size_t len = model.len < sizeof record->public_model ? model.len : sizeof record->public_model - 1;
+		for (size_t i = 0; i < len; i++)
+			record->public_model[i] = model.at[i] >= ' ' && model.at[i] <= '~' ? model.at[i] : '?';
+		record->public_model[len] = '\0';
+	}
+	json_free(doc);
 }
 
 void keep_refused(struct gateway *gateway, struct exchange *exchange, const struct api_error *error, struct record *record)

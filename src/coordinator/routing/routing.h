@@ -296,6 +296,8 @@ uint64_t route_models_version(struct route_fleet *fleet, uint64_t now_us);
 size_t route_models(struct route_fleet *fleet, uint64_t now_us, struct route_model_view *out, size_t max);
 uint32_t route_model_routable(const struct route_fleet *fleet, struct str model); /* nodes, as in route_model_view */
 /* Tokens that one sequence of the model may have, as the nodes said last; 0 = nobody said. */
+/* It is of a family that has machines of its own (routing 13.1): while they are full its requests do not wait. */
+bool route_model_dedicated(const struct route_fleet *fleet, struct str model);
 uint64_t route_model_context(const struct route_fleet *fleet, struct str model);
 size_t route_node_count(const struct route_fleet *fleet);
 size_t route_prefix_count(const struct route_fleet *fleet); /* different digests that nodes advertise */

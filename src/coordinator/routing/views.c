@@ -47,6 +47,12 @@ uint32_t route_model_routable(const struct route_fleet *fleet, struct str id)
 	return model ? model->routable : 0;
 }
 
+bool route_model_dedicated(const struct route_fleet *fleet, struct str id)
+{
+	const struct route_model *model = route_model_find(fleet, id);
+	return model && model->family;
+}
+
 uint64_t route_model_context(const struct route_fleet *fleet, struct str id)
 {
 	const struct route_model *model = route_model_find(fleet, id);
