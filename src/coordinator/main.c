@@ -405,86 +405,85 @@ static const struct cli_option no_options[] = {END_OF_OPTIONS};
 
 #define THROUGH_SOCKET                                                                                                         \
 	"Goes through the coordinator that runs on the database, over the socket beside it, or into the database when none "       \
-	"runs;\n"                                                                                                                  \
-	"standard error says which."
+	"runs; standard error says which."
 
 static const struct cli_command commands[] = {
-    {"", NULL, "run the coordinator", SERVE_DETAILS,
+    {"", NULL, "Run the coordinator.", SERVE_DETAILS,
      "darkbloom-coordinator\n"
      "darkbloom-coordinator --config /etc/darkbloom/coordinator.toml --check-config",
      serve_options, run_serve},
-    {"serve", NULL, "run the coordinator", SERVE_DETAILS,
+    {"serve", NULL, "Run the coordinator.", SERVE_DETAILS,
      "darkbloom-coordinator serve\n"
      "darkbloom-coordinator serve --port 0 --port-file port --key-file key",
      serve_options, run_serve},
-    {"keys create", NULL, "make another API key", THROUGH_SOCKET,
+    {"keys create", NULL, "Make another API key.", THROUGH_SOCKET,
      "darkbloom-coordinator keys create --name laptop\n"
      "darkbloom-coordinator keys create --name ci --limit-usd 5 --reset monthly\n"
      "darkbloom-coordinator keys create --name admin --scopes inference,keys",
      key_options, run_key_create},
-    {"keys list", NULL, "show the API keys of an account", THROUGH_SOCKET, "darkbloom-coordinator keys list", list_options,
+    {"keys list", NULL, "Show the API keys of an account.", THROUGH_SOCKET, "darkbloom-coordinator keys list", list_options,
      run_keys_list},
-    {"keys revoke", "KEY_ID", "delete an API key: from then on it is refused", THROUGH_SOCKET,
+    {"keys revoke", "KEY_ID", "Delete an API key: from then on it is refused.", THROUGH_SOCKET,
      "darkbloom-coordinator keys revoke key_0123456789abcdef01234567", config_options, run_key_revoke},
-    {"credit", "ACCOUNT USD", "give an account credit", THROUGH_SOCKET,
+    {"credit", "ACCOUNT USD", "Give an account credit.", THROUGH_SOCKET,
      "darkbloom-coordinator credit owner 25\n"
      "darkbloom-coordinator credit owner 5 --reason \"outage of 3 May\"",
      give_options, run_credit},
-    {"reward", "ACCOUNT USD", "give an account money that it may withdraw", THROUGH_SOCKET,
+    {"reward", "ACCOUNT USD", "Give an account money that it may withdraw.", THROUGH_SOCKET,
      "darkbloom-coordinator reward acc_1 10 --reason \"found a fault\"", give_options, run_reward},
-    {"explain", "REQUEST_ID", "say why a request went where it went, or nowhere",
+    {"explain", "REQUEST_ID", "Say why a request went where it went, or nowhere.",
      "The newest requests are known, whether or not a coordinator runs: some tens of thousands, in 64 MiB beside the database.",
      "darkbloom-coordinator explain 01a2069a-644e-72a8-b724-b41c1a15076f\n"
      "darkbloom-coordinator explain 01a2069a-644e-72a8-b724-b41c1a15076f --json",
      explain_options, run_explain},
-    {"audit", NULL, "who did what to money and keys",
+    {"audit", NULL, "Who did what to money and keys.",
      "Every row's hash covers the one before it. A coordinator may be running.",
      "darkbloom-coordinator audit --limit 20\n"
      "darkbloom-coordinator audit --verify",
      audit_options, run_audit},
-    {"ledger close", NULL, "close the period: from then on its entries cannot be altered unnoticed", THROUGH_SOCKET,
+    {"ledger close", NULL, "Close the period: from then on its entries cannot be altered unnoticed.", THROUGH_SOCKET,
      "darkbloom-coordinator ledger close", config_options, run_ledger_close},
-    {"ledger export", NULL, "print the ledger's entries as CSV or JSON lines", "A coordinator may be running.",
+    {"ledger export", NULL, "Print the ledger's entries as CSV or JSON lines.", "A coordinator may be running.",
      "darkbloom-coordinator ledger export --format csv > ledger.csv\n"
      "darkbloom-coordinator ledger export --from 2026-01-01 --to 2026-02-01 --account owner",
      export_options, run_ledger_export},
-    {"ledger verify", NULL, "recompute the books from their rows",
+    {"ledger verify", NULL, "Recompute the books from their rows.",
      "Prints JSON; the status is 1 when anything does not add up. A coordinator may be running.",
      "darkbloom-coordinator ledger verify", config_options, run_ledger_verify},
-    {"ledger show", "[REQUEST_ID]", "what one request held and cost",
+    {"ledger show", "[REQUEST_ID]", "What one request held and cost.",
      "Prints JSON. The id is the X-Inference-Job-ID of the answer. A coordinator may be running.",
      "darkbloom-coordinator ledger show --latest", show_options, run_ledger_show},
-    {"migrate", NULL, "bring the database to the schema of this program",
+    {"migrate", NULL, "Bring the database to the schema of this program.",
      "Make a backup first: there is no way back. A coordinator refuses to start on an older schema, and on a newer one.",
      "darkbloom-coordinator migrate", config_options, run_migrate},
-    {"backup", "FOLDER", "copy the database into a new folder",
+    {"backup", "FOLDER", "Copy the database into a new folder.",
      "A coordinator may be running. The copy's pages and books are checked, and manifest.json has the hash of each file. It "
-     "holds\n"
+     "holds "
      "everything the database does: keep it as safe.",
      "darkbloom-coordinator backup /var/backups/darkbloom-2026-11-23", config_options, run_backup},
-    {"restore", "FOLDER", "make the database of a backup",
+    {"restore", "FOLDER", "Make the database of a backup.",
      "The database must not exist, or be empty in PostgreSQL. Nothing is made of a backup that is not what was written.",
      "darkbloom-coordinator restore /var/backups/darkbloom-2026-11-23", config_options, run_restore},
-    {"state-key", "FILE", "make the key pair that an export of the state is encrypted to",
+    {"state-key", "FILE", "Make the key pair that an export of the state is encrypted to.",
      "Writes the secret half to the file, mode 0600, and prints the public one. `age-keygen` makes the same.",
      "darkbloom-coordinator state-key state-identity.txt", no_options, run_state_key},
-    {"export-state", "FILE", "write the whole state, encrypted, to carry it to another host",
-     "The database and the keys beside it, in an age file that only the recipient can open. A coordinator may be running.\n"
+    {"export-state", "FILE", "Write the whole state, encrypted, to carry it to another host.",
+     "The database and the keys beside it, in an age file that only the recipient can open. A coordinator may be running. "
      "Stop it before the one that is to be moved to another host for good, and start none there any more.",
      "darkbloom-coordinator export-state --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p state.age",
      export_state_options, run_export_state},
-    {"import-state", "FILE", "make a coordinator's state of an export",
+    {"import-state", "FILE", "Make a coordinator's state of an export.",
      "The data folder and the database must be empty. All of the export is checked before anything takes its place. The\n"
      "coordinator then starts draining, until an operator opens its gate.",
      "darkbloom-coordinator import-state --identity state-identity.txt state.age", import_state_options, run_import_state},
-    {"config docs", NULL, "print the reference of all settings as Markdown", NULL, "darkbloom-coordinator config docs",
+    {"config docs", NULL, "Print the reference of all settings as Markdown.", NULL, "darkbloom-coordinator config docs",
      no_options, run_config_docs},
     {.run = NULL},
 };
 
 static const struct cli_program program = {
     .name = "darkbloom-coordinator",
-    .summary = "routes, seals and bills private inference requests",
+    .summary = "Routes, seals and bills private inference requests.",
     .version = DARKBLOOM_VERSION,
     .commands = commands,
 };

@@ -104,14 +104,33 @@ def provider(programs, tmp_path, request):
     return make
 
 
-@pytest.fixture
-def swarm(programs, tmp_path):
+def swarm_maker(programs, folder):
     def make(coordinator, command, wait=None, **options):
-        made = Swarm(tmp_path, coordinator, command, _named(programs, Swarm, "swarm"), **options)
+        made = Swarm(folder, coordinator, command, _named(programs, Swarm, "swarm"), **options)
         programs.append(made)
         made.start()
         return made.wait_ready() if (command == "providers" if wait is None else wait) else made
     return make
+
+
+@pytest.fixture
+def swarm(programs, tmp_path):
+    return swarm_maker(programs, tmp_path)
+
+
+@pytest.fixture
+def sides(tmp_path):
+    """For tests that do the same on several coordinators at once: each call gives the programs and the `swarm` of one of them."""
+    made = []
+
+    def side():
+        folder = tmp_path / f"side{len(made) + 1}"
+        folder.mkdir()
+        made.append([])
+        return made[-1], swarm_maker(made[-1], folder)
+    yield side
+    for programs in made:
+        stop_all(programs)
 
 
 @pytest.fixture

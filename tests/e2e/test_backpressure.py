@@ -63,7 +63,7 @@ def check_honest(events, done, chunks):
 
 
 RICH = {"accounts": {"first_grant_usd": "1000"}}  # more than the load can spend on any machine
-STALLS = [pytest.param(3, id="3s"), pytest.param(15, id="15s", marks=pytest.mark.slow)]
+CHUNKS = 40000
 
 
 def stall(node, swarm, seconds, chunks, **options):
@@ -95,22 +95,34 @@ def stall(node, swarm, seconds, chunks, **options):
     return events, done, node.billed(slow.job)["completion_tokens"]
 
 
-@pytest.mark.parametrize("seconds", STALLS)
-def test_with_credit_every_chunk_arrives(coordinator, swarm, seconds):
-    node = coordinator(RICH)
-    chunks = 40000
-    events, done, billed = stall(node, swarm, seconds, chunks)
-    check_whole(events, done, chunks)
-    assert billed == chunks
+def bear_with_credit(node, swarm, seconds):
+    events, done, billed = stall(node, swarm, seconds, CHUNKS)
+    check_whole(events, done, CHUNKS)
+    assert billed == CHUNKS
 
 
-@pytest.mark.parametrize("seconds", STALLS)
-def test_without_credit_there_is_never_a_gap(coordinator, swarm, seconds):
-    node = coordinator(RICH)
-    chunks = 40000
-    events, done, billed = stall(node, swarm, seconds, chunks, no_credit=True)
-    received = check_honest(events, done, chunks)
+def bear_without_credit(node, swarm, seconds):
+    events, done, billed = stall(node, swarm, seconds, CHUNKS, no_credit=True)
+    received = check_honest(events, done, CHUNKS)
     assert abs(billed - received) <= 10, "what was delivered is billed, and nothing else"
+
+
+def test_with_credit_every_chunk_arrives(coordinator, swarm):
+    bear_with_credit(coordinator(RICH), swarm, 3)
+
+
+def test_without_credit_there_is_never_a_gap(coordinator, swarm):
+    bear_without_credit(coordinator(RICH), swarm, 3)
+
+
+@pytest.mark.slow
+def test_so_it_is_when_the_consumer_stalls_for_long(coordinator, sides):
+    def background(bear):
+        node, (_, swarm) = coordinator(RICH), sides()
+        return in_background(lambda: bear(node, swarm, 15))
+
+    for done in [background(bear_with_credit), background(bear_without_credit)]:
+        done()
 
 
 def test_without_credit_a_short_answer_fits_the_buffer(coordinator, swarm):

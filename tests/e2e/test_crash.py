@@ -7,6 +7,7 @@ import time
 import pytest
 
 from harness import wait_until
+from test_failover import in_background
 
 GRANT_UUSD = 1_000_000_000
 
@@ -79,9 +80,14 @@ def test_ten_crashes(coordinator, swarm, programs):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_hundred_crashes(coordinator, swarm, programs):
-    node = coordinator({"accounts": {"first_grant_usd": "1000"}})
-    crash(node, swarm, programs, 100, seed=2)
+def test_a_hundred_crashes(coordinator, sides):
+    """Of two coordinators, each with a fleet of its own: most of the time is waiting for providers to come back."""
+    def half(seed):
+        node, (programs, swarm) = coordinator({"accounts": {"first_grant_usd": "1000"}}), sides()
+        return in_background(lambda: crash(node, swarm, programs, 50, seed))
+
+    for done in [half(2), half(3)]:
+        done(600)
 
 
 @pytest.mark.slow

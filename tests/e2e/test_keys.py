@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from harness import PATIENCE, TOP, wait_until
+from harness import TOP, wait_until
 from test_failover import in_background
 from test_login import PASSWORD, Browser, sign_up_operator
 
@@ -226,11 +226,13 @@ def test_rate_limits_are_told_and_kept_over_a_restart(coordinator, provider):
 
 def test_an_account_runs_only_so_many_requests_at_a_time(coordinator, provider):
     node = coordinator({"limits": {"concurrent_requests": 2}})
-    provider(node, {"text": "late", "first_delay_ms": 2000 * PATIENCE, "max_concurrency": 8})
+    frozen = provider(node, {"text": "late", "max_concurrency": 8})
+    frozen.freeze()
     running = [in_background(lambda: ask(node.client)) for _ in range(2)]
     wait_until(lambda: node.inflight() == 2, "two requests to run")
     refused = ask(node.client)
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    frozen.thaw()
     assert [answer().status_code for answer in running] == [200, 200]
     assert ask(node.client).status_code == 200
     node.check_books()

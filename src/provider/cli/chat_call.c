@@ -204,6 +204,8 @@ static void on_done(struct http_fetch *fetch, int status, struct str body, const
 		chat->failed = true;
 		buf_clear(&chat->failure);
 		buf_append_c(&chat->failure, error->text);
+		if (error->code == DB_E_CLOSED || error->code == DB_E_NOT_FOUND)
+			buf_append_c(&chat->failure, " Is a coordinator running there? --url names another.");
 	} else if (status != 200) {
 		struct json_doc *doc = json_parse(buf_str(&chat->failure), NULL, NULL);
 		keep_failure(chat, json_get(doc ? json_root(doc) : NULL, "error"));
