@@ -30,11 +30,15 @@ static enum db_err read_all(const struct age_identity *identity, struct str file
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct age_identity identity = {.secret = {1, 2, 3}};
+	static bool ready;
 	static const struct age_random random = {.file_key = {4}, .nonce = {5}, .ephemeral = {6}};
 	struct age_recipient recipient;
 	struct buf file, plain;
 	if (size < 2)
 		return 0;
+	if (!ready)
+		check(crypto_init() == DB_OK);
+	ready = true;
 	size_t step = 1 + data[0];
 	struct str text = {(const char *)data + 2, size - 2};
 	(void)age_recipient_parse(text, &recipient);

@@ -69,6 +69,7 @@ static void deliver_rows(struct store_op *op)
 
 /* --- rows --- */
 
+#define LONGEST_WAIT_US INT64_C(14400000000) /* longer than the worker ever puts a withdrawal off */
 #define COLUMNS                                                                                                                \
 	"SELECT w.id, a.id, w.stripe_account, w.amount, w.fee, w.net, w.method, w.status, w.transfer_id, w.payout_id,"             \
 	" w.failure_reason, w.refunded, w.attempts, w.created_us, w.updated_us FROM withdrawals w JOIN accounts a ON a.ref = "     \
@@ -345,9 +346,12 @@ static void read_rows(struct sql *db, struct op_task *task)
 		return;
 	}
 	if (op->by_time) {
-		stmt = sql_say(db, COLUMNS "w.status IN ('pending', 'transferred', 'submitted', 'reversing') AND w.next_attempt_us <= ?"
-		                           " ORDER BY w.next_attempt_us LIMIT ?");
+		/* Nothing is put off for so long: the clock was ahead when it was. */
+		int64_t too_far_us = op->at_us < INT64_MAX - LONGEST_WAIT_US ? op->at_us + LONGEST_WAIT_US : INT64_MAX;
+		stmt = sql_say(db, COLUMNS "w.status IN ('pending', 'transferred', 'submitted', 'reversing') AND"
+		                           " (w.next_attempt_us <= ?1 OR w.next_attempt_us > ?3) ORDER BY w.next_attempt_us LIMIT ?2");
 		sql_put_i64(stmt, 1, op->at_us);
+		sql_put_i64(stmt, 3, too_far_us);
 	} else {
 		stmt = sql_say(db, COLUMNS "a.id = ? ORDER BY w.created_us DESC, w.id LIMIT ?");
 		sql_put_text(stmt, 1, op->key[0]);
