@@ -51,9 +51,10 @@ class House:
         self.started.append(self.node)
         return self.node.start()
 
-    def provider(self, model=MODEL, script=None, options=()):
+    def provider(self, model=MODEL, script=None, options=(), models_dir=None):
         """One more; on the real model without a script. Models have to differ."""
-        made = Provider(self.folder, self.node, f"provider-{model}", script, model, script is None and self.models_dir(), options)
+        models_dir = models_dir or (script is None and self.models_dir())
+        made = Provider(self.folder, self.node, f"provider-{model}", script, model, models_dir, options)
         self.started.append(made)
         made.start()
         self.node.wait_routable(model, 1, 60)
