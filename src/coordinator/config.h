@@ -66,7 +66,7 @@ struct coordinator_config {
 	int64_t financial_per_minute, financial_burst;
 	int64_t max_inflight, shed_loop_lag_ms, shed_store_queue;
 	int64_t hedge_percent;
-	int64_t first_content_ms, accepted_wait_s, queue_wait_s, keepalive_s, idle_timeout_s, stall_timeout_s;
+	int64_t memory_interval_s, first_content_ms, accepted_wait_s, queue_wait_s, keepalive_s, idle_timeout_s, stall_timeout_s;
 
 	/* [responses] */
 	bool responses_store;

@@ -71,6 +71,16 @@ static const struct config_field fields[] = {
      .fallback = "gemma-4",
      .help = "Families of models that have machines of their own, by a part of their ids: others' requests for them go only to "
              "providers that offer nothing but models of that family. Empty: none."},
+    {.name = "routing.memory_interval_s",
+     .env = "DARKBLOOM_MEMORY_INTERVAL",
+     .type = CONFIG_INT,
+     .offset = AT(memory_interval_s),
+     .fallback = "60",
+     .min = 0,
+     .max = 86400,
+     .help =
+         "Seconds between two writes of what routing learnt (breakers, reputation, rates, lengths of answers) to "
+         "`routing_memory` in the data folder, from where it comes back after a restart; 0: only when the coordinator ends."},
     {.name = "routing.warm_pool",
      .env = "DARKBLOOM_WARM_POOL",
      .type = CONFIG_BOOL,

@@ -6,6 +6,7 @@
 #include "coordinator/key_file.h"
 #include "coordinator/limit_keeper.h"
 #include "coordinator/machines.h"
+#include "coordinator/memory_keeper.h"
 #include "coordinator/money/receipt_signer.h"
 #include "coordinator/money/stripe.h"
 #include "coordinator/payout_worker.h"
@@ -46,6 +47,7 @@ struct serving {
 	struct reward_fleet reward_fleet;
 	struct reward_keeper *rewards; /* NULL: none are paid */
 	struct shed shed;
+	struct memory_keeper memory;
 	struct response_keeper responses;
 	struct fleet *fleet;
 	struct aliases *aliases;
@@ -378,6 +380,18 @@ static enum db_err open_keeper(struct serving *s, struct error *error)
 	return DB_OK;
 }
 
+static void keep_memory(struct serving *s)
+{
+	struct memory_keeper_options options = {
+	    .loop = s->loop,
+	    .fleet = fleet_routes(s->fleet),
+	    .learn = gateway_learn(s->gateway),
+	    .dir = s->config->dir,
+	    .every_ms = (uint32_t)s->config->memory_interval_s * 1000,
+	};
+	memory_keeper_start(&s->memory, &options);
+}
+
 /* The rooms that need no answer from the store. */
 static bool open_rooms(struct serving *s, struct error *error)
 {
@@ -465,16 +479,19 @@ static bool open_rooms(struct serving *s, struct error *error)
 	if (!s->record_log)
 		return false;
 	s->gateway = gateway_new(&gateway);
-	if (s->gateway)
+	if (s->gateway) {
 		record_keeper_restore(s->record_log, s->gateway);
-	else
+		keep_memory(s);
+	} else {
 		error_set(error, DB_E_NOMEM, "There is not enough memory to start.");
+	}
 	return s->gateway != NULL;
 }
 
 static void close_rooms(struct serving *s)
 {
 	net_timer_stop(&s->drain_timer);
+	memory_keeper_stop(&s->memory);
 	shed_stop(&s->shed);
 	limit_keeper_stop(&s->keeper);
 	response_keeper_stop(&s->responses);

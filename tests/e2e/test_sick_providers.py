@@ -242,3 +242,32 @@ def test_a_machine_that_works_for_others_is_not_given_up_at_the_deadline(coordin
     assert len(machine.got("inference_request")) == 2 and machine.got("cancel") == []
     assert node.metrics()["darkbloom_failovers_total"] == 0
     check_paid_once(node, 2)
+
+
+def test_what_was_learnt_outlives_a_restart(coordinator, provider):
+    """A machine that was shut out still is, and how long answers are is still known, however the coordinator ended."""
+    node = coordinator({"accounts": {"admin_key": ADMIN, "first_grant_usd": "1000"}, "routing": {"memory_interval_s": 1}})
+    provider(node, {"text": "x", "fail_status": 500, "fail_text": "internal error"})
+    for _ in range(2):
+        assert node.chat("scripted").status_code == 500
+    provider(node, {"text": "healthy"})
+    for _ in range(60):
+        text_of(node.chat("scripted", max_tokens=500))
+    learnt = routes(node)[0]["expected_tokens"]
+    assert learnt < 60, "256 when nothing is known"
+    memory = node.data / "routing_memory"
+    for end in (node.kill, node.terminate):
+        if end == node.kill:  # one that began after all that happened
+            for _ in range(2):
+                before = memory.stat().st_mtime_ns if memory.exists() else 0
+                wait_until(lambda: memory.exists() and memory.stat().st_mtime_ns > before, "a snapshot")
+        end()
+        node.start()
+        wait_until(lambda: len(node.providers()) == 2, "both to be back")
+        node.wait_routable("scripted", 1)
+        for _ in range(4):
+            assert text_of(node.chat("scripted", max_tokens=500)).startswith("healthy")
+        newest = routes(node)[:4]
+        assert len({route["provider"] for route in newest}) == 1 and all(route["attempts"] == 1 for route in newest), newest
+        assert newest[-1]["expected_tokens"] <= learnt + 5, newest
+        assert node.routable("scripted") == 1

@@ -142,6 +142,11 @@ void fleet_on_node_gone(struct fleet *fleet, void (*fn)(const struct route_node 
 	fleet->node_user = user;
 }
 
+struct route_fleet *fleet_routes(const struct fleet *fleet)
+{
+	return fleet->routes;
+}
+
 void fleet_free(struct fleet *fleet)
 {
 	if (!fleet)

@@ -51,6 +51,8 @@ struct fleet_options {
 struct fleet *fleet_new(struct net_loop *loop, struct accounts *accounts, struct metrics *metrics,
                         const struct fleet_options *options);
 void fleet_free(struct fleet *fleet);
+/* For what outlives the process (routing/memory.h). */
+struct route_fleet *fleet_routes(const struct fleet *fleet);
 /* For whoever remembers nodes of ended jobs, which none but their address tells apart: called just before one is freed, after
  * its jobs have failed. One at a time; NULL ends it. */
 void fleet_on_node_gone(struct fleet *fleet, void (*fn)(const struct route_node *node, void *user), void *user);

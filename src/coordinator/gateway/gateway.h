@@ -45,6 +45,9 @@ struct gateway *gateway_new(const struct gateway_options *options);
 /* After the HTTP server and before the fleet: requests that are still open are cancelled and their holds released. */
 void gateway_free(struct gateway *gateway);
 
+/* Lengths of answers, for what outlives the process (routing/memory.h). */
+struct learn *gateway_learn(struct gateway *gateway);
+
 /* An inference request: the body is complete and the caller known. Errors are the exchange's, in its dialect. */
 void gateway_infer(struct gateway *gateway, struct exchange *exchange, const struct dialect *dialect);
 

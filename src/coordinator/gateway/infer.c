@@ -70,6 +70,11 @@ struct gateway *gateway_new(const struct gateway_options *options)
 	return gateway;
 }
 
+struct learn *gateway_learn(struct gateway *gateway)
+{
+	return &gateway->learn;
+}
+
 void gateway_free(struct gateway *gateway)
 {
 	if (!gateway)

@@ -105,7 +105,7 @@ static uint64_t record_event(const struct route_record *record, uint64_t now_us)
 	return at_us;
 }
 
-static void rearm_record(struct route_fleet *fleet, struct route_record *record)
+void route_record_rearm(struct route_fleet *fleet, struct route_record *record)
 {
 	uint64_t at_us = record_event(record, fleet->now_us);
 	bool runs = at_us && heap_put(&fleet->timers, &record->timer.item, at_us);
@@ -121,7 +121,7 @@ static uint64_t health_event(const struct route_health *health, uint64_t now_us)
 	return earlier(at_us, since_us + FORGET_US, now_us);
 }
 
-static void rearm_health(struct route_fleet *fleet, struct route_health *health)
+void route_health_rearm(struct route_fleet *fleet, struct route_health *health)
 {
 	uint64_t at_us = health_event(health, fleet->now_us);
 	bool runs = at_us && heap_put(&fleet->timers, &health->timer.item, at_us);
@@ -135,11 +135,11 @@ void route_timer_fired(struct route_fleet *fleet, struct route_timer *timer)
 	if (timer->of_device) {
 		struct route_health *health = LIST_OF(timer, struct route_health, timer);
 		device = health->device;
-		rearm_health(fleet, health);
+		route_health_rearm(fleet, health);
 	} else {
 		struct route_record *record = LIST_OF(timer, struct route_record, timer);
 		device = record->device;
-		rearm_record(fleet, record);
+		route_record_rearm(fleet, record);
 	}
 	route_device_refresh(fleet, device);
 }
@@ -148,7 +148,7 @@ void route_record_cool(struct route_fleet *fleet, struct route_record *record, u
 {
 	const struct route_device *device = record->device;
 	record->cool_until_us = until_us;
-	rearm_record(fleet, record);
+	route_record_rearm(fleet, record);
 	route_device_refresh(fleet, device);
 }
 
@@ -174,7 +174,7 @@ static void strike_shape(struct route_fleet *fleet, const struct route_reservati
 	record->shapes[reservation->shape].struck_us = now_us;
 	if (breaker->open_until_us || record->shapes[reservation->shape].strikes >= STRIKES)
 		shut(breaker, now_us + SHAPE_SHUT_US);
-	rearm_record(fleet, record);
+	route_record_rearm(fleet, record);
 }
 
 static void pardon_shape(struct route_fleet *fleet, const struct route_reservation *reservation)
@@ -184,7 +184,7 @@ static void pardon_shape(struct route_fleet *fleet, const struct route_reservati
 		return;
 	memset(&record->shapes[reservation->shape], 0, sizeof record->shapes[reservation->shape]);
 	record->cool_until_us = 0;
-	rearm_record(fleet, record);
+	route_record_rearm(fleet, record);
 }
 
 static bool ring_says_sick(const struct route_health *health, uint64_t now_us)
@@ -224,7 +224,7 @@ static void note_fault(struct route_fleet *fleet, struct route_node *node, uint6
 	if (open ? now_us >= health->breaker.open_until_us
 	         : health->consecutive >= FAULTS_IN_A_ROW || ring_says_sick(health, now_us))
 		trip(health, now_us);
-	rearm_health(fleet, health);
+	route_health_rearm(fleet, health);
 }
 
 static void note_success(const struct route_node *node, uint64_t now_us)

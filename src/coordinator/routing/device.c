@@ -33,6 +33,7 @@ static void device_free(struct route_fleet *fleet, struct route_device *device)
 	list_remove(&fleet->departed, &device->departed);
 	if (device->id_len)
 		map_remove(&fleet->devices, device_id(device));
+	free(device->learnt);
 	free(device);
 }
 
@@ -58,8 +59,10 @@ static void attach(struct route_fleet *fleet, struct route_node *node, struct ro
 	node->same_device = device->nodes;
 	device->nodes = node;
 	list_remove(&fleet->departed, &device->departed);
-	for (uint32_t i = 0; i < node->entry_count; i++)
+	for (uint32_t i = 0; i < node->entry_count; i++) {
 		node->entries[i].recorded = route_record_find(device, node->entries[i].model) != NULL;
+		route_learnt_apply(&node->entries[i]);
+	}
 }
 
 void route_device_leave(struct route_fleet *fleet, struct route_node *node)
@@ -69,6 +72,8 @@ void route_device_leave(struct route_fleet *fleet, struct route_node *node)
 		return;
 	LIST_EACH (link, &node->reservations)
 		(void)route_probe_end(LIST_OF(link, struct route_reservation, link));
+	if (device->id_len)
+		route_learnt_keep(device);
 	struct route_node **at = &device->nodes;
 	while (*at != node)
 		at = &(*at)->same_device;
@@ -98,6 +103,17 @@ void route_device_join(struct route_fleet *fleet, struct route_node *node, struc
 	route_device_leave(fleet, node);
 	if (device)
 		attach(fleet, node, device);
+}
+
+struct route_device *route_device_recall(struct route_fleet *fleet, struct str id)
+{
+	struct route_device *device = map_get(&fleet->devices, id);
+	if (device || !id.len || fleet->departed.count == ROUTE_MAX_DEPARTED)
+		return device;
+	device = device_new(fleet, id);
+	if (device)
+		list_push_back(&fleet->departed, &device->departed);
+	return device;
 }
 
 struct route_device *route_device_of(struct route_fleet *fleet, struct route_node *node)
@@ -169,23 +185,27 @@ static void forget_one_too_many(struct route_fleet *fleet, struct route_device *
 		route_record_free(fleet, oldest);
 }
 
-struct route_record *route_record_get(struct route_fleet *fleet, struct route_node *node, struct route_entry *entry)
+struct route_record *route_record_make(struct route_fleet *fleet, struct route_device *device, struct str model)
 {
-	struct route_device *device = route_device_of(fleet, node);
-	if (entry->recorded || !device)
-		return route_record_of(entry);
-	const struct route_model *model = entry->model;
-	struct route_record *record = calloc(1, sizeof *record + model->id_len);
+	struct route_record *record = calloc(1, sizeof *record + model.len);
 	if (!record)
 		return NULL;
 	forget_one_too_many(fleet, device);
-	memcpy(record->model, model->id, model->id_len);
-	record->model_len = model->id_len;
+	memcpy(record->model, model.at, model.len);
+	record->model_len = model.len;
 	record->device = device;
 	record->next = device->records;
 	device->records = record;
 	mark_entries(record, true);
 	return record;
+}
+
+struct route_record *route_record_get(struct route_fleet *fleet, struct route_node *node, struct route_entry *entry)
+{
+	struct route_device *device = route_device_of(fleet, node);
+	if (entry->recorded || !device)
+		return route_record_of(entry);
+	return route_record_make(fleet, device, (struct str){entry->model->id, entry->model->id_len});
 }
 
 void route_record_free(struct route_fleet *fleet, struct route_record *record)

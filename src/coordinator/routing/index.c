@@ -60,10 +60,8 @@ static void model_free(struct route_model *model)
 {
 	for (uint32_t i = 0; i < model->class_count; i++)
 		free(model->classes[i].heap);
-	for (uint32_t i = 0; i < model->rate_count; i++)
-		free(model->rates[i]);
+	route_rates_free(model->rates, model->rate_count);
 	free(model->classes);
-	free(model->rates);
 	free(model);
 }
 
@@ -108,6 +106,7 @@ struct route_model *route_model_get(struct route_fleet *fleet, struct str id)
 		model_free(model);
 		return NULL;
 	}
+	route_past_recall(fleet, model);
 	return model;
 }
 
@@ -119,6 +118,7 @@ void route_model_unref(struct route_fleet *fleet, struct route_model *model)
 	fleet->model_count--;
 	memmove(&fleet->sorted[at], &fleet->sorted[at + 1], (fleet->model_count - at) * sizeof *fleet->sorted);
 	map_remove(&fleet->models, model_id(model));
+	route_past_keep(fleet, model);
 	model_free(model);
 }
 

@@ -116,3 +116,25 @@ bool learn_knows(const struct learn *learn, struct str name)
 {
 	return map_get(&learn->models, name) != NULL;
 }
+
+bool learn_next(const struct learn *learn, bool pairs, size_t *cursor, struct learn_known *out)
+{
+	const struct learned *learned = map_next(pairs ? &learn->pairs : &learn->models, cursor);
+	if (!learned)
+		return false;
+	*out = (struct learn_known){{learned->name, learned->name_len}, learned->tokens, learned->answers};
+	return true;
+}
+
+void learn_put(struct learn *learn, bool pair, const struct learn_known *known)
+{
+	struct map *map = pair ? &learn->pairs : &learn->models;
+	if (map_get(map, known->name) || map->count >= (pair ? LEARN_MAX_PAIRS : LEARN_MAX_MODELS))
+		return;
+	struct learned *learned = add(map, known->name, known->tokens);
+	if (!learned)
+		return;
+	learned->answers = known->answers < PAIR_MOST ? known->answers : PAIR_MOST;
+	if (pair)
+		list_push_back(&learn->recent, &learned->recent);
+}

@@ -24,6 +24,17 @@ void learn_output(struct learn *learn, struct str model, struct str account, uin
 /* Expected output tokens: at least 1, LEARN_DEFAULT_TOKENS for a model that was never seen. What is known of the account weighs
  * more the more it asked. */
 uint64_t learn_expect(const struct learn *learn, struct str model, struct str account);
+
+/* Over a restart (memory.h). A pair's name is the account, a 0 byte and the model. */
+struct learn_known {
+	struct str name;
+	double tokens;
+	uint32_t answers; /* of a pair */
+};
+/* One after the other from *cursor = 0, in no order; false at the end. */
+bool learn_next(const struct learn *learn, bool pairs, size_t *cursor, struct learn_known *out);
+void learn_put(struct learn *learn, bool pair, const struct learn_known *known); /* nothing when it is known, or no room */
+
 bool learn_knows(const struct learn *learn, struct str model); /* it has answered before */
 
 #endif

@@ -18,6 +18,8 @@ struct route_fleet *route_fleet_new(const struct route_policy *policy)
 	map_init(&fleet->regions);
 	map_init(&fleet->serials);
 	map_init(&fleet->holders);
+	map_init(&fleet->past_models);
+	list_init(&fleet->past_order);
 	list_init(&fleet->fresh);
 	map_init(&fleet->devices);
 	list_init(&fleet->departed);
@@ -38,6 +40,9 @@ void route_fleet_free(struct route_fleet *fleet)
 	for (struct list_link *link; (link = list_pop_front(&fleet->spare_reservations));)
 		free(LIST_OF(link, struct route_reservation, link));
 	route_devices_free(fleet);
+	for (struct list_link *link; (link = list_first(&fleet->past_order));)
+		route_past_free(fleet, LIST_OF(link, struct route_past_model, link));
+	map_free(&fleet->past_models);
 	route_names_free(&fleet->families);
 	route_names_free(&fleet->versions);
 	slab_free(&fleet->node_slab);
@@ -333,6 +338,8 @@ static void keep(struct route_fleet *fleet, struct route_node *node, const struc
 	set_serial(fleet, node, facts->serial);
 	route_device_join(fleet, node, facts->device);
 	node->facts = kept_facts(facts, family, version);
+	if (!(node->facts.network_ms > 0) && node->device)
+		node->facts.network_ms = node->device->network_ms;
 }
 
 void route_node_set_facts(struct route_fleet *fleet, struct route_node *node, const struct route_node_facts *facts)
@@ -421,6 +428,7 @@ static enum db_err entry_init(struct route_fleet *fleet, struct route_entry *ent
 	entry->node = node;
 	entry->rank = ROUTE_UNRANKED;
 	entry->recorded = route_record_find(node->device, model) != NULL;
+	route_learnt_apply(entry);
 	return DB_OK;
 }
 

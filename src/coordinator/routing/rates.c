@@ -10,18 +10,25 @@ static struct route_rates *find(const struct route_model *model, uint16_t family
 	return NULL;
 }
 
-static struct route_rates *make(struct route_model *model, uint16_t family)
+static struct route_rates *make(struct route_rates ***all, uint32_t *count, uint16_t family)
 {
-	struct route_rates **grown = realloc(model->rates, (model->rate_count + 1) * sizeof *grown);
+	struct route_rates **grown = realloc(*all, (*count + 1) * sizeof *grown);
 	if (!grown)
 		return NULL;
-	model->rates = grown;
+	*all = grown;
 	struct route_rates *rates = calloc(1, sizeof *rates);
 	if (!rates)
 		return NULL;
 	rates->family = family;
-	model->rates[model->rate_count++] = rates;
+	grown[(*count)++] = rates;
 	return rates;
+}
+
+void route_rates_free(struct route_rates **rates, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		free(rates[i]);
+	free(rates);
 }
 
 static void sorted_remove(struct route_rates *rates, float value)
@@ -44,18 +51,30 @@ static void sorted_insert(struct route_rates *rates, float value)
 	rates->count++;
 }
 
+static void add(struct route_rates *rates, float tps)
+{
+	if (rates->count == ROUTE_RATE_SAMPLES)
+		sorted_remove(rates, rates->ring[rates->next]);
+	rates->ring[rates->next] = tps;
+	rates->next = (uint8_t)((rates->next + 1) % ROUTE_RATE_SAMPLES);
+	sorted_insert(rates, tps);
+}
+
 void route_rates_add(struct route_model *model, uint16_t family, double tps)
 {
 	struct route_rates *rates = find(model, family);
 	if (!rates)
-		rates = make(model, family);
-	if (!rates)
-		return; /* out of memory: the median stays as it was */
-	if (rates->count == ROUTE_RATE_SAMPLES)
-		sorted_remove(rates, rates->ring[rates->next]);
-	rates->ring[rates->next] = (float)tps;
-	rates->next = (uint8_t)((rates->next + 1) % ROUTE_RATE_SAMPLES);
-	sorted_insert(rates, (float)tps);
+		rates = make(&model->rates, &model->rate_count, family);
+	if (rates) /* else out of memory: the median stays as it was */
+		add(rates, (float)tps);
+}
+
+enum db_err route_rates_put(struct route_past_model *past, uint16_t family, const float *samples, size_t count)
+{
+	struct route_rates *rates = make(&past->rates, &past->rate_count, family);
+	for (size_t i = 0; rates && i < count; i++)
+		add(rates, samples[i]);
+	return rates ? DB_OK : DB_E_NOMEM;
 }
 
 double route_rates_median(const struct route_model *model, uint16_t family)

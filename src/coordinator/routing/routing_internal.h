@@ -40,7 +40,9 @@
 #define ROUTE_QUANTIZATION_SIZE 32
 #define ROUTE_BREAKER_RING      20     /* outcomes of a device that its breaker looks at (routing 11.3) */
 #define ROUTE_MAX_RECORDS       32     /* models of one device that something is held against */
-#define ROUTE_MAX_DEPARTED      65536  /* devices remembered without a connection */
+#define ROUTE_MAX_DEPARTED      131072 /* devices remembered without a connection */
+#define ROUTE_MAX_LEARNT        64     /* models of one device whose rates are remembered without a connection */
+#define ROUTE_MAX_PAST_MODELS   4096   /* that nobody advertises, and something was learnt of */
 #define ROUTE_BUCKET_SLOW       0x8000 /* bits of a class's bucket beside its slopes */
 #define ROUTE_BUCKET_HARDWARE   0x0080
 #define ROUTE_SLAB_ENTRIES      6  /* models of a node whose entries come from a slab */
@@ -86,13 +88,25 @@ struct route_health {
 	uint64_t at_us[ROUTE_BREAKER_RING];
 };
 
+/* What was measured on a device, by digest of the model's id: a connection that comes back need not measure it again. */
+struct route_learnt {
+	uint32_t count;
+	struct route_learnt_rate {
+		uint64_t model;
+		float solo_tps;
+		uint32_t load_time_ms;
+	} at[];
+};
+
 struct route_device {
 	struct route_node *nodes;     /* connected ones: normally one; the next is its same_device */
 	struct route_record *records; /* newest first */
 	struct list_link departed;    /* in fleet->departed while nodes is NULL */
 	struct route_health *health;  /* NULL: nothing to say */
+	struct route_learnt *learnt;  /* of former connections; NULL: nothing */
 	struct reputation reputation;
-	uint16_t id_len; /* 0: known by its connection alone, and forgotten with it */
+	float network_ms; /* last measured, 0 = never */
+	uint16_t id_len;  /* 0: known by its connection alone, and forgotten with it */
 	char id[];
 };
 
@@ -124,6 +138,17 @@ struct route_class {
 	uint16_t bucket;
 	uint8_t trust; /* enum route_trust: no entry of the class has more */
 	bool slow;     /* its entries would be too slow for a newcomer */
+};
+
+/* What was learnt of a model that nobody advertises now. */
+struct route_past_model {
+	struct list_link link; /* in fleet->past_order */
+	struct route_rates **rates;
+	uint32_t rate_count;
+	struct route_ratios ratios;
+	double typical_prompt, typical_output;
+	size_t id_len;
+	char id[];
 };
 
 struct route_model {
@@ -275,6 +300,8 @@ struct route_fleet {
 	uint64_t random;
 	struct map models, owners, regions, serials;
 	struct map holders;          /* digest -> first of those that keep that prefix */
+	struct map past_models;      /* id -> struct route_past_model */
+	struct list past_order;      /* longest away first */
 	struct route_model **sorted; /* by id, for views */
 	uint64_t views_version;
 	size_t model_count, model_cap;
@@ -323,10 +350,24 @@ struct route_record *route_record_of(const struct route_entry *entry);          
 /* Makes it; what is held longest goes when there are too many. NULL: no memory. */
 struct route_record *route_record_get(struct route_fleet *fleet, struct route_node *node, struct route_entry *entry);
 struct route_health *route_health_get(struct route_device *device); /* likewise */
+struct route_record *route_record_make(struct route_fleet *fleet, struct route_device *device, struct str model);
+/* The device of that id, made when there is none: departed until a node joins it. NULL: no memory, or too many. */
+struct route_device *route_device_recall(struct route_fleet *fleet, struct str id);
 void route_record_free(struct route_fleet *fleet, struct route_record *record);
 void route_health_free(struct route_fleet *fleet, struct route_health *health);
 void route_devices_free(struct route_fleet *fleet);
 void route_device_refresh(struct route_fleet *fleet, const struct route_device *device);
+
+/* past.c: what was learnt outlives connections. */
+void route_past_keep(struct route_fleet *fleet, struct route_model *model); /* it is about to be forgotten; empties it */
+void route_past_recall(struct route_fleet *fleet, struct route_model *model);
+struct route_past_model *route_past_make(struct route_fleet *fleet, struct str id); /* NULL: no memory, or there is one */
+void route_past_free(struct route_fleet *fleet, struct route_past_model *past);
+void route_learnt_apply(struct route_entry *entry); /* from its node's device, where nothing is measured yet */
+/* Of the device's first node and of what was learnt before; at most ROUTE_MAX_LEARNT. */
+size_t route_learnt_of(const struct route_device *device, struct route_learnt_rate out[ROUTE_MAX_LEARNT]);
+void route_learnt_keep(struct route_device *device); /* a connection of it ends */
+void route_learnt_set(struct route_device *device, const struct route_learnt_rate *rates, size_t count);
 
 /* prefix.c */
 void route_holdings_drop(struct route_fleet *fleet, struct route_entry *entry);
@@ -348,11 +389,16 @@ bool route_probe_begin(const struct route_fleet *fleet, const struct route_reser
 bool route_probe_end(const struct route_reservation *reservation); /* true when it was one */
 void route_record_cool(struct route_fleet *fleet, struct route_record *record, uint64_t until_us);
 void route_timer_fired(struct route_fleet *fleet, struct route_timer *timer);
+/* Their next instant; frees what holds nothing any more. */
+void route_health_rearm(struct route_fleet *fleet, struct route_health *health);
+void route_record_rearm(struct route_fleet *fleet, struct route_record *record);
 
 /* select.c */
 void route_prompt_read(struct route_fleet *fleet, struct route_reservation *reservation);
 
 /* rates.c */
+void route_rates_free(struct route_rates **rates, uint32_t count);
+enum db_err route_rates_put(struct route_past_model *past, uint16_t family, const float *samples, size_t count);
 void route_rates_add(struct route_model *model, uint16_t family, double tps);
 uint32_t route_rates_count(const struct route_model *model, uint16_t family);
 double route_rates_median(const struct route_model *model, uint16_t family); /* 0 = no samples */
