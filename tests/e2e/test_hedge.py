@@ -2,7 +2,9 @@
 
 from harness import wait_until
 
-HEDGED = {"limits": {"hedge_percent": 100, "first_content_ms": 600000}}
+ADMIN = "an operator's key for records"
+
+HEDGED = {"limits": {"hedge_percent": 100, "first_content_ms": 600000}, "accounts": {"admin_key": ADMIN, "first_grant_usd": "1000"}}
 
 
 def hedges(node, outcome):
@@ -15,7 +17,7 @@ def until_overtaken(node):
         assert response.status_code == 200
         assert response.json()["choices"][0]["message"]["content"] == "from the second"
         if hedges(node, "won"):
-            return
+            return response
     raise AssertionError("the silent provider was never the first choice")
 
 
@@ -26,6 +28,29 @@ def test_a_provider_that_accepts_and_says_nothing_is_overtaken(coordinator, prov
     until_overtaken(node)
     assert node.metrics()["darkbloom_failovers_total"] == 0
     wait_until(lambda: node.metrics()["darkbloom_jobs_open"] == 0, "the loser to be let go")
+    node.check_books()
+
+
+def test_who_asked_pays_once_and_the_record_shows_the_work_of_both(coordinator, provider):
+    node = coordinator(HEDGED)
+    provider(node, {"hang": True})
+    provider(node, {"text": "from the second"})
+    before, jobs = node.balance(), len(node.usage())
+    job = until_overtaken(node).headers["x-inference-job-id"]
+    wait_until(lambda: node.metrics()["darkbloom_jobs_open"] == 0, "the loser to be let go")
+    rows = node.usage()[: len(node.usage()) - jobs]
+    assert before - node.balance() == sum(row["cost_micro_usd"] for row in rows)
+    assert len([row for row in rows if row["job_id"] == job]) == 1, rows
+    answer = node.client.get(f"/v1/admin/routes/{job}", headers={"Authorization": f"Bearer {ADMIN}"}).json()
+    route = answer["route"]
+    first, second = route["tries"]
+    assert route["hedged"] and route["attempts"] == 2
+    assert (first["end"], first["backup"], first["accepted"], first["tokens"]) == ("overtaken", False, True, 0)
+    assert (second["end"], second["backup"]) == ("answered", True)
+    assert second["tokens"] == route["completion_tokens"] > 0
+    assert first["provider"] != second["provider"] == route["provider"]
+    assert "overtaken" in answer["explanation"]
+    assert node.metrics()["darkbloom_hedge_tokens_total"] > 0  # the prompt that the first one read
     node.check_books()
 
 

@@ -75,6 +75,8 @@ struct attempt {
 	bool is_backup;               /* asked while another was silent */
 	bool owned;                   /* the provider is the caller's own */
 	double predicted_ms, tail_ms; /* of the first content, < 0 = unknown */
+	struct route_decision decision;
+	unsigned try_at; /* in the record's tries */
 	struct price price;
 	bool ended; /* the job told its end: it can be looked at, but not used, until its callback returns */
 	uint64_t started_us, last_chunk_us;
@@ -193,6 +195,12 @@ void dispatch_drop(struct attempt *attempt); /* cancels its job and frees it */
 void dispatch_retire(struct attempt *attempt, int status, const char *text);
 /* Sends the request to one more provider beside those that have it. False: there is none, or it is not worth it. */
 bool dispatch_backup(struct call *call);
+
+/* --- tries.c --- */
+void tries_begin(struct attempt *attempt, const struct route_decision *decision); /* it was sent */
+void tries_chosen(const struct attempt *attempt);                                 /* the record is about this one */
+/* The first end counts. `tokens`: of output that came. */
+void tries_end(const struct attempt *attempt, enum record_try_end end, int status, uint64_t tokens);
 
 /* --- silence.c --- */
 void silence_sent(struct attempt *attempt); /* watches it until content comes */

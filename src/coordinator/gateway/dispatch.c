@@ -456,21 +456,13 @@ static bool covers_price(struct call *call, struct attempt *attempt)
 	return attempt->owned || money_cover(call, attempt->price);
 }
 
-static void note_provider(struct call *call, const struct attempt *attempt, const struct route_decision *decision)
-{
-	struct fleet_provider_view provider;
-	fleet_job_provider(attempt->job, &provider);
-	record_note_decision(&call->record, decision);
-	(void)str_copy(provider.id, call->record.provider, sizeof call->record.provider);
-	call->record.hedged |= attempt->is_backup;
-	call->record.resumed |= call->resuming;
-}
-
 /* The attempt is on its way. */
 static void note_start(struct call *call, struct attempt *attempt, const struct route_decision *decision)
 {
 	attempt->started_us = net_now_us(call->gateway->options.loop);
-	note_provider(call, attempt, decision);
+	tries_begin(attempt, decision);
+	call->record.hedged |= attempt->is_backup;
+	call->record.resumed |= call->resuming;
 	attempt->predicted_ms = decision->ttft_ms;
 	attempt->tail_ms = decision->tail_ms;
 	call->attempts_made++;
@@ -493,6 +485,7 @@ bool dispatch_backup(struct call *call)
 	note_start(call, attempt, &decision);
 	if (!covers_price(call, attempt)) {
 		race_stop(call, 0, 0);
+		tries_end(attempt, RECORD_TRY_TOO_DEAR, 0, 0);
 		dispatch_drop(attempt);
 		return false;
 	}
@@ -519,6 +512,7 @@ static void try_attempt(struct call *call)
 		}
 		call->refused_for_money = true;
 		exclude(call, fleet_job_node(attempt->job));
+		tries_end(attempt, RECORD_TRY_TOO_DEAR, 0, 0);
 		dispatch_drop(attempt);
 		dispatch_next(call);
 		return;
@@ -598,6 +592,11 @@ static void lost(struct attempt *attempt, const struct fleet_job_end *end)
 	dispatch_next(call);
 }
 
+static uint64_t chunks_of(const struct attempt *attempt)
+{
+	return attempt->answer ? attempt->answer->chunks : 0;
+}
+
 /* The attempt's job has ended. */
 static void failed(struct attempt *attempt, struct route_node *node, const struct fleet_job_end *end)
 {
@@ -610,6 +609,7 @@ static void failed(struct attempt *attempt, struct route_node *node, const struc
 	}
 	log_info("request.attempt_failed", "id=%s attempt=%u status=%d capacity=%d after_content=%d", call->id, call->attempts_made,
 	         end->status, end->capacity, after_content);
+	tries_end(attempt, after_content ? RECORD_TRY_LOST : RECORD_TRY_FAILED, end->status, chunks_of(attempt));
 	naming_failed(call, end);
 	exclude(call, node);
 	if (after_content && (call->started || (resume_possible(call) && !is_client_fault(end)))) {
@@ -647,6 +647,7 @@ void dispatch_retire(struct attempt *attempt, int status, const char *text)
 	note_failure(call, &end);
 	metric_add(call->gateway->failovers, 1);
 	blame(attempt, status);
+	tries_end(attempt, RECORD_TRY_SILENT, 0, chunks_of(attempt));
 	dispatch_drop(attempt);
 }
 
@@ -654,6 +655,8 @@ void dispatch_give_up(struct attempt *attempt, int status, const char *text)
 {
 	struct fleet_job_end end = {.status = status, .text = str_of(text), .provider_fault = true};
 	struct route_node *node = fleet_job_node(attempt->job);
+	if (status == 504 && attempt->call->winner != attempt)
+		tries_end(attempt, RECORD_TRY_SILENT, 0, chunks_of(attempt));
 	blame(attempt, status);
 	fleet_job_cancel(attempt->job);
 	attempt->job = NULL;

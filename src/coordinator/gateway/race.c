@@ -57,6 +57,7 @@ void race_won(struct attempt *winner)
 			continue;
 		prompt += other->accepted ? call->prompt_estimate : 0;
 		output += other->answer ? other->answer->chunks : 0;
+		tries_end(other, RECORD_TRY_OVERTAKEN, 0, other->answer ? other->answer->chunks : 0);
 		log_info("request.hedge_lost", "id=%s backup=%d", call->id, other->is_backup);
 		dispatch_drop(other);
 	}

@@ -12,9 +12,32 @@
 #include "core/list.h"
 
 #define RECORD_KEPT         8192
+#define RECORD_TRIES        4
 #define RECORD_OUTCOME_SIZE 40
 #define RECORD_REGIONS_SIZE 64
 #define RECORD_JSON_MAX     8192 /* bytes of one record as JSON, at most */
+
+/* One dispatch of the request to a provider. */
+enum record_try_end {
+	RECORD_TRY_STOPPED, /* the consumer left, or the call ended otherwise */
+	RECORD_TRY_ANSWERED,
+	RECORD_TRY_OVERTAKEN, /* another one had content first: nothing is held against it */
+	RECORD_TRY_SILENT,    /* no content came in time */
+	RECORD_TRY_FAILED,    /* before content */
+	RECORD_TRY_LOST,      /* after content */
+	RECORD_TRY_TOO_DEAR,  /* its price was not covered: nothing was sent */
+	RECORD_TRY_ENDS
+};
+const char *record_try_name(enum record_try_end end);
+
+struct record_try {
+	char provider[ID_UUID_SIZE];
+	enum record_try_end end;
+	bool backup, accepted;
+	int status;      /* of a failure; 0 = none */
+	uint64_t tokens; /* of output that came from it */
+	double ms;       /* from dispatch to its end */
+};
 
 struct record {
 	char id[ID_UUID_SIZE]; /* of the client request, as X-Inference-Job-ID and the hold have it */
@@ -25,7 +48,7 @@ struct record {
 	bool tools, vision, stream, blind, own_only, prefers_own;
 	enum route_trust min_trust;
 	char regions[RECORD_REGIONS_SIZE]; /* asked for, with commas between; cut where there are too many */
-	/* the last decision that was asked of routing */
+	/* the decision that led to the answer; without one, the last */
 	bool routed; /* false: refused before one was */
 	uint32_t considered, by_gate[ROUTE_GATES];
 	bool chosen, cold, owned, probe, bypassed_breaker;
@@ -35,6 +58,8 @@ struct record {
 	/* what came of it */
 	unsigned attempts, capacity_failures;
 	bool hedged, resumed;
+	struct record_try tries[RECORD_TRIES]; /* in the order of dispatch; of more, the first and the last */
+	unsigned try_count;
 	uint64_t queue_us;
 	double ttft_ms; /* of the attempt that answered; < 0 = no content came */
 	uint64_t completion_tokens;

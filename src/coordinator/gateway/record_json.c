@@ -95,6 +95,25 @@ static void put_decision(const struct record *record, struct json_writer *w)
 	json_put_bool(w, "bypassed_breaker", record->bypassed_breaker);
 }
 
+static void put_tries(const struct record *record, struct json_writer *w)
+{
+	json_key(w, "tries");
+	json_begin_array(w);
+	for (unsigned i = 0; i < record->try_count && i < RECORD_TRIES; i++) {
+		const struct record_try *one = &record->tries[i];
+		json_begin_object(w);
+		json_put_cstr(w, "provider", one->provider);
+		json_put_cstr(w, "end", record_try_name(one->end));
+		json_put_bool(w, "backup", one->backup);
+		json_put_bool(w, "accepted", one->accepted);
+		json_put_i64(w, "status", one->status);
+		json_put_i64(w, "tokens", (int64_t)one->tokens);
+		json_put_double(w, "ms", one->ms);
+		json_end_object(w);
+	}
+	json_end_array(w);
+}
+
 void record_write(const struct record *record, struct json_writer *w)
 {
 	char at[CLOCK_RFC3339_SIZE];
@@ -108,6 +127,7 @@ void record_write(const struct record *record, struct json_writer *w)
 	json_put_i64(w, "capacity_failures", record->capacity_failures);
 	json_put_bool(w, "hedged", record->hedged);
 	json_put_bool(w, "resumed", record->resumed);
+	put_tries(record, w);
 	json_put_double(w, "queue_ms", (double)record->queue_us / 1000);
 	put_ms(w, "ttft_ms", record->ttft_ms);
 	json_put_i64(w, "completion_tokens", (int64_t)record->completion_tokens);
@@ -248,13 +268,40 @@ static bool take_decision(const json_val *root, struct record *out)
 	return right;
 }
 
+static bool take_try(const json_val *val, struct record_try *out)
+{
+	char end[16] = "";
+	unsigned status = 0;
+	bool right = json_type(val) == JSON_OBJECT && take_text(val, "provider", out->provider, sizeof out->provider) &&
+	             take_text(val, "end", end, sizeof end) && take_flag(val, "backup", &out->backup) &&
+	             take_flag(val, "accepted", &out->accepted) && take_small(val, "status", &status) && status < 1000 &&
+	             take_count(val, "tokens", INT64_MAX, &out->tokens) && take_ms(val, "ms", &out->ms);
+	out->status = (int)status;
+	for (int i = 0; i < RECORD_TRY_ENDS; i++)
+		if (strcmp(end, record_try_name((enum record_try_end)i)) == 0)
+			out->end = (enum record_try_end)i;
+	return right;
+}
+
+static bool take_tries(const json_val *root, struct record *out)
+{
+	const json_val *list = json_get_some(root, "tries");
+	struct json_iter iter = json_iter(list);
+	if (list && json_type(list) != JSON_ARRAY)
+		return false;
+	for (const json_val *val; out->try_count < RECORD_TRIES && (val = json_next(&iter, NULL));)
+		if (!take_try(val, &out->tries[out->try_count++]))
+			return false;
+	return true;
+}
+
 static bool take_end(const json_val *root, struct record *out)
 {
 	double queue_ms = 0;
 	unsigned status = 0;
 	bool right =
 	    take_small(root, "attempts", &out->attempts) && take_small(root, "capacity_failures", &out->capacity_failures) &&
-	    take_flag(root, "hedged", &out->hedged) && take_flag(root, "resumed", &out->resumed) &&
+	    take_flag(root, "hedged", &out->hedged) && take_flag(root, "resumed", &out->resumed) && take_tries(root, out) &&
 	    take_ms(root, "queue_ms", &queue_ms) && queue_ms < 1e12 && take_ms(root, "ttft_ms", &out->ttft_ms) &&
 	    take_count(root, "completion_tokens", INT64_MAX, &out->completion_tokens) && take_small(root, "status", &status) &&
 	    status < 1000 && take_text(root, "outcome", out->outcome, sizeof out->outcome) &&

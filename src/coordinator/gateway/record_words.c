@@ -111,6 +111,37 @@ static void explain_choice(const struct record *record, struct buf *out)
 	explain_gates(record, out);
 }
 
+const char *record_try_name(enum record_try_end end)
+{
+	static const char *const names[RECORD_TRY_ENDS] = {"stopped", "answered", "overtaken", "silent",
+	                                                   "failed",  "lost",     "too_dear"};
+	return names[end];
+}
+
+static const char *try_words(enum record_try_end end)
+{
+	static const char *const words[RECORD_TRY_ENDS] = {"was stopped",
+	                                                   "answered",
+	                                                   "was overtaken, which is not held against it",
+	                                                   "said nothing in time",
+	                                                   "failed before content",
+	                                                   "failed after content",
+	                                                   "was dearer than what is covered"};
+	return words[end];
+}
+
+/* With one alone the rest says it all. */
+static void explain_tries(const struct record *record, struct buf *out)
+{
+	for (unsigned i = 0; record->try_count > 1 && i < record->try_count && i < RECORD_TRIES; i++) {
+		const struct record_try *one = &record->tries[i];
+		buf_printf(out, "  %s%s %s", one->provider, one->backup ? ", asked meanwhile," : "", try_words(one->end));
+		if (one->status)
+			buf_printf(out, " (%d)", one->status);
+		buf_printf(out, ", %.0f ms and %llu tokens of output after it was asked\n", one->ms, (unsigned long long)one->tokens);
+	}
+}
+
 static void explain_prediction(const struct record *record, struct buf *out)
 {
 	if (record->predicted_ttft_ms > 0)
@@ -129,6 +160,7 @@ static void explain_end(const struct record *record, struct buf *out)
 	buf_printf(out, "%u attempt%s", record->attempts, record->attempts == 1 ? " was made" : "s were made");
 	buf_printf(out, "%s%s.\n", record->hedged ? ", a second provider was asked meanwhile" : "",
 	           record->resumed ? ", another provider went on with the answer" : "");
+	explain_tries(record, out);
 	if (record->ttft_ms >= 0)
 		buf_printf(out, "The first content came after %.0f ms; %llu tokens were counted.\n", record->ttft_ms,
 		           (unsigned long long)record->completion_tokens);

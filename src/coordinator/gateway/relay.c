@@ -156,6 +156,7 @@ static void commit(struct attempt *attempt)
 	struct gateway *gateway = call->gateway;
 	uint64_t now = net_now_us(gateway->options.loop);
 	call->winner = attempt;
+	tries_chosen(attempt);
 	call->provider_us = now - attempt->started_us;
 	call->record.ttft_ms = (double)call->provider_us / 1000;
 	if (call->resuming)
@@ -382,6 +383,7 @@ void relay_complete(struct attempt *attempt, const struct fleet_job_end *end)
 		commit(attempt);
 	if (!call->exchange) { /* the consumer has left */
 		money_settle(call, attempt, end, "partial_success", &billed);
+		tries_end(attempt, RECORD_TRY_ANSWERED, 0, billed.completion_tokens);
 		call_ended(call, "partial_success", billed.completion_tokens);
 		call_over(call);
 		return;
@@ -391,6 +393,7 @@ void relay_complete(struct attempt *attempt, const struct fleet_job_end *end)
 	call->chunks = attempt->answer->chunks;
 	/* Settled before the consumer hears the end, so that a look at the usage right afterwards shows it. */
 	money_settle(call, attempt, end, "success", &billed);
+	tries_end(attempt, RECORD_TRY_ANSWERED, 0, billed.completion_tokens);
 	call_ended(call, "success", billed.completion_tokens);
 	struct chat_answer_end last = {
 	    .usage = billed, .has_usage = true, .se_signature = end->se_signature, .response_hash = end->response_hash};

@@ -23,11 +23,21 @@ static void scene_apply(struct scene *s)
 }
 
 /* The predicate, the selection and its explanation agree. Ends the scene. */
+/* By the tests of this file, which run in order: the last one looks. */
+static bool reached[ROUTE_GATES];
+
+static void check(struct route_fleet *fleet, const struct route_node *node, const struct route_request *request,
+                  uint64_t now_us, enum route_gate gate)
+{
+	assert_string_equal(route_gate_name(route_check(fleet, node, request, now_us)), route_gate_name(gate));
+	reached[gate] = true;
+}
+
 static void expect(struct scene *s, enum route_gate gate, enum db_err selection)
 {
 	struct route_decision decision;
 	struct route_reservation *reservation;
-	assert_string_equal(route_gate_name(route_check(s->fleet, s->node, &s->request, NOW_US)), route_gate_name(gate));
+	check(s->fleet, s->node, &s->request, NOW_US, gate);
 	assert_int_equal(route_select(s->fleet, &s->request, NOW_US, &decision, &reservation), selection);
 	if (gate == ROUTE_OK)
 		assert_ptr_equal(decision.node, s->node);
@@ -122,7 +132,7 @@ static void a_dedicated_family_stays_on_machines_of_its_own(void **state)
 	route_node_set_facts(fleet, node, &facts);
 	assert_int_equal(route_node_set_owner(fleet, node, STR("owner")), DB_OK);
 	assert_int_equal(route_node_set_models(fleet, node, models, 2), DB_OK);
-	assert_int_equal(route_check(fleet, node, &big, NOW_US), ROUTE_DEDICATED);
+	check(fleet, node, &big, NOW_US, ROUTE_DEDICATED);
 	assert_int_equal(route_check(fleet, node, &tiny, NOW_US), ROUTE_OK);
 	struct route_decision decision;
 	struct route_reservation *reservation;
@@ -295,7 +305,7 @@ static void challenges_and_cooldowns_end_with_time(void **state)
 	route_node_cool(s.fleet, s.node, STR("acme/tiny"), until_us);
 	assert_int_equal(route_select(s.fleet, &s.request, until_us - 1, &decision, &reservation), DB_E_NOT_FOUND);
 	assert_int_equal(decision.by_gate[ROUTE_COOLING], 1);
-	assert_int_equal(route_check(s.fleet, s.node, &s.request, until_us - 1), ROUTE_COOLING);
+	check(s.fleet, s.node, &s.request, until_us - 1, ROUTE_COOLING);
 	assert_int_equal(route_select(s.fleet, &s.request, until_us, &decision, &reservation), DB_OK);
 	route_release(s.fleet, reservation);
 	route_fleet_free(s.fleet);
@@ -425,6 +435,41 @@ static void every_gate_has_a_name(void **state)
 			assert_string_not_equal(route_gate_name((enum route_gate)gate), route_gate_name((enum route_gate)other));
 }
 
+/* What each fault does is tested in test_breakers.c. */
+static void fail_times(struct scene *s, enum route_outcome outcome, int times)
+{
+	for (int i = 0; i < times; i++) {
+		struct route_decision decision;
+		struct route_reservation *reservation;
+		assert_int_equal(route_select(s->fleet, &s->request, NOW_US, &decision, &reservation), DB_OK);
+		route_outcome(s->fleet, reservation, outcome, NOW_US);
+		route_release(s->fleet, reservation);
+	}
+}
+
+static void gates_of_what_went_wrong(void **state)
+{
+	(void)state;
+	struct scene s = scene_new();
+	s.request.tools = true;
+	fail_times(&s, ROUTE_OUTCOME_SHAPE_FAULT, 2);
+	check(s.fleet, s.node, &s.request, NOW_US, ROUTE_SHAPE_BREAKER);
+	route_fleet_free(s.fleet);
+	s = scene_new();
+	fail_times(&s, ROUTE_OUTCOME_NODE_FAULT, 5);
+	check(s.fleet, s.node, &s.request, NOW_US, ROUTE_NODE_BREAKER);
+	route_fleet_free(s.fleet);
+}
+
+/* A new gate fails this until a test above expects it. */
+static void every_gate_is_reached_by_a_test(void **state)
+{
+	(void)state;
+	for (int gate = 0; gate < ROUTE_GATES; gate++)
+		if (!reached[gate])
+			fail_msg("no test expects %s", route_gate_name((enum route_gate)gate));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -442,7 +487,9 @@ int main(void)
 	    cmocka_unit_test(concurrency_caps),
 	    cmocka_unit_test(an_older_provider_with_a_warm_model_is_not_cold),
 	    cmocka_unit_test(a_full_node_of_the_wrong_shape_is_not_worth_waiting_for),
+	    cmocka_unit_test(gates_of_what_went_wrong),
 	    cmocka_unit_test(every_gate_has_a_name),
+	    cmocka_unit_test(every_gate_is_reached_by_a_test),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

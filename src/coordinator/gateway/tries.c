@@ -1,0 +1,39 @@
+/* Each dispatch of a request in its record: who was asked, and what came of it (registry 8, routing 18). */
+#include "coordinator/gateway/call.h"
+
+void tries_begin(struct attempt *attempt, const struct route_decision *decision)
+{
+	struct call *call = attempt->call;
+	struct record *record = &call->record;
+	struct fleet_provider_view provider;
+	fleet_job_provider(attempt->job, &provider);
+	attempt->decision = *decision;
+	attempt->try_at = record->try_count < RECORD_TRIES ? record->try_count++ : RECORD_TRIES - 1;
+	struct record_try *one = &record->tries[attempt->try_at];
+	*one = (struct record_try){.backup = attempt->is_backup, .end = RECORD_TRY_STOPPED};
+	(void)str_copy(provider.id, one->provider, sizeof one->provider);
+	tries_chosen(attempt);
+}
+
+void tries_chosen(const struct attempt *attempt)
+{
+	struct record *record = &attempt->call->record;
+	if (!attempt->job)
+		return;
+	record_note_decision(record, &attempt->decision);
+	memcpy(record->provider, record->tries[attempt->try_at].provider, sizeof record->provider);
+}
+
+void tries_end(const struct attempt *attempt, enum record_try_end end, int status, uint64_t tokens)
+{
+	struct call *call = attempt->call;
+	if (!attempt->started_us || call->record.tries[attempt->try_at].end != RECORD_TRY_STOPPED)
+		return;
+	struct record_try *one = &call->record.tries[attempt->try_at];
+	uint64_t now_us = net_now_us(call->gateway->options.loop);
+	one->end = end;
+	one->status = status;
+	one->accepted = attempt->accepted;
+	one->tokens = tokens;
+	one->ms = (double)(now_us - attempt->started_us) / 1000;
+}
