@@ -11,11 +11,10 @@
 #include "core/json.h"
 
 #include <ctype.h>
-#include <math.h>
 #include <stdio.h>
 
-#define AMOUNT_MAX_USD 1000000.0
-#define USES_MAX       1000000000
+#define AMOUNT_MAX_UUSD INT64_C(1000000000000)
+#define USES_MAX        1000000000
 
 struct invite_task {
 	struct task task;
@@ -73,17 +72,17 @@ static void on_made(const struct error *error, void *user)
 	task_free(task);
 }
 
-/* Dollars as a number, or as text like everywhere else. */
-static bool read_amount(const json_val *value, int64_t *out)
+/* Dollars as a number, read as it stands there, or as text like everywhere else. */
+static bool read_amount(struct str body, const json_val *value, int64_t *out)
 {
+	static const char *const path[] = {"amount_usd", NULL};
 	struct str text;
-	double usd;
+	enum db_err err;
 	if (json_as_str(value, &text))
-		return price_parse_usd(text, out) == DB_OK && *out > 0;
-	if (!json_as_double(value, &usd) || !(usd > 0) || usd > AMOUNT_MAX_USD)
-		return false;
-	*out = llround(usd * 1e6);
-	return *out > 0;
+		err = price_parse_usd(text, out);
+	else
+		err = json_raw_member(body, path, &text) ? DB_E_INVALID : price_parse_number(text, AMOUNT_MAX_UUSD, out);
+	return !err && *out > 0;
 }
 
 static bool read_invite(struct str body, struct store_invite *out)
@@ -91,7 +90,7 @@ static bool read_invite(struct str body, struct store_invite *out)
 	struct str code, expires;
 	struct json_doc *doc = json_parse(body, NULL, NULL);
 	const json_val *root = doc ? json_root(doc) : NULL;
-	bool good = read_amount(json_get(root, "amount_usd"), &out->amount_uusd);
+	bool good = read_amount(body, json_get(root, "amount_usd"), &out->amount_uusd);
 	out->max_uses = 1;
 	if (good && json_get_some(root, "max_uses"))
 		good = json_as_i64(json_get(root, "max_uses"), &out->max_uses) && out->max_uses <= USES_MAX;

@@ -270,6 +270,16 @@ static int run_restore(const struct cli_args *args)
 	return with_config(args, restore_with);
 }
 
+static int reconcile_with(const struct cli_args *args, const struct coordinator_config *config)
+{
+	return operator_reconcile(config, cli_flag(args, "json"));
+}
+
+static int run_reconcile(const struct cli_args *args)
+{
+	return with_config(args, reconcile_with);
+}
+
 static int run_state_key(const struct cli_args *args)
 {
 	if (cli_arg_count(args) == 1)
@@ -441,6 +451,11 @@ static const struct cli_command commands[] = {
      "darkbloom-coordinator audit --limit 20\n"
      "darkbloom-coordinator audit --verify",
      audit_options, run_audit},
+    {"reconcile", NULL, "compare Stripe with the books",
+     "Asks the running coordinator, which asks Stripe for all that it moved. The status is 1 when they differ.",
+     "darkbloom-coordinator reconcile\n"
+     "darkbloom-coordinator reconcile --json",
+     explain_options, run_reconcile},
     {"ledger close", NULL, "Close the period: from then on its entries cannot be altered unnoticed.", THROUGH_SOCKET,
      "darkbloom-coordinator ledger close", config_options, run_ledger_close},
     {"ledger export", NULL, "Print the ledger's entries as CSV or JSON lines.", "A coordinator may be running.",

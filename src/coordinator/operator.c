@@ -271,13 +271,16 @@ int operator_key_create(const struct coordinator_config *config, const struct op
 {
 	struct command command = new_command(config, "POST");
 	struct json_writer w;
-	double limit = 0;
-	if (key->limit_usd && (!str_to_double(str_of(key->limit_usd), &limit) || limit < 0)) {
+	int64_t limit_uusd;
+	char limit[PRICE_USD_SIZE] = "";
+	if (key->limit_usd && price_parse_usd(str_of(key->limit_usd), &limit_uusd)) {
 		fprintf(stderr, "darkbloom-coordinator: %s is no limit in dollars, such as 10 or 2.50.\n", key->limit_usd);
 		return CLI_USAGE;
 	}
 	if (!set_account(&command, key->account))
 		return CLI_USAGE;
+	if (key->limit_usd)
+		price_format_usd(limit_uusd, limit);
 	command.in_database = create_in_database;
 	command.key_file = key->key_file;
 	json_writer_init(&w, &command.body);
@@ -285,8 +288,10 @@ int operator_key_create(const struct coordinator_config *config, const struct op
 	json_put_cstr(&w, "name", key->name);
 	if (key->scopes)
 		put_scopes(&w, key->scopes);
-	if (key->limit_usd)
-		json_put_double(&w, "limit_usd", limit);
+	if (key->limit_usd) {
+		json_key(&w, "limit_usd");
+		json_raw(&w, str_of(limit));
+	}
 	if (key->reset)
 		json_put_cstr(&w, "limit_reset", key->reset);
 	json_end_object(&w);
@@ -531,4 +536,57 @@ int operator_explain(const struct coordinator_config *config, const char *reques
 	command.request_id = request_id;
 	command.as_json = as_json;
 	return run(&command, print_explained);
+}
+
+/* --- reconcile --- */
+
+static void reconcile_without_coordinator(struct command *command)
+{
+	struct error error;
+	(void)error_set(&error, DB_E_CLOSED, "No coordinator runs: only a running one asks Stripe. Start it first.");
+	finish(command, &error);
+}
+
+static int64_t amount_of(const json_val *sums, const char *name)
+{
+	int64_t uusd = 0;
+	(void)json_as_i64(json_get(sums, name), &uusd);
+	return uusd;
+}
+
+static void print_amounts(const char *what, int64_t books_uusd, int64_t stripe_uusd)
+{
+	char books[PRICE_USD_SIZE], stripe[PRICE_USD_SIZE], off[PRICE_USD_SIZE];
+	price_format_usd(books_uusd, books);
+	price_format_usd(stripe_uusd, stripe);
+	price_format_usd(stripe_uusd - books_uusd, off);
+	printf("%-20s  %20s  %20s  %20s\n", what, books, stripe, off);
+}
+
+static int print_reconciled(struct command *command, const json_val *answer)
+{
+	static const char *const names[][2] = {
+	    {"deposits", "deposits_micro_usd"}, {"refunds, disputes", "reversals_micro_usd"}, {"transfers", "transfers_micro_usd"}};
+	const json_val *books = json_get(answer, "books"), *stripe = json_get(answer, "stripe");
+	bool agrees = false;
+	(void)json_as_bool(json_get(answer, "agrees"), &agrees);
+	if (command->as_json) {
+		printf("%.*s\n", STR_ARG(str_trim(buf_str(&command->answer))));
+		return agrees ? CLI_OK : CLI_FAILED;
+	}
+	printf("%-20s  %20s  %20s  %20s\n", "DOLLARS", "BOOKS", "STRIPE", "STRIPE - BOOKS");
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		print_amounts(names[i][0], amount_of(books, names[i][1]), amount_of(stripe, names[i][1]));
+	print_amounts("Stripe's balance", 0, amount_of(answer, "balance_off_micro_usd"));
+	printf(agrees ? "They agree.\n" : "They differ: see docs/operator/payments.md.\n");
+	return agrees ? CLI_OK : CLI_FAILED;
+}
+
+int operator_reconcile(const struct coordinator_config *config, bool as_json)
+{
+	struct command command = new_command(config, "POST");
+	(void)snprintf(command.path, sizeof command.path, "/v1/admin/stripe/reconcile");
+	command.in_database = reconcile_without_coordinator;
+	command.as_json = as_json;
+	return run(&command, print_reconciled);
 }

@@ -21,6 +21,8 @@ int operator_give(const struct coordinator_config *config, const char *kind, con
                   const char *reason);
 /* Why a request went where it went. Only a running coordinator knows. */
 int operator_explain(const struct coordinator_config *config, const char *request_id, bool as_json);
+/* Stripe beside the books, asked by a running coordinator. CLI_FAILED also when they differ. */
+int operator_reconcile(const struct coordinator_config *config, bool as_json);
 int operator_ledger_close(const struct coordinator_config *config);
 
 #endif

@@ -22,6 +22,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/version.h"
+#include "crypto/hash.h"
 #include "crypto/secret.h"
 
 #include <errno.h>
@@ -32,6 +33,7 @@
 #include <unistd.h>
 
 #define DRAIN_POLL_MS 20
+#define PSEUDONYMS    "names of the leaderboard"
 
 struct serving {
 	const struct serve_options *options;
@@ -55,6 +57,7 @@ struct serving {
 	struct record_log *record_log;
 	struct portal *portal;
 	struct p256_key *receipt_key;
+	uint8_t pseudonym_key[KEY_FILE_BYTES];
 	struct receipt_signer receipts;
 	struct stripe *stripe;
 	struct payout_worker *payouts;
@@ -240,6 +243,7 @@ static void listen_now(struct serving *s)
 	                             .limits = s->keeper.limits,
 	                             .shed = &s->shed,
 	                             .receipts = &s->receipts,
+	                             .pseudonym_key = s->pseudonym_key,
 	                             .stripe = s->stripe,
 	                             .payouts = s->payouts,
 	                             .reconciler = s->reconciler,
@@ -425,6 +429,7 @@ static bool open_rooms(struct serving *s, struct error *error)
 	fleet.on_machine = machine_seen;
 	fleet.machine_user = s->store;
 	tenant_key_load(c->dir, fleet.tenant_key);
+	hmac_sha256(fleet.tenant_key, sizeof fleet.tenant_key, PSEUDONYMS, sizeof PSEUDONYMS - 1, s->pseudonym_key);
 	s->receipt_key = receipt_key_load(c->dir, error);
 	if (!s->receipt_key)
 		return false;

@@ -38,6 +38,7 @@ struct server_rooms {
 	struct limits *limits;
 	const struct shed *shed;
 	const struct receipt_signer *receipts;
+	const uint8_t *pseudonym_key;  /* KEY_FILE_BYTES */
 	struct stripe *stripe;         /* NULL: no payments */
 	struct payout_worker *payouts; /* NULL like stripe */
 	struct reconciler *reconciler; /* NULL like stripe */

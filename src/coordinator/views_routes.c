@@ -337,6 +337,7 @@ void handle_leaderboard(struct server *server, struct exchange *exchange)
 	if (!task)
 		return;
 	task->view.metric = (enum store_metric)i;
+	memcpy(task->view.pseudonym_key, server_rooms(server)->pseudonym_key, sizeof task->view.pseudonym_key);
 	memcpy(task->word, word, sizeof word);
 	memcpy(task->other, metric, sizeof metric);
 	task->write = write_leaders;

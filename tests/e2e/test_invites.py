@@ -39,6 +39,15 @@ def test_a_code_is_redeemed_once_by_an_account(node, operator):
     node.check_books()
 
 
+def test_amounts_are_taken_as_they_are_written(node, operator):
+    for text, uusd in (("0.29", 290_000), ("1.0000005", 1_000_001), ("123456.789012", 123_456_789_012), ("2e-1", 200_000)):
+        made = operator.post("/v1/admin/invite-codes", content=f'{{"amount_usd":{text}}}')
+        assert made.status_code == 201, made.text
+        before = node.balance()
+        assert redeem(node, made.json()["code"]).status_code == 200
+        assert node.balance() == before + uusd, text
+
+
 def test_what_is_over_is_refused(node, operator):
     before = node.balance()
     operator.post("/v1/admin/invite-codes", json={"code": "late", "amount_usd": "1", "expires_at": "2020-01-01T00:00:00Z"})

@@ -1,5 +1,7 @@
 """Stripe's own account of what it did, beside the books: they agree, or the operator is told by how much."""
 
+import json
+
 import httpx
 import pytest
 
@@ -55,6 +57,8 @@ def test_a_stripe_that_did_what_the_books_say_agrees(node, stripe):
     stripe.moved("stripe_fee", -31)
     stripe.moved("payout", -2000)  # to the operator's own bank
     told = reconcile(node)
+    run = node.command("reconcile")
+    assert run.returncode == 0 and "They agree." in run.stdout and "125.000000" in run.stdout, run.stderr
     assert told["agrees"] and told["books"] == told["stripe"] == {
         "deposits_micro_usd": 125_000_000, "reversals_micro_usd": 10_000_000, "transfers_micro_usd": 0}
     assert node.metrics()['darkbloom_stripe_difference_micro_usd{what="deposits"}'] == 0
@@ -66,6 +70,9 @@ def test_a_difference_is_told_counted_and_noted(node, stripe):
     stripe.missing = -3
     told = reconcile(node)  # the webhook never came, and three cents are gone
     assert not told["agrees"]
+    run = node.command("reconcile")
+    assert run.returncode == 1 and "They differ" in run.stdout and "25.000000" in run.stdout and "-0.030000" in run.stdout, run.stderr
+    assert json.loads(node.command("reconcile", "--json").stdout) == told
     assert told["stripe"]["deposits_micro_usd"] - told["books"]["deposits_micro_usd"] == 25_000_000
     assert told["balance_off_micro_usd"] == -30_000
     assert node.metrics()['darkbloom_stripe_difference_micro_usd{what="deposits"}'] == 25_000_000

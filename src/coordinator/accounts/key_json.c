@@ -1,15 +1,14 @@
 #include "coordinator/accounts/key_json.h"
 
-#include <math.h>
-
 #include "coordinator/accounts/accounts.h"
+#include "coordinator/money/pricing.h"
 #include "coordinator/money/spend.h"
 #include "core/clock.h"
 
-#define LIMIT_USD_MAX 1e9
-#define RATE_MAX      INT64_C(1000000000000)
-#define MODELS_MAX    64
-#define UUSD_PER_USD  1e6
+#define LIMIT_MAX_UUSD INT64_C(1000000000000000)
+#define RATE_MAX       INT64_C(1000000000000)
+#define MODELS_MAX     64
+#define UUSD_PER_USD   1e6
 
 static const char *const window_names[] = {"none", "daily", "weekly", "monthly"};
 static const struct {
@@ -21,6 +20,7 @@ static const struct {
 
 /* One body on its way into a key. */
 struct reader {
+	struct str body; /* as it came: amounts are read as they stand there */
 	struct store_key *key;
 	unsigned *fields;
 	bool is_patch;
@@ -49,12 +49,14 @@ static bool read_name(struct reader *r, const json_val *val)
 
 static bool read_limit(struct reader *r, const json_val *val)
 {
-	double usd = 0;
+	static const char *const path[] = {"limit_usd", NULL};
+	struct str text;
+	int64_t limit_uusd = 0;
 	bool cleared = json_type(val) == JSON_NULL;
-	if (!cleared && (!json_as_double(val, &usd) || !(usd >= 0) || usd > LIMIT_USD_MAX))
+	if (!cleared && (json_raw_member(r->body, path, &text) || price_parse_number(text, LIMIT_MAX_UUSD, &limit_uusd)))
 		return bad(r, "limit_usd", "must be dollars of at least 0, or null for no limit.");
 	r->key->limited = !cleared;
-	r->key->limit_uusd = (int64_t)llround(usd * UUSD_PER_USD);
+	r->key->limit_uusd = limit_uusd;
 	*r->fields |= STORE_KEY_LIMIT;
 	return true;
 }
@@ -237,14 +239,14 @@ static bool read_body(struct reader *r, struct str body)
 bool key_json_create(struct str body, int64_t now_us, struct store_key *terms, struct api_error *error)
 {
 	unsigned fields = 0;
-	struct reader r = {.key = terms, .fields = &fields, .now_us = now_us, .error = error};
+	struct reader r = {.body = body, .key = terms, .fields = &fields, .now_us = now_us, .error = error};
 	*terms = (struct store_key){.scopes = SCOPE_INFERENCE};
 	return str_trim(body).len == 0 || read_body(&r, body);
 }
 
 bool key_json_patch(struct str body, int64_t now_us, struct store_key *key, unsigned *fields, struct api_error *error)
 {
-	struct reader r = {.key = key, .fields = fields, .is_patch = true, .now_us = now_us, .error = error};
+	struct reader r = {.body = body, .key = key, .fields = fields, .is_patch = true, .now_us = now_us, .error = error};
 	bool had_expired = key->expires_us != 0 && key->expires_us <= now_us;
 	*fields = 0;
 	if (!read_body(&r, body))

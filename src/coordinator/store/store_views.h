@@ -8,7 +8,7 @@
 enum store_view_kind {
 	STORE_VIEW_USAGE,     /* of an account; account, key_id, model, from_us, to_us, cursor, limit, format */
 	STORE_VIEW_EARNINGS,  /* account, cursor, limit; numbers: lifetime micro-dollars, jobs */
-	STORE_VIEW_LEADERS,   /* hours, metric, limit */
+	STORE_VIEW_LEADERS,   /* hours, metric, limit, pseudonym_key */
 	STORE_VIEW_TOTALS,    /* hours; numbers: as enum store_total */
 	STORE_VIEW_STATEMENT, /* account, from_us, to_us: text is a list of movements by type, then `more` one of models;
 	                         numbers: opening balance, closing balance */
@@ -17,6 +17,7 @@ enum store_view_format { STORE_VIEW_JSON, STORE_VIEW_JSON_LINES, STORE_VIEW_CSV 
 enum store_metric { STORE_BY_EARNINGS, STORE_BY_TOKENS, STORE_BY_JOBS };
 enum store_total { STORE_TOTAL_WORK, STORE_TOTAL_REWARDS, STORE_TOTAL_TOKENS, STORE_TOTAL_JOBS, STORE_TOTAL_ACCOUNTS };
 
+#define STORE_PSEUDONYM_KEY 32
 struct store_view {
 	enum store_view_kind kind;
 	char account[STORE_ID_SIZE];
@@ -27,6 +28,7 @@ struct store_view {
 	enum store_metric metric;
 	enum store_view_format format;
 	uint32_t limit;
+	uint8_t pseudonym_key[STORE_PSEUDONYM_KEY];
 };
 struct store_view_answer {
 	struct str text; /* JSON values between commas, JSON lines, or CSV lines; borrowed until the callback returns */
@@ -39,9 +41,10 @@ typedef void (*store_view_fn)(const struct store_view_answer *answer, const stru
 void store_view(struct store *store, const struct store_view *view, store_view_fn done, void *user);
 const char *store_usage_csv_head(void);
 
-/* "adjective-animal-0042" of an account, the same for ever; nobody finds the account by it. Empty id: "anon". */
+/* "adjective-animal-0042" of an account, the same for ever under one key; whoever has not the key cannot tell whether a name is
+ * that of an account he knows. Empty id: "anon". */
 #define STORE_PSEUDONYM_SIZE 48
-void store_pseudonym(struct str account_id, char out[STORE_PSEUDONYM_SIZE]);
+void store_pseudonym(const uint8_t key[STORE_PSEUDONYM_KEY], struct str account_id, char out[STORE_PSEUDONYM_SIZE]);
 
 /* --- what the operator and owners set --- */
 

@@ -20,14 +20,14 @@ static const char *const animals[] = {
     "lion",   "llama",  "lynx",   "magpie", "marten", "mole",  "moose", "newt",    "ocelot", "orca",  "otter",  "owl",
     "panda",  "puffin", "raven",  "robin",  "seal",   "shrew", "stork", "swan",    "tapir",  "tiger", "walrus", "wren"};
 
-void store_pseudonym(struct str account_id, char out[STORE_PSEUDONYM_SIZE])
+void store_pseudonym(const uint8_t key[STORE_PSEUDONYM_KEY], struct str account_id, char out[STORE_PSEUDONYM_SIZE])
 {
 	uint8_t digest[SHA256_BYTES];
 	if (account_id.len == 0) {
 		snprintf(out, STORE_PSEUDONYM_SIZE, "anon");
 		return;
 	}
-	sha256(account_id.at, account_id.len, digest);
+	hmac_sha256(key, STORE_PSEUDONYM_KEY, account_id.at, account_id.len, digest);
 	unsigned adjective = (unsigned)digest[0] << 8 | digest[1], animal = (unsigned)digest[2] << 8 | digest[3];
 	uint32_t number = (uint32_t)digest[4] << 24 | (uint32_t)digest[5] << 16 | (uint32_t)digest[6] << 8 | digest[7];
 	snprintf(out, STORE_PSEUDONYM_SIZE, "%s-%s-%04u", adjectives[adjective % (sizeof adjectives / sizeof *adjectives)],
@@ -61,7 +61,7 @@ void view_leaders(struct sql *db, const struct store_view *view, struct view_out
 	while (sql_row(stmt)) {
 		char pseudonym[STORE_PSEUDONYM_SIZE];
 		int64_t work = sql_i64(stmt, 1), rewards = sql_i64(stmt, 2);
-		store_pseudonym(sql_text(stmt, 0), pseudonym);
+		store_pseudonym(view->pseudonym_key, sql_text(stmt, 0), pseudonym);
 		if (out->answer.rows++ > 0)
 			buf_append_byte(&out->text, ',');
 		json_writer_init(&w, &out->text);

@@ -147,6 +147,56 @@ static void dollars_are_read_as_decimals(void **state)
 	assert_int_equal(price_parse_usd((struct str){"1\0002", 3}, &uusd), DB_E_INVALID);
 }
 
+static void numbers_are_read_as_they_stand_and_rounded_half_away(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *text;
+		int64_t uusd;
+	} good[] = {
+	    {"0", 0},
+	    {"0.0", 0},
+	    {"5", 5000000},
+	    {"0.29", 290000},
+	    {"0.000001", 1},
+	    {"0.0000005", 1},
+	    {"0.00000049999999999999999999999999999999999999999999999999999999999999999999999999", 0},
+	    {"1.0000015", 1000002},
+	    {"1.0000014999999999999999999", 1000001},
+	    {"9.9999995", 10000000},
+	    {"25e-2", 250000},
+	    {"2.5E+1", 25000000},
+	    {"0.005e3", 5000000},
+	    {"1e-400", 0},
+	    {"0e999999999", 0},
+	    {"4503599627370.497", 4503599627370497000},
+	    {"9223372036854.775807", INT64_MAX},
+	};
+	static const struct {
+		const char *text;
+		enum db_err code;
+	} bad[] = {
+	    {"", DB_E_INVALID},     {"-1", DB_E_INVALID},    {"-0", DB_E_INVALID},
+	    {"null", DB_E_INVALID}, {"\"5\"", DB_E_INVALID}, {"1e", DB_E_INVALID},
+	    {"1e+", DB_E_INVALID},  {"1.", DB_E_INVALID},    {".5", DB_E_INVALID},
+	    {"true", DB_E_INVALID}, {"NaN", DB_E_INVALID},   {"1e9999999999", DB_E_INVALID},
+	    {"1e308", DB_E_RANGE},  {"1e13", DB_E_RANGE},    {"9223372036854.7758075", DB_E_RANGE},
+	};
+	for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+		int64_t uusd = -1;
+		assert_int_equal(price_parse_number(str_of(good[i].text), INT64_MAX, &uusd), DB_OK);
+		assert_true(uusd == good[i].uusd);
+	}
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		int64_t uusd = 7;
+		assert_int_equal(price_parse_number(str_of(bad[i].text), INT64_MAX, &uusd), bad[i].code);
+		assert_int_equal(uusd, 7);
+	}
+	int64_t uusd;
+	assert_int_equal(price_parse_number(STR("2"), 2000000, &uusd), DB_OK);
+	assert_int_equal(price_parse_number(STR("2.000001"), 2000000, &uusd), DB_E_RANGE);
+}
+
 static void amounts_are_written_with_six_digits(void **state)
 {
 	(void)state;
@@ -201,10 +251,14 @@ static void prices_per_token_lose_no_digit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(costs_follow_the_formula),       cmocka_unit_test(cached_tokens_have_a_price_of_their_own),
-	    cmocka_unit_test(large_costs_saturate),           cmocka_unit_test(payout_and_fee_make_the_cost),
-	    cmocka_unit_test(dollars_are_read_as_decimals),   cmocka_unit_test(amounts_are_written_with_six_digits),
+	    cmocka_unit_test(costs_follow_the_formula),
+	    cmocka_unit_test(cached_tokens_have_a_price_of_their_own),
+	    cmocka_unit_test(large_costs_saturate),
+	    cmocka_unit_test(payout_and_fee_make_the_cost),
+	    cmocka_unit_test(dollars_are_read_as_decimals),
+	    cmocka_unit_test(amounts_are_written_with_six_digits),
 	    cmocka_unit_test(prices_per_token_lose_no_digit),
+	    cmocka_unit_test(numbers_are_read_as_they_stand_and_rounded_half_away),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

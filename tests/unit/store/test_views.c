@@ -151,6 +151,22 @@ static void leaders_and_totals_count_work_and_rewards_of_providers(void **state)
 	assert_int_equal(told->numbers[STORE_TOTAL_ACCOUNTS], 1);
 }
 
+static void names_of_leaders_are_told_by_the_key_alone(void **state)
+{
+	(void)state;
+	const uint8_t one[STORE_PSEUDONYM_KEY] = {1}, other[STORE_PSEUDONYM_KEY] = {2};
+	char a[STORE_PSEUDONYM_SIZE], b[STORE_PSEUDONYM_SIZE];
+	store_pseudonym(one, STR("acc_1"), a);
+	store_pseudonym(one, STR("acc_1"), b);
+	assert_string_equal(a, b);
+	store_pseudonym(other, STR("acc_1"), b);
+	assert_string_not_equal(a, b);
+	store_pseudonym(one, STR("acc_2"), b);
+	assert_string_not_equal(a, b);
+	store_pseudonym(one, STR(""), b);
+	assert_string_equal(b, "anon");
+}
+
 static void a_statement_adds_up(void **state)
 {
 	struct fixture *f = *state;
@@ -244,6 +260,7 @@ int main(void)
 	    TEST(the_export_has_a_line_for_each_request),
 	    TEST(earnings_are_the_providers),
 	    TEST(leaders_and_totals_count_work_and_rewards_of_providers),
+	    TEST(names_of_leaders_are_told_by_the_key_alone),
 	    TEST(a_statement_adds_up),
 	    TEST(prices_are_set_replaced_and_deleted),
 	    TEST(machines_are_remembered_by_their_account),
