@@ -546,15 +546,22 @@ void dispatch_next(struct call *call)
 /* The request itself is wrong: no other provider would answer, and nobody is to blame (routing 11.2). */
 static bool is_client_fault(const struct fleet_job_end *end)
 {
-	return (end->status == 400 || end->status == 413 || end->status == 422) && !end->provider_fault && !end->capacity &&
+	bool of_this_provider = end->status == 404 || end->status == 408 || end->status == 409 || end->status == 499;
+	return end->status >= 400 && end->status < 500 && !of_this_provider && !end->provider_fault && !end->capacity &&
 	       !end->deterministic;
+}
+
+/* What a consumer is told of a status that a provider gave: others than these mean something else at our door. */
+static int told_as(int status)
+{
+	return status == 413 || status == 422 ? status : 400;
 }
 
 static void fail_as_client(struct call *call, const struct fleet_job_end *end)
 {
 	struct api_error error;
 	bool verdict = end->status == 422;
-	api_fail(&error, end->status, "invalid_request_error", NULL, verdict ? "response_format" : NULL, "%s%.*s",
+	api_fail(&error, told_as(end->status), "invalid_request_error", NULL, verdict ? "response_format" : NULL, "%s%.*s",
 	         verdict ? "" : "The model refused the request: ", (int)(end->text.len < 240 ? end->text.len : 240),
 	         end->text.at ? end->text.at : "");
 	money_release(call, "reservation_refund");
@@ -564,7 +571,9 @@ static void fail_as_client(struct call *call, const struct fleet_job_end *end)
 static void note_failure(struct call *call, const struct fleet_job_end *end)
 {
 	struct call_failure *failure = &call->failure;
-	failure->status = end->status ? end->status : 502;
+	bool no_answer_of_ours = end->status == 0 || (end->status >= 400 && end->status < 500 && end->status != 404 &&
+	                                              end->status != 422 && end->status != 429);
+	failure->status = no_answer_of_ours && !end->capacity ? 502 : end->status;
 	failure->capacity = end->capacity;
 	failure->deterministic |= end->deterministic;
 	(void)str_copy(str_sub(end->text, 0, sizeof failure->text - 1), failure->text, sizeof failure->text);
