@@ -563,6 +563,21 @@ static void print_amounts(const char *what, int64_t books_uusd, int64_t stripe_u
 	printf("%-20s  %20s  %20s  %20s\n", what, books, stripe, off);
 }
 
+static void print_differences(const json_val *answer)
+{
+	struct json_iter rows = json_iter(json_get(answer, "differences"));
+	int64_t listed = 0, all = amount_of(answer, "difference_count");
+	for (const json_val *row; (row = json_next(&rows, NULL)); listed++) {
+		char what[200];
+		struct str id = text_of(row, "books_id");
+		(void)snprintf(what, sizeof what, "%.*s %.*s", STR_ARG(text_of(row, "kind")), STR_ARG(text_of(row, "reference")));
+		print_amounts(what, amount_of(row, "books_micro_usd"), amount_of(row, "stripe_micro_usd"));
+		printf("    %.*s\n", STR_ARG(id.len ? id : STR("the books know of none")));
+	}
+	if (all > listed)
+		printf("And %lld more.\n", (long long)(all - listed));
+}
+
 static int print_reconciled(struct command *command, const json_val *answer)
 {
 	static const char *const names[][2] = {
@@ -578,6 +593,7 @@ static int print_reconciled(struct command *command, const json_val *answer)
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		print_amounts(names[i][0], amount_of(books, names[i][1]), amount_of(stripe, names[i][1]));
 	print_amounts("Stripe's balance", 0, amount_of(answer, "balance_off_micro_usd"));
+	print_differences(answer);
 	printf(agrees ? "They agree.\n" : "They differ: see docs/operator/payments.md.\n");
 	return agrees ? CLI_OK : CLI_FAILED;
 }

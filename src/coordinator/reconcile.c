@@ -25,7 +25,9 @@ struct reconciler {
 
 struct run {
 	struct reconciler *reconciler;
-	struct store_stripe_sums sums;
+	struct store_reconciliation found;
+	struct store_stripe_item *items;
+	size_t item_count, item_room;
 	int64_t net_cents, balance_cents;
 	char last_id[ID_SIZE];
 	int pages;
@@ -37,6 +39,7 @@ static void end_run(struct run *run, const struct store_reconciliation *result, 
 {
 	if (run->done)
 		run->done(result, error, run->user);
+	free(run->items);
 	free(run);
 }
 
@@ -60,9 +63,10 @@ static void on_compared(const struct store_reconciliation *result, const struct 
 			metric_set(r->off[i], (double)off[i]);
 		metric_set(r->at, (double)(clock_wall_us() / 1000000));
 		if (!result->agrees)
-			log_error("stripe.differs", "deposits=%lld reversals=%lld transfers=%lld balance=%lld unit=micro_usd",
+			log_error("stripe.differs",
+			          "deposits=%lld reversals=%lld transfers=%lld balance=%lld unit=micro_usd transactions=%lld",
 			          (long long)off[OFF_DEPOSITS], (long long)off[OFF_REVERSALS], (long long)off[OFF_TRANSFERS],
-			          (long long)off[OFF_BALANCE]);
+			          (long long)off[OFF_BALANCE], (long long)result->difference_count);
 	}
 	end_run(run, result, error);
 }
@@ -80,15 +84,62 @@ static bool is_usd(const json_val *object)
 	return json_as_str(json_get(object, "currency"), &currency) && str_is(currency, "usd");
 }
 
-/* Money that came in is positive there, what left is negative. */
-static void count(struct store_stripe_sums *sums, struct str type, int64_t uusd)
+/* Money that came in is positive there, what left is negative. False for what is not the books'. */
+static bool read_kind(struct str type, enum store_stripe_kind *kind, int64_t *sign)
 {
-	if (str_is(type, "charge") || str_is(type, "payment"))
-		sums->deposits_uusd += uusd;
-	else if (str_is(type, "refund") || str_is(type, "payment_refund") || str_is(type, "adjustment"))
-		sums->reversals_uusd -= uusd;
-	else if (str_starts(type, STR("transfer"))) /* and transfer_refund, transfer_cancel, transfer_failure */
-		sums->transfers_uusd -= uusd;
+	*sign = -1;
+	if (str_is(type, "charge") || str_is(type, "payment")) {
+		*kind = STORE_STRIPE_DEPOSIT;
+		*sign = 1;
+		return true;
+	}
+	*kind = STORE_STRIPE_REVERSAL;
+	if (str_is(type, "refund") || str_is(type, "payment_refund") || str_is(type, "adjustment"))
+		return true;
+	*kind = STORE_STRIPE_TRANSFER;
+	return str_starts(type, STR("transfer")); /* and transfer_refund, transfer_cancel, transfer_failure */
+}
+
+/* What the transaction is of: its source, which Stripe was asked to tell in full, names a payment or a transfer. */
+static bool read_reference(const json_val *source, enum store_stripe_kind kind, char out[STORE_STRIPE_REFERENCE])
+{
+	struct str reference = STR_NONE;
+	if (kind != STORE_STRIPE_TRANSFER)
+		(void)json_as_str(json_get(source, "payment_intent"), &reference);
+	else if (!json_as_str(json_get(source, "transfer"), &reference)) /* of a reversal */
+		(void)(json_as_str(source, &reference) || json_as_str(json_get(source, "id"), &reference));
+	return reference.len > 0 && !memchr(reference.at, '\0', reference.len) && str_copy(reference, out, STORE_STRIPE_REFERENCE);
+}
+
+static bool add_item(struct run *run, const struct store_stripe_item *item)
+{
+	if (run->item_count == run->item_room) {
+		size_t room = run->item_room ? 2 * run->item_room : 256;
+		struct store_stripe_item *grown = realloc(run->items, room * sizeof *grown);
+		if (!grown)
+			return false;
+		run->items = grown;
+		run->item_room = room;
+	}
+	run->items[run->item_count++] = *item;
+	return true;
+}
+
+static bool take_usd(struct run *run, const json_val *object, struct str type, int64_t cents)
+{
+	struct store_stripe_sums *sums = &run->found.stripe;
+	struct store_stripe_item item = {0};
+	int64_t sign;
+	if (!read_kind(type, &item.kind, &sign))
+		return true;
+	item.uusd = sign * cents * CENT_UUSD;
+	*(item.kind == STORE_STRIPE_DEPOSIT    ? &sums->deposits_uusd
+	  : item.kind == STORE_STRIPE_REVERSAL ? &sums->reversals_uusd
+	                                       : &sums->transfers_uusd) += item.uusd;
+	if (read_reference(json_get(object, "source"), item.kind, item.reference))
+		return add_item(run, &item);
+	run->found.unnamed++;
+	return true;
 }
 
 static bool take_transaction(struct run *run, const json_val *object)
@@ -99,11 +150,31 @@ static bool take_transaction(struct run *run, const json_val *object)
 	    !json_as_str(json_get(object, "type"), &type) || !read_cents(object, "amount", &cents) ||
 	    !read_cents(object, "net", &net))
 		return false;
-	if (is_usd(object)) {
-		count(&run->sums, type, cents * CENT_UUSD);
-		run->net_cents += net;
+	if (!is_usd(object))
+		return true;
+	run->net_cents += net;
+	return take_usd(run, object, type, cents);
+}
+
+static void on_matched(const struct store_reconciliation *result, const struct error *error, void *user)
+{
+	struct run *run = user;
+	if (!result) {
+		end_run(run, NULL, error);
+		return;
 	}
-	return true;
+	run->found.difference_count = result->difference_count;
+	memcpy(run->found.differences, result->differences, sizeof result->differences);
+	run->found.balance_off_uusd = (run->balance_cents - run->net_cents) * CENT_UUSD;
+	store_stripe_compare(run->reconciler->options.store, &run->found, on_compared, run);
+}
+
+static void match(struct run *run)
+{
+	struct store_stripe_item *items = run->items;
+	size_t count = run->item_count;
+	run->items = NULL;
+	store_stripe_match(run->reconciler->options.store, items, count, run->found.unnamed, on_matched, run);
 }
 
 static void ask_page(struct run *run);
@@ -124,8 +195,7 @@ static void on_page(int status, const json_val *root, struct str code, void *use
 	else if (more && seen > 0)
 		ask_page(run);
 	else
-		store_stripe_compare(run->reconciler->options.store, &run->sums, (run->balance_cents - run->net_cents) * CENT_UUSD,
-		                     on_compared, run);
+		match(run);
 }
 
 static void ask_page(struct run *run)
@@ -133,6 +203,7 @@ static void ask_page(struct run *run)
 	struct buf query;
 	buf_init(&query, 1024);
 	form_put(&query, "limit", STR(PAGE));
+	form_put(&query, "expand[]", STR("data.source"));
 	if (run->last_id[0])
 		form_put(&query, "starting_after", str_of(run->last_id));
 	struct stripe_call call = {

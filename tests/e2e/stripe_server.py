@@ -41,10 +41,10 @@ class StripeServer:
         with self.lock:
             return [call for call in self.calls if path in call["path"]]
 
-    def moved(self, kind, cents, fee=0, currency="usd"):
+    def moved(self, kind, cents, fee=0, currency="usd", source=None):
         """A transaction of the platform's balance."""
         made = {"id": f"txn_{len(self.transactions) + 1}", "object": "balance_transaction", "type": kind, "amount": cents, "fee": fee,
-                "net": cents - fee, "currency": currency}
+                "net": cents - fee, "currency": currency, "source": source}
         self.transactions.append(made)
 
     # --- what is done ---

@@ -36,7 +36,7 @@ def pay(node, stripe, n, amount="25.00"):
     session = {"id": row["stripe_session"], "object": "checkout.session", "currency": "usd", "payment_status": "paid", "amount_total": cents,
                "payment_intent": f"pi_{n}", "metadata": {"consumer_key": form["metadata[consumer_key]"],
                                                          "billing_session_id": form["metadata[billing_session_id]"]}}
-    stripe.moved("charge", cents, fee=103)
+    stripe.moved("charge", cents, fee=103, source={"id": f"ch_{n}", "object": "charge", "payment_intent": f"pi_{n}"})
     return session
 
 
@@ -52,7 +52,7 @@ def test_a_stripe_that_did_what_the_books_say_agrees(node, stripe):
         tell(node, "checkout.session.completed", session, f"evt_{n}")
     tell(node, "charge.refunded", {"id": "ch_1", "object": "charge", "currency": "usd", "amount_refunded": 1000} | {
         key: sessions[0][key] for key in ("payment_intent", "metadata")}, "evt_refund")
-    stripe.moved("refund", -1000)
+    stripe.moved("refund", -1000, source={"id": "re_1", "object": "refund", "payment_intent": "pi_0"})
     stripe.moved("charge", 5000, currency="eur")  # of another business on the same account
     stripe.moved("stripe_fee", -31)
     stripe.moved("payout", -2000)  # to the operator's own bank
@@ -75,6 +75,8 @@ def test_a_difference_is_told_counted_and_noted(node, stripe):
     assert json.loads(node.command("reconcile", "--json").stdout) == told
     assert told["stripe"]["deposits_micro_usd"] - told["books"]["deposits_micro_usd"] == 25_000_000
     assert told["balance_off_micro_usd"] == -30_000
+    assert told["differences"] == [{"kind": "deposit", "reference": "pi_1", "books_id": "", "books_micro_usd": 0, "stripe_micro_usd": 25_000_000}]
+    assert "deposit pi_1" in node.command("reconcile").stdout
     assert node.metrics()['darkbloom_stripe_difference_micro_usd{what="deposits"}'] == 25_000_000
     assert node.metrics()['darkbloom_stripe_difference_micro_usd{what="balance"}'] == -30_000
     wait_until(lambda: "stripe.differs" in node.command("audit").stdout, "the audit trail to have it")
@@ -82,6 +84,30 @@ def test_a_difference_is_told_counted_and_noted(node, stripe):
     tell(node, "checkout.session.completed", session, "evt_late")
     stripe.missing = 0
     assert reconcile(node)["agrees"]
+
+
+def test_two_errors_that_cancel_are_found(node, stripe):
+    one, other = pay(node, stripe, 1, "10.00"), pay(node, stripe, 2, "20.00")
+    tell(node, "checkout.session.completed", one, "evt_1")
+    tell(node, "checkout.session.completed", other, "evt_2")
+    assert reconcile(node)["agrees"]
+    stripe.transactions[0]["source"]["payment_intent"], stripe.transactions[1]["source"]["payment_intent"] = "pi_2", "pi_1"
+    told = reconcile(node)
+    assert told["books"] == told["stripe"] and not told["agrees"] and told["difference_count"] == 2
+    assert {(row["reference"], row["books_micro_usd"], row["stripe_micro_usd"]) for row in told["differences"]} == {
+        ("pi_1", 10_000_000, 20_000_000), ("pi_2", 20_000_000, 10_000_000)}
+    assert all(row["books_id"] for row in told["differences"])
+    stripe.transactions[0]["source"] = stripe.transactions[1]["source"] = "ch_unknown"  # of which nothing can be said one by one
+    told = reconcile(node)
+    assert told["agrees"] and told["unnamed"] == 2
+
+
+def test_a_deposit_that_stripe_does_not_know_is_found(node, stripe):
+    session = pay(node, stripe, 1)
+    tell(node, "checkout.session.completed", session, "evt_1")
+    del stripe.transactions[0]
+    (row,) = reconcile(node)["differences"]
+    assert (row["reference"], row["books_micro_usd"], row["stripe_micro_usd"]) == ("pi_1", 25_000_000, 0) and row["books_id"]
 
 
 def test_a_stripe_that_cannot_be_asked_is_no_difference(node, stripe):

@@ -27,7 +27,7 @@ static void write_compare(struct book *book, struct op_task *task)
 	r->books.transfers_uusd = sql_number(sql_say(book->db, "SELECT CAST(coalesce(sum(net), 0) AS BIGINT) FROM withdrawals"
 	                                                       " WHERE transfer_id <> '' AND status <> 'failed'"));
 	r->agrees = r->books.deposits_uusd == r->stripe.deposits_uusd && r->books.reversals_uusd == r->stripe.reversals_uusd &&
-	            r->books.transfers_uusd == r->stripe.transfers_uusd && r->balance_off_uusd == 0;
+	            r->books.transfers_uusd == r->stripe.transfers_uusd && r->balance_off_uusd == 0 && r->difference_count == 0;
 }
 
 static bool note_compare(const struct op_task *task, struct trail_note *note)
@@ -39,6 +39,7 @@ static bool note_compare(const struct op_task *task, struct trail_note *note)
 	trail_number(note, "reversals_off_micro_usd", r->stripe.reversals_uusd - r->books.reversals_uusd);
 	trail_number(note, "transfers_off_micro_usd", r->stripe.transfers_uusd - r->books.transfers_uusd);
 	trail_number(note, "balance_off_micro_usd", r->balance_off_uusd);
+	trail_number(note, "differences", r->difference_count);
 	return !r->agrees;
 }
 
@@ -48,13 +49,13 @@ static void deliver_compare(struct store_op *op)
 	compare->done(op->failed ? NULL : &compare->result, op_error(op), op->user);
 }
 
-void store_stripe_compare(struct store *store, const struct store_stripe_sums *stripe, int64_t balance_off_uusd,
-                          store_reconciliation_fn done, void *user)
+void store_stripe_compare(struct store *store, const struct store_reconciliation *found, store_reconciliation_fn done,
+                          void *user)
 {
 	struct op_compare *op = store_new_op(sizeof *op, OP_TASK_WRITE, deliver_compare, user);
 	op->task.write = write_compare;
 	op->task.note = note_compare;
 	op->done = done;
-	op->result = (struct store_reconciliation){.stripe = *stripe, .balance_off_uusd = balance_off_uusd};
+	op->result = *found;
 	journal_submit(store->journal, &op->task.op);
 }
