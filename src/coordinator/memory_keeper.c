@@ -105,12 +105,12 @@ static void work(void *arg)
 {
 	struct memory_keeper *keeper = arg;
 	write_snapshot(keeper, &keeper->snapshot, false);
+	memory_end(&keeper->snapshot); /* wiping takes its time, too */
 }
 
 static void written(void *arg)
 {
 	struct memory_keeper *keeper = arg;
-	memory_end(&keeper->snapshot);
 	keeper->writing = false;
 }
 
@@ -123,7 +123,7 @@ static void on_due(struct net_timer *timer)
 		net_timer_start(keeper->loop, timer, keeper->every_ms, 0, on_due);
 		return;
 	}
-	memory_begin(&keeper->snapshot, wall_s());
+	memory_begin(&keeper->snapshot, keeper->fleet, wall_s());
 	net_timer_start(keeper->loop, timer, STEP_MS, 0, on_step);
 }
 
@@ -169,7 +169,7 @@ void memory_keeper_stop(struct memory_keeper *keeper)
 		return;
 	struct memory_snapshot last;
 	net_timer_stop(&keeper->timer);
-	memory_begin(&last, wall_s());
+	memory_begin(&last, keeper->fleet, wall_s());
 	if (memory_step(&last, keeper->fleet, keeper->learn, net_now_us(keeper->loop), ALL))
 		write_snapshot(keeper, &last, true);
 	memory_end(&last);

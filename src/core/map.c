@@ -93,9 +93,13 @@ void *map_get(const struct map *map, struct str key)
 	return map->count ? find(map, key, hash_of(map, key))->value : NULL;
 }
 
-static enum db_err grow(struct map *map)
+static bool has_room(size_t cap, size_t count)
 {
-	size_t cap = map->cap ? map->cap * 2 : MAP_FIRST_CAP;
+	return count * 16 <= cap * 13;
+}
+
+static enum db_err resize(struct map *map, size_t cap)
+{
 	struct map_slot *slots = calloc(cap, sizeof *slots);
 	if (!slots)
 		return DB_E_NOMEM;
@@ -110,6 +114,14 @@ static enum db_err grow(struct map *map)
 	return DB_OK;
 }
 
+enum db_err map_reserve(struct map *map, size_t count)
+{
+	size_t cap = map->cap ? map->cap : MAP_FIRST_CAP;
+	while (!has_room(cap, count) && cap <= SIZE_MAX / 4 / sizeof(struct map_slot))
+		cap *= 2;
+	return cap == map->cap ? DB_OK : resize(map, cap);
+}
+
 enum db_err map_put(struct map *map, struct str key, void *value, void **old)
 {
 	if (old)
@@ -117,8 +129,8 @@ enum db_err map_put(struct map *map, struct str key, void *value, void **old)
 	uint32_t hash = hash_of(map, key);
 	struct map_slot *slot = map->cap ? find(map, key, hash) : NULL;
 	bool replace = slot && slot->value;
-	if (!replace && (map->count + 1) * 16 > map->cap * 13) {
-		enum db_err err = grow(map);
+	if (!replace && !has_room(map->cap, map->count + 1)) {
+		enum db_err err = map_reserve(map, map->count + 1);
 		if (err)
 			return err;
 		slot = find(map, key, hash);

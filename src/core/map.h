@@ -23,6 +23,8 @@ void map_free(struct map *map);                       /* frees the table, not th
 void *map_get(const struct map *map, struct str key); /* NULL when absent */
 /* value must not be NULL. An existing entry is replaced (key pointer too); *old gets its value or NULL; old may be NULL. */
 enum db_err map_put(struct map *map, struct str key, void *value, void **old);
+/* Room for so many entries, so that adding them moves none. Failing changes nothing. */
+enum db_err map_reserve(struct map *map, size_t count);
 void *map_remove(struct map *map, struct str key); /* the removed value or NULL */
 /* Iteration in no particular order: start with *cursor = 0; NULL at the end. Do not change the map meanwhile. */
 void *map_next(const struct map *map, size_t *cursor);

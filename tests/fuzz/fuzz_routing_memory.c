@@ -40,7 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	struct route_fleet *fleet = route_fleet_new(&policy), *again = route_fleet_new(&policy);
 	learn_init(&learn);
-	memory_begin(&snapshot, 0);
+	memory_begin(&snapshot, fleet, 0);
 	snapshot.bytes.len = HEAD; /* the input says when it was written */
 	(void)buf_append(&snapshot.bytes, data, size);
 	memory_seal(&snapshot.bytes);
@@ -48,7 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	memory_end(&snapshot);
 	join(fleet);
-	memory_begin(&snapshot, WALL_S);
+	memory_begin(&snapshot, fleet, WALL_S);
 	if (!memory_step(&snapshot, fleet, &learn, NOW_US, ALL))
 		abort();
 	memory_seal(&snapshot.bytes);

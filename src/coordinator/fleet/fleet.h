@@ -36,7 +36,7 @@ struct fleet_options {
 	uint8_t tenant_key[FLEET_TENANT_KEY_BYTES];
 	struct planner_options planner; /* the warm pool's (routing 12) */
 	uint32_t warm_interval_ms;      /* 0 = 10,000 */
-	const char *const *shares;      /* of accounts: routing/share.h; borrowed for good */
+	const char *const *shares;      /* of accounts: routing/share.h; read once */
 	size_t share_count;
 	const char *const *dedicated; /* as in struct route_policy; borrowed for good */
 	size_t dedicated_count;

@@ -34,6 +34,7 @@ struct request_key {
 };
 
 struct key_pool;
+struct name_cipher; /* prefixes.c */
 struct session_build;
 
 /* Texts of a registered provider. */
@@ -82,6 +83,7 @@ struct session {
 	struct net_timer timer;             /* next challenge, or the end of the reply window */
 	struct status_challenge *challenge; /* awaiting its reply */
 	struct key_pool *keys;              /* NULL while there is no traffic */
+	struct name_cipher *names;          /* NULL until it is told a name */
 	struct list jobs;
 	struct session_build *builds; /* builds.c: what it said of those that it was told to have */
 	uint16_t build_count;
@@ -150,7 +152,8 @@ struct fleet {
 	struct net_timer warm_timer, warm_soon;
 	/* waiting.c */
 	struct queues *queues;
-	struct list woken; /* sessions whose room is to be offered */
+	struct shares *shares; /* of accounts */
+	struct list woken;     /* sessions whose room is to be offered */
 	struct wake_turn *turn;
 	uint64_t turns;
 	struct session *offering; /* NULL again when it ends meanwhile */
@@ -213,8 +216,9 @@ void distance_answered(struct session *session);
 
 /* --- prefixes.c --- */
 #define FLEET_PREFIXES_TEXT (WIRE_REQUEST_PREFIXES * WIRE_PREFIX_HEX)
-struct str prefixes_text(const struct session *session, const struct route_request *route, char out[FLEET_PREFIXES_TEXT]);
+struct str prefixes_text(struct session *session, const struct route_request *route, char out[FLEET_PREFIXES_TEXT]);
 void session_prefixes(struct session *session, const struct wire_slot *slot);
+void prefixes_forget(struct session *session); /* it ends */
 
 /* --- keys.c --- */
 /* DB_E_CRYPTO when the provider's key is unusable. The caller wipes *out. */

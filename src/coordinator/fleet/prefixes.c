@@ -3,6 +3,8 @@
  *
  * A name is 64 bits of a running SHA-256 that begins with a secret of this coordinator and the account, and goes on message by
  * message. Without the secret nobody can test a guess of a prompt against it, and no two accounts share one. */
+#include <stdlib.h>
+
 #include "api/chat_request.h"
 #include "coordinator/fleet/fleet_internal.h"
 #include "crypto/hash.h"
@@ -23,27 +25,31 @@ static void add_text(struct sha256_state *state, struct str text)
 		sha256_update(state, text.at, text.len);
 }
 
-/* What the value says, however its text was spaced. */
-static void add_value(struct sha256_state *state, const json_val *value)
+/* What the value says, however its text was spaced. Returns the bytes of its texts. */
+static size_t add_value(struct sha256_state *state, const json_val *value)
 {
 	struct str text;
 	double number;
 	bool flag;
+	size_t bytes = 0;
 	add_u64(state, (uint64_t)json_type(value));
-	if (json_as_str(value, &text))
+	if (json_as_str(value, &text)) {
 		add_text(state, text);
-	else if (json_as_double(value, &number))
+		bytes = text.len;
+	} else if (json_as_double(value, &number)) {
 		sha256_update(state, &number, sizeof number);
-	else if (json_as_bool(value, &flag))
+	} else if (json_as_bool(value, &flag)) {
 		add_u64(state, flag);
+	}
 	struct json_iter it = json_iter(value);
 	struct str key;
 	for (json_val *child; (child = json_next(&it, &key));) {
 		if (json_type(value) == JSON_OBJECT)
 			add_text(state, key);
-		add_value(state, child);
+		bytes += add_value(state, child);
 	}
 	add_u64(state, UINT64_MAX);
+	return bytes;
 }
 
 static uint64_t name_now(const struct sha256_state *state)
@@ -57,32 +63,33 @@ static uint64_t name_now(const struct sha256_state *state)
 	return name;
 }
 
+/* A name, and the bytes of texts that it stands for. */
+struct named {
+	uint64_t name;
+	size_t bytes;
+};
+
+struct names {
+	struct named at[FLEET_PREFIXES]; /* the longest first */
+	size_t count;
+};
+
 /* The first message, mostly a system prompt that conversations share, and the last ones. */
-static void keep_name(struct fleet_prefixes *out, struct route_prefix prefix)
+static void keep_name(struct names *names, struct named named)
 {
-	if (out->count == FLEET_PREFIXES) {
-		memmove(out->at + FLEET_PREFIXES - 2, out->at + FLEET_PREFIXES - 1, sizeof *out->at);
-		out->count--;
+	if (names->count == FLEET_PREFIXES) {
+		names->at[FLEET_PREFIXES - 2] = names->at[FLEET_PREFIXES - 1];
+		names->count--;
 	}
-	memmove(out->at + 1, out->at, out->count * sizeof *out->at);
-	out->at[0] = prefix;
-	out->count++;
+	memmove(names->at + 1, names->at, names->count * sizeof *names->at);
+	names->at[0] = named;
+	names->count++;
 }
 
 static uint32_t tokens_at(const struct chat_request *request, size_t bytes, size_t all_bytes)
 {
 	double tokens = all_bytes ? (double)request->prompt_estimate_tokens * (double)bytes / (double)all_bytes : 0;
 	return tokens < UINT32_MAX ? (uint32_t)tokens : UINT32_MAX;
-}
-
-static size_t text_bytes(const json_val *value)
-{
-	struct str text;
-	struct json_iter it = json_iter(value);
-	size_t bytes = json_as_str(value, &text) ? text.len : 0;
-	for (json_val *child; (child = json_next(&it, NULL));)
-		bytes += text_bytes(child);
-	return bytes;
 }
 
 void fleet_name_prefixes(const struct fleet *fleet, const struct chat_request *request, struct str account,
@@ -97,49 +104,73 @@ void fleet_name_prefixes(const struct fleet *fleet, const struct chat_request *r
 	sha256_update(&state, fleet->options.tenant_key, FLEET_TENANT_KEY_BYTES);
 	add_text(&state, account);
 	add_text(&state, request->cache_scope);
-	add_value(&state, request->tools);
-	size_t all_bytes = text_bytes(request->messages), bytes = 0;
+	(void)add_value(&state, request->tools);
+	struct names names = {.count = 0};
+	size_t bytes = 0;
 	struct json_iter it = json_iter(request->messages);
 	for (json_val *message; (message = json_next(&it, NULL));) {
-		add_value(&state, message);
-		bytes += text_bytes(message);
-		keep_name(out, (struct route_prefix){name_now(&state), tokens_at(request, bytes, all_bytes)});
+		bytes += add_value(&state, message);
+		keep_name(&names, (struct named){name_now(&state), bytes});
 	}
 	secret_wipe(&state, sizeof state);
+	for (; out->count < names.count; out->count++)
+		out->at[out->count] =
+		    (struct route_prefix){names.at[out->count].name, tokens_at(request, names.at[out->count].bytes, bytes)};
 }
 
 /* --- each provider has names of its own for them: two cannot tell that they serve the same account --- */
 
 #define ROUNDS 4
 
-struct cipher {
+/* Of a session, by the key that it is known by. */
+struct name_cipher {
 	uint64_t seeds[ROUNDS][2];
+	bool attested;
 };
 
-static struct cipher cipher_of(const struct session *session)
+static void derive(const struct session *session, struct name_cipher *out)
 {
 	struct str identity = session_text(session, session->attested ? TEXT_SE_PUBLIC_KEY : TEXT_PUBLIC_KEY);
 	uint8_t key[SHA256_BYTES];
-	struct cipher cipher;
 	hmac_sha256(session->fleet->options.tenant_key, FLEET_TENANT_KEY_BYTES, identity.at, identity.len, key);
 	for (uint8_t i = 0; i < 2; i++) {
 		const uint8_t part[] = {'n', 'a', 'm', 'e', 's', i};
 		uint8_t seeds[SHA256_BYTES];
 		hmac_sha256(key, sizeof key, part, sizeof part, seeds);
-		memcpy((char *)cipher.seeds + i * sizeof seeds, seeds, sizeof seeds);
+		memcpy((char *)out->seeds + i * sizeof seeds, seeds, sizeof seeds);
 		secret_wipe(seeds, sizeof seeds);
 	}
 	secret_wipe(key, sizeof key);
-	return cipher;
+	out->attested = session->attested;
 }
 
-static uint32_t mix(const struct cipher *cipher, int round, uint32_t half)
+/* Made once for those that names are told. NULL: no memory. */
+static const struct name_cipher *cipher_of(struct session *session)
+{
+	if (!session->names)
+		session->names = calloc(1, sizeof *session->names);
+	else if (session->names->attested == session->attested)
+		return session->names;
+	if (session->names)
+		derive(session, session->names);
+	return session->names;
+}
+
+void prefixes_forget(struct session *session)
+{
+	if (session->names)
+		secret_wipe(session->names, sizeof *session->names);
+	free(session->names);
+	session->names = NULL;
+}
+
+static uint32_t mix(const struct name_cipher *cipher, int round, uint32_t half)
 {
 	return (uint32_t)map_hash(cipher->seeds[round], (struct str){(const char *)&half, sizeof half});
 }
 
 /* A Feistel network: each name has one of the provider's, and back. */
-static uint64_t provider_name(const struct cipher *cipher, uint64_t name)
+static uint64_t provider_name(const struct name_cipher *cipher, uint64_t name)
 {
 	uint32_t left = (uint32_t)(name >> 32), right = (uint32_t)name;
 	for (int round = 0; round < ROUNDS; round++) {
@@ -150,7 +181,7 @@ static uint64_t provider_name(const struct cipher *cipher, uint64_t name)
 	return (uint64_t)left << 32 | right;
 }
 
-static uint64_t own_name(const struct cipher *cipher, uint64_t name)
+static uint64_t own_name(const struct name_cipher *cipher, uint64_t name)
 {
 	uint32_t left = (uint32_t)(name >> 32), right = (uint32_t)name;
 	for (int round = ROUNDS - 1; round >= 0; round--) {
@@ -161,16 +192,15 @@ static uint64_t own_name(const struct cipher *cipher, uint64_t name)
 	return (uint64_t)left << 32 | right;
 }
 
-struct str prefixes_text(const struct session *session, const struct route_request *route, char out[FLEET_PREFIXES_TEXT])
+struct str prefixes_text(struct session *session, const struct route_request *route, char out[FLEET_PREFIXES_TEXT])
 {
 	uint64_t names[FLEET_PREFIXES];
 	size_t count = route->prefix_count < FLEET_PREFIXES ? route->prefix_count : FLEET_PREFIXES;
-	if (count == 0)
+	const struct name_cipher *cipher = count ? cipher_of(session) : NULL;
+	if (!cipher)
 		return (struct str){"", 0};
-	struct cipher cipher = cipher_of(session);
 	for (size_t i = 0; i < count; i++)
-		names[i] = provider_name(&cipher, route->prefixes[i].digest);
-	secret_wipe(&cipher, sizeof cipher);
+		names[i] = provider_name(cipher, route->prefixes[i].digest);
 	return wire_prefixes_write(names, count, out);
 }
 
@@ -178,11 +208,10 @@ void session_prefixes(struct session *session, const struct wire_slot *slot)
 {
 	uint64_t names[WIRE_SLOT_PREFIXES];
 	size_t count = wire_prefixes_read(slot->prefixes, names, WIRE_SLOT_PREFIXES);
-	if (count) {
-		struct cipher cipher = cipher_of(session);
-		for (size_t i = 0; i < count; i++)
-			names[i] = own_name(&cipher, names[i]);
-		secret_wipe(&cipher, sizeof cipher);
-	}
+	const struct name_cipher *cipher = count ? cipher_of(session) : NULL;
+	if (!cipher)
+		count = 0;
+	for (size_t i = 0; i < count; i++)
+		names[i] = own_name(cipher, names[i]);
 	(void)route_node_set_prefixes(session->fleet->routes, session->node, slot->model, names, count);
 }

@@ -369,6 +369,7 @@ void session_unregister(struct session *session)
 	jobs_fail_all(session);
 	waiting_forget(session);
 	keys_free(session);
+	prefixes_forget(session);
 	session_builds_forget(session);
 	if (map_get(&fleet->by_serial, session_text(session, TEXT_SERIAL)) == session)
 		map_remove(&fleet->by_serial, session_text(session, TEXT_SERIAL));

@@ -16,12 +16,14 @@ bool waiting_init(struct fleet *fleet)
 {
 	list_init(&fleet->woken);
 	fleet->queues = queues_new();
-	return fleet->queues != NULL;
+	fleet->shares = shares_new(fleet->options.shares, fleet->options.share_count);
+	return fleet->queues && fleet->shares;
 }
 
 void waiting_free(struct fleet *fleet)
 {
 	queues_free(fleet->queues);
+	shares_free(fleet->shares);
 	if (fleet->turn && fleet->turn->posted)
 		fleet->turn->fleet = NULL; /* frees itself */
 	else
@@ -48,7 +50,7 @@ enum db_err fleet_wait(struct fleet *fleet, const struct route_request *request,
 	waiter->place.request = *request;
 	waiter->place.request.excluded = NULL;
 	waiter->place.request.excluded_count = 0;
-	share_apply(fleet->options.shares, fleet->options.share_count, &waiter->place);
+	shares_apply(fleet->shares, &waiter->place);
 	return queue_enter(fleet->queues, &waiter->place, queue_places(route_model_routable(fleet->routes, request->model)),
 	                   now_us);
 }

@@ -19,7 +19,7 @@ struct memory_snapshot {
 	size_t cursor, cap; /* in the part's table, which had so many places */
 };
 
-void memory_begin(struct memory_snapshot *snapshot, int64_t wall_s);
+void memory_begin(struct memory_snapshot *snapshot, const struct route_fleet *fleet, int64_t wall_s);
 /* At most `most` records. True when it is whole; false once more than MEMORY_MAX_BYTES, too: then bytes.failed. */
 bool memory_step(struct memory_snapshot *snapshot, struct route_fleet *fleet, const struct learn *learn, uint64_t now_us,
                  size_t most);

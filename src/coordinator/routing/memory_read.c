@@ -17,15 +17,16 @@ struct reader {
 
 /* --- numbers and texts: 0 and nothing once something was wrong --- */
 
-static uint64_t take(struct reader *r, int bytes)
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "numbers are read as they lie");
+
+static inline uint64_t take(struct reader *r, size_t bytes)
 {
-	if (r->end - r->at < bytes)
+	uint64_t value = 0;
+	if ((size_t)(r->end - r->at) < bytes)
 		r->bad = true;
 	if (r->bad)
 		return 0;
-	uint64_t value = 0;
-	for (int i = 0; i < bytes; i++)
-		value |= (uint64_t)(unsigned char)r->at[i] << (8 * i);
+	memcpy(&value, r->at, bytes);
 	r->at += bytes;
 	return value;
 }
@@ -41,7 +42,7 @@ static float take_float(struct reader *r, float most)
 	return r->bad ? 0 : value;
 }
 
-static uint64_t take_within(struct reader *r, int bytes, uint64_t most)
+static inline uint64_t take_within(struct reader *r, size_t bytes, uint64_t most)
 {
 	uint64_t value = take(r, bytes);
 	if (value > most)
@@ -291,6 +292,7 @@ enum db_err memory_restore(struct route_fleet *fleet, struct learn *learn, struc
 		return error_set(error, DB_E_TIMEOUT, "It is %llu days old.", (unsigned long long)(age_s / 86400));
 	r.age_us = age_s * 1000000;
 	route_advance(fleet, r.now_us);
+	(void)map_reserve(&fleet->devices, (size_t)(r.end - r.at) / MEMORY_DEVICE_BYTES); /* else it grows as it is filled */
 	if (read_records(&r))
 		return error_set(error, DB_E_INVALID, "It is damaged at byte %llu.", (unsigned long long)(r.at - bytes.at));
 	return DB_OK;

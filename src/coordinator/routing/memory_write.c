@@ -1,5 +1,8 @@
 #include "coordinator/routing/memory_format.h"
 
+#define LIKELY_MIN   (4u << 20)
+#define LIKELY_MODEL 2048
+
 enum part { PART_LIVE_MODELS, PART_PAST_MODELS, PART_OUTPUTS, PART_PAIRS, PART_DEVICES, PART_END, PART_DONE };
 
 static void put(struct buf *out, uint64_t value, int bytes)
@@ -178,10 +181,19 @@ static bool put_next_device(struct memory_snapshot *s, const struct route_fleet 
 
 /* --- the whole --- */
 
-void memory_begin(struct memory_snapshot *snapshot, int64_t wall_s)
+/* Room for nearly all of it at once: a buffer that grows is moved, and that takes longer than many steps. */
+static size_t likely_bytes(const struct route_fleet *fleet)
+{
+	size_t bytes = LIKELY_MIN + fleet->devices.count * 2 * MEMORY_DEVICE_BYTES +
+	               (fleet->models.count + fleet->past_models.count) * LIKELY_MODEL;
+	return bytes < MEMORY_MAX_BYTES / 2 ? bytes : MEMORY_MAX_BYTES / 2;
+}
+
+void memory_begin(struct memory_snapshot *snapshot, const struct route_fleet *fleet, int64_t wall_s)
 {
 	*snapshot = (struct memory_snapshot){.part = PART_LIVE_MODELS};
 	buf_init(&snapshot->bytes, MEMORY_MAX_BYTES);
+	(void)buf_reserve(&snapshot->bytes, likely_bytes(fleet));
 	(void)buf_append(&snapshot->bytes, MEMORY_MAGIC, MEMORY_MAGIC_LEN);
 	put(&snapshot->bytes, 0, MEMORY_SUM_LEN);
 	put(&snapshot->bytes, (uint64_t)wall_s, 8);

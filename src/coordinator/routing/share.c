@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "core/map.h"
+
 #define LEAST       0.01
 #define MOST        100.0
 #define NUMBER_SIZE 16
@@ -55,14 +57,79 @@ enum db_err share_read(struct str text, struct share *out)
 	return good ? DB_OK : DB_E_INVALID;
 }
 
-void share_apply(const char *const *texts, size_t count, struct queue_waiter *waiter)
+/* --- by account --- */
+
+struct kept_share {
+	struct share share;
+	char account[];
+};
+
+struct shares {
+	struct map by_account;
+};
+
+struct shares *shares_new(const char *const *texts, size_t count)
 {
-	for (size_t i = 0; i < count; i++) {
+	struct shares *shares = calloc(1, sizeof *shares);
+	enum db_err err = shares ? DB_OK : DB_E_NOMEM;
+	if (shares)
+		map_init(&shares->by_account);
+	for (size_t i = 0; !err && i < count; i++) {
 		struct share share;
-		if (share_read(str_of(texts[i]), &share) || !str_eq(share.account, waiter->request.caller_account))
-			continue;
-		waiter->weight = share.weight;
-		waiter->priority = share.priority;
-		return;
+		if (!share_read(str_of(texts[i]), &share) && !shares_find(shares, share.account))
+			err = shares_put(shares, &share);
 	}
+	if (!err)
+		return shares;
+	shares_free(shares);
+	return NULL;
+}
+
+void shares_free(struct shares *shares)
+{
+	size_t cursor = 0;
+	if (!shares)
+		return;
+	for (struct kept_share *kept; (kept = map_next(&shares->by_account, &cursor));)
+		free(kept);
+	map_free(&shares->by_account);
+	free(shares);
+}
+
+enum db_err shares_put(struct shares *shares, const struct share *share)
+{
+	void *before = map_get(&shares->by_account, share->account);
+	if (!before && shares->by_account.count == SHARES_MAX)
+		return DB_E_LIMIT;
+	struct kept_share *kept = malloc(sizeof *kept + share->account.len);
+	if (!kept)
+		return DB_E_NOMEM;
+	kept->share = *share;
+	memcpy(kept->account, share->account.at, share->account.len);
+	kept->share.account = (struct str){kept->account, share->account.len};
+	enum db_err err = map_put(&shares->by_account, kept->share.account, kept, NULL);
+	free(err ? kept : before);
+	return err;
+}
+
+bool shares_remove(struct shares *shares, struct str account)
+{
+	struct kept_share *kept = map_remove(&shares->by_account, account);
+	free(kept);
+	return kept != NULL;
+}
+
+const struct share *shares_find(const struct shares *shares, struct str account)
+{
+	const struct kept_share *kept = map_get(&shares->by_account, account);
+	return kept ? &kept->share : NULL;
+}
+
+void shares_apply(const struct shares *shares, struct queue_waiter *waiter)
+{
+	const struct share *share = shares_find(shares, waiter->request.caller_account);
+	if (!share)
+		return;
+	waiter->weight = share->weight;
+	waiter->priority = share->priority;
 }

@@ -13,7 +13,18 @@ struct share {
 
 /* DB_E_INVALID for anything else. */
 enum db_err share_read(struct str text, struct share *out);
-/* Sets weight and priority of a waiter from the first text about its account; without one they stay. */
-void share_apply(const char *const *texts, size_t count, struct queue_waiter *waiter);
+
+/* Shares by account, read once: a request that waits costs one look. Thread: one at a time. */
+#define SHARES_MAX 10000
+struct shares;
+/* Of several texts about one account the first counts; one that cannot be read is passed over. NULL: no memory. */
+struct shares *shares_new(const char *const *texts, size_t count);
+void shares_free(struct shares *shares);
+/* Copied, in place of what there was. DB_E_LIMIT above SHARES_MAX accounts. */
+enum db_err shares_put(struct shares *shares, const struct share *share);
+bool shares_remove(struct shares *shares, struct str account);                    /* false when there was none */
+const struct share *shares_find(const struct shares *shares, struct str account); /* NULL: none */
+/* Sets weight and priority of a waiter to its account's share; without one they stay. */
+void shares_apply(const struct shares *shares, struct queue_waiter *waiter);
 
 #endif

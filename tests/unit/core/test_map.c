@@ -55,6 +55,27 @@ static void test_put_get_replace_remove(void **state)
 	map_free(&map);
 }
 
+static void test_reserved_room_is_not_moved(void **state)
+{
+	(void)state;
+	struct map map;
+	char keys[1000][8];
+	map_init(&map);
+	assert_int_equal(map_reserve(&map, 1000), DB_OK);
+	const struct map_slot *slots = map.slots;
+	for (int i = 0; i < 1000; i++) {
+		int len = snprintf(keys[i], sizeof keys[i], "k%d", i);
+		assert_int_equal(map_put(&map, (struct str){keys[i], (size_t)len}, keys[i], NULL), DB_OK);
+	}
+	assert_ptr_equal(map.slots, slots);
+	assert_int_equal(map_reserve(&map, 10), DB_OK);
+	assert_ptr_equal(map.slots, slots);
+	assert_int_equal(map_reserve(&map, 5000), DB_OK);
+	for (int i = 0; i < 1000; i++)
+		assert_ptr_equal(map_get(&map, str_of(keys[i])), keys[i]);
+	map_free(&map);
+}
+
 struct entry {
 	char key[16];
 	bool present;
@@ -174,9 +195,13 @@ static void test_list_keeps_order(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_hash_is_siphash_1_3),       cmocka_unit_test(test_put_get_replace_remove),
-	    cmocka_unit_test(test_agrees_with_a_plain_table), cmocka_unit_test(test_iteration_meets_each_value_once),
-	    cmocka_unit_test(test_each_map_has_its_own_seed), cmocka_unit_test(test_list_keeps_order),
+	    cmocka_unit_test(test_hash_is_siphash_1_3),
+	    cmocka_unit_test(test_reserved_room_is_not_moved),
+	    cmocka_unit_test(test_put_get_replace_remove),
+	    cmocka_unit_test(test_agrees_with_a_plain_table),
+	    cmocka_unit_test(test_iteration_meets_each_value_once),
+	    cmocka_unit_test(test_each_map_has_its_own_seed),
+	    cmocka_unit_test(test_list_keeps_order),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

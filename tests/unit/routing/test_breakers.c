@@ -120,6 +120,26 @@ static void a_shut_base_shape_still_serves_the_other_and_is_the_last_resort(void
 	route_fleet_free(s.fleet);
 }
 
+/* Breakers alone are passed over when nobody else is left; what else keeps a machine from serving is not. */
+static void a_machine_that_cools_down_is_no_last_resort(void **state)
+{
+	(void)state;
+	struct scene s = scene_new();
+	struct route_request request = base_request();
+	struct route_decision decision;
+	struct route_reservation *reservation;
+	for (int i = 0; i < 5; i++)
+		attempt(&s, base_request(), ROUTE_OUTCOME_FAULT);
+	assert_true(attempt(&s, base_request(), ROUTE_OUTCOME_CLIENT).bypassed_breaker);
+	route_node_cool(s.fleet, s.node, STR_NONE, s.now_us + 120 * SECOND_US);
+	assert_int_equal(route_select(s.fleet, &request, s.now_us, &decision, &reservation), DB_E_NOT_FOUND);
+	assert_int_equal(decision.by_gate[ROUTE_COOLING], 1);
+	pass_time(&s, 120);
+	assert_int_equal(route_select(s.fleet, &request, s.now_us, &decision, &reservation), DB_OK);
+	route_release(s.fleet, reservation);
+	route_fleet_free(s.fleet);
+}
+
 static void a_half_open_breaker_lets_exactly_one_request_try(void **state)
 {
 	(void)state;
@@ -424,6 +444,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_shape_is_shut_by_two_strikes_in_a_minute_and_no_other),
 	    cmocka_unit_test(a_shut_base_shape_still_serves_the_other_and_is_the_last_resort),
+	    cmocka_unit_test(a_machine_that_cools_down_is_no_last_resort),
 	    cmocka_unit_test(a_half_open_breaker_lets_exactly_one_request_try),
 	    cmocka_unit_test(a_sick_node_trips_backs_off_and_recovers_by_one_probe),
 	    cmocka_unit_test(a_fleet_that_is_sick_as_a_whole_still_serves),

@@ -62,7 +62,7 @@ static enum route_gate gate(struct scene *s)
 static struct memory_snapshot snapshot_of(struct scene *s)
 {
 	struct memory_snapshot snapshot;
-	memory_begin(&snapshot, WALL_S);
+	memory_begin(&snapshot, s->fleet, WALL_S);
 	for (int steps = 0; !memory_step(&snapshot, s->fleet, s->learn, s->now_us, STEP); steps++)
 		assert_in_range(steps, 0, 10000);
 	memory_seal(&snapshot.bytes);

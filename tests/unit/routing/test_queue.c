@@ -3,7 +3,9 @@
 
 #include "coordinator/routing/queue.h"
 #include "coordinator/routing/share.h"
+
 #include "routing_fixture.h"
+#include <stdio.h>
 
 static struct queue_waiter waiter_of(struct str account, uint64_t tokens)
 {
@@ -127,17 +129,50 @@ static void an_account_gets_what_the_operator_wrote(void **state)
 	static struct queue_waiter w[2][EACH];
 	static const char *const texts[] = {"c=9", "a=3", "a=100"};
 	struct queues *queues = queues_new();
+	struct shares *shares = shares_new(texts, 3);
 	unsigned served[2] = {0};
+	assert_non_null(shares);
 	for (int i = 0; i < EACH; i++)
 		for (int side = 0; side < 2; side++) {
 			w[side][i] = waiter_of(side ? STR("b") : STR("a"), 500);
-			share_apply(texts, 3, &w[side][i]);
+			shares_apply(shares, &w[side][i]);
 			assert_int_equal(queue_enter(queues, &w[side][i], 2 * EACH, NOW_US), DB_OK);
 		}
 	for (int i = 0; i < SERVED; i++)
 		served[str_is(next(queues)->request.caller_account, "b")]++;
 	assert_near(served[0] / (double)SERVED, 0.75, 0.03);
+	shares_free(shares);
 	queues_free(queues);
+}
+
+static void shares_are_changed_and_taken_away(void **state)
+{
+	(void)state;
+	static const char *const texts[] = {"a=3", "not a share", "b=batch"};
+	struct shares *shares = shares_new(texts, 3);
+	struct share share = {.account = STR("a"), .weight = 7, .priority = ROUTE_PRIORITY_INTERACTIVE};
+	struct queue_waiter waiter = waiter_of(STR("a"), 500);
+	assert_non_null(shares);
+	assert_null(shares_find(shares, STR("not a share")));
+	assert_int_equal(shares_find(shares, STR("b"))->priority, ROUTE_PRIORITY_BATCH);
+	assert_int_equal(shares_put(shares, &share), DB_OK);
+	shares_apply(shares, &waiter);
+	assert_near(waiter.weight, 7, 1e-9);
+	assert_int_equal(waiter.priority, ROUTE_PRIORITY_INTERACTIVE);
+	assert_true(shares_remove(shares, STR("a")));
+	assert_false(shares_remove(shares, STR("a")));
+	waiter = waiter_of(STR("a"), 500);
+	struct queue_waiter before = waiter;
+	shares_apply(shares, &waiter);
+	assert_near(waiter.weight, before.weight, 1e-9);
+	assert_int_equal(waiter.priority, before.priority);
+	for (int i = 0; i <= SHARES_MAX; i++) {
+		char name[16];
+		int len = snprintf(name, sizeof name, "x%d", i);
+		share.account = (struct str){name, (size_t)len};
+		assert_int_equal(shares_put(shares, &share), i < SHARES_MAX - 1 ? DB_OK : DB_E_LIMIT);
+	}
+	shares_free(shares);
 }
 
 static void shares_are_read_or_refused(void **state)
@@ -414,6 +449,7 @@ int main(void)
 	    cmocka_unit_test(a_heavy_account_does_not_keep_a_light_one_waiting),
 	    cmocka_unit_test(tokens_are_shared_by_weight_and_priority),
 	    cmocka_unit_test(an_account_gets_what_the_operator_wrote),
+	    cmocka_unit_test(shares_are_changed_and_taken_away),
 	    cmocka_unit_test(shares_are_read_or_refused),
 	    cmocka_unit_test(one_that_could_not_start_keeps_its_turn_and_blocks_nobody),
 	    cmocka_unit_test(a_cancelled_request_is_not_held_against_its_account),
