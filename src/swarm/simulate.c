@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "swarm/sim/diary.h"
 #include "swarm/sim/report.h"
 #include "swarm/sim/world.h"
 
@@ -17,6 +18,8 @@ const struct cli_option swarm_simulate_options[] = {
     {.name = "seed", .value = "N", .help = "in place of the scenario's"},
     {.name = "compare-scan", .help = "compare every decision of ours with a look at every machine"},
     {.name = "no-hedge", .help = "ask no second machine"},
+    {.name = "all-well", .help = "leave out all that happens to machines"},
+    {.name = "diary", .value = "FILE", .help = "write what befell each request there (CSV), under the last of the policies"},
     {.name = NULL},
 };
 
@@ -74,15 +77,28 @@ static int print(const struct cli_args *args, const struct sim_scenario *scenari
 	return CLI_FAILED;
 }
 
+static enum db_err write_diary(const char *path, struct str text, struct error *error)
+{
+	FILE *file = fopen(path, "w");
+	bool ok = file && fwrite(text.at, 1, text.len, file) == text.len;
+	if (file && fclose(file))
+		ok = false;
+	return ok ? DB_OK : error_set(error, DB_E_IO, "%s cannot be written", path);
+}
+
 int swarm_simulate(const struct cli_args *args)
 {
 	const struct sim_policy *policies[MAX_RUNS];
 	struct sim_scenario *scenario = calloc(1, sizeof *scenario);
 	struct sim_summary *runs = calloc(MAX_RUNS, sizeof *runs);
 	struct sim_trace trace = {0};
+	struct buf lines;
+	struct sim_diary diary = {.out = &lines};
+	const char *diary_path = cli_value(args, "diary");
 	struct error error;
 	int64_t seed = -1;
 	int status = CLI_FAILED;
+	buf_init(&lines, (size_t)1 << 31);
 	size_t count = read_policies(cli_value(args, "policies"), policies);
 	if (!scenario || !runs || !count || !cli_int(args, "seed", -1, 0, INT64_MAX, &seed)) {
 		status = CLI_USAGE;
@@ -96,16 +112,22 @@ int swarm_simulate(const struct cli_args *args)
 	if (seed >= 0)
 		scenario->seed = (uint64_t)seed;
 	scenario->hedge = scenario->hedge && !cli_flag(args, "no-hedge");
+	scenario->happening_count = cli_flag(args, "all-well") ? 0 : scenario->happening_count;
 	scenario->audit = cli_flag(args, "compare-scan");
 	enum db_err err = sim_trace_make(scenario, &trace, &error);
-	for (size_t i = 0; i < count && !err; i++)
+	for (size_t i = 0; i < count && !err; i++) {
+		scenario->diary = diary_path && i + 1 == count ? &diary : NULL;
 		err = sim_run(scenario, &trace, policies[i], &runs[i], &error);
+	}
+	if (!err && diary_path)
+		err = write_diary(diary_path, buf_str(&lines), &error);
 	if (err)
 		fprintf(stderr, "darkbloom-swarm: %s\n", error.text);
 	else
 		status = print(args, scenario, &trace, runs, count);
 out:
 	sim_trace_free(&trace);
+	buf_free(&lines);
 	free(scenario);
 	free(runs);
 	return status;

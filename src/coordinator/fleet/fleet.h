@@ -162,6 +162,8 @@ bool fleet_job_has_credit(const struct fleet_job *job); /* false: the caller mus
 void fleet_job_first_content(struct fleet_job *job);    /* as route_first_content */
 /* The loop's time when the job's provider last sent a chunk to anybody; 0 = never. */
 uint64_t fleet_job_progress_us(const struct fleet_job *job);
+/* It has begun other answers whose consumers wait for more. */
+bool fleet_job_owes_others(const struct fleet_job *job);
 /* For an attempt that the caller ends by fleet_job_cancel and blames: ROUTE_OUTCOME_TIMEOUT of one that accepted or began and
  * fell silent, ROUTE_OUTCOME_LATE of one that said nothing. What the provider itself says is told without this. */
 void fleet_job_outcome(struct fleet_job *job, enum route_outcome outcome);

@@ -100,6 +100,8 @@ struct fleet_job {
 	struct box_shared shared;
 	struct net_timer park_timer;
 	uint32_t consumed; /* chunks taken and not yet granted anew */
+	uint32_t untaken;  /* chunks that came and were not yet taken: its provider may wait for credit */
+	bool began;        /* a chunk came */
 	bool parked;
 	struct blind_job *blind; /* NULL: the coordinator holds the key */
 	uint64_t parked_chunks;

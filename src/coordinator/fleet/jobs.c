@@ -276,6 +276,7 @@ static void grant(struct fleet_job *job)
 
 void fleet_job_consumed(struct fleet_job *job, uint32_t chunks)
 {
+	job->untaken -= chunks < job->untaken ? chunks : job->untaken;
 	if (!job->session->flow_credit)
 		return;
 	job->consumed += chunks;
@@ -297,6 +298,16 @@ void fleet_job_first_content(struct fleet_job *job)
 uint64_t fleet_job_progress_us(const struct fleet_job *job)
 {
 	return job->session->last_chunk_us;
+}
+
+bool fleet_job_owes_others(const struct fleet_job *job)
+{
+	LIST_EACH (link, &job->session->jobs) {
+		const struct fleet_job *other = LIST_OF(link, struct fleet_job, link);
+		if (other != job && other->began && !other->parked && other->untaken == 0)
+			return true;
+	}
+	return false;
 }
 
 void fleet_job_outcome(struct fleet_job *job, enum route_outcome outcome)
@@ -394,6 +405,8 @@ void jobs_chunk(struct session *session, const struct wire_chunk *message)
 	struct str chunk = job->blind ? message->encrypted_data.ciphertext : buf_str(&fleet->plain);
 	metric_add(fleet->metrics.chunks, 1);
 	metric_add(fleet->metrics.chunk_bytes, chunk.len);
+	job->began = true;
+	job->untaken++;
 	if (job->parked)
 		job->parked_chunks++;
 	else

@@ -75,6 +75,7 @@ struct attempt {
 	bool is_backup;               /* asked while another was silent */
 	bool owned;                   /* the provider is the caller's own */
 	double predicted_ms, tail_ms; /* of the first content, < 0 = unknown */
+	double hedge_due_ms;          /* since it was sent: when another is asked as well */
 	struct route_decision decision;
 	unsigned try_at; /* in the record's tries */
 	struct price price;
@@ -193,6 +194,8 @@ void dispatch_give_up(struct attempt *attempt, int status, const char *text);
 void dispatch_drop(struct attempt *attempt); /* cancels its job and frees it */
 /* As dispatch_give_up before content, but no other attempt follows: one runs already. */
 void dispatch_retire(struct attempt *attempt, int status, const char *text);
+/* The same before its time is up: nobody is blamed. */
+void dispatch_pass_over(struct attempt *attempt);
 /* Sends the request to one more provider beside those that have it. False: there is none, or it is not worth it. */
 bool dispatch_backup(struct call *call);
 
@@ -206,11 +209,7 @@ void tries_end(const struct attempt *attempt, enum record_try_end end, int statu
 void silence_sent(struct attempt *attempt); /* watches it until content comes */
 void silence_accepted(struct attempt *attempt);
 void silence_after_content(struct attempt *attempt);
-/* How long ago it was sent, and since its provider gave anybody content (hedge.h). */
-struct silence {
-	double since_sent_ms, since_progress_ms;
-};
-struct silence silence_of(const struct attempt *attempt);
+struct hedge_silence silence_of(const struct attempt *attempt);
 
 /* --- resume.c --- */
 void resume_begin(struct call *call);
@@ -222,7 +221,7 @@ bool resume_possible(const struct call *call);
 enum db_err resume_write(const struct call *call, struct buf *body);
 
 /* --- race.c --- */
-void race_arm(struct call *call, const struct attempt *first); /* it was just sent */
+void race_arm(struct call *call, struct attempt *first); /* it was just sent */
 /* Whether a second attempt is worth it, and within the budget: then the race has begun. */
 bool race_approves(struct call *call, const struct route_decision *decision);
 /* Content came from this attempt: the others are cancelled, which says nothing against them. */

@@ -430,6 +430,10 @@ static enum db_err start_job(struct call *call, struct attempt *attempt, struct 
 	    .approves = approves,
 	    .notes = call->resume.wanted,
 	};
+	if (attempt->is_backup) { /* it is there for the first content, however long the answer */
+		request.route.expected_tokens = 1;
+		request.route.urgent = true;
+	}
 	request.route.excluded = excluded;
 	request.route.excluded_count = excluded_count;
 	buf_clear(&gateway->body);
@@ -656,6 +660,14 @@ void dispatch_retire(struct attempt *attempt, int status, const char *text)
 	note_failure(call, &end);
 	metric_add(call->gateway->failovers, 1);
 	blame(attempt, status);
+	tries_end(attempt, RECORD_TRY_SILENT, 0, chunks_of(attempt));
+	dispatch_drop(attempt);
+}
+
+void dispatch_pass_over(struct attempt *attempt)
+{
+	exclude(attempt->call, fleet_job_node(attempt->job));
+	metric_add(attempt->call->gateway->failovers, 1);
 	tries_end(attempt, RECORD_TRY_SILENT, 0, chunks_of(attempt));
 	dispatch_drop(attempt);
 }

@@ -17,19 +17,32 @@ static struct attempt *oldest(struct call *call)
 	return LIST_OF(list_first(&call->attempts), struct attempt, link);
 }
 
+static struct attempt *newest(struct call *call)
+{
+	return LIST_OF(call->attempts.head.prev, struct attempt, link);
+}
+
 static void arm(struct call *call, double ms)
 {
 	net_timer_start(call->gateway->options.loop, &call->race_timer, ms < 1 ? 1 : (uint64_t)ms, 0, on_race_due);
 }
 
-void race_arm(struct call *call, const struct attempt *first)
+/* The newest is looked at from the floor on. */
+static void watch(struct call *call, struct attempt *attempt)
+{
+	double floor_ms = call->hedge->policy.floor_ms;
+	double due_ms = hedge_due_ms(call->hedge, attempt->predicted_ms, attempt->tail_ms, (double)patience_ms(call));
+	attempt->hedge_due_ms = due_ms;
+	arm(call, due_ms < floor_ms ? due_ms : floor_ms);
+}
+
+void race_arm(struct call *call, struct attempt *first)
 {
 	struct gateway *gateway = call->gateway;
 	if (call->resuming || gateway->options.hedge_percent == 0 || (first->owned && call->wishes.prefers_own))
 		return;
 	call->hedge = hedges_of(&gateway->hedge_buckets, str_of(call->model));
-	double ms = hedge_due_ms(call->hedge, first->predicted_ms, first->tail_ms, (double)patience_ms(call));
-	arm(call, ms);
+	watch(call, first);
 }
 
 void race_stop(struct call *call, uint64_t loser_prompt, uint64_t loser_output)
@@ -89,16 +102,19 @@ bool race_approves(struct call *call, const struct route_decision *decision)
 /* The older of two that both stayed silent. */
 static void give_up_oldest(struct call *call)
 {
-	dispatch_retire(oldest(call), 504, "no content came in time.");
+	if (silence_of(oldest(call)).since_sent_ms >= (double)patience_ms(call))
+		dispatch_retire(oldest(call), 504, "no content came in time.");
+	else
+		dispatch_pass_over(oldest(call));
 }
 
-/* A provider that gives others content is busy and not sick: it is looked at again after so many milliseconds. */
+/* After so many milliseconds the newest is to be looked at again; 0: another one is to be asked. */
 static double look_away_ms(struct call *call)
 {
-	struct attempt *only = oldest(call);
-	double most_ms = (double)(only->accepted ? call->gateway->options.accepted_ms : patience_ms(call));
-	struct silence silence = silence_of(only);
-	return hedge_again_ms(silence.since_sent_ms, silence.since_progress_ms, most_ms);
+	const struct attempt *attempt = newest(call);
+	double most_ms = (double)(attempt->accepted ? call->gateway->options.accepted_ms : patience_ms(call));
+	struct hedge_silence silence = silence_of(attempt);
+	return hedge_look_ms(call->hedge, attempt->hedge_due_ms, &silence, most_ms);
 }
 
 static void on_race_due(struct net_timer *timer)
@@ -109,7 +125,7 @@ static void on_race_due(struct net_timer *timer)
 	bool waits = call->exchange && !call->winner && live > 0;
 	LIST_EACH (link, &call->attempts)
 		waits = waits && !LIST_OF(link, struct attempt, link)->loading;
-	double again_ms = waits && live == 1 ? look_away_ms(call) : 0;
+	double again_ms = waits ? look_away_ms(call) : 0;
 	if (again_ms > 0) {
 		arm(call, again_ms);
 	} else if (waits) {
@@ -123,8 +139,10 @@ static void on_race_due(struct net_timer *timer)
 			call->racing = raced;
 		if (started && live > 1)
 			give_up_oldest(call);
-		if (!call->over)
-			arm(call, (double)patience_ms(call) / (started ? 1 : 2));
+		if (!call->over && started)
+			watch(call, newest(call));
+		else if (!call->over)
+			arm(call, (double)patience_ms(call) / 2);
 	}
 	call_leave(call);
 }

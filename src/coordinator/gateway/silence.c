@@ -6,11 +6,13 @@ static uint64_t patience_ms(const struct call *call)
 	return (uint64_t)call->gateway->options.first_content_ms + call->prompt_estimate;
 }
 
-struct silence silence_of(const struct attempt *attempt)
+struct hedge_silence silence_of(const struct attempt *attempt)
 {
 	uint64_t now = net_now_us(attempt->call->gateway->options.loop);
-	return (struct silence){(double)(now - attempt->started_us) / 1000,
-	                        (double)(now - fleet_job_progress_us(attempt->job)) / 1000};
+	return (struct hedge_silence){.since_sent_ms = (double)(now - attempt->started_us) / 1000,
+	                              .since_progress_ms = (double)(now - fleet_job_progress_us(attempt->job)) / 1000,
+	                              .accepted = attempt->accepted || attempt->held_count > 0,
+	                              .owes_others = fleet_job_owes_others(attempt->job)};
 }
 
 /* --- after content --- */
@@ -71,7 +73,7 @@ static void on_idle(struct attempt *attempt)
 static bool waits_on(const struct attempt *attempt)
 {
 	const struct call *call = attempt->call;
-	struct silence silence = silence_of(attempt);
+	struct hedge_silence silence = silence_of(attempt);
 	return !attempt->accepted && !hedge_gives_up(silence.since_sent_ms, silence.since_progress_ms, (double)patience_ms(call));
 }
 

@@ -37,6 +37,32 @@ double hedge_again_ms(double since_sent_ms, double since_progress_ms, double dea
 	return again < 1 ? 1 : again;
 }
 
+static double most(double a, double b)
+{
+	return a > b ? a : b;
+}
+
+/* How long until its silence means that it has stopped. */
+static double stops_in_ms(const struct hedge *hedge, const struct hedge_silence *silence)
+{
+	if (silence->owes_others)
+		return most(HEDGE_QUIET_MS - silence->since_progress_ms, hedge->policy.floor_ms - silence->since_sent_ms);
+	if (!silence->accepted)
+		return HEDGE_QUIET_MS -
+		       (silence->since_sent_ms < silence->since_progress_ms ? silence->since_sent_ms : silence->since_progress_ms);
+	return HEDGE_QUIET_MS; /* it may begin to owe something */
+}
+
+double hedge_look_ms(const struct hedge *hedge, double due_ms, const struct hedge_silence *silence, double deadline_ms)
+{
+	double left_ms = due_ms - silence->since_sent_ms, stops_ms = stops_in_ms(hedge, silence);
+	if (left_ms <= 0)
+		return hedge_again_ms(silence->since_sent_ms, silence->since_progress_ms, deadline_ms);
+	if (stops_ms <= 0)
+		return 0;
+	return most(left_ms < stops_ms ? left_ms : stops_ms, 1);
+}
+
 /* The loser is one of the two: it reads the prompt, and until it is cancelled it makes hardly any output. */
 static double hold_of(const struct hedge_backup *backup)
 {

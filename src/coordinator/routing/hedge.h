@@ -46,6 +46,17 @@ double hedge_due_ms(const struct hedge *hedge, double predicted_ms, double tail_
 #define HEDGE_QUIET_MS 500.0
 double hedge_again_ms(double since_sent_ms, double since_progress_ms, double deadline_ms);
 
+/* The same before the time has come. A provider that owes a word - that it accepted the request, which it says at once, or more
+ * of an answer that it is giving to somebody - and has given nobody anything for HEDGE_QUIET_MS has stopped: nothing is
+ * gained by waiting for as long as a healthy one would have taken. 0 to ask a second now, or how long until it is to be looked
+ * at. */
+struct hedge_silence {
+	double since_sent_ms, since_progress_ms; /* progress: any chunk for anybody */
+	bool accepted;                           /* it said so, or content has come */
+	bool owes_others;                        /* the rest of answers that it began */
+};
+double hedge_look_ms(const struct hedge *hedge, double due_ms, const struct hedge_silence *silence, double deadline_ms);
+
 struct hedge_backup { /* what route_select said about the second */
 	double ttft_ms;   /* < 0 = unknown */
 	bool cold;        /* it would have to load the model */

@@ -144,6 +144,7 @@ struct route_request {
 	uint64_t prompt_tokens, max_tokens;
 	uint64_t expected_tokens; /* of output: what is likely, not what is allowed; 0 = min(max_tokens, 256) */
 	bool tools, vision, blind;
+	bool urgent;             /* a second one for a late request: the cheapest, however busy; say 1 for expected_tokens */
 	uint32_t needs;          /* capability bits the model must have on the node; 0 = any model will do */
 	bool plain_prompt;       /* in place of a conversation */
 	struct route_node *only; /* the one node that may take it, or NULL */

@@ -74,6 +74,12 @@ static void probe(struct search *s, struct route_entry *entry)
 		s->decision->by_gate[gate]++;
 }
 
+/* Costs this close are alike. */
+static double tie_ms(const struct search *s)
+{
+	return s->request->urgent ? 0 : ROUTE_TIE_MS;
+}
+
 /* Of those alike one that keeps a prefix of the prompt is taken, but only where it is no busier than the others or would be the
  * cheapest all the same: a popular prefix does not overload its node (routing 7, selection 6). */
 static const struct route_candidate *prefer_holder(const struct search *s, const struct route_candidate *best)
@@ -81,7 +87,7 @@ static const struct route_candidate *prefer_holder(const struct search *s, const
 	const struct route_candidate *holder = best;
 	for (size_t i = 0; s->request->prefix_count && best && i < s->count; i++) {
 		const struct route_candidate *candidate = &s->fleet->candidates[i];
-		if (candidate->grade != s->grade || candidate->cost > s->best + ROUTE_TIE_MS || candidate->cached <= holder->cached)
+		if (candidate->grade != s->grade || candidate->cost > s->best + tie_ms(s) || candidate->cached <= holder->cached)
 			continue;
 		if (candidate->entry->queue <= best->entry->queue || candidate->cost <= s->best)
 			holder = candidate;
@@ -97,7 +103,7 @@ static const struct route_candidate *choose(const struct search *s)
 	for (size_t i = 0; i < s->count; i++) {
 		const struct route_candidate *candidate = &s->fleet->candidates[i];
 		const struct route_entry *entry = candidate->entry, *leader = best ? best->entry : NULL;
-		if (candidate->grade != s->grade || candidate->cost > s->best + ROUTE_TIE_MS || entry == leader)
+		if (candidate->grade != s->grade || candidate->cost > s->best + tie_ms(s) || entry == leader)
 			continue;
 		int order = -1;
 		if (leader)
@@ -261,9 +267,10 @@ static void search_ties(struct search *s, const struct frontier *heads)
 		fetch_node(drawn[look]);
 	for (int look = 0; look < ROUTE_LOOK; look++)
 		probe(s, drawn[look]);
+	double gain_ms = s->request->urgent ? 0 : HEAD_GAIN_MS;
 	/* Only one that is cheaper than all that were drawn, so that of those alike every one has its turn. */
 	for (size_t i = 0; i < head_count; i++)
-		if (s->grade == GRADE_NONE || entry_cost(s, first[i]) < s->best - HEAD_GAIN_MS)
+		if (s->grade == GRADE_NONE || entry_cost(s, first[i]) < s->best - gain_ms)
 			probe(s, first[i]);
 }
 

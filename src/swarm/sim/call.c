@@ -1,6 +1,7 @@
 /* A request's way through the coordinator: placed, queued, tried again, hedged, continued elsewhere, settled. */
 #include <stdlib.h>
 
+#include "swarm/sim/diary.h"
 #include "swarm/sim/world_internal.h"
 
 #define ACCEPTED_US    (600ull * 1000000) /* the chapter's patience once a machine accepted */
@@ -127,7 +128,7 @@ static void race_over(struct sim_world *world, struct sim_call *call, double pro
 	struct hedge_backup backup = {.prompt_tokens = call->request->prompt};
 	if (!call->racing)
 		return;
-	call->racing = false;
+	call->racing--;
 	hedge_end(&world->hedge, &backup, (uint64_t)prompt_read, (uint64_t)made);
 }
 
@@ -213,16 +214,30 @@ static struct sim_attempt *send_to(struct sim_world *world, struct sim_call *cal
 	return attempt;
 }
 
+static void look_again(struct sim_world *world, struct sim_attempt *attempt, double ms)
+{
+	sim_attempt_event(world, attempt, world->now_us + (uint64_t)(ms * 1000), SIM_EVENT_HEDGE, 0);
+}
+
 static void watch_for_hedge(struct sim_world *world, struct sim_attempt *attempt, double tail_ms)
 {
 	const struct sim_call *call = attempt->call;
 	double goal_ms = (double)sim_goal_us(world, call->request) / 1000;
-	if (!world->policy->hedges || !world->scenario->hedge || call->content || call->hedged)
+	if (!world->policy->hedges || !world->scenario->hedge || call->content)
 		return;
 	if (attempt->cold && attempt->predicted_ms > 0)
 		goal_ms += attempt->predicted_ms;
 	double due_ms = hedge_due_ms(&world->hedge, attempt->predicted_ms, tail_ms, goal_ms);
-	sim_attempt_event(world, attempt, world->now_us + (uint64_t)(due_ms * 1000), SIM_EVENT_HEDGE, 0);
+	attempt->due_ms = due_ms;
+	look_again(world, attempt, due_ms < world->hedge.policy.floor_ms ? due_ms : world->hedge.policy.floor_ms);
+	struct sim_page *page = sim_diary_page(world, call);
+	if (page && call->tries == 1) {
+		page->first = attempt->seat->box.index;
+		page->first_ill = sim_ill(attempt->seat);
+		page->predicted_ms = (float)attempt->predicted_ms;
+		page->tail_ms = (float)tail_ms;
+		page->due_ms = (float)due_ms;
+	}
 }
 
 /* Since the machine gave anything to anybody. Its running streams would bring a chunk each few dozen milliseconds. */
@@ -235,25 +250,70 @@ static double quiet_ms(struct sim_world *world, struct sim_seat *seat)
 	return (double)(world->now_us - seat->progress_us) / 1000;
 }
 
+/* The rest of an answer that it has begun, to anybody. */
+static bool owes_others(const struct sim_seat *seat)
+{
+	LIST_EACH (link, &seat->attempts)
+		if (LIST_OF(link, struct sim_attempt, of_seat)->content)
+			return true;
+	return false;
+}
+
+static void note_second(const struct sim_world *world, const struct sim_attempt *second)
+{
+	struct sim_page *page = sim_diary_page(world, second->call);
+	if (!page)
+		return;
+	page->second = second->seat->box.index;
+	page->second_ill = sim_ill(second->seat);
+	page->asked_ms = (float)(world->now_us - second->call->request->at_us) / 1000;
+}
+
+static struct sim_attempt *oldest(const struct sim_call *call)
+{
+	return LIST_OF(call->attempts.head.next, struct sim_attempt, link);
+}
+
+static struct sim_attempt *newest(const struct sim_call *call)
+{
+	return LIST_OF(call->attempts.head.prev, struct sim_attempt, link);
+}
+
+static void drop_oldest(struct sim_world *world, struct sim_call *call)
+{
+	struct sim_attempt *attempt = oldest(call);
+	if (call->excluded_count < SIM_MAX_TRIES)
+		call->excluded[call->excluded_count++] = attempt->seat;
+	cancel(world, attempt, SIM_END_CANCELLED);
+}
+
 static void on_hedge(struct sim_world *world, struct sim_attempt *attempt)
 {
 	struct sim_call *call = attempt->call;
 	struct sim_pick pick = {.predicted_ms = -1, .tail_ms = -1};
-	if (call->request->prefer_own && sim_is_own(call, attempt->seat))
+	if (call->request->prefer_own && sim_is_own(call, attempt->seat)) {
+		sim_diary_hedging(world, call, attempt->seat, SIM_HEDGE_OWN);
 		return; /* it costs nothing there: no second one is worth it (routing 10) */
-	if (attempt->over || call->content || call->hedged || call->attempts.count != 1 || call->excluded_count >= SIM_MAX_TRIES)
+	}
+	if (attempt->over || call->content || attempt != newest(call) || call->excluded_count >= SIM_MAX_TRIES)
 		return;
 	double deadline_ms = (double)patience_us(world, attempt) / 1000;
 	double since_sent_ms = (double)(world->now_us - attempt->sent_us) / 1000;
 	double since_progress_ms = quiet_ms(world, attempt->seat);
-	double again_ms = hedge_again_ms(since_sent_ms, since_progress_ms, deadline_ms);
+	struct hedge_silence silence = {since_sent_ms, since_progress_ms, attempt->accepted, owes_others(attempt->seat)};
+	double again_ms = hedge_look_ms(&world->hedge, attempt->due_ms, &silence, deadline_ms);
 	if (again_ms > 0) {
-		sim_attempt_event(world, attempt, world->now_us + (uint64_t)(again_ms * 1000), SIM_EVENT_HEDGE, 0);
+		if (since_sent_ms >= attempt->due_ms)
+			sim_diary_hedging(world, call, attempt->seat, SIM_HEDGE_WORKING);
+		look_again(world, attempt, again_ms);
 		return;
 	}
-	call->excluded[call->excluded_count++] = attempt->seat;
+	uint32_t excluded = call->excluded_count;
+	LIST_EACH (link, &call->attempts)
+		call->excluded[call->excluded_count++] = LIST_OF(link, struct sim_attempt, link)->seat;
 	enum sim_answer answer = world->policy->pick(world, call, &pick);
-	call->excluded_count--;
+	call->excluded_count = excluded;
+	sim_diary_hedging(world, call, attempt->seat, answer == SIM_PICKED ? SIM_HEDGE_ASKED : SIM_HEDGE_NOBODY);
 	if (answer != SIM_PICKED)
 		return;
 	struct hedge_backup backup = {
@@ -263,8 +323,10 @@ static void on_hedge(struct sim_world *world, struct sim_attempt *attempt)
 	struct sim_attempt *second = send_to(world, call, &pick);
 	if (!second)
 		return;
+	uint64_t over = world->hedge.over;
 	double left_ms = (double)(goal_us > gone_us ? goal_us - gone_us : 0) / 1000;
 	if (!hedge_begin(&world->hedge, &backup, left_ms)) { /* it was only asked whether there is a place */
+		sim_diary_hedging(world, call, attempt->seat, world->hedge.over > over ? SIM_HEDGE_BUDGET : SIM_HEDGE_NOT_WORTH);
 		call->tries--;
 		call->result->tries--;
 		world->measure->attempts--;
@@ -273,9 +335,13 @@ static void on_hedge(struct sim_world *world, struct sim_attempt *attempt)
 		release(world, second, SIM_END_CANCELLED);
 		return;
 	}
-	second->second = true;
-	call->hedged = call->racing = call->result->hedged = true;
+	second->second = call->result->hedged = true;
+	call->racing++;
+	if (call->attempts.count > 2) /* at most two race: the third takes the oldest one's place */
+		drop_oldest(world, call);
+	watch_for_hedge(world, second, pick.tail_ms);
 	world->measure->hedges++;
+	note_second(world, second);
 }
 
 /* --- failures --- */
@@ -399,6 +465,9 @@ static void on_content(struct sim_world *world, struct sim_attempt *attempt)
 		if (other != attempt)
 			cancel(world, other, SIM_END_CANCELLED);
 	}
+	struct sim_page *page = sim_diary_page(world, call);
+	if (page)
+		page->won = attempt->second;
 	if (attempt->second)
 		world->measure->hedges_won++;
 	sim_attempt_event(world, attempt, world->now_us + IDLE_US, SIM_EVENT_DEADLINE, 0);
@@ -442,6 +511,7 @@ static void on_reach(struct sim_world *world, struct sim_attempt *attempt)
 	if (attempt->over)
 		return;
 	attempt->reached = true;
+	attempt->accepted = !attempt->seat->frozen;
 	attempt->seat->coming -= attempt->stream.prompt;
 	sim_box_submit(&attempt->seat->box, &attempt->stream, world->now_us);
 	sim_schedule(world, &attempt->seat->box);

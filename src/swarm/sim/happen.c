@@ -4,6 +4,8 @@
 static void set_factor(struct sim_world *world, struct sim_seat *seat, double factor)
 {
 	sim_box_run(&seat->box, world->now_us);
+	if (seat->box.decoding_count && seat->box.factor > 0)
+		seat->progress_us = world->now_us; /* its last chunks */
 	seat->box.factor = factor;
 	sim_schedule(world, &seat->box);
 }

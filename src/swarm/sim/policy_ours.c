@@ -177,7 +177,10 @@ struct route_request ours_request(const struct sim_world *world, struct sim_call
 	return (struct route_request){.model = ours_model_id(world, call->model),
 	                              .prompt_tokens = request->prompt + call->made,
 	                              .max_tokens = request->max_tokens,
-	                              .expected_tokens = expected < request->max_tokens ? expected : request->max_tokens,
+	                              .expected_tokens = call->attempts.count             ? 1 /* whose content comes first */
+	                                                 : expected < request->max_tokens ? expected
+	                                                                                  : request->max_tokens,
+	                              .urgent = call->attempts.count > 0,
 	                              .caller_account = account,
 	                              .own_only = request->self_route,
 	                              .prefer_own = request->prefer_own,

@@ -14,6 +14,8 @@
 #define SIM_MAX_ALIASES    8
 #define SIM_ID_SIZE        64
 
+struct sim_diary;
+
 struct sim_model {
 	char id[SIM_ID_SIZE];
 	double size_gb;
@@ -120,9 +122,10 @@ struct sim_scenario {
 	double ttft_ms, ttft_token_ms, decode_tps, deadline_s;
 	/* how requests are treated */
 	bool hedge, planner;
-	bool ttft_hard;       /* the chapter's rule refuses what it thinks will come too late (routing 9) */
-	double prefill_ratio; /* ... and so many times faster than decoding it thinks reading is; 0: its default */
-	bool audit;           /* compare every decision with a look at every machine; not in files */
+	bool ttft_hard;          /* the chapter's rule refuses what it thinks will come too late (routing 9) */
+	double prefill_ratio;    /* ... and so many times faster than decoding it thinks reading is; 0: its default */
+	struct sim_diary *diary; /* what befalls each request, when it is to be kept; not in files */
+	bool audit;              /* compare every decision with a look at every machine; not in files */
 	double queue_s;
 
 	struct sim_workload workload;

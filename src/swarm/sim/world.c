@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "swarm/sim/diary.h"
 #include "swarm/sim/world_internal.h"
 
 #define EVICT_US     (90ull * 1000000)
@@ -382,7 +383,9 @@ enum db_err sim_run(const struct sim_scenario *scenario, const struct sim_trace 
 	for (uint32_t m = 0; m < SIM_MAX_MODELS; m++) {
 		list_init(&world->queues[m]);
 	}
-	err = make_seats(world);
+	err = scenario->diary ? sim_diary_open(scenario->diary, trace->count) : DB_OK;
+	if (!err)
+		err = make_seats(world);
 	if (!err && policy->start)
 		err = policy->start(world);
 	if (!err) {
@@ -398,6 +401,8 @@ enum db_err sim_run(const struct sim_scenario *scenario, const struct sim_trace 
 		measure->answered_tokens = (double)world->hedge.answered;
 		sim_summarise(scenario, trace, results, measure, policy->name, out);
 		out->finished = !world->open;
+		if (scenario->diary)
+			sim_diary_write(scenario->diary, trace, results);
 		if (policy->ended)
 			policy->ended(world, out);
 		sim_abandon(world);
@@ -411,5 +416,7 @@ out:
 	free(world);
 	free(measure);
 	free(results);
+	if (scenario->diary)
+		sim_diary_close(scenario->diary);
 	return err;
 }

@@ -43,8 +43,9 @@ struct sim_attempt {
 	void *mine; /* the policy's: a reservation */
 	uint64_t sent_us;
 	double predicted_ms; /* < 0 unknown */
+	double due_ms;       /* since it was sent: when a second one is asked */
 	uint32_t slot, refs;
-	bool second, cold, reached, content, over;
+	bool second, cold, reached, accepted, content, over;
 	double seen;    /* output when it was last looked whether it gets on */
 	double made;    /* by the machine, when it ended there */
 	uint32_t given; /* to the client */
@@ -61,7 +62,8 @@ struct sim_call {
 	uint32_t made;                                      /* tokens that the client has */
 	uint64_t queued_us, leaves_queue_us, turn;          /* turn: of offers, in which it was tried last */
 	uint16_t model;                                     /* the build that it goes to */
-	bool content, ended, hedged, racing, waits;
+	bool content, ended, waits;
+	uint8_t racing;            /* hedges whose loser is not known yet */
 	struct queue_waiter place; /* of policies that wait in routing/queue.h; with its account */
 	char account[SIM_ACCOUNT_SIZE];
 	struct route_prefix prefixes[SIM_KNOWN_TURNS];

@@ -197,6 +197,32 @@ static void expected_output_decides_and_not_the_allowed_one(void **state)
 	route_fleet_free(fleet);
 }
 
+/* Two that are alike by the rule: a first request goes to either, a late one to the quick one where it is seen. */
+static void a_late_request_goes_to_the_quickest_of_those_alike(void **state)
+{
+	(void)state;
+	struct route_fleet *fleet = fixture_fleet();
+	struct route_node_facts slow = fixture_facts(), quick = fixture_facts();
+	struct route_slot slot = fixture_slot();
+	struct route_reservation *reservation;
+	struct route_request request = fixture_request();
+	struct route_decision decision;
+	int quickest[2] = {0};
+	quick.static_prefill_tps = 1000;
+	slow.static_prefill_tps = 700;
+	struct route_node *quick_node = fixture_node(fleet, &quick, &slot);
+	(void)fixture_node(fleet, &slow, &slot);
+	request.expected_tokens = 1;
+	for (int i = 0; i < 100; i++) {
+		request.urgent = i % 2;
+		assert_int_equal(route_select(fleet, &request, NOW_US, &decision, &reservation), DB_OK);
+		quickest[request.urgent] += decision.node == quick_node;
+		route_release(fleet, reservation);
+	}
+	assert_true(quickest[false] < 40 && quickest[true] > 40); /* of 50; only some are looked at */
+	route_fleet_free(fleet);
+}
+
 static void time_to_first_token(void **state)
 {
 	(void)state;
@@ -312,6 +338,7 @@ int main(void)
 	    cmocka_unit_test(reservations_count_before_the_next_heartbeat_shows_them),
 	    cmocka_unit_test(work_that_ended_since_the_heartbeat_no_longer_counts),
 	    cmocka_unit_test(expected_output_decides_and_not_the_allowed_one),
+	    cmocka_unit_test(a_late_request_goes_to_the_quickest_of_those_alike),
 	    cmocka_unit_test(time_to_first_token),
 	    cmocka_unit_test(time_to_first_token_is_unknown_without_capacity),
 	    cmocka_unit_test(projected_rate_of_a_newcomer),

@@ -76,6 +76,28 @@ static void nobody_else_is_asked_while_a_provider_is_only_busy(void **state)
 	assert_true(hedge_again_ms(6000, 10, 6000) == 0);
 }
 
+static double look(double since_sent_ms, double since_progress_ms, bool accepted, bool owes_others)
+{
+	struct hedge hedge;
+	struct hedge_silence silence = {since_sent_ms, since_progress_ms, accepted, owes_others};
+	hedge_init(&hedge, NULL);
+	return hedge_look_ms(&hedge, 3000, &silence, 6000);
+}
+
+static void one_that_owes_a_word_and_is_silent_is_not_waited_for(void **state)
+{
+	(void)state;
+	assert_true(look(400, HEDGE_QUIET_MS, true, true) == 0); /* streams that it began got nothing */
+	assert_true(look(399, 9000, true, true) == 1);           /* but not before the floor */
+	assert_true(look(600, 100, true, true) == HEDGE_QUIET_MS - 100);
+	assert_true(look(HEDGE_QUIET_MS, HEDGE_QUIET_MS, false, false) == 0); /* it did not even accept */
+	assert_true(look(100, 9000, false, false) == HEDGE_QUIET_MS - 100);
+	assert_true(look(2000, 9000, true, false) == HEDGE_QUIET_MS); /* it accepted, and reads: nothing else is to be heard */
+	assert_true(look(2900, 9000, true, false) == 100);            /* and is due after all */
+	assert_true(look(3000, 9000, true, false) == 0);
+	assert_true(look(3000, 100, true, true) == HEDGE_QUIET_MS - 100); /* it gets on with others */
+}
+
 static void a_provider_that_works_for_others_is_waited_for(void **state)
 {
 	(void)state;
@@ -121,6 +143,7 @@ int main(void)
 	    cmocka_unit_test(a_model_that_must_be_loaded_is_waited_for),
 	    cmocka_unit_test(a_second_that_would_come_too_late_is_not_asked),
 	    cmocka_unit_test(nobody_else_is_asked_while_a_provider_is_only_busy),
+	    cmocka_unit_test(one_that_owes_a_word_and_is_silent_is_not_waited_for),
 	    cmocka_unit_test(a_provider_that_works_for_others_is_waited_for),
 	    cmocka_unit_test(the_budget_is_a_share_of_what_was_answered),
 	    cmocka_unit_test(over_any_history_losers_take_no_more_than_the_share_and_the_burst),

@@ -163,8 +163,8 @@ static void machines_that_lie_get_no_more_than_their_kind(void **state)
 static void a_second_machine_is_asked_within_the_budget(void **state)
 {
 	(void)state;
-	static const char *const names[] = {"sick", "stalls"};
-	for (size_t i = 0; i < 2; i++) {
+	static const char *const names[] = {"sick", "stalls", "wandering"};
+	for (size_t i = 0; i < 3; i++) {
 		load(names[i]);
 		scenario.seconds = 300;
 		const struct sim_summary *at = run(&sim_policy_ours);
