@@ -67,6 +67,29 @@ def at_once(calls):
         return [one.result() for one in [pool.submit(call) for call in calls]]
 
 
+def test_a_keys_limit_holds_for_both_together(pair, provider):
+    for node in pair.nodes:
+        provider(node, {"text": "The answer is 42.", "first_delay_ms": 200, "max_concurrency": 64})
+    pair.admin("/v1/admin/credit", account="owner", amount_usd="10", note="enough")
+    pair.wait_balance(10_000_000)
+    made = pair.owner("POST", 0, "/v1/keys", {"name": "limited", "limit_usd": 0.002})
+    assert made.status_code in (200, 201), made.text
+    limited = {"Authorization": f"Bearer {made.json()['key']}"}
+
+    def ask(side):
+        return pair.client.post(pair.nodes[side].url + "/v1/chat/completions", headers=limited,
+                                json={"model": "scripted", "max_tokens": 2000, "messages": [{"role": "user", "content": "hello"}]})
+
+    answers = at_once([lambda side=n % SIDES: ask(side) for n in range(40)])
+    kinds = {answer.status_code for answer in answers}
+    assert kinds <= {200, 402, 429, 503} and 200 in kinds and 402 in kinds, kinds
+    for node in pair.nodes:
+        node.wait_idle()
+    audit = pair.nodes[0].audit()
+    assert audit["clean"] and 0 < audit["charged_micro_usd"] <= 2_000
+    pair.check_books()
+
+
 def test_a_balance_is_promised_once(pair, provider):
     for node in pair.nodes:
         provider(node, {"text": "The answer is 42.", "first_delay_ms": 200, "max_concurrency": 64})

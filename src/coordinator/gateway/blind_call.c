@@ -369,7 +369,7 @@ static void begin(struct blind_call *call)
 		start(call);
 	} else if (err == DB_E_AGAIN) {
 		call->room.done = on_room;
-		ledger_room_ask(call->caller.account, blind_wanted(call), &call->room);
+		ledger_room_ask(call->caller.account, call->caller.group, blind_wanted(call), &call->room);
 	} else {
 		blind_fail(call, "reservation_refund", &error);
 	}

@@ -111,6 +111,8 @@ struct call {
 	struct price held_price;
 	int64_t held_tokens;     /* of output that the hold covers */
 	struct ledger_room room; /* until another coordinator has given back what it holds of the account */
+	struct ledger_room more; /* the same for an answer that outgrows the hold; it goes on meanwhile */
+	bool grows_no_more;      /* and there is none */
 
 	/* dispatch */
 	struct list attempts;

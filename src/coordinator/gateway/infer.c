@@ -161,6 +161,7 @@ void call_over(struct call *call)
 	net_timer_stop(&call->queue_timer);
 	net_timer_stop(&call->keepalive_timer);
 	ledger_room_cancel(&call->room);
+	ledger_room_cancel(&call->more);
 	dispatch_forget_exclusions(call);
 	race_stop(call, call->prompt_estimate, 0);
 	if (call->waiting)
@@ -290,7 +291,7 @@ static void begin(struct call *call)
 		dispatch_next(call);
 	} else if (err == DB_E_AGAIN) {
 		call->room.done = on_room;
-		ledger_room_ask(call->caller.account, money_wanted(call), &call->room);
+		ledger_room_ask(call->caller.account, call->caller.group, money_wanted(call), &call->room);
 	} else {
 		call_fail(call, &error);
 	}

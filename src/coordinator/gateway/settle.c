@@ -58,14 +58,40 @@ bool money_cover(struct call *call, struct price price)
 	return err == DB_OK;
 }
 
+static int64_t next_tokens(const struct call *call)
+{
+	return call->held_tokens > call->output_tokens / 2 ? call->output_tokens : 2 * call->held_tokens;
+}
+
+static enum db_err raise_hold(struct call *call)
+{
+	int64_t next = next_tokens(call);
+	enum db_err err = ledger_hold_raise(call->hold, cost_of(call, call->held_price, next));
+	if (!err)
+		call->held_tokens = next;
+	return err;
+}
+
+static void on_more(struct ledger_room *room, enum db_err err)
+{
+	struct call *call = LIST_OF(room, struct call, more);
+	call->grows_no_more = err || !call->hold || raise_hold(call) != DB_OK;
+}
+
 bool money_grow(struct call *call, uint64_t tokens)
 {
 	if (is_free(call) || call->held_tokens >= call->output_tokens || tokens < (uint64_t)call->held_tokens)
 		return true;
-	int64_t next = call->held_tokens > call->output_tokens / 2 ? call->output_tokens : 2 * call->held_tokens;
-	if (ledger_hold_raise(call->hold, cost_of(call, call->held_price, next)) != DB_OK)
+	if (call->more.account)
+		return true; /* the other coordinators are asked: for seconds at most */
+	if (call->grows_no_more)
 		return false;
-	call->held_tokens = next;
+	enum db_err err = raise_hold(call);
+	if (err != DB_E_AGAIN)
+		return err == DB_OK;
+	int64_t missing = cost_of(call, call->held_price, next_tokens(call)) - ledger_hold_amount(call->hold);
+	call->more.done = on_more;
+	ledger_room_ask(call->caller.account, call->caller.group, missing, &call->more);
 	return true;
 }
 

@@ -16,6 +16,8 @@ struct ledger_hold {
 	struct ledger_account *account;
 	struct spend_group *group; /* may be NULL */
 	int64_t amount;
+	int64_t metered; /* of that, what the store has on hold for the group, since `epoch` */
+	uint64_t epoch;
 	struct ledger_hold *next_free;
 };
 
@@ -466,6 +468,32 @@ static bool limit_leaves(struct spend_group *group, int64_t amount)
 	return !group || amount == 0 || spend_room(group, today()) >= amount;
 }
 
+/* DB_E_AGAIN: what other coordinators have on hold counts, too, which the store knows. */
+static enum db_err limit_refuses(const struct ledger *ledger, struct spend_group *group, int64_t amount)
+{
+	if (!limit_leaves(group, amount))
+		return DB_E_LIMIT;
+	return leases_meter(ledger, group) && group->spare < amount ? DB_E_AGAIN : DB_OK;
+}
+
+/* What the store has on hold for it is this hold's. */
+static void meter(struct ledger_hold *hold, int64_t amount)
+{
+	struct ledger *ledger = hold->account->ledger;
+	if (!leases_meter(ledger, hold->group))
+		return;
+	hold->group->spare -= amount;
+	hold->metered += amount;
+	hold->epoch = ledger->epoch;
+}
+
+/* Behind whatever ended it. */
+static void free_metered(struct ledger *ledger, const struct spend_group *group, int64_t amount, uint64_t epoch)
+{
+	if (amount > 0)
+		store_key_free(ledger->store, str_of(group->id), amount, epoch);
+}
+
 static void change_held(struct ledger_hold *hold, int64_t by)
 {
 	hold->account->held += by;
@@ -508,15 +536,15 @@ enum db_err ledger_hold(struct ledger *ledger, struct ledger_account *account, c
 		return DB_E_IO;
 	if (leases_promisable(account) < options->amount_uusd)
 		return leases_refuse(account, options->amount_uusd);
-	if (!limit_leaves(options->group, options->amount_uusd))
-		return DB_E_LIMIT;
 	if (map_get(&ledger->holds, options->request_id))
 		return DB_E_EXISTS;
+	enum db_err err = limit_refuses(ledger, options->group, options->amount_uusd);
+	if (err)
+		return err;
 
 	struct ledger_hold *hold = take_hold(ledger);
 	if (!hold)
 		return DB_E_NOMEM;
-	enum db_err err = DB_OK;
 	if (!options->request_id.len || !str_copy(options->request_id, hold->request_id, sizeof hold->request_id) ||
 	    !str_copy(options->key_id, hold->key_id, sizeof hold->key_id))
 		err = DB_E_INVALID;
@@ -529,7 +557,9 @@ enum db_err ledger_hold(struct ledger *ledger, struct ledger_account *account, c
 	hold->account = account;
 	hold->group = options->group;
 	hold->amount = options->amount_uusd;
+	hold->metered = 0;
 	change_held(hold, hold->amount);
+	meter(hold, hold->amount);
 
 	struct store_hold row = {.amount_uusd = hold->amount,
 	                         .price_in = options->price.input,
@@ -557,9 +587,11 @@ enum db_err ledger_hold_raise(struct ledger_hold *hold, int64_t total_uusd)
 		return DB_E_IO;
 	if (leases_promisable(account) < total_uusd - hold->amount)
 		return leases_refuse(account, total_uusd - hold->amount);
-	if (!limit_leaves(hold->group, total_uusd - hold->amount))
-		return DB_E_LIMIT;
+	enum db_err err = limit_refuses(account->ledger, hold->group, total_uusd - hold->amount);
+	if (err)
+		return err;
 	change_held(hold, total_uusd - hold->amount);
+	meter(hold, total_uusd - hold->amount);
 	hold->amount = total_uusd;
 	store_hold_raise(account->ledger->store, str_of(hold->request_id), total_uusd);
 	return DB_OK;
@@ -575,7 +607,8 @@ static int64_t chargeable(const struct ledger_hold *hold, int64_t cost)
 	if (overage > hold->amount)
 		overage = hold->amount;
 	int64_t beyond = leases_promisable(hold->account);
-	int64_t room = hold->group ? spend_room(hold->group, today()) : INT64_MAX;
+	bool is_metered = leases_meter(hold->account->ledger, hold->group); /* what others hold is not known here */
+	int64_t room = is_metered ? 0 : hold->group ? spend_room(hold->group, today()) : INT64_MAX;
 	if (beyond > room)
 		beyond = room;
 	return hold->amount + (overage < beyond ? overage : beyond);
@@ -651,6 +684,9 @@ int64_t ledger_settle(struct ledger_hold *hold, const struct ledger_usage *usage
 		memcpy(s.referrer, account->referrer, sizeof s.referrer);
 	}
 
+	const struct spend_group *group = hold->group;
+	int64_t metered = hold->metered;
+	uint64_t epoch = hold->epoch;
 	if (hold->group)
 		spend_add(&hold->group->spent, clock_day(s.created_us), s.cost_uusd);
 	end_hold(hold);
@@ -658,6 +694,7 @@ int64_t ledger_settle(struct ledger_hold *hold, const struct ledger_usage *usage
 	note_since(account, -s.cost_uusd, 0, -s.cost_uusd);
 	credit_in_memory(ledger, &s);
 	store_settle(ledger->store, &s, NULL, NULL);
+	free_metered(ledger, group, metered, epoch);
 	return s.cost_uusd;
 }
 
@@ -665,6 +702,7 @@ void ledger_release(struct ledger_hold *hold, const char *reason)
 {
 	struct ledger *ledger = hold->account->ledger;
 	store_hold_release(ledger->store, str_of(hold->request_id), reason);
+	free_metered(ledger, hold->group, hold->metered, hold->epoch);
 	end_hold(hold);
 }
 

@@ -52,17 +52,22 @@ int64_t ledger_withdrawable(const struct ledger_account *account);
  * (docs/developer/decisions/0050-leases-on-balances.md). Who is refused with DB_E_AGAIN asks for room and then tries again. */
 struct ledger_room {
 	struct ledger_account *account; /* NULL: nobody waits */
+	struct spend_group *group;      /* whose limit must leave it, too; NULL = none */
 	int64_t amount_uusd;
 	unsigned looks;
-	bool asked, doubted;
+	bool asked;
+	uint64_t question;                  /* of the store, 0 = none yet */
+	struct ledger_limit_ask *limit_ask; /* there is money, and the spend limit is asked for */
 	struct list_link link;
 	struct net_timer timer;
-	/* DB_OK: it is there, and gone again when it is not taken before this returns. DB_E_FUNDS: the account has less, or it is
-	 * in use. DB_E_AGAIN: another coordinator that has it does not answer. DB_E_IO. */
+	/* DB_OK: it is there, and gone again when it is not taken before this returns. DB_E_LIMIT: the spend limit leaves less.
+	 * DB_E_FUNDS: the account has less, or it is in use. DB_E_AGAIN: another coordinator that has it does not answer. DB_E_IO.
+	 */
 	void (*done)(struct ledger_room *room, enum db_err err);
 };
-/* Loop thread. room and its done are the caller's, and stay until done is called or it is cancelled. */
-void ledger_room_ask(struct ledger_account *account, int64_t amount_uusd, struct ledger_room *room);
+/* Loop thread. room and its done are the caller's, and stay until done is called or it is cancelled. group: whose limit must
+ * leave as much; NULL = none. */
+void ledger_room_ask(struct ledger_account *account, struct spend_group *group, int64_t amount_uusd, struct ledger_room *room);
 void ledger_room_cancel(struct ledger_room *room); /* harmless when nobody waits */
 /* The same for an account that need not be in memory: done is called at once where nothing is shared, and in any case. */
 typedef void (*ledger_gather_fn)(enum db_err err, void *user);
@@ -102,7 +107,8 @@ struct ledger_hold_options {
 	struct price price;
 };
 /* DB_E_FUNDS when available < amount; DB_E_AGAIN when another coordinator may have promised it (ledger_room_ask); DB_E_LIMIT
- * when the keys' spend limit has less left; DB_E_IO when the store is not healthy; DB_E_EXISTS when the id is held. */
+ * when the keys' spend limit has less left (DB_E_AGAIN where other coordinators must be counted first); DB_E_IO when the store
+ * is not healthy; DB_E_EXISTS when the id is held. */
 enum db_err ledger_hold(struct ledger *ledger, struct ledger_account *account, const struct ledger_hold_options *options,
                         struct ledger_hold **hold);
 int64_t ledger_hold_amount(const struct ledger_hold *hold);

@@ -24,7 +24,8 @@ struct ledger_account {
 
 	struct list rooms;         /* of struct ledger_room, first come first served */
 	bool look_again;           /* there were news while it was asking */
-	bool recalled;             /* another coordinator asks for what is not in use */
+	uint64_t recalled;         /* the question in which another coordinator asks for what is not in use; 0 = none */
+	struct ledger_room *asker; /* for whom the store is asked */
 	struct list_link is_stale; /* linked = another coordinator changed its balance */
 };
 
@@ -55,6 +56,8 @@ void leases_end(struct ledger *ledger);
 void leases_load(struct ledger_account *account);
 /* What may be promised at this instant. */
 int64_t leases_promisable(struct ledger_account *account);
+/* The spend limit of this group holds for all coordinators together: what it has on hold is in the store, too. */
+bool leases_meter(const struct ledger *ledger, const struct spend_group *group);
 /* A promise of so much more is refused: DB_E_AGAIN when a larger lease may help. */
 enum db_err leases_refuse(struct ledger_account *account, int64_t amount);
 

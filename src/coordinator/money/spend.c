@@ -45,3 +45,17 @@ int64_t spend_room(struct spend_group *group, int64_t day)
 	int64_t used = spend_in(&group->spent, group->window) + group->held;
 	return used < group->limit_uusd ? group->limit_uusd - used : 0;
 }
+
+int64_t spend_since(enum store_window window, int64_t day)
+{
+	switch (window) {
+	case STORE_WINDOW_DAY:
+		return day;
+	case STORE_WINDOW_WEEK:
+		return clock_week_start(day);
+	case STORE_WINDOW_MONTH:
+		return clock_month_start(day);
+	default:
+		return 0;
+	}
+}

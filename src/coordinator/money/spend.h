@@ -21,7 +21,11 @@ struct spend_group {
 	enum store_window window;
 	struct store_spend spent; /* settled */
 	int64_t held;             /* by open requests */
+	int64_t spare;            /* shared stores only: the store has it on hold, and no request has taken it yet */
 };
+
+/* The first day of the window that `day` lies in; 0 for STORE_WINDOW_NEVER. */
+int64_t spend_since(enum store_window window, int64_t day);
 
 /* What may still be put on hold: INT64_MAX without a limit. */
 int64_t spend_room(struct spend_group *group, int64_t day);

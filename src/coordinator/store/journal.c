@@ -34,6 +34,7 @@ struct op_queue {
 struct news {
 	struct news *next;
 	enum store_news kind;
+	uint64_t question;
 	char account_id[STORE_ID_SIZE];
 };
 
@@ -144,7 +145,7 @@ static void deliver_news(const struct journal *journal, struct news *news)
 	while (news) {
 		struct news *next = news->next;
 		if (journal->tell)
-			journal->tell(news->kind, str_of(news->account_id), journal->tell_user);
+			journal->tell(news->kind, str_of(news->account_id), news->question, journal->tell_user);
 		free(news);
 		news = next;
 	}
@@ -190,17 +191,18 @@ static void post_finished(struct journal *journal)
 }
 
 /* Listener thread. */
-static void on_told(enum store_news kind, uint64_t instance, struct str account_id, void *user)
+static void on_told(const struct postgres_news *told, void *user)
 {
 	struct journal *journal = user;
-	if (instance && instance != writer_epoch(journal->writer))
+	if (told->instance && told->instance != writer_epoch(journal->writer))
 		return;
 	struct news *news = calloc(1, sizeof *news);
-	if (!news || !str_copy(account_id, news->account_id, sizeof news->account_id)) {
+	if (!news || !str_copy(told->account_id, news->account_id, sizeof news->account_id)) {
 		free(news);
 		return;
 	}
-	news->kind = kind;
+	news->kind = told->news;
+	news->question = told->question;
 	pthread_mutex_lock(&journal->lock);
 	*journal->news_end = news;
 	journal->news_end = &news->next;

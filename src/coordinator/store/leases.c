@@ -1,6 +1,8 @@
 /* Leases: their rows, what is granted, and who is told. */
 #include "coordinator/store/store_leases.h"
 
+#include <stdio.h>
+
 #include "coordinator/store/op_task.h"
 #include "coordinator/store/store_internal.h"
 
@@ -21,13 +23,15 @@ static int64_t least(int64_t a, int64_t b)
 /* The row is written even when nothing is leased: it says who wants to hear of the account. */
 static void write_row(struct book *book, const struct book_account *account, const struct store_lease_ask *ask)
 {
-	struct sql_stmt *stmt = sql_say(book->db, "INSERT INTO leases (account, instance, amount, wanted) VALUES (?1, ?2, ?3, 0)"
+	struct sql_stmt *stmt = sql_say(book->db, "INSERT INTO leases (account, instance, amount, answered) VALUES (?1, ?2, ?3, ?4)"
 	                                          " ON CONFLICT (account, instance) DO UPDATE SET amount = excluded.amount,"
-	                                          " wanted = CASE WHEN ?4 = 2 THEN 2 WHEN ?4 = 0 THEN 0 ELSE leases.wanted END");
+	                                          " answered = CASE WHEN ?5 = 1 THEN 0 WHEN leases.answered > excluded.answered"
+	                                          " THEN leases.answered ELSE excluded.answered END");
 	sql_put_i64(stmt, 1, account->ref);
 	sql_put_i64(stmt, 2, book->instance);
 	sql_put_i64(stmt, 3, account->leased);
-	sql_put_i64(stmt, 4, ask->answers ? 2 : ask->take ? 0 : 1);
+	sql_put_i64(stmt, 4, (int64_t)ask->answers);
+	sql_put_i64(stmt, 5, ask->take);
 	sql_run(stmt);
 }
 
@@ -42,20 +46,25 @@ void book_tell_others(struct book *book, const struct book_account *account, con
 	sql_post(stmt);
 }
 
-/* True when somebody has yet to answer. */
-static bool recall(struct book *book, const struct book_account *account, bool first)
+/* Turns are numbered for good, so no question has the number of an older one. */
+static uint64_t number_of(struct book *book, const struct store_lease_ask *ask)
 {
-	struct sql_stmt *stmt = sql_say(book->db, "UPDATE leases SET wanted = 1 WHERE account = ?1 AND instance <> ?2 AND"
-	                                          " amount > 0 AND (wanted = 0 OR ?3 = 1)");
+	return ask->question ? ask->question : (uint64_t)sql_number(sql_say(book->db, "SELECT number + 1 FROM turn WHERE id = 1"));
+}
+
+/* True when somebody has yet to answer. */
+static bool recall(struct book *book, const struct book_account *account, uint64_t question)
+{
+	struct sql_stmt *stmt =
+	    sql_say(book->db, "SELECT count(pg_notify('darkbloom', instance || ':w' || ?3::TEXT || ':' || ?4::TEXT)) FROM leases"
+	                      " WHERE account = ?1 AND instance <> ?2 AND amount > 0 AND answered < ?5");
+	char number[24];
+	snprintf(number, sizeof number, "%llu", (unsigned long long)question);
 	sql_put_i64(stmt, 1, account->ref);
 	sql_put_i64(stmt, 2, book->instance);
-	sql_put_i64(stmt, 3, first);
-	sql_run(stmt);
-	stmt = sql_say(book->db, "SELECT count(pg_notify('darkbloom', instance || ':w:' || ?3::TEXT)) FROM leases"
-	                         " WHERE account = ?1 AND instance <> ?2 AND amount > 0 AND wanted = 1");
-	sql_put_i64(stmt, 1, account->ref);
-	sql_put_i64(stmt, 2, book->instance);
-	sql_put_text(stmt, 3, account->id);
+	sql_put_text(stmt, 3, number);
+	sql_put_text(stmt, 4, account->id);
+	sql_put_i64(stmt, 5, (int64_t)question);
 	return sql_number(stmt) > 0;
 }
 
@@ -85,7 +94,11 @@ static void write_lease(struct book *book, struct op_task *task)
 	if (ask->take)
 		account->leased += grant(book, free, ask->need_uusd);
 	write_row(book, account, ask);
-	op->lease.is_final = op->lease.is_poor || (ask->recall && !op->lease.is_enough && !recall(book, account, ask->first));
+	op->lease.is_final = op->lease.is_poor;
+	if (ask->recall && !op->lease.is_enough) {
+		op->lease.question = number_of(book, ask);
+		op->lease.is_final |= !recall(book, account, op->lease.question);
+	}
 	if (ask->answers || given > 0)
 		book_tell_others(book, account, ":g:");
 	op->lease.leased_uusd = account->leased;
@@ -106,6 +119,91 @@ void store_lease(struct store *store, struct str account_id, const struct store_
 	str_copy(account_id, op->account_id, sizeof op->account_id);
 	journal_submit(store->journal, &op->task.op);
 }
+
+/* --- spend limits --- */
+
+struct op_key_hold {
+	struct op_task task;
+	store_key_hold_fn done;
+	struct store_key_hold hold;
+	bool granted;
+	uint64_t epoch;
+};
+
+/* With what this group of writes has settled so far. */
+static int64_t spent_since(struct book *book, const char *group, int64_t day)
+{
+	const struct book_spend *here = map_get(&book->spends, str_of(group));
+	struct sql_stmt *stmt =
+	    sql_say(book->db, "SELECT coalesce(sum(spent), 0) FROM key_spend WHERE limit_group = ? AND day >= ?");
+	sql_put_text(stmt, 1, group);
+	sql_put_i64(stmt, 2, day);
+	return sql_number(stmt) + (here && here->day >= day ? here->amount : 0);
+}
+
+static int64_t held_by_all(struct book *book, const char *group)
+{
+	struct sql_stmt *stmt = sql_say(book->db, "SELECT coalesce(sum(amount), 0) FROM key_holds WHERE limit_group = ?");
+	sql_put_text(stmt, 1, group);
+	return sql_number(stmt);
+}
+
+static void write_key_hold(struct book *book, struct op_task *task)
+{
+	struct op_key_hold *op = (struct op_key_hold *)task;
+	const struct store_key_hold *hold = &op->hold;
+	int64_t used = spent_since(book, hold->limit_group, hold->since_day) + held_by_all(book, hold->limit_group);
+	op->epoch = (uint64_t)book->instance;
+	op->granted = used <= hold->limit_uusd && hold->amount_uusd <= hold->limit_uusd - used;
+	if (!op->granted)
+		return;
+	struct sql_stmt *stmt = sql_say(book->db, "INSERT INTO key_holds (limit_group, instance, amount) VALUES (?, ?, ?)"
+	                                          " ON CONFLICT (limit_group, instance)"
+	                                          " DO UPDATE SET amount = key_holds.amount + excluded.amount");
+	sql_put_text(stmt, 1, hold->limit_group);
+	sql_put_i64(stmt, 2, book->instance);
+	sql_put_i64(stmt, 3, hold->amount_uusd);
+	sql_run(stmt);
+}
+
+/* Of one that was taken for lost meanwhile there is nothing left to free. */
+static void write_key_free(struct book *book, struct op_task *task)
+{
+	const struct op_key_hold *op = (const struct op_key_hold *)task;
+	struct sql_stmt *stmt = sql_say(book->db, "UPDATE key_holds SET amount = CASE WHEN amount > ?3 THEN amount - ?3 ELSE 0 END"
+	                                          " WHERE limit_group = ?1 AND instance = ?2");
+	sql_put_text(stmt, 1, op->hold.limit_group);
+	sql_put_i64(stmt, 2, (int64_t)op->epoch);
+	sql_put_i64(stmt, 3, op->hold.amount_uusd);
+	sql_run(stmt);
+}
+
+static void deliver_key_hold(struct store_op *op)
+{
+	struct op_key_hold *hold = (struct op_key_hold *)op;
+	hold->done(!op->failed && hold->granted, hold->epoch, op_error(op), op->user);
+}
+
+void store_key_hold(struct store *store, const struct store_key_hold *hold, store_key_hold_fn done, void *user)
+{
+	struct op_key_hold *op = store_new_op(sizeof *op, OP_TASK_WRITE, deliver_key_hold, user);
+	op->task.write = write_key_hold;
+	op->done = done;
+	op->hold = *hold;
+	journal_submit(store->journal, &op->task.op);
+}
+
+void store_key_free(struct store *store, struct str limit_group, int64_t amount_uusd, uint64_t epoch)
+{
+	struct op_key_hold *op = store_new_op(sizeof *op, OP_TASK_WRITE, NULL, NULL);
+	op->task.write = write_key_free;
+	op->hold.amount_uusd = amount_uusd;
+	op->epoch = epoch;
+	(void)str_copy(limit_group, op->hold.limit_group, sizeof op->hold.limit_group);
+	journal_submit(store->journal, &op->task.op);
+}
+
+/* --- who shares --- */
 
 bool store_is_shared(const struct store *store)
 {

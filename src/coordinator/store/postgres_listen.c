@@ -51,23 +51,23 @@ void postgres_listener_stop(struct postgres_listener *listener)
 		;
 }
 
-bool postgres_news_read(struct str text, enum store_news *news, uint64_t *instance, struct str *account_id)
+bool postgres_news_read(struct str text, struct postgres_news *out)
 {
-	static const struct {
-		const char *word;
-		enum store_news news;
-	} words[] = {{"b", STORE_NEWS_BALANCE}, {"g", STORE_NEWS_GIVEN}, {"w", STORE_NEWS_WANTED}};
 	struct str number, kind;
 	text = str_cut(text, ':', &number);
-	*account_id = str_cut(text, ':', &kind);
-	if (!str_to_u64(number, instance) || account_id->len == 0 || account_id->len >= STORE_ID_SIZE)
+	out->account_id = str_cut(text, ':', &kind);
+	out->question = 0;
+	if (!str_to_u64(number, &out->instance) || out->account_id.len == 0 || out->account_id.len >= STORE_ID_SIZE)
 		return false;
-	for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
-		*news = words[i].news;
-		if (str_is(kind, words[i].word))
-			return true;
-	}
-	return false;
+	if (str_is(kind, "b"))
+		out->news = STORE_NEWS_BALANCE;
+	else if (str_is(kind, "g"))
+		out->news = STORE_NEWS_GIVEN;
+	else if (kind.len > 1 && kind.at[0] == 'w' && str_to_u64(str_sub(kind, 1, kind.len - 1), &out->question))
+		out->news = STORE_NEWS_WANTED;
+	else
+		return false;
+	return true;
 }
 
 /* Waits for the socket, the stop or the time. True when it is to stop. */
@@ -90,7 +90,7 @@ static bool begin(struct postgres_listener *listener)
 	bool listens = PQresultStatus(result) == PGRES_COMMAND_OK;
 	PQclear(result);
 	if (listens && listener->has_missed)
-		listener->tell(STORE_NEWS_MISSED, 0, STR_NONE, listener->user);
+		listener->tell(&(struct postgres_news){.news = STORE_NEWS_MISSED}, listener->user);
 	return listens;
 }
 
@@ -98,11 +98,9 @@ static void tell_all(struct postgres_listener *listener)
 {
 	PGnotify *note;
 	while ((note = PQnotifies(listener->conn))) {
-		enum store_news news;
-		uint64_t instance;
-		struct str account_id;
-		if (postgres_news_read(str_of(note->extra), &news, &instance, &account_id))
-			listener->tell(news, instance, account_id, listener->user);
+		struct postgres_news news;
+		if (postgres_news_read(str_of(note->extra), &news))
+			listener->tell(&news, listener->user);
 		PQfreemem(note);
 	}
 }

@@ -25,6 +25,8 @@ static void release_of_ended(struct turn *turn)
 		log_warn("store.holds_released", "count=%lld", (long long)sql_changes(db));
 		book_forget(turn->book);
 	}
+	stmt = sql_say(db, "DELETE FROM key_holds WHERE instance NOT IN (SELECT id FROM instances WHERE ended_us IS NULL)");
+	sql_run(stmt);
 	stmt = sql_say(db, "DELETE FROM leases WHERE instance NOT IN (SELECT id FROM instances WHERE ended_us IS NULL)");
 	if (sql_run(stmt) && sql_changes(db) > 0)
 		book_forget(turn->book);

@@ -17,8 +17,8 @@ struct store_lease_ask {
 	int64_t need_uusd; /* beyond what is leased here then */
 	bool take;         /* need, and a part of what nobody has leased; otherwise the lease does not grow */
 	bool recall;       /* when that is less than needed the others are told to give back what they do not use */
-	bool first;        /* the others are asked anew even when they answered before */
-	bool answers;      /* this is such an answer: there is no more to give */
+	uint64_t question; /* with recall: the number of the question that is repeated; 0 = a new one */
+	uint64_t answers;  /* the question that this answers, by STORE_NEWS_WANTED: there is no more to give; 0 = none */
 };
 
 struct store_lease {
@@ -26,7 +26,8 @@ struct store_lease {
 	int64_t leased_uusd;
 	bool is_enough; /* need was met */
 	bool is_poor;   /* what is missing is not there at all */
-	bool is_final;  /* that, or it is in use, as everybody who was asked has answered */
+	bool is_final;  /* that, or it is in use, as everybody who was asked has answered this question */
+	uint64_t question;
 	uint64_t epoch; /* when it was granted */
 };
 /* lease NULL: no such account, or the error says why. In the order of the writes, as store_account_get. done may be NULL. */
@@ -34,13 +35,26 @@ typedef void (*store_lease_fn)(const struct store_lease *lease, const struct err
 void store_lease(struct store *store, struct str account_id, const struct store_lease_ask *ask, store_lease_fn done,
                  void *user);
 
+/* What keys with a spend limit have on hold here is known to all: the limit holds for all coordinators together. */
+struct store_key_hold {
+	char limit_group[STORE_ID_SIZE];
+	int64_t amount_uusd, limit_uusd;
+	int64_t since_day; /* spend counts from it on; 0 = ever */
+};
+/* granted: the amount is on hold, as the limit leaves it beside what was spent and what all have on hold. */
+typedef void (*store_key_hold_fn)(bool granted, uint64_t epoch, const struct error *error, void *user);
+void store_key_hold(struct store *store, const struct store_key_hold *hold, store_key_hold_fn done, void *user);
+/* Some of it is not, any more; asked for behind the settlement that spends it. epoch: when it was granted. */
+void store_key_free(struct store *store, struct str limit_group, int64_t amount_uusd, uint64_t epoch);
+
 enum store_news {
 	STORE_NEWS_BALANCE, /* another coordinator changed it */
 	STORE_NEWS_GIVEN,   /* another coordinator gave some of its lease back */
 	STORE_NEWS_WANTED,  /* another coordinator asks for what is not in use */
 	STORE_NEWS_MISSED,  /* of any account: the connection was lost for a while; account_id is empty */
 };
-typedef void (*store_news_fn)(enum store_news news, struct str account_id, void *user);
+/* question: its number, of STORE_NEWS_WANTED. */
+typedef void (*store_news_fn)(enum store_news news, struct str account_id, uint64_t question, void *user);
 /* Who is told, on the loop thread; one only. Never called for a store that is not shared. */
 void store_on_news(struct store *store, store_news_fn tell, void *user);
 

@@ -121,13 +121,14 @@ struct asking {
 	struct ledger_hold *hold;
 	struct ledger *ledger;
 	struct ledger_account *account;
+	struct spend_group *group;
 	char id[24];
 };
 
 static enum db_err take(struct asking *asking, int64_t amount)
 {
 	struct ledger_hold_options options = {
-	    .request_id = str_of(asking->id), .amount_uusd = amount, .price = {1000000, 1000000, 0}};
+	    .request_id = str_of(asking->id), .group = asking->group, .amount_uusd = amount, .price = {1000000, 1000000, 0}};
 	return ledger_hold(asking->ledger, asking->account, &options, &asking->hold);
 }
 
@@ -147,7 +148,7 @@ static void begin_hold(struct bench *b, int side, int64_t amount, struct asking 
 	asking->err = take(asking, amount);
 	asking->over = asking->err != DB_E_AGAIN;
 	if (!asking->over)
-		ledger_room_ask(asking->account, amount, &asking->room);
+		ledger_room_ask(asking->account, asking->group, amount, &asking->room);
 }
 
 static void end_hold(struct bench *b, struct asking *asking)
@@ -480,6 +481,162 @@ static void who_may_have_been_taken_for_lost_promises_nothing(void **state)
 	ledger_free(ledger);
 }
 
+/* --- numbered questions --- */
+
+struct told {
+	struct net_loop *loop;
+	uint64_t question; /* the newest that side 1 was asked */
+};
+
+static void on_told(enum store_news news, struct str account_id, uint64_t question, void *user)
+{
+	struct told *told = user;
+	(void)account_id;
+	if (news == STORE_NEWS_WANTED) {
+		told->question = question;
+		net_loop_stop(told->loop);
+	}
+}
+
+struct answer {
+	struct net_loop *loop;
+	struct store_lease lease;
+};
+
+static void on_answer(const struct store_lease *lease, const struct error *error, void *user)
+{
+	struct answer *answer = user;
+	assert_null(error);
+	answer->lease = *lease;
+	net_loop_stop(answer->loop);
+}
+
+static struct store_lease lease(struct bench *b, struct store *store, struct store_lease_ask ask)
+{
+	struct answer answer = {.loop = b->f.loop};
+	store_lease(store, STR("buyer"), &ask, on_answer, &answer);
+	while (!answer.lease.epoch)
+		net_loop_run(b->f.loop);
+	return answer.lease;
+}
+
+static void a_late_answer_is_not_one_to_the_newest_question(void **state)
+{
+	struct bench *b = *state;
+	struct told told = {.loop = b->f.loop};
+	struct store *other = open_store(b, "other", 0);
+	lease(b, b->f.store, (struct store_lease_ask){.give_uusd = INT64_MAX});
+	lease(b, other, (struct store_lease_ask){.need_uusd = 10000, .take = true});
+	store_on_news(other, on_told, &told);
+
+	struct store_lease_ask needs = {.need_uusd = 5000, .take = true, .recall = true};
+	struct store_lease first = lease(b, b->f.store, needs);
+	assert_false(first.is_enough || first.is_final);
+	while (told.question != first.question)
+		net_loop_run(b->f.loop);
+	struct store_lease second = lease(b, b->f.store, needs); /* a new question, before the first has its answer */
+	assert_true(second.question > first.question);
+	lease(b, other, (struct store_lease_ask){.answers = first.question});
+	needs.question = second.question;
+	assert_false(lease(b, b->f.store, needs).is_final);
+	while (told.question != second.question)
+		net_loop_run(b->f.loop);
+	lease(b, other, (struct store_lease_ask){.answers = second.question});
+	lease(b, other, (struct store_lease_ask){.answers = first.question}); /* later still */
+	assert_true(lease(b, b->f.store, needs).is_final);
+	lease(b, other, (struct store_lease_ask){.take = true}); /* it may have more to give now */
+	assert_false(lease(b, b->f.store, needs).is_final);
+	store_close(other);
+}
+
+/* --- holds that grow, and keys --- */
+
+static void on_more(struct ledger_room *room, enum db_err err)
+{
+	struct asking *asking = (struct asking *)room;
+	asking->err = err ? err : ledger_hold_raise(asking->hold, 9500);
+	asking->over = true;
+	net_loop_stop(asking->loop);
+}
+
+static void a_hold_that_grows_waits_for_a_larger_lease(void **state)
+{
+	struct bench *b = *state;
+	struct ledger_hold *grows, *others;
+	open_other_side(b);
+	assert_int_equal(hold(b, 1, 8000, &others), DB_OK);
+	assert_int_equal(hold(b, 0, 1000, &grows), DB_OK);
+	ledger_release(others, "client_gone"); /* still leased there */
+	assert_int_equal(ledger_hold_raise(grows, 9500), DB_E_AGAIN);
+	struct asking asking = {.loop = b->f.loop, .hold = grows, .room = {.done = on_more}};
+	ledger_room_ask(b->sides[0].buyer, NULL, 8500, &asking.room);
+	end_hold(b, &asking);
+	assert_int_equal(asking.err, DB_OK);
+	assert_int_equal(ledger_hold_amount(grows), 9500);
+	settle(grows, 9500);
+	flush_both(b);
+	assert_leases_right(b);
+}
+
+static struct spend_group *limited(struct bench *b, int side, int64_t limit)
+{
+	struct store_key key = {.limit_group = "group", .limited = true, .limit_uusd = limit};
+	return ledger_spend_group(b->sides[side].ledger, &key);
+}
+
+static enum db_err hold_limited(struct bench *b, int side, int64_t amount, struct ledger_hold **out)
+{
+	struct asking asking = {.loop = b->f.loop, .ledger = b->sides[side].ledger, .account = b->sides[side].buyer};
+	asking.group = limited(b, side, 1000);
+	snprintf(asking.id, sizeof asking.id, "limited-%d", b->names++);
+	asking.room.done = on_room;
+	asking.err = take(&asking, amount);
+	asking.over = asking.err != DB_E_AGAIN;
+	if (!asking.over)
+		ledger_room_ask(asking.account, asking.group, amount, &asking.room);
+	while (!asking.over)
+		net_loop_run(b->f.loop);
+	*out = asking.hold;
+	return asking.err;
+}
+
+static void a_keys_limit_holds_for_both_together(void **state)
+{
+	struct bench *b = *state;
+	struct ledger_hold *first, *second, *none;
+	open_other_side(b);
+	assert_int_equal(hold_limited(b, 0, 600, &first), DB_OK);
+	assert_int_equal(hold_limited(b, 1, 600, &none), DB_E_LIMIT);
+	assert_int_equal(hold_limited(b, 1, 400, &second), DB_OK);
+	assert_int_equal(hold_limited(b, 0, 1, &none), DB_E_LIMIT);
+	ledger_release(second, "client_gone");
+	flush_both(b);
+	settle(first, 500); /* of no key, so nothing is noted as spent; what it had on hold is free */
+	flush_both(b);
+	assert_int_equal(fixture_number(&b->f, "SELECT sum(amount) FROM key_holds"), 0);
+	assert_int_equal(hold_limited(b, 1, 1000, &first), DB_OK);
+	assert_int_equal(hold_limited(b, 0, 1, &none), DB_E_LIMIT);
+	ledger_release(first, "client_gone");
+	flush_both(b);
+	assert_leases_right(b);
+}
+
+static void what_a_key_spent_through_one_counts_for_the_other(void **state)
+{
+	struct bench *b = *state;
+	struct ledger_hold *first, *none;
+	open_other_side(b);
+	struct store_settlement s = settlement_of("spent", "buyer", "farmer", 700, 0);
+	memcpy(s.key_id, "group", sizeof "group");
+	s.created_us = clock_wall_us();
+	store_settle(b->sides[0].store, &s, NULL, NULL);
+	assert_int_equal(hold_limited(b, 1, 301, &none), DB_E_LIMIT);
+	assert_int_equal(hold_limited(b, 1, 300, &first), DB_OK);
+	ledger_release(first, "client_gone");
+	flush_both(b);
+	assert_leases_right(b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -494,6 +651,10 @@ int main(void)
 	    TEST(who_does_not_answer_keeps_what_it_has_until_it_is_lost),
 	    TEST(who_was_taken_for_lost_promises_nothing_it_had),
 	    TEST(who_may_have_been_taken_for_lost_promises_nothing),
+	    TEST(a_late_answer_is_not_one_to_the_newest_question),
+	    TEST(a_hold_that_grows_waits_for_a_larger_lease),
+	    TEST(a_keys_limit_holds_for_both_together),
+	    TEST(what_a_key_spent_through_one_counts_for_the_other),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
