@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
 # A PostgreSQL server of a test's own, in a temporary folder, reached over a socket in it and as durable as a real one.
-# usage: tests/postgres.sh        Says `ready ADDRESS`, then follows the words it reads, one a line:
+# usage: tests/postgres.sh [--no-fsync]
+# --no-fsync waits for no disk: what was committed survives any kill of the server, as the system has it, but no loss of power.
+# Says `ready ADDRESS`, then follows the words it reads, one a line:
 #   crash   kill -9 the server and all its processes, then say `crashed`
 #   start   start it again on what is left, then say `ready ADDRESS`
 #   stop    stop it in order, then say `stopped`
 # It ends, and leaves nothing behind, when its standard input does: so no test can forget it.
 set -euo pipefail
+fsync=on
+[ "${1:-}" != --no-fsync ] || fsync=off
 die() { printf 'postgres.sh: %s\n' "$*" >&2; exit 3; }
 
 bin=
@@ -28,7 +32,7 @@ address="postgres://test@/test?host=$(printf '%s' "$folder" | sed 's|/|%2F|g')&s
 server=
 launch() {
 	(cd "$folder" && exec "${as[@]}" "$bin/postgres" -D "$folder/data" -k "$folder" -c listen_addresses= -c max_connections=60 \
-		-c shared_buffers=64MB -c fsync=on -c full_page_writes=on -c max_wal_size=512MB) </dev/null >>"$folder/log" 2>&1 &
+		-c shared_buffers=64MB -c "fsync=$fsync" -c full_page_writes=on -c max_wal_size=512MB) </dev/null >>"$folder/log" 2>&1 &
 	server=$!
 }
 start() {

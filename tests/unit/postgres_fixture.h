@@ -61,7 +61,7 @@ static inline void postgres_start(void)
 		close(in[0]);
 		close(out[0]);
 		close(out[1]);
-		execl(TEST_SOURCE_DIR "/tests/postgres.sh", "postgres.sh", (char *)NULL);
+		execl(TEST_SOURCE_DIR "/tests/postgres.sh", "postgres.sh", "--no-fsync", (char *)NULL);
 		_exit(127);
 	}
 	close(in[0]);
