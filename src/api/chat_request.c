@@ -75,6 +75,24 @@ static bool parse_strings(struct chat_request *request, struct api_error *error)
 	return true;
 }
 
+/* How other programs sample or hold an answer, by names that no parameter here has: honoured they are not, and ignored they
+ * would change an answer without a word. Switched off (null, false, zero, or a penalty of one) they are no wish. */
+static bool refuse_foreign_samplers(const json_val *root, struct api_error *error)
+{
+	static const char *const names[] = {"mirostat",       "dry_multiplier", "xtc_probability", "tfs_z",         "top_a",
+	                                    "repeat_penalty", "length_penalty", "use_beam_search", "grammar",       "guided_json",
+	                                    "guided_grammar", "guided_regex",   "guided_choice",   "dynatemp_range"};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		const json_val *value = json_get_some(root, names[i]);
+		double number;
+		bool wish = false, neutral = !value || (json_as_bool(value, &wish) && !wish) ||
+		                             (json_as_double(value, &number) && (number == 0 || number == 1));
+		if (!neutral)
+			return chat_refuse(error, names[i], "%s is not supported.", names[i]);
+	}
+	return true;
+}
+
 /* What the API knows but no model here can do is refused, never ignored. */
 static bool refuse_unsupported(const struct chat_request *request, struct api_error *error)
 {
@@ -184,8 +202,8 @@ bool chat_request_parse(struct str body, struct arena *arena, struct chat_reques
 		return chat_refuse(error, NULL, "The request body must be a JSON object.");
 	if (!parse_model(out, error) || !parse_said(out, error) || !parse_limits(out, error) || !parse_stream(out, error) ||
 	    !chat_places_parse(out->root, arena, &out->places, error) || !parse_strings(out, error) ||
-	    !refuse_unsupported(out, error) || !chat_tools_parse(out->root, out, error) ||
-	    !chat_sampling_parse(out->root, arena, &out->sampling, error))
+	    !refuse_unsupported(out, error) || !refuse_foreign_samplers(out->root, error) ||
+	    !chat_tools_parse(out->root, out, error) || !chat_sampling_parse(out->root, arena, &out->sampling, error))
 		return false;
 	if (out->max_tokens > 0 && out->sampling.min_tokens > out->max_tokens)
 		return chat_refuse(error, "min_tokens", "min_tokens must not be above max_tokens.");

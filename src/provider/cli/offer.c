@@ -7,6 +7,7 @@
 #include "core/arena.h"
 #include "core/buf.h"
 #include "provider/cli/cli.h"
+#include "provider/engine/engine_devices.h"
 #include "provider/engine/engine_embed.h"
 #include "provider/engine/engine_guard.h"
 #include "provider/engine/kv_budget.h"
@@ -16,6 +17,7 @@
 #define SCRIPT_MAX_BYTES (1u << 19)
 #define BESIDE_MAX_BYTES (1u << 20)
 #define GIB              (1024.0 * 1024.0 * 1024.0)
+#define MAX_DEVICES      16
 
 struct offer {
 	const struct offer_options *options;
@@ -45,6 +47,17 @@ static void memory_now(struct memory_now *out, void *context)
 	struct platform_metrics metrics;
 	platform_metrics(&metrics);
 	*out = (struct memory_now){.physical_gb = offer->physical_gb, .available_gb = metrics.memory_available_gb};
+	if (offer->options->script_path)
+		return;
+	struct engine_device found[MAX_DEVICES];
+	struct memory_device devices[MAX_DEVICES];
+	size_t count = engine_devices(found, MAX_DEVICES);
+	count = count < MAX_DEVICES ? count : MAX_DEVICES;
+	for (size_t i = 0; i < count; i++)
+		devices[i] = (struct memory_device){.dedicated = found[i].dedicated,
+		                                    .total_gb = (double)found[i].total_bytes / GIB,
+		                                    .free_gb = (double)found[i].free_bytes / GIB};
+	memory_on_devices(out, devices, count);
 }
 
 /* Weights came, or are gone: what they leave is what sequences may have. */

@@ -39,8 +39,28 @@ static double load_reserve_gb(const struct memory_policy *policy, double physica
 	return larger(policy->reserve_gb, physical_gb - hard_cap);
 }
 
+void memory_on_devices(struct memory_now *now, const struct memory_device *devices, size_t count)
+{
+	now->device_total_gb = now->device_free_gb = 0;
+	for (size_t i = 0; i < count; i++) {
+		if (!devices[i].dedicated || devices[i].total_gb <= 0)
+			continue;
+		now->device_total_gb += devices[i].total_gb;
+		now->device_free_gb += smaller(larger(devices[i].free_gb, 0), devices[i].total_gb);
+	}
+}
+
+/* Its owner's share is of the machine's memory; a device only keeps what is never used. */
+static double device_free_for_load_gb(const struct memory_policy *policy, const struct memory_now *now)
+{
+	double kept = (1 - policy->cap_fraction) * now->device_total_gb;
+	return larger(now->device_free_gb - kept - now->kv_reserved_gb, 0);
+}
+
 double memory_free_for_load_gb(const struct memory_policy *policy, const struct memory_now *now)
 {
+	if (now->device_total_gb > 0)
+		return device_free_for_load_gb(policy, now);
 	double free_gb = smaller(now->physical_gb, now->available_gb);
 	return larger(free_gb - load_reserve_gb(policy, now->physical_gb) - now->kv_reserved_gb, 0);
 }

@@ -141,6 +141,7 @@ bool residency_could_ever(const struct residency *residency, uint64_t size_bytes
 	struct memory_now now;
 	residency->options.memory(&now, residency->options.context);
 	now.available_gb = now.physical_gb;
+	now.device_free_gb = now.device_total_gb;
 	now.kv_reserved_gb = 0;
 	double most = memory_free_for_load_gb(&residency->options.policy, &now);
 	double need = memory_need_gb(&residency->options.policy, size_bytes);

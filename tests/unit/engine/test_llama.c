@@ -75,6 +75,30 @@ static void greedy_answers_equal_plain_decoding_and_count_its_tokens(void **stat
 	request_free(&request);
 }
 
+/* Gemma 3 with its sliding windows; text to go on with, which no template touches. */
+static void greedy_answers_of_a_model_with_windows_equal_plain_decoding(void **state)
+{
+	(void)state;
+	const char prompt[] = "The three primary colours are";
+	uint64_t prompt_tokens;
+	struct engine *gemma = load_file(GEMMA, 1, 1024);
+	char *expected = reference_answer(gemma, prompt, 24, LLAMA_FLASH_ATTN_TYPE_AUTO, &prompt_tokens);
+	struct request request = request_of("[\"The three primary colours are\"]");
+	struct json_iter texts = json_iter(request.chat.messages);
+	request.chat.prompt = json_next(&texts, NULL);
+	request.chat.max_tokens = 24;
+	struct collector c;
+	run(gemma, &request, &c);
+	assert_int_equal(c.status, 0);
+	assert_true(c.content.len > 0);
+	assert_string_equal(content_of(&c), expected);
+	assert_int_equal(c.usage.prompt_tokens, prompt_tokens);
+	free(expected);
+	collector_free(&c);
+	request_free(&request);
+	engine_free(gemma);
+}
+
 static void the_same_seed_gives_the_same_text_and_another_seed_another(void **state)
 {
 	(void)state;
@@ -314,6 +338,7 @@ int main(void)
 	    cmocka_unit_test(a_file_that_is_no_model_is_refused_with_a_sentence),
 	    cmocka_unit_test(a_load_can_be_given_up),
 	    cmocka_unit_test(greedy_answers_equal_plain_decoding_and_count_its_tokens),
+	    cmocka_unit_test(greedy_answers_of_a_model_with_windows_equal_plain_decoding),
 	    cmocka_unit_test(the_same_seed_gives_the_same_text_and_another_seed_another),
 	    cmocka_unit_test(the_end_of_the_answer_is_stop_and_counted),
 	    cmocka_unit_test(max_tokens_ends_with_length_and_exact_usage),

@@ -4,17 +4,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 
-static long countdown; /* the call that fails; 0 = none */
-static long seen;      /* calls so far */
-static bool counting;
+static atomic_long countdown; /* the call that fails; 0 = none */
+static atomic_long seen;      /* calls so far */
+static atomic_bool counting;
 
 static bool fails(void)
 {
 	if (!counting)
 		return false;
-	seen++;
-	return countdown && seen == countdown;
+	long call = atomic_fetch_add(&seen, 1) + 1;
+	return call == countdown;
 }
 
 #define WRAP(type, name, parameters, arguments, failure)                                                                       \
@@ -203,11 +204,104 @@ static void any_failing_allocation_of_the_memory_tier_is_survived(void **state)
 	assert_true(calls > 10);
 }
 
+/* --- both tiers with their threads --- */
+
+static struct kv_cache *try_cache(const char *root, struct kv_model **model)
+{
+	struct error error;
+	struct kv_cache_options options = {
+	    .root = root, .secret = device_secret, .ram_bytes = 1 << 20, .disk_bytes = 1 << 20, .max_writes = 8};
+	struct kv_cache *cache = kv_cache_open(&options, &error);
+	struct kv_model_options described = {.model_id = "fake/model", .shape = shape_of("weights-1"), .codec = &fake_codec};
+	*model = cache ? kv_model_open(cache, &described, &error) : NULL;
+	if (cache && !*model) {
+		kv_cache_close(cache);
+		return NULL;
+	}
+	for (int i = 0; cache && i < 30; i++) /* computing is dear here: reading always pays */
+		kv_model_prefilled(*model, 1, 1000000);
+	return cache;
+}
+
+static void nothing_to_do(void *user)
+{
+	(void)user;
+}
+
+/* As an engine serves a prompt: what it finds is right, what it computes is kept. */
+static void serve_whole(struct kv_cache *cache, struct kv_model *model, int32_t seed, size_t count)
+{
+	int32_t tokens[1024];
+	struct kv_prompt prompt;
+	struct kv_taken taken;
+	prompt_tokens(seed, tokens, count);
+	if (kv_prompt_make(model, STR("a"), STR("a"), tokens, count, &prompt))
+		return;
+	struct kv_fetch *fetch = kv_fetch_begin(model, &prompt, nothing_to_do, NULL);
+	kv_cache_settle(cache);
+	kv_take(model, &prompt, fetch, &taken);
+	if (fetch)
+		kv_fetch_end(fetch);
+	bool counted = atomic_exchange(&counting, false);
+	if (taken.state)
+		assert_true(state_is(taken.state, tokens, taken.state_tokens));
+	counting = counted;
+	struct kv_blob *blob = state_of(tokens, 0, prompt.count * KV_GRID);
+	if (blob)
+		kv_store(model, &prompt, prompt.count * KV_GRID, taken.tokens, blob, true);
+	kv_blob_release(blob);
+	kv_blob_release(taken.state);
+	kv_cache_settle(cache);
+	kv_prompt_free(&prompt);
+}
+
+static void live_whole(const char *root)
+{
+	struct kv_model *model;
+	for (int turn = 0; turn < 2; turn++) {
+		struct kv_cache *cache = try_cache(root, &model);
+		if (!cache)
+			continue;
+		serve_whole(cache, model, 1, 300);
+		serve_whole(cache, model, 1, 600);
+		if (turn)
+			kv_cache_erase(cache, STR("a"));
+		kv_model_close(model);
+		kv_cache_close(cache);
+	}
+}
+
+static void any_failing_call_of_the_whole_cache_is_survived(void **state)
+{
+	(void)state;
+	char root[KV_PATH_SIZE];
+	long calls = 1, step = getenv("DARKBLOOM_ALL_FAULTS") ? 1 : 3; /* each round waits for the disk */
+	for (long nth = 0; nth <= calls; nth = nth ? nth + step : 1) {
+		struct kv_model *model;
+		make_root(root);
+		countdown = nth;
+		seen = 0;
+		counting = true;
+		live_whole(root);
+		counting = false;
+		if (nth == 0)
+			calls = seen;
+		struct kv_cache *cache = try_cache(root, &model);
+		assert_non_null(cache);
+		serve_whole(cache, model, 1, 600);
+		kv_model_close(model);
+		kv_cache_close(cache);
+		kv_folder_remove(root);
+	}
+	assert_true(calls > 100);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(any_failing_call_of_the_disk_tier_is_survived),
 	    cmocka_unit_test(any_failing_allocation_of_the_memory_tier_is_survived),
+	    cmocka_unit_test(any_failing_call_of_the_whole_cache_is_survived),
 	};
 	return cmocka_run_group_tests(tests, kv_setup, NULL);
 }

@@ -73,6 +73,32 @@ static void what_other_programs_took_is_not_free(void **state)
 	assert_true(memory_is_short(&policy, &now));
 }
 
+static void weights_go_where_a_device_has_memory_of_its_own(void **state)
+{
+	(void)state;
+	struct memory_policy policy = memory_policy_of(64, 20);
+	struct memory_now now = {.physical_gb = 64, .available_gb = 60};
+	double without = memory_free_for_load_gb(&policy, &now);
+	static const struct memory_device shared_only[] = {{.dedicated = false, .total_gb = 48, .free_gb = 48}};
+	memory_on_devices(&now, shared_only, 1);
+	assert_true(near(memory_free_for_load_gb(&policy, &now), without)); /* it is the machine's own memory */
+	static const struct memory_device two[] = {
+	    {.dedicated = true, .total_gb = 80, .free_gb = 70}, {.dedicated = true, .total_gb = 20, .free_gb = 5}, {false, 48, 48}};
+	memory_on_devices(&now, two, 3);
+	assert_true(near(memory_free_for_load_gb(&policy, &now), 75 - 10)); /* a tenth of 100 is never used */
+	now.kv_reserved_gb = 15;
+	assert_true(near(memory_free_for_load_gb(&policy, &now), 50));
+	now.available_gb = 1; /* of the machine's: the weights do not lie there */
+	assert_true(near(memory_free_for_load_gb(&policy, &now), 50));
+	static const struct memory_device full[] = {{.dedicated = true, .total_gb = 80, .free_gb = 90}, {.dedicated = true}};
+	now.kv_reserved_gb = 0;
+	memory_on_devices(&now, full, 2);
+	assert_true(near(memory_free_for_load_gb(&policy, &now), 72));
+	assert_true(near(memory_kv_gb(&policy, &now, 40), 72 - policy.activation_gb - 40));
+	memory_on_devices(&now, NULL, 0);
+	assert_true(near(now.device_total_gb, 0));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -81,6 +107,7 @@ int main(void)
 	    cmocka_unit_test(sequences_get_what_weights_leave_and_never_nothing),
 	    cmocka_unit_test(a_small_machine_can_load_something_small),
 	    cmocka_unit_test(what_other_programs_took_is_not_free),
+	    cmocka_unit_test(weights_go_where_a_device_has_memory_of_its_own),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
