@@ -6,6 +6,8 @@
 
 #define GREEDY "\"temperature\":0,\"max_tokens\":16"
 #define DRAWN  "\"temperature\":1.5,\"seed\":5,\"max_tokens\":16"
+/* a token that is about as likely as all others, so that little decides */
+#define TORN "\"temperature\":2,\"seed\":5,\"max_tokens\":32,\"logit_bias\":{\"28\":12}"
 /* 28 and 2: an ordinary token, and the one that ends an answer */
 #define FORCED "\"temperature\":0,\"max_tokens\":8,\"logit_bias\":{\"28\":100}"
 #define ENDED  "\"temperature\":0,\"max_tokens\":8,\"logit_bias\":{\"2\":100}"
@@ -69,8 +71,7 @@ static void every_parameter_changes_the_answer(void **state)
 	    {DRAWN, "\"temperature\":1.5,\"seed\":6,\"max_tokens\":16"},
 	    {"\"temperature\":0,\"max_tokens\":24,\"logit_bias\":{\"28\":20}",
 	     "\"temperature\":0,\"max_tokens\":24,\"logit_bias\":{\"28\":20},\"frequency_penalty\":2"},
-	    {"\"temperature\":0,\"max_tokens\":24,\"logit_bias\":{\"28\":20}",
-	     "\"temperature\":0,\"max_tokens\":24,\"logit_bias\":{\"28\":20},\"presence_penalty\":2"},
+	    {TORN, TORN ",\"presence_penalty\":2"},
 	    {GREEDY, GREEDY ",\"repetition_penalty\":10"},
 	    {GREEDY, FORCED}, /* logit_bias */
 	    {GREEDY, GREEDY ",\"logprobs\":true"},
@@ -84,13 +85,18 @@ static void every_parameter_changes_the_answer(void **state)
 	    {GREEDY, "\"temperature\":0,\"max_completion_tokens\":3"},
 	    {GREEDY, GREEDY ",\"n\":2"},
 	};
+	struct outcome without = {0};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-		struct outcome without = outcome_of(rows[i].without), with = outcome_of(rows[i].with);
+		if (i == 0 || strcmp(rows[i].without, rows[i - 1].without) != 0) {
+			outcome_free(&without);
+			without = outcome_of(rows[i].without);
+		}
+		struct outcome with = outcome_of(rows[i].with);
 		if (same(&without, &with))
 			fail_msg("%s changes nothing of %s", rows[i].with, rows[i].without);
-		outcome_free(&without);
 		outcome_free(&with);
 	}
+	outcome_free(&without);
 }
 
 static void what_is_out_of_range_is_refused_by_name(void **state)

@@ -275,7 +275,7 @@ static void any_failing_call_of_the_whole_cache_is_survived(void **state)
 {
 	(void)state;
 	char root[KV_PATH_SIZE];
-	long calls = 1, step = getenv("DARKBLOOM_ALL_FAULTS") ? 1 : 3; /* each round waits for the disk */
+	long calls = 1, step = getenv("DARKBLOOM_ALL_FAULTS") ? 1 : 7; /* each round waits for the disk */
 	for (long nth = 0; nth <= calls; nth = nth ? nth + step : 1) {
 		struct kv_model *model;
 		make_root(root);
