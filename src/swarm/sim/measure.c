@@ -196,6 +196,24 @@ static void tally_one(const struct sim_scenario *scenario, const struct sim_requ
 	}
 }
 
+static void first_tenants(const struct sim_scenario *scenario, const struct sim_trace *trace, const struct sim_result *results,
+                          struct sim_summary *out)
+{
+	double asked[SIM_FIRST_TENANTS] = {0};
+	for (size_t i = 0; i < trace->count; i++) {
+		uint32_t tenant = trace->requests[i].tenant;
+		if (tenant >= SIM_FIRST_TENANTS || !counts(scenario, &trace->requests[i]))
+			continue;
+		asked[tenant]++;
+		out->answered_of[tenant] += results[i].outcome == SIM_OK;
+		out->queue_of_ms[tenant] += (double)results[i].queue_ms;
+	}
+	for (uint32_t tenant = 0; tenant < SIM_FIRST_TENANTS; tenant++) {
+		out->answered_of[tenant] /= asked[tenant] > 0 ? asked[tenant] : 1;
+		out->queue_of_ms[tenant] /= asked[tenant] > 0 ? asked[tenant] : 1;
+	}
+}
+
 static void percentiles(struct tally *tally, struct sim_summary *out)
 {
 	size_t n = tally->with_content;
@@ -274,6 +292,7 @@ void sim_summarise(const struct sim_scenario *scenario, const struct sim_trace *
 	out->alias_share = -1;
 	out->owned_twice = measure->owned_twice;
 	fairness(scenario, trace, results, out);
+	first_tenants(scenario, trace, results, out);
 	out->recovery_s = recovery(scenario, trace, results);
 	series(scenario, trace, results, measure, scratch, out);
 	free(scratch);

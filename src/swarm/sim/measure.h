@@ -6,7 +6,8 @@
 #include "swarm/sim/workload.h"
 #include "swarm/stats.h"
 
-#define SIM_SERIES 240 /* points of the curves over time */
+#define SIM_FIRST_TENANTS 8
+#define SIM_SERIES        240 /* points of the curves over time */
 
 enum sim_outcome {
 	SIM_OPEN,    /* still under way when the simulation ended: never, it runs until all have ended */
@@ -90,9 +91,11 @@ struct sim_summary {
 	uint32_t most_tries;             /* of one request */
 	uint32_t longest_answered, shortest_refused; /* prompts, tokens; 0 and the largest number when there are none */
 	uint64_t barred;
-	uint64_t owned_twice, still_pending; /* never: see sim_measure; reservations that outlived every request */
-	double tokens_lost;                  /* worked off by machines and in neither account: none, but for rounding */
-	bool finished;                       /* every request ended */
+	uint64_t owned_twice, still_pending;   /* never: see sim_measure; reservations that outlived every request */
+	double answered_of[SIM_FIRST_TENANTS]; /* share of the requests of the first tenants */
+	double queue_of_ms[SIM_FIRST_TENANTS]; /* how long they waited, mean */
+	double tokens_lost;                    /* worked off by machines and in neither account: none, but for rounding */
+	bool finished;                         /* every request ended */
 };
 
 void sim_summarise(const struct sim_scenario *scenario, const struct sim_trace *trace, const struct sim_result *results,

@@ -4,7 +4,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "coordinator/routing/share.h"
+
 #define COOL_US (120ull * 1000000) /* after a load failed, as fleet/ does (routing 11.3) */
+
+static struct shares *read_shares(const struct sim_scenario *scenario)
+{
+	struct shares *shares = shares_new(NULL, 0);
+	struct str rest = str_of(scenario->shares), text;
+	struct share share;
+	while (shares && rest.len) {
+		rest = str_cut(rest, ',', &text);
+		if (!share_read(str_trim(text), &share))
+			(void)shares_put(shares, &share);
+	}
+	return shares;
+}
 
 static enum db_err start(struct sim_world *world)
 {
@@ -13,12 +28,16 @@ static enum db_err start(struct sim_world *world)
 	if (!ours)
 		return DB_E_NOMEM;
 	world->mine = ours;
+	ours->shares = read_shares(world->scenario);
+	ours->dedicated[0] = world->scenario->dedicated;
+	policy.dedicated = ours->dedicated;
+	policy.dedicated_count = world->scenario->dedicated[0] != 0;
 	learn_init(&ours->learn);
 	ours->fleet = route_fleet_new(&policy);
 	ours->planner = ours->fleet ? planner_new(ours->fleet, NULL) : NULL;
 	ours->queues = queues_new();
 	ours->aliases = ours->fleet ? alias_table_new(ours->fleet) : NULL;
-	if (!ours->planner || !ours->queues || !ours->aliases)
+	if (!ours->planner || !ours->queues || !ours->shares || !ours->aliases)
 		return DB_E_NOMEM;
 	return ours_aliases_begin(world);
 }
@@ -29,6 +48,7 @@ static void stop(struct sim_world *world)
 	alias_table_free(ours->aliases);
 	planner_free(ours->planner);
 	queues_free(ours->queues);
+	shares_free(ours->shares);
 	learn_free(&ours->learn);
 	route_fleet_free(ours->fleet);
 	free(ours);
@@ -122,6 +142,7 @@ static void advertise(struct sim_world *world, struct sim_seat *seat)
 			continue;
 		models[count++] = (struct route_model_facts){.id = str_of(model->id),
 		                                             .size_bytes = (uint64_t)(model->size_gb * 1e9),
+		                                             .vision = !seat->box.group->text_only,
 		                                             .template_render_ok = 1,
 		                                             .context_tokens = model->context_tokens};
 	}
@@ -188,7 +209,8 @@ struct route_request ours_request(const struct sim_world *world, struct sim_call
 	                              .excluded_count = count,
 	                              .prefixes = call->prefixes,
 	                              .prefix_count = put_prefixes(request, call->prefixes),
-	                              .tools = request->tools};
+	                              .tools = request->tools,
+	                              .vision = request->vision};
 }
 
 enum sim_answer ours_answer(struct sim_world *world, enum db_err err, const struct route_request *request,
@@ -242,6 +264,7 @@ static bool enter(struct sim_world *world, struct sim_call *call)
 	if (call->turn) /* it has been in a queue before: it keeps its place and its deadline */
 		return !queue_return(ours->queues, &call->place);
 	call->place = (struct queue_waiter){.request = ours_request(world, call, NULL), .deadline_us = call->leaves_queue_us};
+	shares_apply(ours->shares, &call->place);
 	return !queue_enter(ours->queues, &call->place, queue_places(route_model_routable(ours->fleet, model)), world->now_us);
 }
 

@@ -16,6 +16,8 @@ struct ours {
 	struct queues *queues;
 	struct alias_table *aliases;
 	struct learn learn;
+	struct shares *shares;
+	const char *dedicated[1];
 };
 
 struct str ours_model_id(const struct sim_world *world, uint16_t model);

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "coordinator/routing/share.h"
 #include "core/arena.h"
 #include "core/buf.h"
 #include "core/toml.h"
@@ -45,6 +46,7 @@ static const struct field fleet_fields[] = {
     {"network_sigma", REAL, AT(sim_scenario, network_sigma), 0, 0, 2},
     {"batch_slowdown", REAL, AT(sim_scenario, batch_slowdown), 0, 0, 4},
     {"prefill_share", REAL, AT(sim_scenario, prefill_share), 0, 0.05, 0.95},
+    {"dedicated", TEXT, AT(sim_scenario, dedicated), SIM_ID_SIZE, 0, 0},
     {"cached_prompts", NUMBER, AT(sim_scenario, cached_prompts), 0, 0, 64},
 };
 
@@ -59,6 +61,7 @@ static const struct field dispatch_fields[] = {
     {"hedge", FLAG, AT(sim_scenario, hedge), 0, 0, 0},
     {"planner", FLAG, AT(sim_scenario, planner), 0, 0, 0},
     {"queue_s", REAL, AT(sim_scenario, queue_s), 0, 0, 3600},
+    {"shares", TEXT, AT(sim_scenario, shares), sizeof((struct sim_scenario *)0)->shares, 0, 0},
     {"ttft_hard", FLAG, AT(sim_scenario, ttft_hard), 0, 0, 0},
     {"prefill_ratio", REAL, AT(sim_scenario, prefill_ratio), 0, 0, 100},
 };
@@ -83,6 +86,7 @@ static const struct field workload_fields[] = {
     {"tenants", NUMBER, AT(sim_workload, tenants), 0, 1, 10000},
     {"tenant_skew", REAL, AT(sim_workload, tenant_skew), 0, 0, 4},
     {"tools", REAL, AT(sim_workload, tools), 0, 0, 1},
+    {"vision", REAL, AT(sim_workload, vision), 0, 0, 1},
     {"leave", REAL, AT(sim_workload, leave), 0, 0, 1},
     {"bad", REAL, AT(sim_workload, bad), 0, 0, 1},
     {"self_route", REAL, AT(sim_workload, self_route), 0, 0, 1},
@@ -118,6 +122,7 @@ static const struct field group_fields[] = {
     {"owned", FLAG, AT(sim_group, owned), 0, 0, 0},
     {"private", FLAG, AT(sim_group, private), 0, 0, 0},
     {"uncertified", FLAG, AT(sim_group, uncertified), 0, 0, 0},
+    {"text_only", FLAG, AT(sim_group, text_only), 0, 0, 0},
     {"registers_prefill", FLAG, AT(sim_group, registers_prefill), 0, 0, 0},
 };
 
@@ -328,8 +333,23 @@ static bool known_model(const struct sim_scenario *scenario, struct str id)
 	return sim_scenario_model(scenario, id) < scenario->model_count;
 }
 
+static enum db_err check_shares(const struct sim_scenario *scenario, struct error *error)
+{
+	struct str rest = str_of(scenario->shares), text;
+	struct share share;
+	while (rest.len) {
+		rest = str_cut(rest, ',', &text);
+		if (share_read(str_trim(text), &share))
+			return error_set(error, DB_E_INVALID, "shares: '%.*s' is no share of an account, as tenant-0=4 or tenant-1=batch",
+			                 STR_ARG(text));
+	}
+	return DB_OK;
+}
+
 static enum db_err check_names(const struct sim_scenario *scenario, struct error *error)
 {
+	if (check_shares(scenario, error))
+		return DB_E_INVALID;
 	for (uint32_t i = 0; i < scenario->alias_count; i++) {
 		const struct sim_alias *alias = &scenario->aliases[i];
 		if (!alias->id[0] || known_model(scenario, str_of(alias->id)))

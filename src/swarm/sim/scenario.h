@@ -43,6 +43,7 @@ struct sim_group {
 	bool owned;             /* each belongs to a tenant, by turns */
 	bool private;           /* serves nobody else */
 	bool uncertified;       /* below the trust that the public asks for */
+	bool text_only;         /* its builds take no pictures */
 	bool registers_prefill; /* false: only the decode rate then */
 };
 
@@ -104,6 +105,7 @@ struct sim_workload {
 	double tools;       /* share of requests with tools */
 	double leave;       /* share whose client goes away in the middle */
 	double bad;         /* share that the machine refuses as the client's mistake */
+	double vision;      /* share of requests with pictures */
 	double self_route;  /* share of a tenant's requests that only its own machines may serve ... */
 	double prefer_own;  /* ... or that they serve first */
 };
@@ -115,9 +117,10 @@ struct sim_scenario {
 	double seconds, warmup_s;
 	/* fleet */
 	double heartbeat_s, network_ms, network_sigma;
-	double batch_slowdown;   /* rate of each of B streams: solo / (1 + slowdown (B - 1)) */
-	double prefill_share;    /* of the machine's time that a prompt gets beside running streams */
-	uint32_t cached_prompts; /* prompts whose state a machine keeps */
+	double batch_slowdown;       /* rate of each of B streams: solo / (1 + slowdown (B - 1)) */
+	double prefill_share;        /* of the machine's time that a prompt gets beside running streams */
+	char dedicated[SIM_ID_SIZE]; /* models with this in their id have machines of their own (routing 13.1); empty: none */
+	uint32_t cached_prompts;     /* prompts whose state a machine keeps */
 	/* what is good enough */
 	double ttft_ms, ttft_token_ms, decode_tps, deadline_s;
 	/* how requests are treated */
@@ -127,6 +130,7 @@ struct sim_scenario {
 	struct sim_diary *diary; /* what befalls each request, when it is to be kept; not in files */
 	bool audit;              /* compare every decision with a look at every machine; not in files */
 	double queue_s;
+	char shares[256]; /* of accounts, as in routing.account_shares, with commas: "tenant-0=4,tenant-1=batch" */
 
 	struct sim_workload workload;
 	struct sim_model models[SIM_MAX_MODELS];

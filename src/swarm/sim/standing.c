@@ -74,6 +74,21 @@ bool sim_is_own(const struct sim_call *call, const struct sim_seat *seat)
 	return seat->owner == (int64_t)call->request->tenant;
 }
 
+/* Routing 13.1: a model of the family only where nothing else is advertised, but for the caller's own machines. */
+static bool family_allows(const struct sim_world *world, const struct sim_seat *seat, uint16_t model)
+{
+	struct str family = str_of(world->scenario->dedicated);
+	const struct sim_model *models = world->scenario->models;
+	if (!family.len || !str_contains_nocase(str_of(models[model].id), family))
+		return true;
+	for (uint32_t i = 0; i < seat->box.slot_count; i++) {
+		const struct sim_slot *slot = &seat->box.slots[i];
+		if (!slot->absent && !str_contains_nocase(str_of(models[slot->model].id), family))
+			return false;
+	}
+	return true;
+}
+
 /* A private machine serves its owner whatever is asked for; what the public would not trust only where its owner says so. */
 bool sim_may_serve(const struct sim_world *world, const struct sim_call *call, const struct sim_seat *seat)
 {
@@ -83,7 +98,9 @@ bool sim_may_serve(const struct sim_world *world, const struct sim_call *call, c
 	bool fresh = seat->challenged_us && seat->challenged_us + FRESH_US >= world->now_us;
 	bool standing = seat->connected && !seat->untrusted && !seat->unattested && fresh;
 	bool welcome = (own || !group->private) && ((own && named) || !group->uncertified) && (own || !call->request->self_route);
-	return standing && welcome && slot->model == call->model && !slot->absent;
+	bool able = !call->request->vision || !group->text_only;
+	bool allowed = (own && named) || family_allows(world, seat, call->model);
+	return standing && welcome && able && allowed && slot->model == call->model && !slot->absent;
 }
 
 /* --- builds --- */

@@ -71,6 +71,7 @@ static struct sim_request draw_turn(struct sim_random *random, const struct sim_
 	turn.tools = sim_random_unit(random) < workload->tools;
 	turn.leaves = sim_random_unit(random) < workload->leave;
 	turn.bad = workload->bad > 0 && sim_random_unit(random) < workload->bad;
+	turn.vision = workload->vision > 0 && sim_random_unit(random) < workload->vision;
 	double own = workload->self_route + workload->prefer_own > 0 ? sim_random_unit(random) : 1;
 	turn.self_route = own < workload->self_route;
 	turn.prefer_own = !turn.self_route && own < workload->self_route + workload->prefer_own;

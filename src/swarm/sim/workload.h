@@ -18,6 +18,7 @@ struct sim_request {
 	uint32_t max_tokens;
 	uint16_t model;
 	bool tools;
+	bool vision;     /* with pictures */
 	bool leaves;     /* its client goes away in the middle of the answer */
 	bool bad;        /* refused by the machine, as its client's mistake */
 	bool self_route; /* by its tenant's own machines only */

@@ -186,6 +186,38 @@ static void conversations_return_to_machines_that_keep_their_prompts(void **stat
 	assert_true(kept > 0.08);
 }
 
+static void shares_and_priorities_of_accounts_hold_in_the_queue(void **state)
+{
+	(void)state;
+	const struct sim_summary *at = ours("shares");
+	const double *answered = at->answered_of, *waited = at->queue_of_ms;
+	assert_true(at->by_outcome[SIM_REFUSED] > at->requests / 10);        /* there is not enough for all */
+	assert_true(answered[0] > answered[2] && answered[1] > answered[2]); /* weight 4, interactive */
+	assert_true(waited[1] < waited[2]);
+	assert_true(answered[3] < answered[0] && answered[3] < answered[1]); /* batch */
+	assert_int_equal(at->late, 0);
+	for (uint32_t tenant = 0; tenant < 4; tenant++)
+		assert_true(answered[tenant] > 0.02); /* nobody is left out altogether */
+}
+
+/* That no mixed machine was asked by a stranger, and none that reads no pictures, is checked in every run (barred). */
+static void families_and_pictures_go_where_they_may(void **state)
+{
+	(void)state;
+	static const char *const names[] = {"dedicated", "pictures"};
+	for (size_t i = 0; i < 2; i++) {
+		load(names[i]);
+		for (size_t policy = 0; sim_policies[policy]; policy++) {
+			const struct sim_summary *at = run(sim_policies[policy]);
+			assert_true(at->by_outcome[SIM_OK] > at->requests / 2);
+		}
+		const struct sim_summary *at = run(&sim_policy_ours);
+		assert_int_equal(at->by_outcome[SIM_OK], at->requests);
+		assert_int_equal(at->late, 0);
+	}
+	assert_true(summary.faults < 60); /* with tools, of some 250 that would have met one */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -204,6 +236,8 @@ int main(void)
 	    cmocka_unit_test(two_models_by_turns_do_not_make_machines_load_all_the_time),
 	    cmocka_unit_test(machines_that_lie_get_no_more_than_their_kind),
 	    cmocka_unit_test(a_second_machine_is_asked_within_the_budget),
+	    cmocka_unit_test(shares_and_priorities_of_accounts_hold_in_the_queue),
+	    cmocka_unit_test(families_and_pictures_go_where_they_may),
 	    cmocka_unit_test(conversations_return_to_machines_that_keep_their_prompts),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
