@@ -1,11 +1,13 @@
 """A caller's own machines: alone, first, and free (http-api 4.5, routing 15, billing 3.2)."""
 
 import hashlib
+import json
 import sqlite3
 
 import pytest
 
 from harness import wait_until
+from sealing import Blind
 
 TOKEN = "eigeninference-pt-" + "5" * 64
 SELF = {"X-Darkbloom-Route": "Self"}
@@ -130,6 +132,57 @@ def test_no_balance_is_needed_for_own_machines(coordinator, node, own):
     key = make_key(node, name="nothing", limit_usd=0)
     assert ask(node, {}, machine.model, key).status_code == 402
     assert text_of(ask(node, SELF, machine.model, key)).startswith("mine")
+
+
+def test_a_private_machine_serves_its_owner_alone_sealed_or_not_and_is_not_listed(node, provider, tmp_path):
+    token = tmp_path / "provider-token"
+    token.write_text(TOKEN)
+    token.chmod(0o600)
+    machine = provider(node, script={"text": "mine"}, options=("--token-file", token, "--private-only"), wait=False)
+    wait_until(lambda: len(node.providers()) == 1, "the private machine")
+    wait_until(lambda: ask(node, SELF, machine.model).status_code == 200, "its first answer")
+    before = node.balance()
+    for wish in (SELF, PREFER):
+        assert text_of(ask(node, wish, machine.model)).startswith("mine")
+    assert node.routable(machine.model) == 0
+    assert all(entry["routable_providers"] == 0 for entry in node.get("/v1/models/capacity")["models"])
+    chat = {"model": machine.model, "messages": [{"role": "user", "content": "hi"}]}
+    for wish in (SELF, PREFER):
+        node.client.headers.update(wish)
+        assert Blind(node.client, chat).whole()[0].startswith("mine")
+        del node.client.headers["X-Darkbloom-Route"]
+    assert node.balance() == before and node.usage() == []
+    node.check_books()
+
+
+def test_a_private_machine_of_somebody_else_serves_nobody_here(node, provider):
+    machine = provider(node, script={"text": "theirs"}, options=("--private-only",), wait=False)
+
+    def passed_over():
+        told = node.command("explain", ask(node, {}, machine.model).headers["x-inference-job-id"], "--json")
+        return told.returncode == 0 and json.loads(told.stdout)["route"]["passed_over"]
+    wait_until(lambda: passed_over() == {"private_only": 1}, "the private machine to lack nothing else")
+    before = node.balance()
+    offer = {"model": machine.model, "max_prompt_tokens": 9, "max_tokens": 9}
+    for wish in ({}, SELF, PREFER):
+        assert ask(node, wish, machine.model).status_code in (404, 503)
+        assert node.client.post("/v1/blind/offer", json=offer, headers=wish).status_code in (404, 503)
+    assert node.balance() == before
+    node.wait_idle()
+
+
+def test_sealed_requests_name_machines_and_a_trust_floor_too(node, provider):
+    machine = provider(node, script={"text": "other"})
+    [serial] = [one["serial_number"] for one in node.providers()]
+    offer = {"model": machine.model, "max_prompt_tokens": 9, "max_tokens": 9}
+    refused(node.client.post("/v1/blind/offer", json=offer | {"provider_serial": "NOBODYS"}), 503, "model_unavailable")
+    refused(node.client.post("/v1/blind/offer", json=offer | {"provider_serials": []}), 400, "invalid_request_error")
+    refused(node.client.post("/v1/blind/offer", json=offer, headers={"X-Darkbloom-Min-Trust": "hardware"}), 503, "model_unavailable")
+    assert node.client.post("/v1/blind/offer", json=offer, headers={"X-Darkbloom-Min-Trust": "self_signed"}).status_code == 200
+    if serial:
+        found = node.client.post("/v1/blind/offer", json=offer | {"provider_serials": ["NOBODYS", serial]})
+        assert found.status_code == 200 and len(found.json()["candidates"]) == 1, found.text
+    node.wait_idle()
 
 
 def test_a_trust_floor_is_asked_for_by_request(node, provider):
