@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "core/wipe.h"
+
 #define LOCAL_SIGNATURE     0x04034b50u
 #define DIRECTORY_SIGNATURE 0x02014b50u
 #define END64_SIGNATURE     0x06064b50u
@@ -157,6 +159,7 @@ struct zip_reader *zip_reader_new(const struct zip_handler *handler)
 
 void zip_reader_free(struct zip_reader *reader)
 {
+	wipe(reader, reader ? sizeof *reader : 0);
 	free(reader);
 }
 

@@ -20,6 +20,9 @@ static void test_agrees_with_python(void **state)
 		assert_int_equal(base64_encode(data, len, text), BASE64_ENCODED_LEN(len));
 		assert_true(str_eq(base64, (struct str){text, base64.len}));
 		assert_true(str_eq(url, (struct str){text, base64url_encode(data, len, text)}));
+		assert_int_equal(base64url_decode(url, decoded, &decoded_len), DB_OK);
+		assert_int_equal(decoded_len, len);
+		assert_memory_equal(decoded, data, len);
 		assert_int_equal(base64_decode(base64, decoded, &decoded_len), DB_OK);
 		assert_int_equal(decoded_len, len);
 		assert_memory_equal(decoded, data, len);
@@ -49,6 +52,17 @@ static void test_base64_refuses_what_is_not_canonical(void **state)
 	uint8_t out[3];
 	size_t len;
 	assert_int_equal(base64_decode((struct str){"AA\0A", 4}, out, &len), DB_E_INVALID);
+}
+
+static void test_base64url_refuses_what_is_not_canonical(void **state)
+{
+	(void)state;
+	static const char *const bad[] = {"A", "AAAAA", "AA==", "AAA=", "AB", "AAB", "AA+A", "AA/A", "A A", "AAAA\n", "\377AAA"};
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		uint8_t out[16];
+		size_t len = 99;
+		assert_int_equal(base64url_decode(str_of(bad[i]), out, &len), DB_E_INVALID);
+	}
 }
 
 /* Of all four-character texts over a spread of bytes, exactly those that encode something decode, and to that. */
@@ -207,6 +221,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_agrees_with_python),
 	    cmocka_unit_test(test_base64_refuses_what_is_not_canonical),
+	    cmocka_unit_test(test_base64url_refuses_what_is_not_canonical),
 	    cmocka_unit_test(test_base64_accepts_only_its_own_output),
 	    cmocka_unit_test(test_hex),
 	    cmocka_unit_test(test_every_character_is_valid_utf8),
