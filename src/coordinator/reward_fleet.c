@@ -4,6 +4,7 @@
 
 #define PRESSURE_MAX     0.8
 #define THERMAL_CRITICAL 3
+#define SESSIONS_AT_ONCE 1000 /* about a millisecond */
 
 struct looking {
 	const struct reward_fleet *source;
@@ -42,8 +43,8 @@ static void look_at(const struct fleet_provider_view *view, void *user)
 		looking->see(&machine, looking->user);
 }
 
-void reward_fleet_look(void *source, void (*see)(const struct store_stretch *machine, void *user), void *user)
+bool reward_fleet_look(void *source, bool from_first, void (*see)(const struct store_stretch *machine, void *user), void *user)
 {
 	struct looking looking = {source, see, user};
-	fleet_each(looking.source->fleet, look_at, &looking);
+	return fleet_walk(looking.source->fleet, from_first, SESSIONS_AT_ONCE, look_at, &looking);
 }

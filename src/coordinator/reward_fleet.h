@@ -10,6 +10,6 @@ struct reward_fleet {
 	enum route_trust min_trust;
 };
 /* reward_keeper_options.look; source: a struct reward_fleet. */
-void reward_fleet_look(void *source, void (*see)(const struct store_stretch *machine, void *user), void *user);
+bool reward_fleet_look(void *source, bool from_first, void (*see)(const struct store_stretch *machine, void *user), void *user);
 
 #endif

@@ -10,6 +10,7 @@
 #define LOOK_BACK INT64_C(86400000000)
 #define JUMP_US   INT64_C(30000000) /* the wall clock moved by so much more or less than time did */
 #define PUT_MAX   512
+#define PART_MS   1
 
 /* A machine that was fit at the last look. */
 struct present {
@@ -19,9 +20,11 @@ struct present {
 
 struct reward_keeper {
 	struct reward_keeper_options options;
-	struct net_timer timer;
+	struct net_timer timer, next_part;
 	struct map machines; /* device -> struct present */
 	uint64_t looks;
+	size_t seen;  /* machines, in this look */
+	bool looking; /* parts of it are left */
 	int64_t wall_us;
 	uint64_t mono_us; /* of the last look */
 	struct store_stretch put[PUT_MAX];
@@ -90,6 +93,7 @@ static void see(const struct store_stretch *machine, void *user)
 		}
 	}
 	present->look = keeper->looks;
+	keeper->seen++;
 	present->stretch.seen_us = keeper->wall_us;
 	put_stretch(keeper, &present->stretch);
 }
@@ -100,6 +104,8 @@ static void forget_others(struct reward_keeper *keeper, bool ended)
 	struct map left;
 	struct present *present;
 	size_t cursor = 0;
+	if (keeper->seen == keeper->machines.count)
+		return;
 	map_init(&left);
 	while ((present = map_next(&keeper->machines, &cursor))) {
 		if (present->look == keeper->looks && map_put(&left, str_of(present->stretch.device), present, NULL) == DB_OK)
@@ -120,21 +126,32 @@ static bool lost_track(const struct reward_keeper *keeper, int64_t wall_us, uint
 	return keeper->looks > 0 && (passed > REWARD_SLACK_US || by_wall > passed + JUMP_US || by_wall < passed - JUMP_US);
 }
 
-static void look(struct reward_keeper *keeper)
+static void begin_look(struct reward_keeper *keeper)
 {
 	int64_t wall_us = keeper->options.clock();
 	uint64_t mono_us = keeper->options.mono_clock();
 	bool lost = lost_track(keeper, wall_us, mono_us);
 	keeper->looks++;
+	keeper->seen = 0;
 	keeper->wall_us = wall_us;
 	keeper->mono_us = mono_us;
 	if (lost) {
 		log_warn("rewards.clock", "machines=%zu", keeper->machines.count);
 		forget_others(keeper, false);
 	}
-	keeper->options.look(keeper->options.source, see, keeper);
-	forget_others(keeper, true);
+}
+
+/* Whether parts of the look are left. */
+static bool look_on(struct reward_keeper *keeper)
+{
+	bool from_first = !keeper->looking;
+	if (from_first)
+		begin_look(keeper);
+	keeper->looking = keeper->options.look(keeper->options.source, from_first, see, keeper);
+	if (!keeper->looking)
+		forget_others(keeper, true);
 	flush_stretches(keeper);
+	return keeper->looking;
 }
 
 /* --- settling --- */
@@ -288,18 +305,39 @@ static void settle_next(struct reward_keeper *keeper)
 
 /* --- life --- */
 
-void reward_keeper_step(struct reward_keeper *keeper)
+static void settle(struct reward_keeper *keeper)
 {
-	look(keeper);
 	if (keeper->busy || keeper->stopped)
 		return;
 	keeper->busy = true;
 	settle_next(keeper);
 }
 
+void reward_keeper_step(struct reward_keeper *keeper)
+{
+	while (look_on(keeper)) {
+	}
+	settle(keeper);
+}
+
+static void on_next_part(struct net_timer *timer)
+{
+	struct reward_keeper *keeper = LIST_OF(timer, struct reward_keeper, next_part);
+	if (look_on(keeper))
+		return;
+	net_timer_stop(&keeper->next_part);
+	settle(keeper);
+}
+
 static void on_time(struct net_timer *timer)
 {
-	reward_keeper_step(LIST_OF(timer, struct reward_keeper, timer));
+	struct reward_keeper *keeper = LIST_OF(timer, struct reward_keeper, timer);
+	if (keeper->looking) /* one takes longer than it is to the next */
+		return;
+	if (look_on(keeper))
+		net_timer_start(keeper->options.loop, &keeper->next_part, PART_MS, PART_MS, on_next_part);
+	else
+		settle(keeper);
 }
 
 struct reward_keeper *reward_keeper_new(const struct reward_keeper_options *options)
@@ -336,6 +374,7 @@ void reward_keeper_stop(struct reward_keeper *keeper)
 		return;
 	keeper->stopped = true;
 	net_timer_stop(&keeper->timer);
+	net_timer_stop(&keeper->next_part);
 }
 
 void reward_keeper_free(struct reward_keeper *keeper)

@@ -13,9 +13,9 @@ struct reward_keeper_options {
 	struct net_loop *loop;
 	struct store *store;
 	struct ledger *ledger;
-	/* Calls see for every machine that is fit to be rewarded now; of the stretch: device, provider_key, account_id, model,
-	 * memory_gb. */
-	void (*look)(void *source, void (*see)(const struct store_stretch *machine, void *user), void *user);
+	/* Calls see for machines that are fit to be rewarded now; of the stretch: device, provider_key, account_id, model,
+	 * memory_gb. In parts: from_first begins, and false says that everybody was looked at. */
+	bool (*look)(void *source, bool from_first, void (*see)(const struct store_stretch *machine, void *user), void *user);
 	void *source;
 	struct reward_terms terms; /* start_us and left_uusd are not looked at */
 	const char *const *models; /* more hardware models, "NAME=GB"; borrowed */
@@ -27,7 +27,8 @@ struct reward_keeper_options {
 /* NULL without memory. The first look is at the first step, or when the timer says so. */
 struct reward_keeper *reward_keeper_new(const struct reward_keeper_options *options);
 const struct reward_terms *reward_keeper_terms(const struct reward_keeper *keeper);
-/* One look and, when none is on its way, the settlement of what is due: what the timer does. */
+/* One whole look and, when none is on its way, the settlement of what is due: what the timer does, which lets others in between
+ * the parts of a look. */
 void reward_keeper_step(struct reward_keeper *keeper);
 bool reward_keeper_is_busy(const struct reward_keeper *keeper);
 /* Before the store is closed; operations under way end in store_close, and nothing follows them. */

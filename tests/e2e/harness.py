@@ -80,6 +80,14 @@ def run_node(script, home, **more):
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+def route_table():
+    """(method, path, auth, scopes) of every line of the coordinator's route table."""
+    table = (TOP / "src/coordinator/server.c").read_text()
+    found = re.findall(r'^\s*\{"([A-Z]+)", "([^"]+)", AUTH_(\w+), ([A-Z_| ]+), WRAP', table, re.M)
+    assert len(found) > 60
+    return [(method, path, auth, set(re.findall(r"SCOPE_(\w+)", scopes)) - {"NONE"}) for method, path, auth, scopes in found]
+
+
 class Program:
     """One running program, its log, and how it ended. Subclasses say how it is called."""
 

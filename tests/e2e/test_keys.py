@@ -7,11 +7,10 @@ import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 
 import httpx
 
-from harness import TOP, wait_until
+from harness import route_table, wait_until
 from test_failover import in_background
 from test_login import PASSWORD, Browser, sign_up_operator
 
@@ -21,12 +20,8 @@ PROVIDER_TOKEN = "eigeninference-pt-" + "5" * 64
 
 
 def routes():
-    """(method, path, auth, scopes) of every line of the route table; a star stands for a name that nothing has."""
-    table = Path(TOP / "src/coordinator/server.c").read_text()
-    found = re.findall(r'^\s*\{"([A-Z]+)", "([^"]+)", AUTH_(\w+), ([A-Z_| ]+), WRAP', table, re.M)
-    assert len(found) > 30
-    return [(method, path.replace("*", "nothing"), auth, set(re.findall(r"SCOPE_(\w+)", scopes)) - {"NONE"})
-            for method, path, auth, scopes in found if path != "/ws/provider"]
+    """The route table; a star stands for a name that nothing has."""
+    return [(method, path.replace("*", "nothing"), auth, scopes) for method, path, auth, scopes in route_table() if path != "/ws/provider"]
 
 
 def make_key(node, *options):

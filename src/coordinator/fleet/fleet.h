@@ -246,6 +246,10 @@ uint64_t fleet_model_room(const struct fleet *fleet, struct str model, uint64_t 
 size_t fleet_models(const struct fleet *fleet, struct route_model_view *out, size_t max);
 /* Calls fn for each provider. */
 void fleet_each(const struct fleet *fleet, void (*fn)(const struct fleet_provider_view *view, void *user), void *user);
+/* The same in parts: at most `max` sessions, from the first or from where the last part ended. Whether more are left. Who comes
+ * or goes meanwhile is seen or not; everybody else once. One walk at a time. */
+bool fleet_walk(struct fleet *fleet, bool from_first, size_t max,
+                void (*fn)(const struct fleet_provider_view *view, void *user), void *user);
 /* Of a view that was just given out. */
 void fleet_view_live(const struct fleet *fleet, const struct fleet_provider_view *view, struct fleet_live_view *out);
 bool fleet_view_slot(const struct fleet_provider_view *view, size_t model, struct route_slot *out); /* as route_node_slot */

@@ -128,6 +128,7 @@ struct fleet {
 	char **backends; /* copies of options.backends */
 	struct route_fleet *routes;
 	struct list sessions;    /* open sockets */
+	struct list_link *walk;  /* of fleet_walk: what comes next; NULL = the end */
 	struct list live, stale; /* by last heartbeat, oldest first; stale: missed one sweep */
 	size_t registered;
 	uint64_t orders;

@@ -24,6 +24,8 @@ struct session *session_new(struct fleet *fleet)
 static void leave_lists(struct session *session)
 {
 	struct fleet *fleet = session->fleet;
+	if (fleet->walk == &session->link)
+		fleet->walk = session->link.next == &fleet->sessions.head ? NULL : session->link.next;
 	list_remove(&fleet->sessions, &session->link);
 	if (list_linked(&session->beat))
 		list_remove(session->late ? &fleet->stale : &fleet->live, &session->beat);

@@ -103,6 +103,25 @@ void fleet_each(const struct fleet *fleet, void (*fn)(const struct fleet_provide
 	}
 }
 
+bool fleet_walk(struct fleet *fleet, bool from_first, size_t max,
+                void (*fn)(const struct fleet_provider_view *view, void *user), void *user)
+{
+	struct str models[FLEET_VIEW_MODELS];
+	if (from_first)
+		fleet->walk = list_first(&fleet->sessions);
+	for (size_t i = 0; i < max && fleet->walk; i++) {
+		const struct session *session = LIST_OF(fleet->walk, struct session, link);
+		struct list_link *next = fleet->walk->next;
+		struct fleet_provider_view view;
+		fleet->walk = next == &fleet->sessions.head ? NULL : next;
+		if (!session->settled)
+			continue;
+		session_view(session, models, &view);
+		fn(&view, user);
+	}
+	return fleet->walk != NULL;
+}
+
 size_t fleet_models(const struct fleet *fleet, struct route_model_view *out, size_t max)
 {
 	return route_models(fleet->routes, net_now_us(fleet->loop), out, max);

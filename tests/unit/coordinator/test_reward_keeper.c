@@ -30,11 +30,16 @@ static uint64_t mono(void)
 	return mono_us;
 }
 
-static void look(void *source, void (*see)(const struct store_stretch *machine, void *user), void *user)
+/* One machine at a time. */
+static bool look(void *source, bool from_first, void (*see)(const struct store_stretch *machine, void *user), void *user)
 {
+	static size_t at;
 	const struct town *town = source;
-	for (size_t i = 0; i < town->machine_count; i++)
-		see(&town->machines[i], user);
+	if (from_first)
+		at = 0;
+	if (at < town->machine_count)
+		see(&town->machines[at++], user);
+	return at < town->machine_count;
 }
 
 static void open_keeper(struct town *t)

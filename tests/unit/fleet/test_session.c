@@ -45,6 +45,62 @@ static void a_sound_provider_becomes_routable(void **state)
 	scene_end(&s);
 }
 
+static void note_serial(const struct fleet_provider_view *view, void *user)
+{
+	char *seen = user;
+	size_t len = strlen(seen);
+	assert_true(len < 15);
+	seen[len] = view->serial.at[view->serial.len - 1];
+}
+
+struct crowd {
+	struct scene *scene;
+	size_t wanted;
+};
+
+static void count_settled(const struct fleet_provider_view *view, void *user)
+{
+	*(size_t *)user += view->serial.len > 0;
+}
+
+static bool crowd_is_there(void *arg)
+{
+	const struct crowd *crowd = arg;
+	size_t count = 0;
+	fleet_each(crowd->scene->fleet, count_settled, &count);
+	return count == crowd->wanted;
+}
+
+static void a_walk_in_parts_meets_everybody_once_though_some_leave(void **state)
+{
+	(void)state;
+	struct scene s = scene_of(usual);
+	struct peer peers[5];
+	char seen[16] = "", serial[16];
+	scene_begin(&s, NULL);
+	assert_false(fleet_walk(s.fleet, true, 2, note_serial, seen));
+	for (int i = 0; i < 5; i++) {
+		snprintf(serial, sizeof serial, "SERIAL000%d", i);
+		peer_connect(&peers[i], &s);
+		peer_register(&peers[i], (struct peer_options){.serial = serial});
+		assert_true(run_until(&s, crowd_is_there, &(struct crowd){&s, (size_t)i + 1}));
+	}
+	assert_true(fleet_walk(s.fleet, true, 2, note_serial, seen));
+	peer_end(&peers[0]); /* who was met, and who comes next */
+	peer_end(&peers[2]);
+	assert_true(run_until(&s, crowd_is_there, &(struct crowd){&s, 3}));
+	assert_true(fleet_walk(s.fleet, false, 1, note_serial, seen));
+	assert_false(fleet_walk(s.fleet, false, 1, note_serial, seen));
+	assert_string_equal(seen, "0134");
+	assert_false(fleet_walk(s.fleet, false, 1, note_serial, seen));
+	memset(seen, 0, sizeof seen);
+	assert_false(fleet_walk(s.fleet, true, 10, note_serial, seen));
+	assert_string_equal(seen, "134");
+	for (int i = 1; i < 5; i += i == 1 ? 2 : 1)
+		peer_end(&peers[i]);
+	scene_end(&s);
+}
+
 static void a_software_key_on_linux_is_self_signed_and_says_so(void **state)
 {
 	(void)state;
@@ -637,6 +693,7 @@ int main(void)
 	log_set_level(LOG_OFF);
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_sound_provider_becomes_routable),
+	    cmocka_unit_test(a_walk_in_parts_meets_everybody_once_though_some_leave),
 	    cmocka_unit_test(what_a_provider_says_of_a_desired_build_is_kept_and_counted),
 	    cmocka_unit_test(words_about_builds_that_nobody_wants_are_not_kept),
 	    cmocka_unit_test(a_build_with_other_files_than_the_pinned_ones_is_not_taken),
