@@ -71,8 +71,11 @@ static int print(const struct cli_args *args, const struct sim_scenario *scenari
 		sim_report_table(scenario, trace, runs, count, &text);
 	printf("%.*s", STR_ARG(buf_str(&text)));
 	buf_free(&text);
+	int status = CLI_OK;
+	for (size_t i = 0; i < count; i++)
+		status = sim_broken_rule(&runs[i]) ? CLI_FAILED : status;
 	if (!dir || !write_report(dir, scenario, trace, runs, count, &error))
-		return CLI_OK;
+		return status;
 	fprintf(stderr, "darkbloom-swarm: %s\n", error.text);
 	return CLI_FAILED;
 }

@@ -235,6 +235,22 @@ static void percentiles(struct tally *tally, struct sim_summary *out)
 	out->queue_max = at_fraction(tally->queues, tally->asked, 1);
 }
 
+const char *sim_broken_rule(const struct sim_summary *run)
+{
+	if (!run->finished)
+		return "requests are left without an end";
+	if (run->still_pending)
+		return "reservations outlived every request";
+	if (run->owned_twice)
+		return "a request was in a queue and in somebody's hand at once";
+	if (run->overstayed)
+		return "a request waited past its deadline";
+	if (run->barred)
+		return "a machine was asked that may not serve the request";
+	/* Sums of many fractions: what is below a token for each hundred attempts is rounding. */
+	return run->tokens_lost > 1 + 0.01 * run->attempts ? "tokens are in no account" : NULL;
+}
+
 void sim_summarise(const struct sim_scenario *scenario, const struct sim_trace *trace, const struct sim_result *results,
                    const struct sim_measure *measure, const char *policy, struct sim_summary *out)
 {
@@ -291,6 +307,7 @@ void sim_summarise(const struct sim_scenario *scenario, const struct sim_trace *
 		out->to_model[i] = (double)measure->to_model[i] / attempts;
 	out->alias_share = -1;
 	out->owned_twice = measure->owned_twice;
+	out->overstayed = measure->overstayed;
 	fairness(scenario, trace, results, out);
 	first_tenants(scenario, trace, results, out);
 	out->recovery_s = recovery(scenario, trace, results);

@@ -48,6 +48,7 @@ struct sim_measure {
 	uint64_t to_model[SIM_MAX_MODELS]; /* attempts */
 	uint64_t most_of_one;              /* attempts at one machine */
 	uint64_t still_pending;            /* reservations when all have ended: none */
+	uint64_t overstayed;               /* that waited past their deadline, or events before their time: never */
 	uint64_t owned_twice;              /* requests that were in a queue and in somebody's hand at once: never */
 	/* When every decision is compared with a look at every machine. */
 	uint64_t scans;
@@ -91,12 +92,16 @@ struct sim_summary {
 	uint32_t most_tries;             /* of one request */
 	uint32_t longest_answered, shortest_refused; /* prompts, tokens; 0 and the largest number when there are none */
 	uint64_t barred;
+	uint64_t overstayed;                   /* never */
 	uint64_t owned_twice, still_pending;   /* never: see sim_measure; reservations that outlived every request */
 	double answered_of[SIM_FIRST_TENANTS]; /* share of the requests of the first tenants */
 	double queue_of_ms[SIM_FIRST_TENANTS]; /* how long they waited, mean */
 	double tokens_lost;                    /* worked off by machines and in neither account: none, but for rounding */
 	bool finished;                         /* every request ended */
 };
+
+/* NULL, or which rule that holds in every run (routing 21) this one broke. */
+const char *sim_broken_rule(const struct sim_summary *run);
 
 void sim_summarise(const struct sim_scenario *scenario, const struct sim_trace *trace, const struct sim_result *results,
                    const struct sim_measure *measure, const char *policy, struct sim_summary *out);

@@ -84,8 +84,8 @@ void sim_report_table(const struct sim_scenario *scenario, const struct sim_trac
 		(void)buf_append_byte(out, '\n');
 	}
 	for (size_t run = 0; run < count; run++)
-		if (!runs[run].finished)
-			(void)buf_printf(out, "%s left requests without an end\n", runs[run].policy);
+		if (sim_broken_rule(&runs[run]))
+			(void)buf_printf(out, "%s broke a rule: %s\n", runs[run].policy, sim_broken_rule(&runs[run]));
 }
 
 /* --- JSON --- */

@@ -34,6 +34,7 @@ bool sim_wait(struct sim_world *world, struct sim_call *call)
 static void out_of_queue(struct sim_world *world, struct sim_call *call)
 {
 	world->measure->owned_twice += !call->waits;
+	world->measure->overstayed += world->now_us > call->leaves_queue_us;
 	call->waits = false;
 	world->queued--;
 	call->result->queue_ms += (float)(world->now_us - call->queued_us) / 1000;

@@ -269,6 +269,7 @@ static void run(struct sim_world *world)
 		} else {
 			if (!sim_events_next(&world->events, &event) || (double)event.at_us > limit_s * 1e6)
 				break;
+			world->measure->overstayed += event.at_us < world->now_us;
 			world->now_us = event.at_us;
 			on_event(world, &event);
 		}

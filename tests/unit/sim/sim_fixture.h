@@ -43,7 +43,9 @@ static const struct sim_summary *run(const struct sim_policy *policy)
 	assert_int_equal(ended, counted); /* each request has one end */
 	assert_true(summary.good <= summary.by_outcome[SIM_OK]);
 	assert_true(summary.extra_share <= 0.03 + 32768.0 / (1 + 1000.0 * (double)summary.by_outcome[SIM_OK]));
-	assert_true(summary.utilisation <= 1.5);    /* work that is done after the last arrival counts too */
+	assert_true(summary.utilisation <= 1.5); /* work that is done after the last arrival counts too */
+	if (sim_broken_rule(&summary))
+		fail_msg("%s, %s: %s", scenario.name, policy->name, sim_broken_rule(&summary));
 	assert_int_equal(summary.barred, 0);        /* nobody was asked that may not serve the request */
 	assert_int_equal(summary.still_pending, 0); /* each reservation was ended, once */
 	assert_int_equal(summary.owned_twice, 0);   /* a waiting request is the queue's or its caller's, never both's */
