@@ -86,8 +86,8 @@ int database_migrate(const struct coordinator_config *config)
 
 static void tell(const char *what, const struct store_backup *backup)
 {
-	printf("%s: %zu files, %lld bytes, schema version %d. The books add up.\n", what, backup->files, (long long)backup->bytes,
-	       backup->schema_version);
+	printf("%s: %zu file%s, %lld bytes, schema version %d. The books add up.\n", what, backup->files,
+	       backup->files == 1 ? "" : "s", (long long)backup->bytes, backup->schema_version);
 }
 
 int database_backup(const struct coordinator_config *config, const char *folder)

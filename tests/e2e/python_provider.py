@@ -10,6 +10,7 @@ import time
 from datetime import datetime, timezone
 
 import nacl.public
+import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from websockets.exceptions import ConnectionClosed
@@ -252,3 +253,12 @@ def wait_quiet(provider, seconds=0.3):
     while count != len(provider.received):
         count = len(provider.received)
         time.sleep(seconds)
+
+
+def stop_joined(joined):
+    """The end of a fixture that joined providers: whatever one of them met that it did not expect fails the test."""
+    for one in joined:
+        one.stop()
+    wrong = [f"{one.serial}: {one.failure!r}" for one in joined if one.failure]
+    if wrong:
+        pytest.fail("\n".join(wrong), pytrace=False)

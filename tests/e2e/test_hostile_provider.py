@@ -7,7 +7,7 @@ import json
 import pytest
 
 from harness import Failed, wait_until
-from python_provider import PythonProvider, canonical, new_signing_key, wait_quiet, wait_standing
+from python_provider import PythonProvider, canonical, new_signing_key, stop_joined, wait_quiet, wait_standing
 from test_failover import contents, in_background, stream_events
 
 GRANT = 10_000_000
@@ -25,11 +25,7 @@ def join():
             wait_until(lambda: node.routable(made.model) >= 1, f"{made.serial} to be routable")
         return made
     yield start
-    for one in joined:
-        one.stop()
-    wrong = [f"{one.serial}: {one.failure!r}" for one in joined if one.failure]
-    if wrong:
-        pytest.fail("\n".join(wrong), pytrace=False)
+    stop_joined(joined)
 
 
 def served_nothing(node, provider):

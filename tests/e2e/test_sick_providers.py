@@ -7,7 +7,7 @@ import time
 import pytest
 
 from harness import Failed, wait_until
-from python_provider import PythonProvider
+from python_provider import PythonProvider, stop_joined
 from test_failover import contents, in_background, stream_events
 
 ADMIN = "an operator's key for sick machines"
@@ -48,11 +48,7 @@ def join():
         wait_until(lambda: node.routable("scripted") == before + 1, f"{made.serial} to be routable")
         return made
     yield make
-    for one in joined:
-        one.stop()
-    wrong = [f"{one.serial}: {one.failure!r}" for one in joined if one.failure]
-    if wrong:
-        pytest.fail("\n".join(wrong), pytrace=False)
+    stop_joined(joined)
 
 
 def test_frozen_in_the_middle_another_goes_on_long_before_the_idle_timeout(coordinator, provider):
