@@ -1,4 +1,6 @@
-/* Stands before the library's own fast products of matrices: see engine_matrix.h. Compiled where the linker can do that. */
+/* Stands before the library's own products of matrices and its attention: see engine_matrix.h and engine_attention.h. Compiled
+ * where the linker can do that. */
+#include "provider/engine/engine_attention.h"
 #include "provider/engine/engine_matrix.h"
 
 #ifdef DB_ENGINE_MATRIX
@@ -19,6 +21,15 @@ bool __wrap_llamafile_sgemm(const struct ggml_compute_params *params, int64_t m,
 	    engine_matrix_multiply(&matrix, params->ith, params->nth))
 		return true;
 	return __real_llamafile_sgemm(params, m, n, k, a, lda, b, ldb, c, ldc, a_type, b_type, c_type);
+}
+
+void __real_ggml_compute_forward_flash_attn_ext(const struct ggml_compute_params *params, struct ggml_tensor *node);
+void __wrap_ggml_compute_forward_flash_attn_ext(const struct ggml_compute_params *params, struct ggml_tensor *node);
+
+void __wrap_ggml_compute_forward_flash_attn_ext(const struct ggml_compute_params *params, struct ggml_tensor *node)
+{
+	if (params->use_ref || !engine_attention_run(node, params->ith, params->nth))
+		__real_ggml_compute_forward_flash_attn_ext(params, node);
 }
 
 #endif
