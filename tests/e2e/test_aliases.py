@@ -2,6 +2,8 @@
 
 import threading
 
+import pytest
+
 from harness import wait_until
 
 ADMIN = "an operator's key for the names of models"
@@ -94,6 +96,7 @@ def test_a_canary_whose_build_fails_is_rolled_back_by_itself(coordinator, provid
     node.check_books()
 
 
+@pytest.mark.slow  # a sanitizer slows both builds alike
 def test_a_canary_whose_build_starts_much_later_is_rolled_back_by_itself(coordinator, provider):
     node = start(coordinator)
     made = admin(node, "POST", alias_id="acme-chat", desired_build="acme-new", previous_build="acme-old", canary=True)

@@ -58,6 +58,15 @@ static struct record sample(unsigned n)
 	record.completion_tokens = 50;
 	record.status = 200;
 	strcpy(record.outcome, "success");
+	record.try_count = RECORD_TRIES;
+	for (unsigned i = 0; i < RECORD_TRIES; i++) {
+		record.tries[i] =
+		    (struct record_try){.end = (enum record_try_end)(i + 1), .backup = i == 1, .status = i == 3 ? 503 : 0};
+		record.tries[i].accepted = i > 0;
+		record.tries[i].tokens = 7 * i;
+		record.tries[i].ms = 250.5 * i;
+		memcpy(record.tries[i].provider, record.provider, sizeof record.provider);
+	}
 	return record;
 }
 
@@ -92,6 +101,8 @@ static void a_record_reads_back_as_it_was_written(void **state)
 	assert_true(again.account == record.account && again.queue_us == record.queue_us && again.chosen && again.routed);
 	assert_true(again.by_gate[ROUTE_REGION] == 3 && again.terms.health == 600000 && again.prefers_own && !again.own_only);
 	assert_int_equal(again.min_trust, ROUTE_TRUST_SELF_SIGNED);
+	assert_int_equal(again.try_count, RECORD_TRIES);
+	assert_true(again.tries[1].backup && again.tries[1].end == RECORD_TRY_OVERTAKEN && again.tries[3].status == 503);
 	assert_string_equal(again.regions, "US,CA");
 	buf_free(&first);
 	buf_free(&second);
@@ -113,6 +124,9 @@ static void what_no_record_holds_is_refused(void **state)
 	    "{\"request_id\":\"a\",\"at\":\"2026-01-01T00:00:00Z\",\"ttft_ms\":-3}",
 	    "{\"request_id\":\"a\",\"at\":\"2026-01-01T00:00:00Z\",\"passed_over\":{\"excluded\":-1}}",
 	    "{\"request_id\":\"a\",\"at\":\"2026-01-01T00:00:00Z\",\"stream\":1}",
+	    "{\"request_id\":\"a\",\"at\":\"2026-01-01T00:00:00Z\",\"tries\":{}}",
+	    "{\"request_id\":\"a\",\"at\":\"2026-01-01T00:00:00Z\",\"tries\":[1]}",
+	    "{\"request_id\":\"a\",\"at\":\"2026-01-01T00:00:00Z\",\"tries\":[{\"tokens\":-1}]}",
 	    "{\"request_id\":\"a name that is longer than any request of ours has\",\"at\":\"2026-01-01T00:00:00Z\"}",
 	};
 	struct record record;
