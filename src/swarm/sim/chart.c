@@ -2,15 +2,16 @@
 
 #include <math.h>
 
-#define WIDTH   860.0
-#define HEIGHT  440.0
-#define LEFT    68.0
-#define RIGHT   176.0 /* where the lines are named */
-#define TOP     86.0
-#define BOTTOM  52.0
-#define TICKS   6
-#define ROW     20.0
-#define PALETTE 8
+#define WIDTH          860.0
+#define HEIGHT         440.0
+#define LEFT           68.0
+#define RIGHT          176.0 /* where the lines are named */
+#define TOP            86.0
+#define SUBTITLE_CHARS 112 /* of a line */
+#define BOTTOM         52.0
+#define TICKS          6
+#define ROW            20.0
+#define PALETTE        8
 
 struct frame {
 	double x0, x1, y0, y1; /* of the data; y as logarithms on a logarithmic axis */
@@ -166,6 +167,21 @@ static void put_line(const struct chart *chart, const struct frame *frame, size_
 	put_text(out, "n", WIDTH - RIGHT + 48, y, "start", line->name);
 }
 
+/* In two lines where it is longer than the picture is wide. */
+static void put_subtitle(struct buf *out, const char *text)
+{
+	char first[SUBTITLE_CHARS + 1];
+	size_t cut = strlen(text);
+	if (cut > SUBTITLE_CHARS)
+		for (cut = SUBTITLE_CHARS; cut > SUBTITLE_CHARS / 2 && text[cut] != ' ';)
+			cut--;
+	memcpy(first, text, cut);
+	first[cut] = 0;
+	put_text(out, "s", 12, 44, "start", first);
+	if (text[cut])
+		put_text(out, "s", 12, 60, "start", text + cut + (text[cut] == ' '));
+}
+
 void chart_write(const struct chart *chart, struct buf *out)
 {
 	struct frame frame = frame_of(chart);
@@ -175,7 +191,7 @@ void chart_write(const struct chart *chart, struct buf *out)
 	(void)buf_append_c(out, style);
 	(void)buf_printf(out, "\n<rect class=\"b\" width=\"%g\" height=\"%g\" rx=\"8\"/>\n", WIDTH, HEIGHT);
 	put_text(out, "t", 12, 26, "start", chart->title);
-	put_text(out, "s", 12, 44, "start", chart->subtitle);
+	put_subtitle(out, chart->subtitle);
 	put_axes(chart, &frame, out);
 	for (size_t i = 0; i < chart->line_count && i < CHART_MAX_LINES; i++)
 		put_line(chart, &frame, i, out);
