@@ -72,45 +72,14 @@ static int stop(void **state)
 	return 0;
 }
 
-/* A hold that may have to wait for what the store says of a spend limit. */
-struct asking {
-	struct ledger_room room;
-	struct bench *b;
-	const char *id;
-	struct ledger_hold *hold;
-	enum db_err err;
-	bool over;
-};
-
-static enum db_err try_once(struct asking *asking, struct spend_group *group, int64_t amount)
+static enum db_err take(struct bench *b, const char *id, struct spend_group *group, int64_t amount, struct ledger_hold **out)
 {
-	struct ledger_hold_options options = {.request_id = str_of(asking->id),
+	struct ledger_hold_options options = {.request_id = str_of(id),
 	                                      .key_id = STR("key_1"),
 	                                      .group = group,
 	                                      .amount_uusd = amount,
 	                                      .price = {1000000, 1000000, 0}};
-	return ledger_hold(asking->b->ledger, asking->b->buyer, &options, &asking->hold);
-}
-
-static void on_room(struct ledger_room *room, enum db_err err)
-{
-	struct asking *asking = (struct asking *)room;
-	asking->err = err ? err : try_once(asking, room->group, room->amount_uusd);
-	asking->over = true;
-	net_loop_stop(asking->b->f.loop);
-}
-
-static enum db_err take(struct bench *b, const char *id, struct spend_group *group, int64_t amount, struct ledger_hold **out)
-{
-	struct asking asking = {.room.done = on_room, .b = b, .id = id};
-	asking.err = try_once(&asking, group, amount);
-	asking.over = asking.err != DB_E_AGAIN;
-	if (!asking.over)
-		ledger_room_ask(b->buyer, group, amount, &asking.room);
-	while (!asking.over)
-		net_loop_run(b->f.loop);
-	*out = asking.hold;
-	return asking.err;
+	return ledger_hold(b->ledger, b->buyer, &options, out);
 }
 
 /* At one micro-dollar a token the cost is the number of tokens. */
@@ -163,6 +132,8 @@ static void a_daily_limit_is_not_had_twice_by_going_back(void **state)
 {
 	struct bench *b = *state;
 	struct ledger_hold *one;
+	if (b->f.on_postgres)
+		return; /* there the store meters what is left (test_leases) */
 	struct store_key key = {.id = "key_1",
 	                        .account_id = "buyer",
 	                        .hash_hex = "aa",
