@@ -1,12 +1,11 @@
 #include "coordinator/store/journal.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "coordinator/store/op_queue.h"
 #include "coordinator/store/postgres_listen.h"
 #include "coordinator/store/reader.h"
 #include "coordinator/store/sqlite_file.h"
@@ -24,11 +23,6 @@
 #define QUIET_US          20000  /* without a write: the write-ahead log is moved when it is longer than this */
 #define LOG_PAGES_QUIET   256
 #define LOG_PAGES_BUSY    1000 /* 4 MB: it is moved while writes go on, in pieces that hold a group up little */
-
-struct op_queue {
-	struct store_op *first, *last;
-	size_t count;
-};
 
 /* What another coordinator told, on its way to the loop. */
 struct news {
@@ -77,66 +71,6 @@ struct journal {
 	atomic_bool away;   /* the server cannot be reached, or takes no writes just now */
 	atomic_size_t queued;
 };
-
-static void queue_push(struct op_queue *queue, struct store_op *op)
-{
-	op->next = NULL;
-	if (queue->last)
-		queue->last->next = op;
-	else
-		queue->first = op;
-	queue->last = op;
-	queue->count++;
-}
-
-static void queue_append(struct op_queue *queue, const struct op_queue *more)
-{
-	if (!more->first)
-		return;
-	if (queue->last)
-		queue->last->next = more->first;
-	else
-		queue->first = more->first;
-	queue->last = more->last;
-	queue->count += more->count;
-}
-
-static struct store_op *queue_pop(struct op_queue *queue)
-{
-	struct store_op *op = queue->first;
-	queue->first = op->next;
-	if (!queue->first)
-		queue->last = NULL;
-	queue->count--;
-	return op;
-}
-
-/* Waits on cond for at most us microseconds. False when the time is over. */
-static bool wait_us(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t us)
-{
-#ifdef __APPLE__
-	struct timespec span = {(time_t)(us / 1000000), (long)(us % 1000000) * 1000};
-	return pthread_cond_timedwait_relative_np(cond, lock, &span) != ETIMEDOUT;
-#else
-	struct timespec until;
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	us += (uint64_t)until.tv_nsec / 1000;
-	until.tv_sec += (time_t)(us / 1000000);
-	until.tv_nsec = (long)(us % 1000000) * 1000;
-	return pthread_cond_timedwait(cond, lock, &until) != ETIMEDOUT;
-#endif
-}
-
-static void init_cond(pthread_cond_t *cond)
-{
-	pthread_condattr_t attr;
-	pthread_condattr_init(&attr);
-#ifndef __APPLE__
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-#endif
-	pthread_cond_init(cond, &attr);
-	pthread_condattr_destroy(&attr);
-}
 
 /* --- delivery --- */
 
@@ -387,9 +321,9 @@ static void wait_idle(struct journal *journal)
 	while (!journal->writes.first && !journal->closing) {
 		journal->writer_idle = true;
 		if (!is_quiet || journal->log_moved)
-			is_quiet = !wait_us(&journal->wake_writer, &journal->lock, QUIET_US);
+			is_quiet = !wait_for_us(&journal->wake_writer, &journal->lock, QUIET_US);
 		else if (every_us)
-			wait_us(&journal->wake_writer, &journal->lock, every_us);
+			wait_for_us(&journal->wake_writer, &journal->lock, every_us);
 		else
 			pthread_cond_wait(&journal->wake_writer, &journal->lock);
 		if (is_quiet && !journal->writes.first) {
@@ -407,7 +341,7 @@ static bool wait_for_writes(struct journal *journal)
 	uint64_t start_us = clock_mono_us(), waited_us = 0;
 	while (journal->writes.first && !journal->urgent && !journal->closing && journal->writes.count < GATHER_ENOUGH_OPS &&
 	       waited_us < journal->gather_us) {
-		wait_us(&journal->wake_writer, &journal->lock, journal->gather_us - waited_us);
+		wait_for_us(&journal->wake_writer, &journal->lock, journal->gather_us - waited_us);
 		waited_us = clock_mono_us() - start_us;
 	}
 	return journal->writes.first != NULL;
@@ -423,7 +357,7 @@ static void finish_group(struct journal *journal, const struct op_queue *done, u
 		stats->commit_us_max = took_us;
 	atomic_fetch_sub_explicit(&journal->queued, done->count, memory_order_relaxed);
 	journal->passed = done->last->ticket;
-	queue_append(&journal->finished, done);
+	op_queue_append(&journal->finished, done);
 	post_finished(journal);
 	if (journal->reads.first)
 		pthread_cond_broadcast(&journal->wake_reader);
@@ -445,11 +379,11 @@ static void write_group(struct journal *journal, struct op_queue *taken)
 	uint64_t start_us = clock_mono_us();
 
 	while (taken->first && count < GROUP_MAX_OPS)
-		journal->group[count++] = queue_pop(taken);
+		journal->group[count++] = op_queue_pop(taken);
 	commit_group(journal, journal->group, count);
 	log_unheard_failures(journal, journal->group, count);
 	for (size_t i = 0; i < count; i++)
-		queue_push(&done, journal->group[i]);
+		op_queue_push(&done, journal->group[i]);
 
 	uint64_t took_us = clock_mono_us() - start_us;
 	pthread_mutex_lock(&journal->lock);
@@ -508,11 +442,11 @@ static void *run_reader(void *arg)
 	for (;;) {
 		struct store_op *op = journal->reads.first;
 		if (op && op->ticket <= journal->passed) {
-			queue_pop(&journal->reads);
+			op_queue_pop(&journal->reads);
 			pthread_mutex_unlock(&journal->lock);
 			answer(journal, reader, op);
 			pthread_mutex_lock(&journal->lock);
-			queue_push(&journal->finished, op);
+			op_queue_push(&journal->finished, op);
 			post_finished(journal);
 		} else if (!op && journal->writes_over) {
 			break;
@@ -573,7 +507,7 @@ void journal_act(struct journal *journal, struct store_actor *actor)
 static void submit_write(struct journal *journal, struct store_op *op)
 {
 	op->ticket = ++journal->issued;
-	queue_push(&journal->writes, op);
+	op_queue_push(&journal->writes, op);
 	atomic_fetch_add_explicit(&journal->queued, 1, memory_order_relaxed);
 	bool urgent = !journal->urgent && !may_gather(op->kind);
 	journal->urgent = journal->urgent || urgent;
@@ -586,7 +520,7 @@ static void submit_write(struct journal *journal, struct store_op *op)
 static void submit_read(struct journal *journal, struct store_op *op)
 {
 	op->ticket = journal->issued;
-	queue_push(&journal->reads, op);
+	op_queue_push(&journal->reads, op);
 	if (op->ticket > journal->passed && !journal->urgent) {
 		journal->urgent = true;
 		pthread_cond_signal(&journal->wake_writer);
@@ -712,9 +646,9 @@ struct journal *journal_open(const struct store_options *options, struct net_loo
 	if (!journal)
 		goto no_memory;
 	pthread_mutex_init(&journal->lock, NULL);
-	init_cond(&journal->wake_writer);
-	init_cond(&journal->wake_reader);
-	init_cond(&journal->wake_mover);
+	wait_cond_init(&journal->wake_writer);
+	wait_cond_init(&journal->wake_reader);
+	wait_cond_init(&journal->wake_mover);
 	journal->loop = loop;
 	journal->news_end = &journal->news;
 	journal->gather_us = options->group_commit_us;
