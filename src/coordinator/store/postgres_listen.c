@@ -26,6 +26,7 @@ struct postgres_listener *postgres_listener_new(const char *address, postgres_ne
 		fcntl(listener->stop[1], F_SETFD, FD_CLOEXEC);
 		listener->tell = tell;
 		listener->user = user;
+		listener->has_missed = true; /* whatever happens until it listens for the first time */
 		return listener;
 	}
 	if (listener)
