@@ -76,7 +76,7 @@ static void a_walk_in_parts_meets_everybody_once_though_some_leave(void **state)
 	(void)state;
 	struct scene s = scene_of(usual);
 	struct peer peers[5];
-	char seen[16] = "", serial[16];
+	char seen[16] = "", serial[32];
 	scene_begin(&s, NULL);
 	assert_false(fleet_walk(s.fleet, true, 2, note_serial, seen));
 	for (int i = 0; i < 5; i++) {
