@@ -1,6 +1,7 @@
 """The warm pool: the coordinator tells idle providers to load what is asked for, or what is to be kept warm."""
 
 from harness import wait_until
+from test_failover import in_background
 
 ADMIN = "an operator's key for the warm pool"
 KEPT = {"warm_interval_s": 1, "keep_warm": ["second=1"]}
@@ -42,3 +43,13 @@ def test_switched_off_it_loads_nothing(coordinator, provider):
 def test_only_the_operator_sees_the_demand(coordinator):
     node = start(coordinator)
     assert node.client.get("/v1/admin/demand").status_code == 403
+
+
+def test_a_request_that_has_to_wait_is_seen_at_once(coordinator, provider):
+    node = start(coordinator, warm_interval_s=3600)
+    busy = provider(node, script={"text": "late", "max_concurrency": 1})
+    busy.freeze()
+    answers = [in_background(lambda: node.chat("scripted")) for _ in range(2)]
+    wait_until(lambda: (demand(node, "scripted") or {}).get("pressure"), "the demand to be looked at")
+    busy.thaw()
+    assert [answer().status_code for answer in answers] == [200, 200]

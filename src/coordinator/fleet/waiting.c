@@ -51,8 +51,11 @@ enum db_err fleet_wait(struct fleet *fleet, const struct route_request *request,
 	waiter->place.request.excluded = NULL;
 	waiter->place.request.excluded_count = 0;
 	shares_apply(fleet->shares, &waiter->place);
-	return queue_enter(fleet->queues, &waiter->place, queue_places(route_model_routable(fleet->routes, request->model)),
-	                   now_us);
+	enum db_err err =
+	    queue_enter(fleet->queues, &waiter->place, queue_places(route_model_routable(fleet->routes, request->model)), now_us);
+	if (!err)
+		warm_wanted(fleet, request->model);
+	return err;
 }
 
 void fleet_wait_cancel(struct fleet_waiter *waiter)
