@@ -1,5 +1,6 @@
 #include "coordinator/serve.h"
 
+#include "coordinator/account_shares.h"
 #include "coordinator/aliases.h"
 #include "coordinator/book_keeper.h"
 #include "coordinator/database.h"
@@ -285,13 +286,22 @@ static void on_first_start(const char *new_key, const struct error *error, void 
 		portal_offer_setup(s->portal, s->store, on_setup_offered, s);
 }
 
-static void on_aliases(const struct error *error, void *user)
+static void on_shares(const struct error *error, void *user)
 {
 	struct serving *s = user;
 	if (error)
 		fail(s, CLI_FAILED, error);
 	else
 		accounts_first_start(s->accounts, s->config->first_grant_uusd, on_first_start, s);
+}
+
+static void on_aliases(const struct error *error, void *user)
+{
+	struct serving *s = user;
+	if (error)
+		fail(s, CLI_FAILED, error);
+	else if (account_shares_load(s->store, s->fleet, on_shares, s))
+		fail(s, CLI_FAILED, &(struct error){DB_E_NOMEM, "There is not enough memory to start."});
 }
 
 static void on_alias_moved(struct str alias, void *user)

@@ -112,6 +112,10 @@ void handle_admin_credit(struct server *server, struct exchange *exchange);
 void handle_aliases(struct server *server, struct exchange *exchange);
 void handle_alias_put(struct server *server, struct exchange *exchange);
 void handle_alias_delete(struct server *server, struct exchange *exchange);
+/* what accounts get of queues: routing 11.1 */
+void handle_shares(struct server *server, struct exchange *exchange);
+void handle_share_put(struct server *server, struct exchange *exchange);
+void handle_share_delete(struct server *server, struct exchange *exchange);
 /* records of decisions: routing 18 */
 void handle_admin_routes(struct server *server, struct exchange *exchange);
 void handle_admin_routes_summary(struct server *server, struct exchange *exchange);

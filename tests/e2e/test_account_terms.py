@@ -1,5 +1,7 @@
 """What only the operator sets of an account: its role and the platform's share, and credit for an e-mail address."""
 
+import json
+
 import httpx
 
 from harness import PATIENCE
@@ -79,3 +81,34 @@ def test_credit_finds_an_account_by_its_address(coordinator):
         assert admin.post("/v1/admin/credit", json=body).status_code == 400, body
     assert PASSWORD not in node.log()
     node.check_books()
+
+
+def test_shares_of_a_queue_are_set_while_it_runs_and_kept(coordinator):
+    node, admin, owner = house(coordinator, routing={"account_shares": [f"{'x' * 8}=batch"]})
+    path = "/v1/admin/account-shares"
+    configured = {"account_id": "x" * 8, "weight": 1, "priority": "batch", "source": "configuration"}
+    assert admin.get(path).json() == {"shares": [configured]}
+    made = admin.put(path, json={"account_id": owner, "weight": 2.5, "priority": "interactive"})
+    expected = {"account_id": owner, "weight": 2.5, "priority": "interactive", "source": "operator"}
+    assert made.status_code == 200 and made.json() == expected, made.text
+
+    def told():
+        return sorted(admin.get(path).json()["shares"], key=lambda share: share["source"])
+    assert told() == [configured, expected]
+    node.restart()
+    assert told() == [configured, expected]
+    assert admin.put(path, json={"account_id": owner, "priority": "batch"}).json() == expected | {"weight": 1, "priority": "batch"}
+    for body, status in (({}, 400), ({"account_id": owner}, 400), ({"account_id": owner, "weight": 0}, 400), ({"account_id": owner, "weight": "2"}, 400),
+                         ({"account_id": owner, "weight": 101}, 400), ({"account_id": owner, "priority": "king"}, 400),
+                         ({"account_id": "nobody", "weight": 2}, 404), ({"account_id": "n" * 300, "weight": 2}, 404)):
+        refused = admin.put(path, json=body)
+        assert refused.status_code == status, (body, refused.text)
+    assert admin.delete(f"{path}/{owner}").json() == {"deleted": True, "account_id": owner}
+    assert admin.delete(f"{path}/{owner}").status_code == 404
+    assert told() == [configured]
+    node.restart()
+    assert told() == [configured]
+    assert node.client.get(path).status_code == 403
+    rows = [json.loads(line) for line in node.command("audit", "--json").stdout.splitlines()]
+    noted = [row for row in rows if row["action"] == "account.share"]
+    assert len(noted) == 3 and {row["subject"] for row in noted} == {owner}, noted

@@ -36,7 +36,7 @@ struct fleet_options {
 	uint8_t tenant_key[FLEET_TENANT_KEY_BYTES];
 	struct planner_options planner; /* the warm pool's (routing 12) */
 	uint32_t warm_interval_ms;      /* 0 = 10,000 */
-	const char *const *shares;      /* of accounts: routing/share.h; read once */
+	const char *const *shares;      /* of accounts: routing/share.h; borrowed for good */
 	size_t share_count;
 	const char *const *dedicated; /* as in struct route_policy; borrowed for good */
 	size_t dedicated_count;
@@ -192,6 +192,14 @@ uint32_t fleet_retry_after_s(const struct fleet *fleet, struct str model); /* as
 struct route_node *fleet_blind_node(const struct fleet *fleet, struct str provider_id);
 
 size_t fleet_owned(const struct fleet *fleet, struct str account, struct str model, size_t *serving); /* as route_owned */
+
+/* What accounts get of a queue (routing/share.h): a share that is set takes the place of the configuration's; taken away, that
+ * one counts again. Requests that wait already keep theirs. */
+struct share;
+struct shares;
+const struct shares *fleet_shares(const struct fleet *fleet);
+enum db_err fleet_share_put(struct fleet *fleet, const struct share *share);
+void fleet_share_remove(struct fleet *fleet, struct str account);
 
 /* --- the warm pool (routing 12) --- */
 

@@ -58,6 +58,30 @@ enum db_err fleet_wait(struct fleet *fleet, const struct route_request *request,
 	return err;
 }
 
+const struct shares *fleet_shares(const struct fleet *fleet)
+{
+	return fleet->shares;
+}
+
+enum db_err fleet_share_put(struct fleet *fleet, const struct share *share)
+{
+	struct share set = *share;
+	set.set = true;
+	return shares_put(fleet->shares, &set);
+}
+
+void fleet_share_remove(struct fleet *fleet, struct str account)
+{
+	(void)shares_remove(fleet->shares, account);
+	for (size_t i = 0; i < fleet->options.share_count; i++) {
+		struct share share;
+		if (share_read(str_of(fleet->options.shares[i]), &share) || !str_eq(share.account, account))
+			continue;
+		(void)shares_put(fleet->shares, &share);
+		return;
+	}
+}
+
 void fleet_wait_cancel(struct fleet_waiter *waiter)
 {
 	if (waiter->place.model)

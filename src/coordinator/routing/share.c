@@ -4,16 +4,20 @@
 
 #include "core/map.h"
 
-#define LEAST       0.01
-#define MOST        100.0
 #define NUMBER_SIZE 16
 
-static bool read_priority(struct str text, enum route_priority *out)
+static const char *const priority_names[ROUTE_PRIORITIES] = {
+    [ROUTE_PRIORITY_NORMAL] = "normal", [ROUTE_PRIORITY_INTERACTIVE] = "interactive", [ROUTE_PRIORITY_BATCH] = "batch"};
+
+const char *share_priority_name(enum route_priority priority)
 {
-	static const char *const names[ROUTE_PRIORITIES] = {
-	    [ROUTE_PRIORITY_NORMAL] = "normal", [ROUTE_PRIORITY_INTERACTIVE] = "interactive", [ROUTE_PRIORITY_BATCH] = "batch"};
+	return priority < ROUTE_PRIORITIES ? priority_names[priority] : "normal";
+}
+
+bool share_priority_read(struct str text, enum route_priority *out)
+{
 	for (int i = 0; i < ROUTE_PRIORITIES; i++) {
-		if (!str_is(text, names[i]))
+		if (!str_is(text, priority_names[i]))
 			continue;
 		*out = (enum route_priority)i;
 		return true;
@@ -27,7 +31,7 @@ static bool read_weight(struct str text, double *out)
 	if (!text.len || text.at[0] < '0' || text.at[0] > '9' || !str_copy(text, number, sizeof number))
 		return false;
 	*out = strtod(number, &end);
-	return *end == '\0' && *out >= LEAST && *out <= MOST;
+	return *end == '\0' && *out >= SHARE_LEAST && *out <= SHARE_MOST;
 }
 
 /* The text before the last `mark`, and what follows it; false when there is none. */
@@ -51,9 +55,9 @@ enum db_err share_read(struct str text, struct share *out)
 		return DB_E_INVALID;
 	bool good;
 	if (split(value, ':', &weight, &priority))
-		good = read_weight(weight, &out->weight) && read_priority(priority, &out->priority);
+		good = read_weight(weight, &out->weight) && share_priority_read(priority, &out->priority);
 	else
-		good = read_priority(value, &out->priority) || read_weight(value, &out->weight);
+		good = share_priority_read(value, &out->priority) || read_weight(value, &out->weight);
 	return good ? DB_OK : DB_E_INVALID;
 }
 
@@ -132,4 +136,10 @@ void shares_apply(const struct shares *shares, struct queue_waiter *waiter)
 		return;
 	waiter->weight = share->weight;
 	waiter->priority = share->priority;
+}
+
+const struct share *shares_next(const struct shares *shares, size_t *cursor)
+{
+	const struct kept_share *kept = map_next(&shares->by_account, cursor);
+	return kept ? &kept->share : NULL;
 }

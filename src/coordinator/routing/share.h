@@ -5,11 +5,17 @@
 
 #include "coordinator/routing/queue.h"
 
+#define SHARE_LEAST 0.01
+#define SHARE_MOST  100.0
+
 struct share {
 	struct str account; /* borrowed */
 	double weight;      /* 1 unless it says */
 	enum route_priority priority;
+	bool set; /* while the coordinator runs, and not by its configuration */
 };
+const char *share_priority_name(enum route_priority priority);
+bool share_priority_read(struct str text, enum route_priority *out);
 
 /* DB_E_INVALID for anything else. */
 enum db_err share_read(struct str text, struct share *out);
@@ -24,6 +30,8 @@ void shares_free(struct shares *shares);
 enum db_err shares_put(struct shares *shares, const struct share *share);
 bool shares_remove(struct shares *shares, struct str account);                    /* false when there was none */
 const struct share *shares_find(const struct shares *shares, struct str account); /* NULL: none */
+/* One after the other from *cursor = 0, in no order; NULL at the end. */
+const struct share *shares_next(const struct shares *shares, size_t *cursor);
 /* Sets weight and priority of a waiter to its account's share; without one they stay. */
 void shares_apply(const struct shares *shares, struct queue_waiter *waiter);
 
