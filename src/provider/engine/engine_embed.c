@@ -6,6 +6,7 @@
 #include "core/list.h"
 #include "provider/engine/chat_shim.h"
 #include "provider/engine/engine_sync.h"
+#include "provider/engine/engine_vocabulary.h"
 
 #include <gguf.h>
 #include <llama.h>
@@ -466,6 +467,8 @@ struct engine *engine_embed_load(const struct engine_llama_options *options, str
 	chat_shim_init();
 	llama_log_set(silent, NULL);
 	llama_backend_init();
+	if (engine_vocabulary_check(options->model_path, error))
+		return NULL;
 	struct llama_model *model = llama_model_load_from_file(options->model_path, llama_model_default_params());
 	if (!model) {
 		error_set(error, DB_E_INVALID, "model load failed: the file cannot be read as a model");

@@ -3,6 +3,7 @@
 #include "core/log.h"
 #include "provider/engine/engine_llama.h"
 #include "provider/engine/engine_trial.h"
+#include "provider/engine/engine_vocabulary.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -76,6 +77,9 @@ enum db_err llama_draft_open(struct llama_engine *engine, const char *path, stru
 	if (!draft)
 		return error_set(error, DB_E_NOMEM, "model load failed: insufficient memory");
 	engine->draft_model = draft;
+	enum db_err err = engine_vocabulary_check(path, error);
+	if (err)
+		return err;
 	draft->model = llama_model_load_from_file(path, llama_model_default_params());
 	if (!draft->model)
 		return error_set(error, DB_E_IO, "model load failed: the draft model %s cannot be read", path);

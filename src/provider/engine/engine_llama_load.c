@@ -3,6 +3,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "provider/engine/engine_vocabulary.h"
 #include "provider/engine/template_check.h"
 
 #include <ggml-cpu.h>
@@ -36,6 +37,9 @@ static bool on_load_progress(float fraction, void *user)
 
 static enum db_err load_weights(struct llama_engine *engine, const struct engine_llama_options *options, struct error *error)
 {
+	enum db_err err = engine_vocabulary_check(options->model_path, error);
+	if (err)
+		return err;
 	struct llama_model_params params = llama_model_default_params();
 	params.progress_callback = on_load_progress;
 	params.progress_callback_user_data = (void *)(uintptr_t)options;

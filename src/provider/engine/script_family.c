@@ -1,6 +1,7 @@
 #include "provider/engine/script_family.h"
 
 #include "core/buf.h"
+#include "provider/engine/engine_vocabulary.h"
 
 #include <llama.h>
 #include <stdio.h>
@@ -29,6 +30,8 @@ static bool read_file(const char *path, struct buf *out)
 
 static struct llama_model *load_vocabulary(const char *path)
 {
+	if (engine_vocabulary_check(path, NULL))
+		return NULL;
 	struct llama_model_params params = llama_model_default_params();
 	params.vocab_only = true;
 	return llama_model_load_from_file(path, params);

@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include "llama_fixture.h"
+#include "provider/engine/engine_embed.h"
+#include "random_model.h"
 
 /* --- the load --- */
 
@@ -35,6 +37,35 @@ static void a_file_that_is_no_model_is_refused_with_a_sentence(void **state)
 	options.model_path = "/nowhere/model.gguf";
 	assert_null(engine_llama_new(&options, &error));
 	assert_non_null(strstr(error.text, "/nowhere/model.gguf"));
+}
+
+/* llama.cpp ends the process over such a file. */
+static void a_vocabulary_that_names_a_token_twice_is_refused(void **state)
+{
+	(void)state;
+	static const struct renamed twice[] = {{5000, "anotherwordthatisnone"}, {7000, "anotherwordthatisnone"}},
+	                            unnamed[] = {{5000, ""}, {7000, "[EMPTY_5000]"}}, /* as the library names what has no text */
+	    once[] = {{5000, ""}, {7000, "[EMPTY_5001]"}};
+	const struct renamed *const wrong[] = {twice, unnamed};
+	char path[] = "/tmp/test-vocabulary-XXXXXX";
+	close(mkstemp(path));
+	struct engine_llama_options options = {.model_path = path, .threads = 1, .max_sequences = 1, .context_tokens = 256};
+	for (int i = 0; i < 2; i++) {
+		struct error error = {0}, draft = {0}, embedding = {0};
+		random_model_write(path, wrong[i], 2);
+		assert_null(engine_llama_new(&options, &error));
+		assert_int_equal(strncmp(error.text, "model load failed: ", 19), 0);
+		assert_non_null(strstr(error.text, "names tokens 5000 and 7000 alike"));
+		assert_null(engine_embed_load(&options, &embedding));
+		assert_non_null(strstr(embedding.text, "5000 and 7000"));
+		struct engine_llama_options guessing = {
+		    .model_path = MODEL, .threads = 1, .max_sequences = 1, .context_tokens = 256, .draft_path = path};
+		assert_null(engine_llama_new(&guessing, &draft));
+		assert_non_null(strstr(draft.text, "5000 and 7000"));
+	}
+	random_model_write(path, once, 2);
+	engine_free(load_file(path, 1, 256));
+	unlink(path);
 }
 
 static bool give_up(float fraction, void *user)
@@ -336,6 +367,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(the_model_is_described),
 	    cmocka_unit_test(a_file_that_is_no_model_is_refused_with_a_sentence),
+	    cmocka_unit_test(a_vocabulary_that_names_a_token_twice_is_refused),
 	    cmocka_unit_test(a_load_can_be_given_up),
 	    cmocka_unit_test(greedy_answers_equal_plain_decoding_and_count_its_tokens),
 	    cmocka_unit_test(greedy_answers_of_a_model_with_windows_equal_plain_decoding),

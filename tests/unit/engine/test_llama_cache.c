@@ -24,7 +24,8 @@ static void open_engine(uint64_t ram_bytes)
 	                                              .context_tokens = 2048,
 	                                              .cache = cache,
 	                                              .model_id = "smol",
-	                                              .weight_hash = "weights"};
+	                                              .weight_hash = "weights",
+	                                              .speculation = ENGINE_SPECULATE_NEVER};
 	engine = engine_llama_new(&engine_options, &error);
 	if (!engine)
 		fail_msg("%s", error.text);
@@ -91,6 +92,47 @@ static void a_tenants_prompt_is_found_by_that_tenant_only(void **state)
 	assert_int_equal(ask_scoped("What then?", "b").cached_tokens, 0);
 	assert_int_equal(ask_scoped("What then?", "").cached_tokens, 0);
 	assert_int_equal(ask_scoped("What then?", "").cached_tokens, 0);
+	close_engine();
+}
+
+static atomic_size_t rows_run;
+
+static int32_t counting_decode(struct llama_context *context, const struct llama_batch *batch)
+{
+	atomic_fetch_add(&rows_run, (size_t)batch->n_tokens);
+	return chat_shim_decode(context, batch);
+}
+
+/* Rows of the model that such a question of a tenant took, to its last token. */
+static size_t rows_of(const char *end, const char *scope)
+{
+	struct engine_capacity capacity;
+	atomic_store(&rows_run, 0);
+	ask_scoped(end, scope);
+	do /* the end is told inside the last step */
+		engine_capacity(engine, &capacity);
+	while (capacity.running || capacity.waiting);
+	return atomic_load(&rows_run);
+}
+
+/* What a request takes is what it computes: a clock would only measure that less well. */
+static void another_tenants_prompt_saves_no_work_that_could_be_timed(void **state)
+{
+	(void)state;
+	size_t alone, first, again;
+	open_engine(UINT64_C(256) << 20);
+	((struct llama_engine *)engine)->decode = counting_decode;
+	alone = rows_of("What then?", "b");
+	close_engine();
+	open_engine(UINT64_C(256) << 20);
+	((struct llama_engine *)engine)->decode = counting_decode;
+	first = rows_of("What then?", "a");
+	again = rows_of("What then?", "a");
+	assert_int_equal(first, alone);
+	assert_true(again + 128 <= first);                   /* its own saves it the work */
+	assert_int_equal(rows_of("What then?", "b"), alone); /* with the whole prompt in a's cache */
+	assert_int_equal(rows_of("What then?", "c"), alone); /* and in b's */
+	assert_int_equal(rows_of("What then?", "b"), again); /* its own saves b as much */
 	close_engine();
 }
 
@@ -213,6 +255,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_tenants_prompt_is_found_by_that_tenant_only),
+	    cmocka_unit_test(another_tenants_prompt_saves_no_work_that_could_be_timed),
 	    cmocka_unit_test(a_running_sequence_shares_its_prefix_with_its_own_tenant),
 	    cmocka_unit_test(a_cancelled_request_leaves_no_reservation),
 	    cmocka_unit_test(a_state_cut_and_joined_is_the_state),
