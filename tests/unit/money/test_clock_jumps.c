@@ -128,12 +128,42 @@ static void holds_settle_or_end_once_and_every_period_closes(void **state)
 	assert_int_equal(fixture_number(&b->f, "SELECT count(*) FROM ledger_closes"), JUMPS);
 }
 
+struct asking {
+	struct ledger_room room;
+	struct bench *b;
+	const char *id;
+	enum db_err err;
+	bool is_over;
+	struct ledger_hold *hold;
+};
+
+static void on_room(struct ledger_room *room, enum db_err err)
+{
+	struct asking *asking = (struct asking *)room;
+	asking->err = err ? err : take(asking->b, asking->id, room->group, room->amount_uusd, &asking->hold);
+	asking->is_over = true;
+	net_loop_stop(asking->b->f.loop);
+}
+
+/* On PostgreSQL the store has to grant it first. */
+static enum db_err take_limited(struct bench *b, const char *id, struct spend_group *group, int64_t amount,
+                                struct ledger_hold **out)
+{
+	enum db_err err = take(b, id, group, amount, out);
+	struct asking asking = {.b = b, .id = id, .room.done = on_room};
+	if (err != DB_E_AGAIN)
+		return err;
+	ledger_room_ask(b->buyer, group, amount, &asking.room);
+	while (!asking.is_over)
+		net_loop_run(b->f.loop);
+	*out = asking.hold;
+	return asking.err;
+}
+
 static void a_daily_limit_is_not_had_twice_by_going_back(void **state)
 {
 	struct bench *b = *state;
 	struct ledger_hold *one;
-	if (b->f.on_postgres)
-		return; /* there the store meters what is left (test_leases) */
 	struct store_key key = {.id = "key_1",
 	                        .account_id = "buyer",
 	                        .hash_hex = "aa",
@@ -145,21 +175,26 @@ static void a_daily_limit_is_not_had_twice_by_going_back(void **state)
 	AWAIT_OK(&b->f, store_key_create(b->f.store, &key, fixture_done, &b->f));
 	AWAIT_OK(&b->f, store_key_get(b->f.store, STR("key_1"), fixture_key, &b->f));
 	struct spend_group *group = ledger_spend_group(b->ledger, &b->f.key);
-	assert_int_equal(take(b, "a", group, 700, &one), DB_OK);
+	assert_int_equal(take_limited(b, "a", group, 700, &one), DB_OK);
 	wall_us -= HOUR; /* the day before */
 	assert_int_equal(settle(one, 700), 700);
-	assert_int_equal(take(b, "b", group, 301, &one), DB_E_LIMIT);
-	assert_int_equal(take(b, "c", group, 300, &one), DB_OK);
+	assert_int_equal(take_limited(b, "b", group, 301, &one), DB_E_LIMIT);
+	assert_int_equal(take_limited(b, "c", group, 300, &one), DB_OK);
 	wall_us += HOUR;
 	ledger_release(one, "test");
-	assert_int_equal(take(b, "d", group, 301, &one), DB_E_LIMIT);
+	assert_int_equal(take_limited(b, "d", group, 301, &one), DB_E_LIMIT);
 	wall_us += DAY; /* a day on is a new one, */
-	assert_int_equal(take(b, "e", group, 1000, &one), DB_OK);
+	assert_int_equal(take_limited(b, "e", group, 1000, &one), DB_OK);
 	assert_int_equal(settle(one, 1000), 1000);
 	wall_us -= DAY; /* and coming back from it none at all */
-	assert_int_equal(take(b, "f", group, 1, &one), DB_E_LIMIT);
+	assert_int_equal(take_limited(b, "f", group, 1, &one), DB_E_LIMIT);
+	fixture_flush(&b->f);
 	assert_int_equal(group->held, 0);
-	assert_int_equal(group->spent.total, 1700);
+	assert_int_equal(fixture_number(&b->f, "SELECT sum(spent) FROM key_spend"), 1700);
+	if (b->f.on_postgres)
+		assert_int_equal(fixture_number(&b->f, "SELECT sum(amount) FROM key_holds"), 0);
+	else
+		assert_int_equal(group->spent.total, 1700);
 }
 
 static void on_credited(int64_t moved, const struct error *error, void *user)
@@ -194,6 +229,37 @@ static void deposits_count_once_whatever_the_time(void **state)
 		assert_int_equal(b->moved, i == 0 ? -5000000 : 0);
 	}
 	assert_int_equal(balance_of(&b->f, "buyer"), 1000000);
+}
+
+/* Refunds say how much was given back in all, so an older telling takes nothing away and a newer one only the rest. */
+static void refunds_and_disputes_reverse_once_whatever_the_time(void **state)
+{
+	struct bench *b = *state;
+	static const struct {
+		const char *event;
+		enum store_deposit_news news;
+		int64_t amount, moved;
+	} steps[] = {
+	    {"evt_paid", STORE_DEPOSIT_PAID, 5000000, 5000000},      {"evt_some", STORE_DEPOSIT_REFUNDED, 1000000, -1000000},
+	    {"evt_more", STORE_DEPOSIT_REFUNDED, 3000000, -2000000}, {"evt_late", STORE_DEPOSIT_REFUNDED, 2000000, 0},
+	    {"evt_lost", STORE_DEPOSIT_DISPUTED, 2000000, -2000000}, {"evt_won", STORE_DEPOSIT_REINSTATED, 2000000, 2000000}};
+	struct store_deposit deposit = {.id = "d1", .account_id = "buyer", .amount_uusd = 5000000};
+	AWAIT_OK(&b->f, store_deposit_create(b->f.store, &deposit, fixture_done, &b->f));
+	for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
+		for (int telling = 0; telling < 2; telling++) {
+			struct store_deposit_event event = {.type = "test",
+			                                    .news = steps[i].news,
+			                                    .deposit_id = "d1",
+			                                    .external_id = "cs_1",
+			                                    .payment_intent = "pi_1",
+			                                    .amount_uusd = steps[i].amount,
+			                                    .created_s = 1000 + (int64_t)i};
+			snprintf(event.event_id, sizeof event.event_id, "%s", steps[i].event);
+			AWAIT_OK(&b->f, store_deposit_apply(b->f.store, &event, on_credited, b));
+			assert_int_equal(b->moved, telling == 0 ? steps[i].moved : 0);
+			wall_us += jumps[(2 * i + (size_t)telling) % JUMPS];
+		}
+	assert_int_equal(balance_of(&b->f, "buyer"), 1000000 + 2000000);
 }
 
 static void on_due(const struct store_withdrawal *rows, size_t count, const struct error *error, void *user)
@@ -324,6 +390,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(holds_settle_or_end_once_and_every_period_closes, start, stop),
 	    cmocka_unit_test_setup_teardown(a_daily_limit_is_not_had_twice_by_going_back, start, stop),
 	    cmocka_unit_test_setup_teardown(deposits_count_once_whatever_the_time, start, stop),
+	    cmocka_unit_test_setup_teardown(refunds_and_disputes_reverse_once_whatever_the_time, start, stop),
 	    cmocka_unit_test_setup_teardown(withdrawals_are_neither_forgotten_nor_let_through_early, start, stop),
 	    cmocka_unit_test_setup_teardown(an_invite_is_redeemed_once_and_expires_by_the_time_it_is, start, stop),
 	    cmocka_unit_test_setup_teardown(rows_that_are_rolled_up_are_in_one_place, start, stop),
