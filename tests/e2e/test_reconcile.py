@@ -7,6 +7,7 @@ import pytest
 
 from harness import wait_until
 from stripe_server import StripeServer, event, signed
+from test_withdrawals import Payee
 
 ADMIN = {"Authorization": "Bearer " + "a" * 32}
 
@@ -108,6 +109,38 @@ def test_a_deposit_that_stripe_does_not_know_is_found(node, stripe):
     del stripe.transactions[0]
     (row,) = reconcile(node)["differences"]
     assert (row["reference"], row["books_micro_usd"], row["stripe_micro_usd"]) == ("pi_1", 25_000_000, 0) and row["books_id"]
+
+
+def test_transfers_are_compared_one_by_one(node, stripe):
+    payee = Payee(node, stripe)
+    payee.onboard()
+    first, second = (payee.withdraw(amount).json() for amount in ("10.00", "20.00"))
+    stripe.moved("transfer", -1000, source={"id": first["transfer_id"], "object": "transfer"})
+    stripe.moved("transfer", -2000, source=second["transfer_id"])  # not told in full
+    told = reconcile(node)
+    assert told["agrees"] and told["books"]["transfers_micro_usd"] == told["stripe"]["transfers_micro_usd"] == 30_000_000, told
+
+    one, other = stripe.transactions
+    one["source"], other["source"] = other["source"], one["source"]  # the sums are right, each transfer is wrong
+    told = reconcile(node)
+    assert told["books"] == told["stripe"] and not told["agrees"] and told["unnamed"] == 0
+    assert {(row["kind"], row["reference"], row["books_id"], row["books_micro_usd"], row["stripe_micro_usd"]) for row in told["differences"]} == {
+        ("transfer", first["transfer_id"], first["withdrawal_id"], 10_000_000, 20_000_000),
+        ("transfer", second["transfer_id"], second["withdrawal_id"], 20_000_000, 10_000_000)}
+    one["source"], other["source"] = other["source"], one["source"]
+
+    assert payee.tell("evt_failed", "payout.failed", stripe.payouts[second["payout_id"]]).status_code == 200
+    wait_until(lambda: {row["status"] for row in payee.rows()} == {"submitted", "failed"}, "the second to be given back")
+    (row,) = reconcile(node)["differences"]  # the books took it back, Stripe did not
+    assert (row["reference"], row["books_micro_usd"], row["stripe_micro_usd"]) == (second["transfer_id"], 0, 20_000_000)
+    (reversal,) = stripe.reversals.values()
+    stripe.moved("transfer_refund", 2000, source=reversal)
+    told = reconcile(node)
+    assert told["agrees"] and told["stripe"]["transfers_micro_usd"] == 10_000_000, told
+    stripe.moved("transfer", -700, source={"id": "tr_unknown", "object": "transfer"})  # nobody asked for it
+    (row,) = reconcile(node)["differences"]
+    assert (row["kind"], row["reference"], row["books_id"], row["stripe_micro_usd"]) == ("transfer", "tr_unknown", "", 7_000_000)
+    node.check_books()
 
 
 def test_a_stripe_that_cannot_be_asked_is_no_difference(node, stripe):
