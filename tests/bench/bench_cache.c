@@ -314,21 +314,21 @@ static void bench_save_overhead(size_t runs)
 
 /* --- identical answers --- */
 
-#define TURN_TOKENS 20
+#define TURN_TOKENS 12
 
 /* Three turns on one of four beginnings, each turn asked in two ways; the answers go on in the conversation. */
 static void converse(const struct house *house, uint64_t number, struct buf *answers, uint64_t *cached)
 {
 	struct buf messages;
 	buf_init(&messages, 1 << 20);
-	add_message(&messages, "system", number % 4, 150);
+	add_message(&messages, "system", number % 4, 75);
 	for (uint64_t turn = 0; turn < 3; turn++) {
 		size_t before = messages.len;
 		for (uint64_t branch = 0; branch < 2; branch++) {
 			struct answer answer;
 			uint64_t start_us;
 			messages.len = before;
-			add_message(&messages, "user", 1000 * (number / 2) + 10 * turn + branch, 30);
+			add_message(&messages, "user", 1000 * (number / 2) + 10 * turn + branch, 15);
 			buf_append_byte(&messages, ']');
 			ask(house->engine, &messages, TURN_TOKENS, "bench", &answer, &start_us);
 			if (house->cache)
@@ -339,7 +339,7 @@ static void converse(const struct house *house, uint64_t number, struct buf *ans
 			buf_free(&answer.text);
 			messages.len--;
 		}
-		add_message(&messages, "assistant", 7000 + 1000 * number + turn, 20);
+		add_message(&messages, "assistant", 7000 + 1000 * number + turn, 10);
 	}
 	buf_free(&messages);
 }
