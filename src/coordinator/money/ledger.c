@@ -482,6 +482,8 @@ static void meter(struct ledger_hold *hold, int64_t amount)
 	struct ledger *ledger = hold->account->ledger;
 	if (!leases_meter(ledger, hold->group))
 		return;
+	if (hold->epoch != ledger->epoch)
+		hold->metered = 0; /* the store forgot it with all that it thought lost */
 	hold->group->spare -= amount;
 	hold->metered += amount;
 	hold->epoch = ledger->epoch;

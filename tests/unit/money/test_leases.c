@@ -640,6 +640,48 @@ static void what_a_key_spent_through_one_counts_for_the_other(void **state)
 	assert_leases_right(b);
 }
 
+struct growing {
+	struct asking asking;
+	int64_t total;
+};
+
+static void on_limited_more(struct ledger_room *room, enum db_err err)
+{
+	struct growing *growing = (struct growing *)room;
+	growing->asking.err = err ? err : ledger_hold_raise(growing->asking.hold, growing->total);
+	growing->asking.over = true;
+	net_loop_stop(growing->asking.loop);
+}
+
+static void a_hold_of_before_a_loss_frees_only_what_is_on_hold_since(void **state)
+{
+	struct bench *b = *state;
+	struct ledger_hold *old, *new;
+	open_other_side(b);
+	assert_int_equal(hold_limited(b, 0, 500, &old), DB_OK);
+	uint64_t epoch = store_epoch(b->f.store);
+	fixture_sql(&b->f, "UPDATE instances SET ended_us = 1, lost = 1 WHERE name = 'fixture' AND ended_us IS NULL");
+	fixture_sql(&b->f, "DELETE FROM key_holds");
+	fixture_sql(&b->f, "DELETE FROM leases WHERE instance NOT IN (SELECT id FROM instances WHERE ended_us IS NULL)");
+	fixture_sql(&b->f, "UPDATE turn SET number = number + 1");
+	fixture_flush(&b->f); /* it finds itself ended, and comes back */
+	assert_int_not_equal(store_epoch(b->f.store), epoch);
+	assert_int_equal(hold_limited(b, 0, 300, &new), DB_OK);
+	assert_int_equal(ledger_hold_raise(old, 600), DB_E_AGAIN);
+	struct growing growing = {{.loop = b->f.loop, .hold = old, .room = {.done = on_limited_more}}, 600};
+	ledger_room_ask(b->sides[0].buyer, limited(b, 0, 1000), 100, &growing.asking.room);
+	end_hold(b, &growing.asking);
+	assert_int_equal(growing.asking.err, DB_OK);
+	assert_int_equal(fixture_number(&b->f, "SELECT sum(amount) FROM key_holds"), 400);
+	ledger_release(old, "client_gone");
+	flush_both(b);
+	assert_int_equal(fixture_number(&b->f, "SELECT sum(amount) FROM key_holds"), 300);
+	ledger_release(new, "client_gone");
+	flush_both(b);
+	assert_int_equal(fixture_number(&b->f, "SELECT sum(amount) FROM key_holds"), 0);
+	assert_leases_right(b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -658,6 +700,7 @@ int main(void)
 	    TEST(a_hold_that_grows_waits_for_a_larger_lease),
 	    TEST(a_keys_limit_holds_for_both_together),
 	    TEST(what_a_key_spent_through_one_counts_for_the_other),
+	    TEST(a_hold_of_before_a_loss_frees_only_what_is_on_hold_since),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
