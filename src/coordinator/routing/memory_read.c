@@ -108,8 +108,8 @@ static void read_rates(struct reader *r, struct route_past_model *past)
 static void read_model(struct reader *r)
 {
 	struct str id = take_text(r, ROUTE_MODEL_SIZE - 1);
-	struct route_past_model read = {.typical_prompt = (double)take_float(r, 1e9f),
-	                                .typical_output = (double)take_float(r, 1e9f)};
+	struct route_past_model read = {.typical_prompt = (double)take_float(r, 1e9f)};
+	read.typical_output = (double)take_float(r, 1e9f);
 	(void)take_float(r, 1e6f); /* the total: added up again */
 	for (int i = 0; i < ROUTE_RATIO_BUCKETS; i++) {
 		read.ratios.weight[i] = (float)faded(r, (double)take_float(r, 1e6f), MODEL_HALF_S);
@@ -141,7 +141,8 @@ static void read_output(struct reader *r, bool pair)
 
 static void read_reputation(struct reader *r, struct reputation *out)
 {
-	struct reputation read = {.jobs_ok = (uint32_t)take(r, 4), .jobs_failed = (uint32_t)take(r, 4)};
+	struct reputation read = {.jobs_ok = (uint32_t)take(r, 4)};
+	read.jobs_failed = (uint32_t)take(r, 4);
 	read.challenges_passed = (uint32_t)take(r, 4);
 	read.challenges_failed = (uint32_t)take(r, 4);
 	uint64_t uptime_s = take_within(r, 4, 86400);

@@ -62,12 +62,17 @@ static void put_model(struct buf *out, const struct route_fleet *fleet, const st
 }
 
 /* A table that grew has another order: its part begins again, and the reader passes over what it knows. */
-static void *next_of(struct memory_snapshot *s, const struct map *map)
+static size_t *cursor_in(struct memory_snapshot *s, const struct map *map)
 {
 	if (s->cap != map->cap)
 		s->cursor = 0;
 	s->cap = map->cap;
-	return map_next(map, &s->cursor);
+	return &s->cursor;
+}
+
+static void *next_of(struct memory_snapshot *s, const struct map *map)
+{
+	return map_next(map, cursor_in(s, map));
 }
 
 static bool put_next_live_model(struct memory_snapshot *s, const struct route_fleet *fleet)
@@ -99,7 +104,7 @@ static bool put_next_past_model(struct memory_snapshot *s, const struct route_fl
 static bool put_next_output(struct memory_snapshot *s, const struct learn *learn, bool pairs)
 {
 	struct learn_known known;
-	if (!learn_next(learn, pairs, &s->cursor, &known))
+	if (!learn_next(learn, pairs, cursor_in(s, pairs ? &learn->pairs : &learn->models), &known))
 		return false;
 	put(&s->bytes, pairs ? MEMORY_PAIR : MEMORY_OUTPUT, 1);
 	put_text(&s->bytes, known.name);

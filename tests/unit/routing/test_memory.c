@@ -1,6 +1,7 @@
 /* What is remembered over a restart: a snapshot of one fleet, restored into another. */
 #include "routing_fixture.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "coordinator/routing/memory.h"
@@ -79,6 +80,38 @@ static struct scene restart(struct scene *s, uint64_t later_s, uint64_t now_us)
 	memory_end(&snapshot);
 	scene_end(s);
 	return next;
+}
+
+static void learn_many(struct scene *s, int from, int to)
+{
+	char name[32];
+	for (int i = from; i < to; i++) {
+		int len = snprintf(name, sizeof name, "model-%d", i);
+		learn_output(s->learn, (struct str){name, (size_t)len}, STR_NONE, 1000 + (uint64_t)i);
+	}
+}
+
+static void a_table_that_grows_between_two_steps_loses_nothing(void **state)
+{
+	enum { BEFORE = 40, AFTER = 4000 };
+	(void)state;
+	struct scene s = scene_new(NOW_US), next = scene_new(NOW_US);
+	struct memory_snapshot snapshot;
+	char name[32];
+	learn_many(&s, 0, BEFORE);
+	memory_begin(&snapshot, s.fleet, WALL_S);
+	assert_false(memory_step(&snapshot, s.fleet, s.learn, s.now_us, BEFORE - 1));
+	learn_many(&s, BEFORE, AFTER);
+	assert_true(memory_step(&snapshot, s.fleet, s.learn, s.now_us, 2 * AFTER));
+	memory_seal(&snapshot.bytes);
+	assert_int_equal(memory_restore(next.fleet, next.learn, buf_str(&snapshot.bytes), NOW_US, WALL_S, NULL), DB_OK);
+	for (int i = 0; i < AFTER; i++) {
+		int len = snprintf(name, sizeof name, "model-%d", i);
+		assert_true(learn_knows(next.learn, (struct str){name, (size_t)len}));
+	}
+	memory_end(&snapshot);
+	scene_end(&s);
+	scene_end(&next);
 }
 
 static void an_open_breaker_stays_open_for_the_rest_of_its_time(void **state)
@@ -370,6 +403,7 @@ static void devices_without_an_identity_are_not_kept(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_table_that_grows_between_two_steps_loses_nothing),
 	    cmocka_unit_test(an_open_breaker_stays_open_for_the_rest_of_its_time),
 	    cmocka_unit_test(a_breaker_whose_time_passed_meanwhile_comes_back_half_open),
 	    cmocka_unit_test(strikes_and_faults_count_on_and_old_ones_do_not),
