@@ -59,7 +59,7 @@ static void ask_part(struct download *download)
 static void release(struct download *download)
 {
 	struct state_download *state = (struct state_download *)download;
-	if (state->is_last)
+	if (state->is_last && !state->err)
 		log_info("state_export.done", "files=%zu bytes=%lld", state_export_files(state->export),
 		         (long long)state_export_bytes(state->export));
 	state_export_free(state->export);
