@@ -140,16 +140,6 @@ static void count_frame(struct chat_answer *answer, const struct chat_frame *fra
 	}
 }
 
-size_t chat_answer_text_bytes(const struct chat_answer *answer)
-{
-	return answer->base.text_bytes;
-}
-
-uint64_t chat_answer_chunks(const struct chat_answer *answer)
-{
-	return answer->base.chunks;
-}
-
 bool chat_answer_usage(const struct chat_answer *answer, struct chat_usage *usage)
 {
 	*usage = answer->usage;

@@ -38,9 +38,6 @@ enum db_err chat_answer_finish(struct chat_answer *answer, const struct chat_ans
 /* One error event of a stream that was begun. Behind keepalives alone: the standard error object, then [DONE]. After content:
  * message and type only, and no [DONE] (http-api 2.7 "Prefill keepalive", "Post-commit failure"). */
 void chat_stream_fail(const struct api_error *error, bool after_content, struct buf *out);
-/* Bytes of content, reasoning and tool calls seen so far, and frames that carried any: bounds for a provider's usage claim. */
-size_t chat_answer_text_bytes(const struct chat_answer *answer);
-uint64_t chat_answer_chunks(const struct chat_answer *answer);
 /* Usage of the frames so far, false when there was none. */
 bool chat_answer_usage(const struct chat_answer *answer, struct chat_usage *usage);
 

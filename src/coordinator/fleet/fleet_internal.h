@@ -174,7 +174,6 @@ void session_close(struct session *session, int code, const char *reason);
 /* DB_E_AGAIN: the queue is full; DB_E_CLOSED. */
 enum db_err session_send(struct session *session, const struct wire_message *message);
 void session_update_facts(struct session *session); /* tells routing what changed and wakes who may wait for it */
-struct ledger_account *session_account(const struct session *session);
 
 /* --- register.c --- */
 struct str session_text(const struct session *session, enum session_text which);

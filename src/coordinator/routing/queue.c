@@ -334,12 +334,6 @@ struct queue_waiter *queue_expired(struct queues *queues, uint64_t now_us)
 	return waiter;
 }
 
-uint64_t queue_next_deadline(const struct queues *queues)
-{
-	const struct heap_item *first = heap_first(&queues->deadlines);
-	return first ? first->key : 0;
-}
-
 /* --- hand-offs --- */
 
 static void measure(struct queue_model *model, uint64_t now_us)

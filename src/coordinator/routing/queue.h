@@ -55,7 +55,6 @@ enum db_err queue_return(struct queues *queues, struct queue_waiter *waiter);
 bool queue_leave(struct queues *queues, struct queue_waiter *waiter);
 /* One whose deadline has passed, taken out; NULL when there is none. Call until NULL. */
 struct queue_waiter *queue_expired(struct queues *queues, uint64_t now_us);
-uint64_t queue_next_deadline(const struct queues *queues); /* 0 = none */
 
 uint32_t queue_length(const struct queues *queues, struct str model);
 size_t queue_total(const struct queues *queues);

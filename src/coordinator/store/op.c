@@ -45,8 +45,8 @@ void op_clear_error(struct store_op *op)
 
 bool op_is_list(enum op_kind kind)
 {
-	return kind == OP_PRICES_LIST || kind == OP_USAGE_LIST || kind == OP_USAGE_OF_REQUEST || kind == OP_LEDGER_OF_REQUEST ||
-	       kind == OP_KEYS_LIST || kind == OP_LEVELS_LIST;
+	return kind == OP_PRICES_LIST || kind == OP_USAGE_LIST || kind == OP_LEDGER_OF_REQUEST || kind == OP_KEYS_LIST ||
+	       kind == OP_LEVELS_LIST;
 }
 
 void op_free(struct store_op *op)
@@ -98,7 +98,6 @@ const char *op_name(enum op_kind kind)
 	    [OP_PROVIDER_TOKEN_FIND] = "provider_token_find",
 	    [OP_PRICES_LIST] = "prices_list",
 	    [OP_USAGE_LIST] = "usage_list",
-	    [OP_USAGE_OF_REQUEST] = "usage_of_request",
 	    [OP_LEDGER_OF_REQUEST] = "ledger_of_request",
 	    [OP_LOGIN_READ] = "login_read",
 	    [OP_TASK_WRITE] = "task_write",

@@ -267,11 +267,6 @@ static void query(struct reader *reader, struct store_op *op)
 		sql_put_i64(stmt, 3, list->limit);
 		read_list(db, stmt, list, read_usage);
 		break;
-	case OP_USAGE_OF_REQUEST:
-		stmt = sql_say(db, usage_of_request_sql);
-		sql_put_text(stmt, 1, list->key);
-		read_list(db, stmt, list, read_usage);
-		break;
 	case OP_LEDGER_OF_REQUEST:
 		stmt = sql_say(db, entries_of_request_sql);
 		sql_put_text(stmt, 1, list->key);

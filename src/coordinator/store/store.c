@@ -228,7 +228,7 @@ static void deliver_list(struct store_op *op)
 	size_t count = op->failed ? 0 : list->count;
 	if (op->kind == OP_PRICES_LIST)
 		list->done.prices(list->rows, count, op_error(op), op->user);
-	else if (op->kind == OP_USAGE_LIST || op->kind == OP_USAGE_OF_REQUEST)
+	else if (op->kind == OP_USAGE_LIST)
 		list->done.usage(list->rows, count, op_error(op), op->user);
 	else
 		list->done.ledger(list->rows, count, op_error(op), op->user);
@@ -249,14 +249,6 @@ void store_usage_list(struct store *store, struct str account_id, int64_t before
 	str_copy(account_id, op->key, sizeof op->key);
 	op->before_us = before_us ? before_us : INT64_MAX;
 	op->limit = limit < 1 ? 1 : limit > 1000 ? 1000 : limit;
-	journal_submit(store->journal, &op->op);
-}
-
-void store_usage_of_request(struct store *store, struct str request_id, store_usage_fn done, void *user)
-{
-	struct op_list *op = store_new_op(sizeof *op, OP_USAGE_OF_REQUEST, deliver_list, user);
-	op->done.usage = done;
-	str_copy(request_id, op->key, sizeof op->key);
 	journal_submit(store->journal, &op->op);
 }
 

@@ -245,8 +245,6 @@ typedef void (*store_usage_fn)(const struct store_usage_row *rows, size_t count,
 /* Newest first. before_us 0 = from now. limit 1..1000. */
 void store_usage_list(struct store *store, struct str account_id, int64_t before_us, uint32_t limit, store_usage_fn done,
                       void *user);
-/* The one row of a settled request, whoever paid for it; none when it was not charged or has another id. */
-void store_usage_of_request(struct store *store, struct str request_id, store_usage_fn done, void *user);
 
 struct store_ledger_row {
 	int64_t id;

@@ -1,4 +1,5 @@
 /* Golden transcripts: frames of both provider generations in, what the consumer reads out. */
+#include "api/chat_answer.h"
 #include "api/chat_request.h"
 #include "api/chat_response.h"
 
@@ -87,8 +88,8 @@ static void a_stream_of_the_newer_generation(void **state)
 	           OUT("", "\"stop\"") "data: {" HEADED ",\"choices\":[],\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":2,"
 	                               "\"total_tokens\":13},\"se_signature\":\"MEUC\",\"response_hash\":\"5e88\"}\n\n"
 	                               "data: [DONE]\n\n");
-	assert_int_equal(chat_answer_text_bytes(run.answer), 2);
-	assert_int_equal(chat_answer_chunks(run.answer), 1);
+	assert_int_equal(run.answer->base.text_bytes, 2);
+	assert_int_equal(run.answer->base.chunks, 1);
 	end(&run);
 }
 
@@ -226,7 +227,7 @@ static void a_completion_that_came_whole_passes_through(void **state)
 	struct run run = begin(false, 100);
 	feed(&run, WHOLE);
 	feed(&run, "data: [DONE]");
-	assert_int_equal(chat_answer_text_bytes(run.answer), 4);
+	assert_int_equal(run.answer->base.text_bytes, 4);
 	assert_int_equal(chat_answer_finish(run.answer, &usage_2, &run.out), DB_OK);
 	assert_out(&run,
 	           "{\"id\":\"w\",\"object\":\"chat.completion\",\"created\":5,\"choices\":[{\"index\":0,\"message\":{\"role\":"

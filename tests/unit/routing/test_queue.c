@@ -234,8 +234,7 @@ static void deadlines_end_a_wait_in_their_order(void **state)
 		w[i].deadline_us = NOW_US + (4 - i) * SECOND_US;
 		assert_int_equal(queue_enter(queues, &w[i], 10, NOW_US), DB_OK);
 	}
-	assert_int_equal(queue_next_deadline(queues), NOW_US + SECOND_US);
-	assert_null(queue_expired(queues, NOW_US));
+	assert_null(queue_expired(queues, NOW_US + SECOND_US - 1));
 	assert_ptr_equal(next(queues), &w[0]);
 	uint64_t last_us = 0;
 	for (int i = 0; i < 3; i++) {
@@ -244,7 +243,6 @@ static void deadlines_end_a_wait_in_their_order(void **state)
 		last_us = expired->deadline_us;
 	}
 	assert_null(queue_expired(queues, NOW_US + 4 * SECOND_US));
-	assert_int_equal(queue_next_deadline(queues), 0);
 	queues_free(queues);
 }
 
