@@ -5,6 +5,7 @@
 #include "coordinator/download.h"
 #include "coordinator/server.h"
 #include "coordinator/state_export.h"
+#include "coordinator/store/store_trail.h"
 #include "coordinator/task.h"
 #include "core/clock.h"
 #include "core/log.h"
@@ -109,6 +110,33 @@ static void prepared(void *arg)
 		task_refuse(exchange, error.code == DB_E_EXISTS ? 409 : 500, "server_error", error.text, 0);
 }
 
+/* The audit trail has it, and so has the copy. */
+static void noted(const struct error *error, void *user)
+{
+	struct state_task *task = user;
+	if (!error && task->task.exchange) {
+		net_work(task->loop, prepare, prepared, task);
+		return;
+	}
+	struct exchange *exchange = task_end(task);
+	task_free(task);
+	if (exchange)
+		task_refuse(exchange, 503, "server_error", "That the state is exported cannot be noted now: try again.", 2);
+}
+
+static void begin_export(struct server *server, struct exchange *exchange)
+{
+	const struct server_rooms *rooms = server_rooms(server);
+	struct state_task *task = task_new(server, exchange, sizeof *task);
+	if (!task)
+		return;
+	task->config = rooms->config;
+	task->loop = rooms->loop;
+	log_info("state_export.begun", "recipient=%.12s", task->config->state_recipient);
+	store_act(rooms->store, STR("operator"), STR_NONE); /* who has the admin key */
+	store_trail_add(rooms->store, STR("state.export"), str_of(task->config->state_recipient), noted, task);
+}
+
 void handle_state_export(struct server *server, struct exchange *exchange)
 {
 	const struct server_rooms *rooms = server_rooms(server);
@@ -121,12 +149,6 @@ void handle_state_export(struct server *server, struct exchange *exchange)
 	} else if (!config->state_recipient[0]) {
 		task_refuse(exchange, 412, "invalid_request_error", "No recipient is configured: set state_export.recipient.", 0);
 	} else {
-		struct state_task *task = task_new(server, exchange, sizeof *task);
-		if (!task)
-			return;
-		task->config = config;
-		task->loop = rooms->loop;
-		log_info("state_export.begun", "recipient=%.12s", config->state_recipient);
-		net_work(rooms->loop, prepare, prepared, task);
+		begin_export(server, exchange);
 	}
 }

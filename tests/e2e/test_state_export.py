@@ -164,6 +164,7 @@ def test_the_route_is_not_there_until_it_is_wanted_and_is_for_the_admin_key_alon
         assert httpx.get(node.url + "/v1/admin/state-export").status_code == 403
         assert node.client.get("/v1/admin/state-export").status_code == 403
         assert http.get("/v1/admin/state-export").status_code == 412
+        assert "state.export" not in node.command("audit").stdout  # nothing went out yet
         node.terminate()
         node.configure({"accounts": {"admin_key": ADMIN}, "state_export": {"enabled": True, "recipient": recipient}})
         node.start()
@@ -173,6 +174,9 @@ def test_the_route_is_not_there_until_it_is_wanted_and_is_for_the_admin_key_alon
     with zipfile.ZipFile(io.BytesIO(pyrage.decrypt(answer.content, [secret]))) as members:
         assert members.testzip() is None
         assert members.read("keys/receipt_key") == (node.data / "receipt_key").read_bytes()
+    (noted,) = [line for line in node.command("audit", "--limit", "100").stdout.splitlines() if "state.export" in line]
+    assert recipient in noted and "operator" in noted, noted
+    assert node.command("audit", "--verify").returncode == 0
     wait_until(lambda: not left_over(node.data), "the copy to go")
     assert "AGE-SECRET" not in node.log() and (node.data / "receipt_key").read_text() not in node.log()
 

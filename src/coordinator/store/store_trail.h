@@ -13,6 +13,10 @@
  * any more, when the operation was not asked for after all. Borrowed. Loop thread. */
 void store_act(struct store *store, struct str actor, struct str reason);
 
+/* A row for what changes nothing in the books, but is to be known: action "state.export", and what or whom it is about; longer
+ * ones are cut. Who asks, as store_act says. */
+void store_trail_add(struct store *store, struct str action, struct str subject, store_done_fn done, void *user);
+
 struct store_trail_row {
 	int64_t id, at_us;
 	char actor[STORE_ACTOR_SIZE], action[48], subject[STORE_ACTOR_SIZE];

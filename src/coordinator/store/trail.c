@@ -6,6 +6,7 @@
 #include "coordinator/store/migrate.h"
 #include "coordinator/store/op_login.h"
 #include "coordinator/store/op_task.h"
+#include "coordinator/store/store_internal.h"
 #include "core/clock.h"
 #include "core/encode.h"
 #include "crypto/hash.h"
@@ -294,6 +295,44 @@ void trail_write(struct sql *db, const struct store_op *op)
 		insert(db, &row, details);
 	}
 	buf_free(&note.details);
+}
+
+/* --- rows of what changes nothing else --- */
+
+struct op_trail {
+	struct op_task task;
+	store_done_fn done;
+	char action[sizeof((struct store_trail_row *)0)->action], subject[STORE_ACTOR_SIZE];
+};
+
+static void write_nothing(struct book *book, struct op_task *task)
+{
+	(void)book;
+	(void)task;
+}
+
+static bool note_added(const struct op_task *task, struct trail_note *note)
+{
+	const struct op_trail *op = (const struct op_trail *)task;
+	note->action = op->action;
+	trail_subject(note, "%s", op->subject);
+	return true;
+}
+
+static void deliver_added(struct store_op *op)
+{
+	((struct op_trail *)op)->done(op_error(op), op->user);
+}
+
+void store_trail_add(struct store *store, struct str action, struct str subject, store_done_fn done, void *user)
+{
+	struct op_trail *op = store_new_op(sizeof *op, OP_TASK_WRITE, deliver_added, user);
+	op->task.write = write_nothing;
+	op->task.note = note_added;
+	op->done = done;
+	str_copy(str_sub(action, 0, sizeof op->action - 1), op->action, sizeof op->action);
+	str_copy(str_sub(subject, 0, sizeof op->subject - 1), op->subject, sizeof op->subject);
+	journal_submit(store->journal, &op->task.op);
 }
 
 /* --- reading --- */
