@@ -4,6 +4,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -70,6 +71,7 @@ struct world {
 	const char *auth_token;
 	bool private_only;
 	int drained;
+	atomic_bool load_held; /* loads wait, a quarter done */
 
 	struct net_timer tick;
 	int ticks;
@@ -344,6 +346,17 @@ static void plenty_of_memory(struct memory_now *out, void *context)
 	*out = (struct memory_now){.physical_gb = 64, .available_gb = 60};
 }
 
+static struct engine *load_when_let(const struct residency_model *model, void (*progress)(float fraction, void *user),
+                                    void *user, void *context, struct error *error)
+{
+	struct world *world = context;
+	(void)model;
+	progress(0.25f, user);
+	while (atomic_load(&world->load_held))
+		usleep(1000);
+	return engine_scripted_new(&(struct engine_script){.text = "word"}, error);
+}
+
 static void world_prepare(struct world *world, const struct engine_script *script)
 {
 	struct error error;
@@ -360,7 +373,8 @@ static void world_prepare(struct world *world, const struct engine_script *scrip
 	assert_non_null(world->engine);
 	struct residency_model model = {.id = MODEL, .model_type = "scripted", .size_bytes = 123456};
 	snprintf(model.weight_hash, sizeof model.weight_hash, "%064d", 7);
-	struct residency_options plenty = {.policy = memory_policy_of(64, 0), .memory = plenty_of_memory};
+	struct residency_options plenty = {
+	    .policy = memory_policy_of(64, 0), .memory = plenty_of_memory, .load = load_when_let, .context = world};
 	world->residency = residency_new(world->loop, &plenty);
 	assert_int_equal(residency_add(world->residency, &model, world->engine), DB_OK);
 	box_keypair_new(&world->ephemeral);

@@ -74,15 +74,20 @@ static bool three_heartbeats(struct world *world)
 	return world->heartbeats >= 3;
 }
 
+static void start_reporting(struct world *world)
+{
+	char url[64];
+	snprintf(url, sizeof url, "ws://127.0.0.1:%u/ws/provider", world->port);
+	world->heartbeat_ms = 20;
+	start_node(world, url);
+}
+
 static void reports_at_once_and_then_at_its_interval(void **state)
 {
 	struct world world;
 	(void)state;
 	world_prepare(&world, &five_words);
-	world.heartbeat_ms = 20;
-	char url[64];
-	snprintf(url, sizeof url, "ws://127.0.0.1:%u/ws/provider", world.port);
-	start_node(&world, url);
+	start_reporting(&world);
 	run_until(&world, three_heartbeats);
 	const struct wire_heartbeat *said = &world.heartbeat;
 	assert_int_equal(said->status, WIRE_IDLE);
@@ -91,6 +96,139 @@ static void reports_at_once_and_then_at_its_interval(void **state)
 	assert_int_equal(said->capacity.slot_count, 1);
 	assert_int_equal(said->capacity.slots[0].max_concurrency, 8);
 	assert_false(said->draining);
+	world_close(&world);
+}
+
+/* An engine that only says what the test wants to hear again. */
+struct told {
+	struct engine base;
+	struct engine_capacity capacity;
+	struct engine_info info;
+};
+
+static void told_info(const struct engine *engine, struct engine_info *out)
+{
+	*out = ((const struct told *)engine)->info;
+}
+
+static void told_capacity(struct engine *engine, struct engine_capacity *out)
+{
+	*out = ((struct told *)engine)->capacity;
+}
+
+static void told_free(struct engine *engine)
+{
+	(void)engine;
+}
+
+static const struct wire_slot *slot_of(const struct world *world, const char *model)
+{
+	for (size_t i = 0; i < world->heartbeat.capacity.slot_count; i++)
+		if (str_is(world->heartbeat.capacity.slots[i].model, model))
+			return &world->heartbeat.capacity.slots[i];
+	return NULL;
+}
+
+static enum wire_slot_state awaited;
+
+static bool slot_is_awaited(struct world *world)
+{
+	const struct wire_slot *slot = slot_of(world, "told");
+	return slot && slot->state == awaited;
+}
+
+static void a_slot_is_told_as_its_engine_is(void **state)
+{
+	static const struct engine_ops ops = {.info = told_info, .capacity = told_capacity, .free = told_free};
+	static const struct {
+		enum wire_slot_state state;
+		bool crashed, reloading;
+		uint32_t running;
+	} states[] = {{WIRE_SLOT_RUNNING, false, false, 3},
+	              {WIRE_SLOT_IDLE, false, false, 0},
+	              {WIRE_SLOT_CRASHED, true, false, 0},
+	              {WIRE_SLOT_RELOADING, false, true, 0}};
+	struct told told = {.base.ops = &ops,
+	                    .capacity = {.waiting = 2,
+	                                 .max_concurrency = 7,
+	                                 .active_tokens = 310,
+	                                 .max_tokens_potential = 420,
+	                                 .budget_used_tokens = 530,
+	                                 .budget_max_tokens = 6400,
+	                                 .budget_queued_tokens = 75,
+	                                 .decode_tps = 41.5,
+	                                 .prefill_tps = 812.25},
+	                    .info = {.kv_bytes_per_token = 23040, .load_time_ms = 1234}};
+	struct world world;
+	(void)state;
+	world_prepare(&world, &five_words);
+	struct residency_model model = {.id = "told", .size_bytes = 1000};
+	assert_int_equal(residency_add(world.residency, &model, &told.base), DB_OK);
+	start_reporting(&world);
+	for (size_t i = 0; i < sizeof states / sizeof *states; i++) {
+		told.capacity.crashed = states[i].crashed;
+		told.capacity.reloading = states[i].reloading;
+		told.capacity.running = states[i].running;
+		awaited = states[i].state;
+		run_until(&world, slot_is_awaited);
+		const struct wire_slot *slot = slot_of(&world, "told");
+		assert_int_equal(slot->num_running, states[i].running);
+		assert_int_equal(slot->num_waiting, 2);
+		assert_int_equal(slot->max_concurrency, 7);
+		assert_int_equal(slot->active_tokens, 310);
+		assert_int_equal(slot->max_tokens_potential, 420);
+		assert_int_equal(slot->active_token_budget_used, 530);
+		assert_int_equal(slot->active_token_budget_max, 6400);
+		assert_int_equal(slot->queued_token_budget, 75);
+		assert_true(slot->observed_decode_tps == 41.5 && slot->observed_prefill_tps == 812.25);
+		assert_int_equal(slot->kv_bytes_per_token, 23040);
+		assert_int_equal(slot->model_load_time_ms, 1234);
+		assert_int_equal(world.heartbeat.warm_models.count, states[i].crashed ? 1 : 2); /* with the scripted one */
+		assert_true(str_is(world.heartbeat.active_model, states[i].running ? "told" : ""));
+	}
+	world_close(&world);
+}
+
+static bool a_quarter_is_loaded(struct world *world)
+{
+	const struct wire_loads *loads = &world->heartbeat.loads;
+	return loads->count == 1 && str_is(loads->at[0].model, "cold") && loads->at[0].progress == 0.25;
+}
+
+static bool cold_is_warm(struct world *world)
+{
+	return world->heartbeat.loads.count == 0 && slot_of(world, "cold");
+}
+
+static void when_loaded(struct residency_use *use, struct engine *engine, int status, const char *why)
+{
+	(void)use;
+	(void)why;
+	assert_non_null(engine);
+	assert_int_equal(status, 0);
+}
+
+static void the_progress_of_a_load_is_told(void **state)
+{
+	struct world world;
+	struct engine *engine;
+	struct error error;
+	struct residency_use use = {.ready = when_loaded};
+	(void)state;
+	world_prepare(&world, &five_words);
+	struct residency_model model = {.id = "cold", .size_bytes = 1000};
+	assert_int_equal(residency_add(world.residency, &model, NULL), DB_OK);
+	atomic_store(&world.load_held, true);
+	start_reporting(&world);
+	run_until(&world, three_heartbeats);
+	assert_int_equal(world.heartbeat.loads.count, 0);
+	assert_null(slot_of(&world, "cold"));
+	assert_int_equal(residency_acquire(world.residency, STR("cold"), &use, &engine, &error), RESIDENCY_LATER);
+	run_until(&world, a_quarter_is_loaded);
+	assert_null(slot_of(&world, "cold"));
+	atomic_store(&world.load_held, false);
+	run_until(&world, cold_is_warm);
+	residency_release(&use);
 	world_close(&world);
 }
 
@@ -492,6 +630,8 @@ int main(void)
 	    cmocka_unit_test(says_whose_it_is),
 	    cmocka_unit_test(its_attestation_verifies_and_binds_the_session_key),
 	    cmocka_unit_test(reports_at_once_and_then_at_its_interval),
+	    cmocka_unit_test(a_slot_is_told_as_its_engine_is),
+	    cmocka_unit_test(the_progress_of_a_load_is_told),
 	    cmocka_unit_test(answers_a_challenge_with_signatures_that_verify),
 	    cmocka_unit_test(a_challenge_that_is_none_is_not_signed),
 	    cmocka_unit_test(keeps_what_the_coordinator_says_about_its_trust),
