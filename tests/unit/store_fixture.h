@@ -64,10 +64,16 @@ static inline void fixture_open(struct fixture *f)
 	fixture_open_with(f, false);
 }
 
-static inline void fixture_close(struct fixture *f)
+/* What works on the store and the loop is freed between this and fixture_close. */
+static inline void fixture_close_store(struct fixture *f)
 {
 	store_close(f->store);
 	f->store = NULL;
+}
+
+static inline void fixture_close(struct fixture *f)
+{
+	fixture_close_store(f);
 	if (f->loop)
 		net_loop_free(f->loop);
 	f->loop = NULL;

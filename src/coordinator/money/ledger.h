@@ -18,7 +18,8 @@ struct ledger_hold;
 #define LEDGER_FEE_PERCENT_DEFAULT 0 /* billing 2.3 */
 
 struct ledger *ledger_new(struct store *store);
-void ledger_free(struct ledger *ledger); /* after store_close; open holds are forgotten: the next start releases them */
+/* After store_close, before the loop is freed. Open holds are forgotten: the next start releases them. */
+void ledger_free(struct ledger *ledger);
 
 /* What holds where neither price rows nor accounts say otherwise; until it is called PRICE_FALLBACK_INPUT,
  * PRICE_FALLBACK_OUTPUT and LEDGER_FEE_PERCENT_DEFAULT. Start-up only. */

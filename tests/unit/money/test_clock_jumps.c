@@ -63,10 +63,11 @@ static int stop(void **state)
 	assert_books_right(&b->f);
 	struct store_chain chain;
 	struct error error;
+	fixture_close_store(&b->f);
+	ledger_free(b->ledger);
 	fixture_close(&b->f);
 	assert_int_equal(store_chain_verify(b->f.path, &chain, &error), DB_OK);
 	assert_int_equal(chain.broken, 0);
-	ledger_free(b->ledger);
 	fixture_remove(&b->f);
 	free(b);
 	return 0;

@@ -47,8 +47,9 @@ static int start(void **state)
 static int stop(void **state)
 {
 	struct bench *b = *state;
-	fixture_close(&b->f);
+	fixture_close_store(&b->f);
 	ledger_free(b->ledger);
+	fixture_close(&b->f);
 	fixture_remove(&b->f);
 	free(b);
 	return 0;

@@ -115,8 +115,9 @@ static int start(void **state)
 static int stop(void **state)
 {
 	struct books *b = *state;
-	fixture_close(&b->f);
+	fixture_close_store(&b->f);
 	ledger_free(b->ledger);
+	fixture_close(&b->f);
 	fixture_remove(&b->f);
 	free(b);
 	return 0;
@@ -185,8 +186,9 @@ static void a_rotated_key_goes_on_under_the_same_limit(void **state)
 	assert_int_equal(hold(b, "r2", 101, &first), DB_E_LIMIT);
 
 	/* Nor does a restart forget it. */
-	fixture_close(&b->f);
+	fixture_close_store(&b->f);
 	ledger_free(b->ledger);
+	fixture_close(&b->f);
 	fixture_open(&b->f);
 	b->ledger = ledger_new(b->f.store);
 	AWAIT_OK(&b->f, ledger_account_load(b->ledger, STR("acme"), on_loaded, b));
