@@ -15,8 +15,10 @@ struct load_command {
 
 static void say_load(struct node *node, struct str model, enum wire_load_state state, const char *error)
 {
+	char text[NODE_TEXT_SIZE];
+	struct str why = str_of(error ? node_public_text(node, error, text) : NULL);
 	struct wire_message message = {.type = WIRE_LOAD_MODEL_STATUS,
-	                               .as.load_model_status = {.model_id = model, .status = state, .error = str_of(error)}};
+	                               .as.load_model_status = {.model_id = model, .status = state, .error = why}};
 	node_send(node, &message);
 }
 
@@ -96,12 +98,13 @@ static enum wire_prefetch_state told_as(const struct build_view *view)
 static void on_build(const struct build_view *view, void *user)
 {
 	struct node *node = user;
+	char why[NODE_TEXT_SIZE];
 	struct wire_message message = {.type = WIRE_PREFETCH_MODEL_STATUS,
 	                               .as.prefetch_model_status = {.model_id = view->id,
 	                                                            .status = told_as(view),
 	                                                            .bytes_done = (int64_t)view->done_bytes,
 	                                                            .bytes_total = (int64_t)view->total_bytes,
-	                                                            .error = str_of(view->why)}};
+	                                                            .error = str_of(node_public_text(node, view->why, why))}};
 	(void)node_send(node, &message); /* without a session: the next one asks */
 }
 

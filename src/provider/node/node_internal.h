@@ -18,6 +18,7 @@
 #define NODE_PING_MS        10000
 #define NODE_SILENCE_PINGS  3 /* intervals without a pong that end the session */
 #define NODE_MAX_WORKERS    8
+#define NODE_TEXT_SIZE      320
 
 enum told { TOLD_NOTHING, TOLD_COLD, TOLD_LOADED /* ... and what loading it has shown */ };
 
@@ -88,6 +89,10 @@ void node_prefetch_model(struct node *node, const struct wire_prefetch_model *me
 void node_desired_models(struct node *node, const struct wire_desired_models *message);
 enum db_err node_builds_start(struct node *node, struct error *error);
 void node_loads_forget(struct node *node); /* the session ended: nobody waits for an answer */
+
+/* places.c */
+/* The sentence as others may read it: without folders and addresses of this machine's owner. Returns `out`. */
+const char *node_public_text(const struct node *node, const char *text, char out[NODE_TEXT_SIZE]);
 
 /* challenge.c */
 void node_answer_challenge(struct node *node, const struct wire_challenge *challenge);

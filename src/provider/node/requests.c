@@ -172,9 +172,10 @@ static void on_model_ready(struct residency_use *use, struct engine *engine, int
 {
 	struct node_request *request = LIST_OF(use, struct node_request, use);
 	struct error error = {0};
+	char text[NODE_TEXT_SIZE];
 	enum engine_reason reason = status == 500 ? ENGINE_REASON_LOAD : reason_of(status);
 	if (status) {
-		error_set(&error, DB_E_LIMIT, "%s", why);
+		error_set(&error, DB_E_LIMIT, "%s", node_public_text(request->node, why, text));
 	} else {
 		status = request_submit(request, engine, &error);
 		reason = reason_of(status);
