@@ -1,26 +1,30 @@
 /* The prefix cache inside the llama.cpp engine with a real model: what is shared between sequences, tenants and restarts. */
 #include "collect.h"
 
+#include <unistd.h>
+
 #include "core/log.h"
 #include "crypto/secret.h"
 #include "provider/engine/engine_llama.h"
 #include "provider/engine/engine_llama_state.h"
 #include "provider/kvcache/kv_cache.h"
+#include "provider/kvcache/kv_folder.h"
 
 #define MODEL TEST_SOURCE_DIR "/build/deps/models/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 static struct kv_cache *cache;
 static struct engine *engine;
 
-static void open_engine(uint64_t ram_bytes)
+static void open_engine_on(const char *root, uint64_t ram_bytes, uint32_t sequences)
 {
+	static const uint8_t device_secret[KV_SECRET_BYTES] = {7};
 	struct error error = {.text = ""};
-	struct kv_cache_options options = {.ram_bytes = ram_bytes};
+	struct kv_cache_options options = {.root = root, .secret = root ? device_secret : NULL, .ram_bytes = ram_bytes};
 	cache = kv_cache_open(&options, &error);
 	assert_non_null(cache);
 	struct engine_llama_options engine_options = {.model_path = MODEL,
 	                                              .threads = 1,
-	                                              .max_sequences = 4,
+	                                              .max_sequences = sequences,
 	                                              .context_tokens = 2048,
 	                                              .cache = cache,
 	                                              .model_id = "smol",
@@ -29,6 +33,11 @@ static void open_engine(uint64_t ram_bytes)
 	engine = engine_llama_new(&engine_options, &error);
 	if (!engine)
 		fail_msg("%s", error.text);
+}
+
+static void open_engine(uint64_t ram_bytes)
+{
+	open_engine_on(NULL, ram_bytes, 4);
 }
 
 static void close_engine(void)
@@ -180,6 +189,51 @@ static void a_cancelled_request_leaves_no_reservation(void **state)
 	close_engine();
 }
 
+/* What only the disk has is read while the request waits for its place, not when it has one. */
+static void a_state_is_read_from_disk_while_its_request_waits(void **state)
+{
+	char root[] = "/var/tmp/test-restore-XXXXXX";
+	struct collector running, waiting;
+	struct kv_stats stats;
+	(void)state;
+	assert_non_null(mkdtemp(root));
+	open_engine_on(root, UINT64_C(256) << 20, 1);
+	assert_int_equal(ask_scoped("What then?", "a").cached_tokens, 0);
+	kv_cache_settle(cache);
+	close_engine();
+	open_engine_on(root, UINT64_C(256) << 20, 1);
+	struct request request = long_question("What then?", 2), other = long_question("Tell all of it.", 1500);
+	submit_scoped(&other, "", &running);
+	wait_deltas(&running, 1);
+	submit_scoped(&request, "a", &waiting);
+	do {
+		usleep(1000);
+		kv_cache_stats(cache, &stats);
+	} while (!stats.disk.reads);
+	kv_cache_settle(cache);
+	kv_cache_stats(cache, &stats);
+	pthread_mutex_lock(&waiting.lock);
+	int started = waiting.started;
+	pthread_mutex_unlock(&waiting.lock);
+	uint64_t reads = stats.disk.reads;
+	assert_int_equal(started, 0);
+	assert_int_equal(running.ends, 0);
+	engine_cancel(running.call);
+	wait_end(&running);
+	wait_end(&waiting);
+	assert_int_equal(waiting.status, 0);
+	assert_true(waiting.usage.cached_tokens >= 128);
+	kv_cache_stats(cache, &stats);
+	assert_int_equal(stats.hits_ssd, 1);
+	assert_int_equal(stats.disk.reads, reads);
+	collector_free(&running);
+	collector_free(&waiting);
+	request_free(&request);
+	request_free(&other);
+	close_engine();
+	kv_folder_remove(root);
+}
+
 /* --- cutting and joining --- */
 
 /* Two layers, keys of 4 bytes and values of 6 for each token; what a byte says is its token's place. */
@@ -255,6 +309,7 @@ int main(void)
 	    cmocka_unit_test(another_tenants_prompt_saves_no_work_that_could_be_timed),
 	    cmocka_unit_test(a_running_sequence_shares_its_prefix_with_its_own_tenant),
 	    cmocka_unit_test(a_cancelled_request_leaves_no_reservation),
+	    cmocka_unit_test(a_state_is_read_from_disk_while_its_request_waits),
 	    cmocka_unit_test(a_state_cut_and_joined_is_the_state),
 	};
 	return cmocka_run_group_tests(tests, setup, NULL);
