@@ -1,6 +1,7 @@
 /* A disk that takes no more: the store says so, refuses, and loses nothing that it had promised. */
 #include "../store_fixture.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -93,6 +94,53 @@ static void a_write_that_fails_stops_the_money_and_spoils_nothing(void **state)
 	fill_and_recover(f, "disk", lift_file_size);
 }
 
+/* What the system says of a disk that it made read-only while a program writes to it, as it does after a fault. */
+static bool is_read_only;
+
+static ssize_t write_at(int file, const void *at, size_t len, off_t where)
+{
+	errno = EROFS;
+	return is_read_only ? -1 : pwrite(file, at, len, where);
+}
+
+static ssize_t write_on(int file, const void *at, size_t len)
+{
+	errno = EROFS;
+	return is_read_only ? -1 : write(file, at, len);
+}
+
+static int cut(int file, off_t len)
+{
+	errno = EROFS;
+	return is_read_only ? -1 : ftruncate(file, len);
+}
+
+static void make_writable(struct fixture *f)
+{
+	(void)f;
+	is_read_only = false;
+}
+
+static void a_disk_that_turns_read_only_stops_the_money_and_spoils_nothing(void **state)
+{
+	static const struct {
+		const char *name;
+		sqlite3_syscall_ptr call;
+	} calls[] = {{"pwrite", (sqlite3_syscall_ptr)write_at},
+	             {"pwrite64", (sqlite3_syscall_ptr)write_at},
+	             {"write", (sqlite3_syscall_ptr)write_on},
+	             {"ftruncate", (sqlite3_syscall_ptr)cut}};
+	struct fixture *f = *state;
+	sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
+	for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
+		(void)vfs->xSetSystemCall(vfs, calls[i].name, calls[i].call); /* one of two is not there */
+	fixture_open(f);
+	make_accounts(f);
+	is_read_only = true;
+	fill_and_recover(f, "disk", make_writable);
+	vfs->xSetSystemCall(vfs, NULL, NULL);
+}
+
 static void grow_disk(struct fixture *f)
 {
 	assert_int_equal(mount("tmpfs", f->folder, "tmpfs", MS_REMOUNT, "size=64m"), 0);
@@ -140,6 +188,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_start_without_store, fixture_stop)
 	    TEST(a_write_that_fails_stops_the_money_and_spoils_nothing),
+	    TEST(a_disk_that_turns_read_only_stops_the_money_and_spoils_nothing),
 	    TEST(a_full_disk_stops_the_money_and_spoils_nothing),
 	    TEST(a_page_that_is_damaged_stops_the_store),
 	};

@@ -2,6 +2,8 @@
  * guessed. */
 #include "../store_fixture.h"
 
+#include "coordinator/store/postgres_db.h"
+
 #include <pwd.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -95,22 +97,65 @@ static void a_full_disk_is_waited_out(void **state)
 	umount(f->folder);
 }
 
+/* While `body` runs with every turn, nothing is written and money stops; afterwards all of it is written, once. */
+static void assert_waited_out(struct fixture *f, int first, const char *body)
+{
+	char sql[500];
+	struct error why = {0};
+	size_t before = settled_well;
+	snprintf(sql, sizeof sql,
+	         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN %s; RETURN NULL; END $$;"
+	         " CREATE TRIGGER refuse BEFORE UPDATE ON turn FOR EACH STATEMENT EXECUTE FUNCTION refuse()",
+	         body);
+	fixture_sql(f, sql);
+	int asked = settle_some(f, first, 20);
+	assert_true(becomes(f, false));
+	(void)store_healthy(f->store, &why);
+	if (why.code != DB_E_AGAIN)
+		fail_msg("%s: %s", body, why.text);
+	assert_int_equal(settled_well, before);
+	assert_int_equal(settled_badly, 0);
+	fixture_sql(f, "DROP TRIGGER refuse ON turn; DROP FUNCTION refuse");
+	assert_all_written(f, asked);
+}
+
 /* As a standby says it, and a server whose operator made it read-only. */
 static void a_server_that_takes_no_writes_is_waited_out(void **state)
 {
+	make_accounts(*state);
+	assert_waited_out(*state, 0,
+	                  "RAISE EXCEPTION USING ERRCODE = '25006', MESSAGE = 'cannot execute UPDATE in a read-only transaction'");
+}
+
+static void a_turn_that_the_server_undoes_is_tried_again(void **state)
+{
+	static const char *const codes[] = {"40001",  /* cannot be serialised */
+	                                    "40P01",  /* deadlock */
+	                                    "57014",  /* the statement took too long */
+	                                    "55P03",  /* so did a lock */
+	                                    "53200"}; /* no memory */
+	char body[100];
+	make_accounts(*state);
+	for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
+		snprintf(body, sizeof body, "RAISE EXCEPTION USING ERRCODE = '%s', MESSAGE = 'injected'", codes[i]);
+		assert_waited_out(*state, 20 * (int)i, body);
+	}
+}
+
+static void a_statement_that_takes_too_long_is_stopped(void **state)
+{
 	struct fixture *f = *state;
-	struct error why = {0};
-	make_accounts(f);
-	fixture_sql(f, "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION USING ERRCODE ="
-	               " '25006', MESSAGE = 'cannot execute UPDATE in a read-only transaction'; END $$;"
-	               " CREATE TRIGGER refuse BEFORE UPDATE ON turn FOR EACH STATEMENT EXECUTE FUNCTION refuse()");
-	int asked = settle_some(f, 0, 20);
-	assert_true(becomes(f, false));
-	assert_false(store_healthy(f->store, &why));
-	assert_int_equal(why.code, DB_E_AGAIN);
-	assert_int_equal(settled_well + settled_badly, 0);
-	fixture_sql(f, "DROP TRIGGER refuse ON turn");
-	assert_all_written(f, asked);
+	struct sql *db = postgres_sql(f->path);
+	postgres_db_statement_limit(db, 100);
+	assert_false(sql_exec(db, "SELECT pg_sleep(600)"));
+	assert_int_equal(db->failed, DB_E_AGAIN);
+	sql_close(db);
+}
+
+static void a_connection_that_is_cut_within_a_turn_is_made_again(void **state)
+{
+	make_accounts(*state);
+	assert_waited_out(*state, 0, "PERFORM pg_terminate_backend(pg_backend_pid())");
 }
 
 /* The file of a table, in the server's own folder. */
@@ -172,6 +217,9 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, fixture_stop)
 	    TEST(a_full_disk_is_waited_out),
 	    TEST(a_server_that_takes_no_writes_is_waited_out),
+	    TEST(a_turn_that_the_server_undoes_is_tried_again),
+	    TEST(a_statement_that_takes_too_long_is_stopped),
+	    TEST(a_connection_that_is_cut_within_a_turn_is_made_again),
 	    TEST(a_damaged_page_stops_the_store),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
