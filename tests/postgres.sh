@@ -6,6 +6,7 @@
 #   crash   kill -9 the server and all its processes, then say `crashed`
 #   start   start it again on what is left, then say `ready ADDRESS`
 #   stop    stop it in order, then say `stopped`
+#   sql S   run the SQL S, then say `done`
 # It ends, and leaves nothing behind, when its standard input does: so no test can forget it.
 set -euo pipefail
 fsync=on
@@ -70,11 +71,12 @@ trap 'exit 1' INT TERM HUP
 start >/dev/null
 "$bin/createdb" -h "$folder" -U test test
 echo "ready $address"
-while read -r word; do
+while read -r word rest; do
 	case $word in
 	crash) crash && echo crashed ;;
 	start) start ;;
 	stop) kill -INT "$server" && wait "$server" 2>/dev/null || true; server=; echo stopped ;;
+	sql) "$bin/psql" -q -X -v ON_ERROR_STOP=1 -d "$address" -c "$rest" >/dev/null && echo "done" ;;
 	*) die "unknown word: $word" ;;
 	esac
 done

@@ -210,6 +210,10 @@ class Postgres:
     def start(self):
         self.tell("start", "ready")
 
+    def sql(self, text):
+        """Runs SQL beside whoever is connected; `text` is of one line."""
+        self.tell(f"sql {text}", "done")
+
     def stop(self):
         self.script.stdin.close()
         self.script.wait(60 * PATIENCE)

@@ -2,7 +2,9 @@
 
 import concurrent.futures
 import itertools
+import json
 import random
+import time
 
 import httpx
 import pytest
@@ -10,38 +12,53 @@ import pytest
 from harness import PATIENCE, Postgres, wait_until
 from stripe_server import CONNECT_SECRET, StripeServer, event, signed
 from test_login import Browser, sign_up_operator
+from test_money import PRICES
+from test_referrals import joined
 
 ADMIN = "a" * 32
 SIDES = 2
 
 
 @pytest.fixture
-def pair(coordinator):
+def make_pair(coordinator):
     """Two coordinators, one database, one Stripe; `client` has a key for both."""
-    server, stripe = Postgres(), StripeServer()
-    config = {"accounts": {"admin_key": ADMIN, "first_grant_usd": "0"},
-              "limits": {"financial_per_minute": 100000, "financial_burst": 100000}, **stripe.config()}
-    nodes = [coordinator(config, DARKBLOOM_STORE_URL=server.address) for _ in range(SIDES)]
-    nodes[1].key_file = nodes[0].key_file  # the owner was made by the first
-    yield Pair(nodes, stripe)
-    for node in nodes:
+    server, stripe, made = Postgres(), StripeServer(), []
+
+    def make(**more):
+        config = {"accounts": {"admin_key": ADMIN, "first_grant_usd": "0", "signup": "open"},
+                  "limits": {"financial_per_minute": 100000, "financial_burst": 100000}, **stripe.config(), **more}
+        nodes = [coordinator(config, DARKBLOOM_STORE_URL=server.address) for _ in range(SIDES)]
+        nodes[1].key_file = nodes[0].key_file  # the owner was made by the first
+        made.extend(nodes)
+        return Pair(nodes, stripe, server)
+
+    yield make
+    for node in made:
         node.close_client()
         assert node.terminate() == 0, node.log()[-4000:]
     stripe.stop()
     server.stop()
 
 
+@pytest.fixture
+def pair(make_pair):
+    return make_pair()
+
+
 class Pair:
-    def __init__(self, nodes, stripe):
-        self.nodes, self.stripe = nodes, stripe
+    def __init__(self, nodes, stripe, server):
+        self.nodes, self.stripe, self.server = nodes, stripe, server
         self.client = httpx.Client(headers={"Authorization": f"Bearer {nodes[0].key}"}, timeout=60 * PATIENCE)
         self.page = Browser(nodes[0])
         sign_up_operator(nodes[0], self.page)
 
+    def browse(self, page, method, side, path, body=None):
+        """What somebody's browser does; its session holds at each coordinator."""
+        headers = {"Origin": self.nodes[side].url, "X-CSRF-Token": page.csrf}
+        return page.client.request(method, self.nodes[side].url + path, json=body, headers=headers)
+
     def owner(self, method, side, path, body=None):
-        """What the owner's browser does; its session holds at each coordinator."""
-        headers = {"Origin": self.nodes[side].url, "X-CSRF-Token": self.page.csrf}
-        return self.page.client.request(method, self.nodes[side].url + path, json=body, headers=headers)
+        return self.browse(self.page, method, side, path, body)
 
     def admin(self, path, side=0, **body):
         answer = self.client.post(self.nodes[side].url + path, json=body, headers={"Authorization": f"Bearer {ADMIN}"})
@@ -192,4 +209,99 @@ def test_a_withdrawal_of_everything_is_made_once(pair):
                         for n in range(6)])) == {200}
     pair.wait_balance(100_000_000)
     assert len(pair.stripe.reversals) == 1
+    pair.check_books()
+
+
+def test_an_account_has_one_referrer_and_each_share_is_paid_once(make_pair, provider):
+    pair = make_pair(pricing=PRICES | {"fee_percent": 30}, referrals={"share_percent": 25})
+    ann, bob = joined(pair.nodes[0], "ann@example.test"), joined(pair.nodes[1], "bob@example.test")
+
+    def post(page, side, what, code):
+        return pair.browse(page, "POST", side, f"/v1/referral/{what}", {"code": code})
+
+    def of(page, side, what):
+        return pair.browse(page, "GET", side, f"/v1/referral/{what}").json()
+
+    at_once([lambda page=page, side=side: post(page, side, "register", "WANTED") for page in (ann, bob) for side in range(SIDES)])
+    for page, code in ((ann, "ANN"), (bob, "BOB")):  # who has a code keeps it
+        assert post(page, 0, "register", code).status_code == 200
+    codes = {"ann": of(ann, 1, "stats")["code"], "bob": of(bob, 1, "stats")["code"]}
+    assert sorted(codes.values()) in (["ANN", "WANTED"], ["BOB", "WANTED"]), codes
+
+    # They name each other, and the owner both: one of each two wins, whichever coordinator hears it.
+    answers = at_once([lambda page=page, code=code, side=side: post(page, side, "apply", code)
+                       for page, code in ((ann, codes["bob"]), (bob, codes["ann"])) for side in range(SIDES)])
+    assert {answer.status_code for answer in answers} <= {200, 400}
+    named = {name: of(page, 0, "info")["referred_by"] for name, page in (("ann", ann), ("bob", bob))}
+    assert sorted(named.values(), key=str) in ([codes["ann"], None], [codes["bob"], None]), named
+    answers = at_once([lambda code=code, side=side: pair.owner("POST", side, "/v1/referral/apply", {"code": code})
+                       for code in codes.values() for side in range(SIDES)])
+    assert {answer.status_code for answer in answers} <= {200, 400}
+    chosen = {pair.owner("GET", side, "/v1/referral/info").json()["referred_by"] for side in range(SIDES)}
+    assert len(chosen) == 1 and chosen <= set(codes.values()), chosen
+    winner, loser = (ann, bob) if chosen == {codes["ann"]} else (bob, ann)
+
+    for node in pair.nodes:
+        provider(node, {"text": "one two three four five six seven", "max_concurrency": 64})
+    pair.admin("/v1/admin/credit", account="owner", amount_usd="1000", note="enough")
+    pair.wait_balance(1_000_000_000)
+    ask = {"model": "scripted", "messages": [{"role": "user", "content": "a prompt of six words exactly"}]}
+    answers = at_once([lambda side=n % SIDES: pair.client.post(pair.nodes[side].url + "/v1/chat/completions", json=ask)
+                       for n in range(20)])
+    assert [answer.status_code for answer in answers] == [200] * len(answers), [answer.text for answer in answers]
+    for node in pair.nodes:
+        node.wait_idle()
+    fee = (6 * 3 + 7 * 20) * 30 // 100
+    for side in range(SIDES):
+        wait_until(lambda side=side: of(winner, side, "stats")["total_rewards_micro_usd"] == len(answers) * (fee // 4), "all shares to be seen")
+        assert of(loser, side, "stats")["total_rewards_micro_usd"] == 0
+    pair.check_books()
+
+
+MACHINES, PERIODS, PERIOD_S = 20, 3, 300
+
+
+@pytest.mark.parametrize("pool", [9_000_000_000, 90_000_000], ids=["enough", "too_little"])
+def test_a_period_is_paid_once_however_many_settle_it(make_pair, pool):
+    pair = make_pair(rewards={"enabled": True, "look_s": 1, "pool_micro_usd": pool})
+    for node in pair.nodes:
+        assert node.terminate() == 0, node.log()[-4000:]
+    end = int(time.time()) // PERIOD_S * PERIOD_S * 1_000_000
+    pair.server.sql("INSERT INTO reward_stretches (device, provider_key, account, model, memory_gb, from_us, seen_us, ended_us)"
+                    f" SELECT 'D' || n, 'K' || n, ref, 'Mac13,1', 64, {end - PERIODS * PERIOD_S * 1_000_000}, {end}, {end}"
+                    f" FROM accounts, generate_series(1, {MACHINES}) n WHERE is_owner = 1")
+
+    def told(side):
+        answer = pair.client.get(pair.nodes[side].url + "/v1/admin/base-rewards", headers={"Authorization": f"Bearer {ADMIN}"}).json()
+        return answer["draw_count"] == MACHINES and answer["epoch_id"] == time.strftime("%Y-%m-%dT%H:%MZ", newest) and answer
+
+    def paid():
+        rows = [json.loads(line) for line in pair.nodes[0].command("ledger", "export").stdout.splitlines()]
+        return [row for row in rows if row["type"] == "provider_floor_draw" and row["amount_micro_usd"] > 0]
+
+    newest = time.gmtime(end // 1_000_000 - PERIOD_S)
+    runs = []
+    for _ in range(2):  # both start at the same time, and settle what was missed; the second time there is nothing left
+        for node in pair.nodes:
+            node.launch_only()
+        for node in pair.nodes:
+            wait_until(node._ready, "both to start")
+        views = [wait_until(lambda side=side: told(side), "the newest period to be settled") for side in range(SIDES)]
+        assert views[0] == views[1]
+        for node in pair.nodes:
+            assert node.terminate() == 0, node.log()[-4000:]
+        runs.append(paid())
+    assert runs[0] == runs[1]
+    periods = {row["reference"] for row in runs[0]}
+    assert len(periods) == PERIODS
+    for period in periods:
+        amounts = [row["amount_micro_usd"] for row in runs[0] if row["reference"] == period]
+        assert sum(amounts) <= views[0]["pool_budget"]
+        if pool == 9_000_000_000:
+            assert amounts == [views[0]["draws"][0]["floor_micro_usd"]] * MACHINES
+        else:
+            assert sum(amounts) == views[0]["pool_budget"] and len(amounts) < MACHINES
+    for node in pair.nodes:
+        node.start()
+    pair.wait_balance(sum(row["amount_micro_usd"] for row in runs[0]))
     pair.check_books()
