@@ -51,6 +51,7 @@ struct journal {
 	pthread_t threads[READERS_MAX + 2];
 	int thread_count;
 	uint64_t tend_at_us;       /* writer thread: when others are to hear of this coordinator again */
+	uint64_t known_epoch;      /* writer thread: under which others tell of the accounts that the loop was told of */
 	struct store_op **group;   /* writer thread: GROUP_MAX_OPS */
 	struct store_actor *actor; /* loop thread: of the next operation that the trail notes */
 
@@ -124,6 +125,14 @@ static void post_finished(struct journal *journal)
 	net_post(journal->loop, on_post, journal->door);
 }
 
+/* Under the lock; takes the news. */
+static void push_news(struct journal *journal, struct news *news)
+{
+	*journal->news_end = news;
+	journal->news_end = &news->next;
+	post_finished(journal);
+}
+
 /* Listener thread. */
 static void on_told(const struct postgres_news *told, void *user)
 {
@@ -138,10 +147,20 @@ static void on_told(const struct postgres_news *told, void *user)
 	news->kind = told->news;
 	news->question = told->question;
 	pthread_mutex_lock(&journal->lock);
-	*journal->news_end = news;
-	journal->news_end = &news->next;
-	post_finished(journal);
+	push_news(journal, news);
 	pthread_mutex_unlock(&journal->lock);
+}
+
+/* Writer thread, under the lock. While others took this coordinator for lost they told it nothing. */
+static void look_for_return(struct journal *journal)
+{
+	uint64_t epoch = writer_epoch(journal->writer);
+	struct news *news = epoch == journal->known_epoch ? NULL : calloc(1, sizeof *news);
+	if (!news)
+		return;
+	news->kind = STORE_NEWS_MISSED;
+	push_news(journal, news);
+	journal->known_epoch = epoch;
 }
 
 uint64_t journal_epoch(const struct journal *journal)
@@ -310,6 +329,7 @@ static void tend_shared(struct journal *journal)
 	pthread_mutex_unlock(&journal->lock);
 	writer_tend(journal->writer);
 	pthread_mutex_lock(&journal->lock);
+	look_for_return(journal);
 	journal->tend_at_us = clock_mono_us() + every_us;
 }
 
@@ -358,6 +378,7 @@ static void finish_group(struct journal *journal, const struct op_queue *done, u
 	atomic_fetch_sub_explicit(&journal->queued, done->count, memory_order_relaxed);
 	journal->passed = done->last->ticket;
 	op_queue_append(&journal->finished, done);
+	look_for_return(journal);
 	post_finished(journal);
 	if (journal->reads.first)
 		pthread_cond_broadcast(&journal->wake_reader);
@@ -657,7 +678,10 @@ struct journal *journal_open(const struct store_options *options, struct net_loo
 	if (!journal->group || !journal->door)
 		goto no_memory;
 	journal->door->journal = journal;
-	if (open_connections(journal, options, error) || start_threads(journal, error))
+	if (open_connections(journal, options, error))
+		goto fail;
+	journal->known_epoch = writer_epoch(journal->writer);
+	if (start_threads(journal, error))
 		goto fail;
 	return journal;
 

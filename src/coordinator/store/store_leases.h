@@ -51,7 +51,7 @@ enum store_news {
 	STORE_NEWS_BALANCE, /* another coordinator changed it */
 	STORE_NEWS_GIVEN,   /* another coordinator gave some of its lease back */
 	STORE_NEWS_WANTED,  /* another coordinator asks for what is not in use */
-	STORE_NEWS_MISSED,  /* of any account: the connection was lost for a while; account_id is empty */
+	STORE_NEWS_MISSED,  /* of any account: the connection was lost for a while, or the epoch changed; account_id is empty */
 };
 /* question: its number, of STORE_NEWS_WANTED. */
 typedef void (*store_news_fn)(enum store_news news, struct str account_id, uint64_t question, void *user);

@@ -163,17 +163,21 @@ static enum writer_result result(struct writer *writer)
 }
 
 /* Others took this coordinator for lost, and released what it held: it comes back as a new one. */
-static bool begin_turn(struct writer *writer)
+static bool come_back(struct writer *writer)
 {
 	struct turn *turn = &writer->turn;
-	if (turn_begin(turn))
-		return true;
 	if (!turn->ended || writer->book.db->failed)
 		return false;
 	turn_rollback(turn);
 	log_warn("store.taken_for_lost", "instance=%lld", (long long)writer->book.instance);
 	turn_register(turn);
-	return !writer->book.db->failed && turn_begin(turn);
+	return !writer->book.db->failed;
+}
+
+static bool begin_turn(struct writer *writer)
+{
+	struct turn *turn = &writer->turn;
+	return turn_begin(turn) || (come_back(writer) && turn_begin(turn));
 }
 
 enum writer_result writer_begin(struct writer *writer, struct store_op **ops, size_t count)
@@ -323,7 +327,7 @@ void writer_tend(struct writer *writer)
 	if (writer->broken.code || !writer_recover(writer, &committed))
 		return;
 	writer->turn_us = boot_us();
-	if (turn_sweep(&writer->turn))
+	if (turn_sweep(&writer->turn) || come_back(writer))
 		note_seen(writer);
 	result(writer);
 }

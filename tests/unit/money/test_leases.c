@@ -6,8 +6,9 @@
 #include "coordinator/store/store_leases.h"
 #include "core/clock.h"
 
-#define SIDES     2
-#define HOLDS_MAX 64
+#define SIDES       2
+#define HOLDS_MAX   64
+#define MOMENTS_MAX 12000 /* of 10 ms */
 
 struct side {
 	struct store *store;
@@ -37,6 +38,13 @@ static void run_a_moment(struct bench *b)
 	net_timer_start(b->f.loop, &moment.timer, 10, 0, on_moment);
 	net_loop_run(b->f.loop);
 	net_timer_stop(&moment.timer);
+}
+
+static void await_balance(struct bench *b, const struct ledger_account *account, int64_t balance)
+{
+	for (int i = 0; i < MOMENTS_MAX && ledger_balance(account) != balance; i++)
+		run_a_moment(b);
+	assert_int_equal(ledger_balance(account), balance);
 }
 
 struct loading {
@@ -74,11 +82,16 @@ static struct store *open_store(struct bench *b, const char *name, int64_t lost_
 	return store;
 }
 
-static void open_other_side(struct bench *b)
+static void open_other_side_as(struct bench *b, const char *name, int64_t lost_after_us)
 {
-	b->sides[1].store = open_store(b, "other", 0);
+	b->sides[1].store = open_store(b, name, lost_after_us);
 	b->sides[1].ledger = ledger_new(b->sides[1].store);
 	b->sides[1].buyer = load(b, b->sides[1].ledger, "buyer");
+}
+
+static void open_other_side(struct bench *b)
+{
+	open_other_side_as(b, "other", 0);
 }
 
 static int start(void **state)
@@ -288,8 +301,7 @@ static void together_they_never_promise_more_than_there_is(void **state)
 			AWAIT_OK(&b->f, assert_int_equal(ledger_transfer(side->ledger, &refill, fixture_transferred, &b->f), DB_OK));
 			balance += 7000;
 			for (int k = 0; k < SIDES; k++) /* the other hears of it */
-				while (ledger_balance(b->sides[k].buyer) != balance)
-					run_a_moment(b);
+				await_balance(b, b->sides[k].buyer, balance);
 		}
 	}
 	while (count)
@@ -308,14 +320,10 @@ static void a_deposit_through_one_counts_for_the_other(void **state)
 	    .key = "paid", .type = "admin_credit", .from = STORE_ACCOUNT_GRANTS, .to = "buyer", .amount_uusd = 5000};
 	open_other_side(b);
 	AWAIT_OK(&b->f, assert_int_equal(ledger_transfer(b->sides[0].ledger, &deposit, fixture_transferred, &b->f), DB_OK));
-	for (int i = 0; i < 60000 && ledger_balance(b->sides[1].buyer) != 15000; i++)
-		run_a_moment(b);
-	assert_int_equal(ledger_balance(b->sides[1].buyer), 15000);
+	await_balance(b, b->sides[1].buyer, 15000);
 	assert_int_equal(hold(b, 1, 15000, &large), DB_OK);
 	settle(large, 15000);
-	for (int i = 0; i < 60000 && ledger_balance(b->sides[0].buyer) != 0; i++)
-		run_a_moment(b);
-	assert_int_equal(ledger_balance(b->sides[0].buyer), 0);
+	await_balance(b, b->sides[0].buyer, 0);
 	flush_both(b);
 	assert_leases_right(b);
 }
@@ -388,8 +396,7 @@ static void what_came_in_late_can_leave_whole(void **state)
 	for (int i = 0; i < SIDES; i++)
 		load(b, b->sides[i].ledger, "poor");
 	AWAIT_OK(&b->f, assert_int_equal(ledger_transfer(b->sides[0].ledger, &reward, fixture_transferred, &b->f), DB_OK));
-	for (int i = 0; i < 60000 && ledger_balance(ledger_account_find(b->sides[1].ledger, STR("poor"))) != 10000; i++)
-		run_a_moment(b);
+	await_balance(b, ledger_account_find(b->sides[1].ledger, STR("poor")), 10000);
 	for (int i = 0; i < SIDES; i++) {
 		leaving.over = false;
 		ledger_gather(b->sides[i].ledger, STR("poor"), 10000, on_gathered, &leaving);
@@ -469,16 +476,38 @@ static void who_may_have_been_taken_for_lost_promises_nothing(void **state)
 	struct ledger_hold_options options = {.request_id = STR("r"), .amount_uusd = 1};
 	struct sql *blocker = postgres_sql(b->f.path);
 	assert_true(sql_exec(blocker, "BEGIN; SELECT * FROM turn FOR UPDATE"));
-	for (int i = 0; i < 60000 && store_healthy(store, NULL); i++)
+	for (int i = 0; i < MOMENTS_MAX && store_healthy(store, NULL); i++)
 		run_a_moment(b);
 	assert_int_equal(ledger_hold(ledger, buyer, &options, &none), DB_E_IO);
 	assert_true(sql_exec(blocker, "ROLLBACK"));
 	sql_close(blocker);
-	for (int i = 0; i < 60000 && !store_healthy(store, NULL); i++)
+	for (int i = 0; i < MOMENTS_MAX && !store_healthy(store, NULL); i++)
 		run_a_moment(b);
 	assert_true(store_healthy(store, NULL));
 	store_close(store);
 	ledger_free(ledger);
+}
+
+/* Nobody tells it anything while it is out. */
+static void who_was_taken_for_lost_comes_back_by_itself_and_hears_what_it_missed(void **state)
+{
+	struct bench *b = *state;
+	struct store_transfer deposit = {
+	    .key = "paid", .type = "admin_credit", .from = STORE_ACCOUNT_GRANTS, .to = "buyer", .amount_uusd = 5000};
+	open_other_side_as(b, "idle", 900000);
+	struct side *idle = &b->sides[1];
+	uint64_t epoch = store_epoch(idle->store);
+	for (int i = 0; i < 60; i++) /* what it asks as soon as it listens is over, as a rule: it has nothing to write */
+		run_a_moment(b);
+	fixture_sql(&b->f, "BEGIN; SELECT * FROM turn FOR UPDATE;"
+	                   "UPDATE instances SET ended_us = 1, lost = 1 WHERE name = 'idle';"
+	                   "DELETE FROM leases WHERE instance NOT IN (SELECT id FROM instances WHERE ended_us IS NULL);"
+	                   "UPDATE turn SET number = number + 1; COMMIT");
+	AWAIT_OK(&b->f, assert_int_equal(ledger_transfer(b->sides[0].ledger, &deposit, fixture_transferred, &b->f), DB_OK));
+	await_balance(b, idle->buyer, 15000);
+	assert_int_not_equal(store_epoch(idle->store), epoch);
+	flush_both(b);
+	assert_leases_right(b);
 }
 
 /* --- numbered questions --- */
@@ -696,6 +725,7 @@ int main(void)
 	    TEST(who_does_not_answer_keeps_what_it_has_until_it_is_lost),
 	    TEST(who_was_taken_for_lost_promises_nothing_it_had),
 	    TEST(who_may_have_been_taken_for_lost_promises_nothing),
+	    TEST(who_was_taken_for_lost_comes_back_by_itself_and_hears_what_it_missed),
 	    TEST(a_late_answer_is_not_one_to_the_newest_question),
 	    TEST(a_hold_that_grows_waits_for_a_larger_lease),
 	    TEST(a_keys_limit_holds_for_both_together),
