@@ -96,7 +96,8 @@ enum db_err serve_write_secret(const char *path, struct str text, struct error *
 	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return error_set(error, DB_E_IO, "Cannot write %s: %s.", path, strerror(errno));
-	bool written = write(fd, text.at, text.len) == (ssize_t)text.len;
+	bool written =
+	    write(fd, text.at, text.len) == (ssize_t)text.len && fsync(fd) == 0; /* what it opens must outlive a power cut */
 	if (close(fd) != 0 || !written)
 		return error_set(error, DB_E_IO, "Cannot write %s: %s.", path, strerror(errno));
 	return DB_OK;
