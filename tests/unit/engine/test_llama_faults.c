@@ -223,6 +223,49 @@ static void an_engine_that_fails_every_call_reports_a_crash_until_one_runs(void 
 	request_free(&request);
 }
 
+static struct llama_call *_Atomic grows_old;
+
+/* On the engine's thread, which alone looks at the time. */
+static int32_t ageing_decode(struct llama_context *context, const struct llama_batch *batch)
+{
+	struct llama_call *call = atomic_exchange(&grows_old, NULL);
+	if (call)
+		call->submitted_us -= UINT64_C(1000) * ENGINE_WAITING_TIMEOUT_MS;
+	return chat_shim_decode(context, batch);
+}
+
+static void a_call_that_waits_too_long_is_told_so_and_the_others_go_on(void **state)
+{
+	(void)state;
+	struct engine *engine = load(1, 1024);
+	struct request request = ask_for(question, 900);
+	request.chat.sampling.ignore_eos = true;
+	struct collector running, waiting;
+	collector_init(&running);
+	collector_init(&waiting);
+	inside(engine)->decode = ageing_decode;
+	submit(engine, &request, &running);
+	wait_deltas(&running, 1);
+	submit(engine, &request, &waiting);
+	while (engine_queue_position(waiting.call) != 1)
+		sched_yield();
+	atomic_store(&grows_old, (struct llama_call *)waiting.call);
+	wait_end(&waiting);
+	assert_int_equal(waiting.status, 503);
+	assert_string_equal(waiting.reason, "capacity_timeout");
+	assert_string_equal(waiting.text, "request timed out waiting for capacity");
+	int before = deltas_now(&running);
+	wait_deltas(&running, before + 1);
+	assert_int_equal(running.ends, 0);
+	engine_cancel(running.call);
+	wait_end(&running);
+	assert_int_equal(running.finish, ENGINE_FINISH_CANCELLED);
+	collector_free(&running);
+	collector_free(&waiting);
+	request_free(&request);
+	engine_free(engine);
+}
+
 static void cancel_frees_the_sequence_and_its_budget(void **state)
 {
 	(void)state;
@@ -291,6 +334,7 @@ int main(void)
 	    cmocka_unit_test(a_call_that_cannot_be_run_fails_alone),
 	    cmocka_unit_test(a_step_that_hangs_is_noticed_and_the_model_is_loaded_anew),
 	    cmocka_unit_test(an_engine_that_fails_every_call_reports_a_crash_until_one_runs),
+	    cmocka_unit_test(a_call_that_waits_too_long_is_told_so_and_the_others_go_on),
 	    cmocka_unit_test(cancel_frees_the_sequence_and_its_budget),
 	    cmocka_unit_test(a_cancelled_prompt_never_answers),
 	    cmocka_unit_test(stopping_ends_every_call),
