@@ -2,9 +2,15 @@
  * nothing wrong is ever given out. The calls are wrapped by the linker, so that the code under test knows nothing of it. */
 #include "kv_fixture.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdatomic.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <time.h>
 
 static atomic_long countdown; /* the call that fails; 0 = none */
 static atomic_long seen;      /* calls so far */
@@ -41,6 +47,32 @@ WRAP(int, rename, (const char *from, const char *to), (from, to), -1)
 WRAP(int, mkdir, (const char *path, mode_t mode), (path, mode), -1)
 WRAP(int, unlink, (const char *path), (path), -1)
 WRAP(off_t, lseek, (int fd, off_t offset, int whence), (fd, offset, whence), -1)
+WRAP(DIR *, opendir, (const char *path), (path), NULL)
+WRAP(struct dirent *, readdir, (DIR * dir), (dir), NULL)
+WRAP(int, statvfs, (const char *path, struct statvfs *out), (path, out), -1)
+WRAP(int, flock, (int fd, int operation), (fd, operation), -1)
+WRAP(int, lstat, (const char *path, struct stat *out), (path, out), -1)
+WRAP(int, rmdir, (const char *path), (path), -1)
+WRAP(int, utimensat, (int at, const char *path, const struct timespec times[2], int flags), (at, path, times, flags), -1)
+
+/* A file is closed however it fails. */
+int __real_close(int fd);
+int __wrap_close(int fd);
+int __wrap_close(int fd)
+{
+	int closed = __real_close(fd);
+	if (!fails())
+		return closed;
+	errno = EIO;
+	return -1;
+}
+
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *user);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *user);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *user)
+{
+	return fails() ? EAGAIN : __real_pthread_create(thread, attributes, run, user);
+}
 
 /* open has a variable part */
 int __real_open(const char *path, int flags, ...);
