@@ -71,9 +71,10 @@ static void open_town(struct town *t)
 static void close_town(struct town *t)
 {
 	reward_keeper_stop(t->keeper);
-	fixture_close(&t->f);
+	fixture_close_store(&t->f);
 	reward_keeper_free(t->keeper);
 	ledger_free(t->ledger);
+	fixture_close(&t->f);
 }
 
 static int start(void **state)
