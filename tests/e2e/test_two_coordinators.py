@@ -12,6 +12,8 @@ import pytest
 from harness import PATIENCE, Postgres, wait_until
 from stripe_server import CONNECT_SECRET, StripeServer, event, signed
 from test_login import Browser, sign_up_operator
+from test_money import PRICES
+from test_referrals import joined
 
 ADMIN = "a" * 32
 SIDES = 2
@@ -207,6 +209,52 @@ def test_a_withdrawal_of_everything_is_made_once(pair):
                         for n in range(6)])) == {200}
     pair.wait_balance(100_000_000)
     assert len(pair.stripe.reversals) == 1
+    pair.check_books()
+
+
+def test_an_account_has_one_referrer_and_each_share_is_paid_once(make_pair, provider):
+    pair = make_pair(pricing=PRICES | {"fee_percent": 30}, referrals={"share_percent": 25})
+    ann, bob = joined(pair.nodes[0], "ann@example.test"), joined(pair.nodes[1], "bob@example.test")
+
+    def post(page, side, what, code):
+        return pair.browse(page, "POST", side, f"/v1/referral/{what}", {"code": code})
+
+    def of(page, side, what):
+        return pair.browse(page, "GET", side, f"/v1/referral/{what}").json()
+
+    at_once([lambda page=page, side=side: post(page, side, "register", "WANTED") for page in (ann, bob) for side in range(SIDES)])
+    for page, code in ((ann, "ANN"), (bob, "BOB")):  # who has a code keeps it
+        assert post(page, 0, "register", code).status_code == 200
+    codes = {"ann": of(ann, 1, "stats")["code"], "bob": of(bob, 1, "stats")["code"]}
+    assert sorted(codes.values()) in (["ANN", "WANTED"], ["BOB", "WANTED"]), codes
+
+    # They name each other, and the owner both: one of each two wins, whichever coordinator hears it.
+    answers = at_once([lambda page=page, code=code, side=side: post(page, side, "apply", code)
+                       for page, code in ((ann, codes["bob"]), (bob, codes["ann"])) for side in range(SIDES)])
+    assert {answer.status_code for answer in answers} <= {200, 400}
+    named = {name: of(page, 0, "info")["referred_by"] for name, page in (("ann", ann), ("bob", bob))}
+    assert list(named.values()).count(None) == 1 and named["ann"] in (None, codes["bob"]) and named["bob"] in (None, codes["ann"]), named
+    answers = at_once([lambda code=code, side=side: pair.owner("POST", side, "/v1/referral/apply", {"code": code})
+                       for code in codes.values() for side in range(SIDES)])
+    assert {answer.status_code for answer in answers} <= {200, 400}
+    chosen = {pair.owner("GET", side, "/v1/referral/info").json()["referred_by"] for side in range(SIDES)}
+    assert len(chosen) == 1 and chosen <= set(codes.values()), chosen
+    winner, loser = (ann, bob) if chosen == {codes["ann"]} else (bob, ann)
+
+    for node in pair.nodes:
+        provider(node, {"text": "one two three four five six seven", "max_concurrency": 64})
+    pair.admin("/v1/admin/credit", account="owner", amount_usd="1000", note="enough")
+    pair.wait_balance(1_000_000_000)
+    ask = {"model": "scripted", "messages": [{"role": "user", "content": "a prompt of six words exactly"}]}
+    answers = at_once([lambda side=n % SIDES: pair.client.post(pair.nodes[side].url + "/v1/chat/completions", json=ask)
+                       for n in range(20)])
+    assert [answer.status_code for answer in answers] == [200] * len(answers), [answer.text for answer in answers]
+    for node in pair.nodes:
+        node.wait_idle()
+    fee = (6 * 3 + 7 * 20) * 30 // 100
+    for side in range(SIDES):
+        wait_until(lambda side=side: of(winner, side, "stats")["total_rewards_micro_usd"] == len(answers) * (fee // 4), "all shares to be seen")
+        assert of(loser, side, "stats")["total_rewards_micro_usd"] == 0
     pair.check_books()
 
 
