@@ -338,7 +338,21 @@ class Coordinator(Program):
         return self.get("/v1/payments/usage")["usage"]
 
     def inflight(self):
+        """Requests that a drain waits for: counted from their heads, so that their bodies may still be on their way and nothing was
+        taken for them. `wait_running` is for tests that go on once requests were admitted."""
         return self.client.get("/readyz").json()["inflight"]
+
+    def wait_running(self, count):
+        """Waits until so many requests are past admission: read, in their account's places, on a provider or in a queue."""
+        wait_until(lambda: self.metrics()["darkbloom_inflight_requests"] == count, f"{count} requests to run")
+
+    def wait_sent(self, count):
+        """Waits until so many requests (and backups of them) have a place on a provider."""
+        wait_until(lambda: self.metrics()["darkbloom_jobs_open"] == count, f"{count} requests to be sent")
+
+    def wait_queued(self, count):
+        """Waits until so many requests wait for a provider's place."""
+        wait_until(lambda: self.metrics()["darkbloom_requests_waiting"] == count, f"{count} requests to wait")
 
     def metrics(self):
         """{'name{labels}': value} of /metrics."""

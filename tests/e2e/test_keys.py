@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import socket
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ from contextlib import closing
 
 import httpx
 
-from harness import route_table, wait_until
+from harness import PATIENCE, route_table, wait_until
 from test_failover import in_background
 from test_login import PASSWORD, Browser, sign_up_operator
 
@@ -220,16 +221,34 @@ def test_rate_limits_are_told_and_kept_over_a_restart(coordinator, provider):
 
 
 def test_an_account_runs_only_so_many_requests_at_a_time(coordinator, provider):
-    node = coordinator({"limits": {"concurrent_requests": 2}})
+    node = coordinator({"limits": {"concurrent_requests": 2, "first_content_ms": 120_000}})
     frozen = provider(node, {"text": "late", "max_concurrency": 8})
     frozen.freeze()
     running = [in_background(lambda: ask(node.client)) for _ in range(2)]
-    wait_until(lambda: node.inflight() == 2, "two requests to run")
+    node.wait_running(2)
     refused = ask(node.client)
-    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    assert refused.status_code == 429, refused.text
+    assert refused.headers["retry-after"] == "1"
     frozen.thaw()
     assert [answer().status_code for answer in running] == [200, 200]
     assert ask(node.client).status_code == 200
+    node.check_books()
+
+
+def test_a_request_takes_its_accounts_place_when_its_body_is_there(coordinator, provider):
+    node = coordinator({"limits": {"concurrent_requests": 1}})
+    provider(node, {"text": "hi"})
+    body = json.dumps({"model": "scripted", "messages": [{"role": "user", "content": "hello"}]}).encode()
+    with socket.create_connection(("127.0.0.1", node.port), 60 * PATIENCE) as slow:
+        slow.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nHost: {node.url}\r\nAuthorization: Bearer {node.key}\r\n"
+                     f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode())
+        wait_until(lambda: node.inflight() == 1, "the head to be read")
+        assert node.metrics()["darkbloom_inflight_requests"] == 0
+        overtaking = ask(node.client)
+        assert overtaking.status_code == 200, overtaking.text
+        slow.sendall(body)
+        status = slow.makefile("rb").readline()
+        assert b" 200 " in status, status
     node.check_books()
 
 
