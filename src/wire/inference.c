@@ -14,6 +14,7 @@ void wire_read_request(struct wire_reader *r, const json_val *root, struct wire_
 	out->cache_tenant = wire_read_str(r, root, "cache_tenant");
 	out->prefixes = wire_read_str(r, root, "prefixes");
 	out->notes = wire_read_bool(r, root, "resume_notes");
+	out->queue_notes = wire_read_bool(r, root, "queue_notes");
 	const json_val *blind = wire_read_object(r, root, "blind");
 	out->has_blind = blind != NULL;
 	if (!blind)
@@ -32,6 +33,7 @@ void wire_write_request(struct json_writer *w, const struct wire_request *in)
 	wire_put_str(w, "cache_tenant", in->cache_tenant);
 	wire_put_str(w, "prefixes", in->prefixes);
 	wire_put_true(w, "resume_notes", in->notes);
+	wire_put_true(w, "queue_notes", in->queue_notes);
 	if (in->has_blind) {
 		json_key(w, "blind");
 		json_begin_object(w);

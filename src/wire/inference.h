@@ -4,6 +4,8 @@
 
 #include "wire/types.h"
 
+#define WIRE_MAX_QUEUE_POSITION 1000000
+
 /* What a consumer declared about a body that only the provider can open (docs/reference/blind-mode.md). */
 struct wire_blind_limits {
 	struct str model;
@@ -22,6 +24,7 @@ struct wire_request {
 	struct str cache_tenant;         /* extension: opaque, whose prompts this one may share cached prefixes with; or empty */
 	struct str prefixes;             /* extension: names of its prompt and of what that begins with (wire/prefix.h), or empty */
 	bool notes;                      /* extension: put a note of api/chat_resume.h before each frame */
+	bool queue_notes;                /* extension: say where it stands while it waits for the engine */
 	bool has_blind;                  /* extension: a consumer sealed encrypted_body, within these limits */
 	struct wire_blind_limits blind;
 };
@@ -37,10 +40,11 @@ struct wire_credit {
 	int64_t chunks; /* >= 0 */
 };
 
-/* P->C. */
+/* P->C. Once, and then, where queue_notes was set, whenever its place among those that wait for the engine changes. */
 struct wire_accepted {
 	struct str request_id;
-	bool loading; /* extension: the model is loaded first */
+	bool loading;           /* extension: the model is loaded first */
+	int64_t queue_position; /* extension: 1 = the next to run; 0 = not said */
 };
 
 /* P->C. A violation when `data` is not empty or the payload is missing (4.3). */

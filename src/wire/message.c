@@ -60,6 +60,7 @@ static void read_members(struct wire_reader *r, const json_val *root, struct str
 	case WIRE_ACCEPTED:
 		out->as.accepted.request_id = wire_read_str(r, root, "request_id");
 		out->as.accepted.loading = wire_read_bool(r, root, "loading");
+		out->as.accepted.queue_position = wire_read_int(r, root, "queue_position", WIRE_MAX_QUEUE_POSITION);
 		break;
 	case WIRE_CHUNK:
 		wire_read_chunk(r, root, &out->as.chunk);
@@ -157,6 +158,7 @@ static void write_members(struct json_writer *w, const struct wire_message *in)
 	case WIRE_ACCEPTED:
 		json_put_str(w, "request_id", in->as.accepted.request_id);
 		wire_put_true(w, "loading", in->as.accepted.loading);
+		wire_put_int(w, "queue_position", in->as.accepted.queue_position);
 		break;
 	case WIRE_CHUNK:
 		wire_write_chunk(w, &in->as.chunk);

@@ -138,7 +138,9 @@ struct fleet_job_end {
 };
 
 struct fleet_job_callbacks {
-	void (*on_accepted)(struct fleet_job *job, bool loading, void *user); /* loading: the model comes from disk first */
+	/* loading: the model comes from disk first. queue_position: its place among those that wait for the provider's engine, 1 =
+	 * the next; 0 = not said. Called again when its place has changed. */
+	void (*on_accepted)(struct fleet_job *job, bool loading, uint32_t queue_position, void *user);
 	/* An opened chunk, plain text, borrowed (and wiped) when it returns. */
 	void (*on_chunk)(struct fleet_job *job, struct str chunk, void *user);
 	void (*on_complete)(struct fleet_job *job, const struct fleet_job_end *end, void *user);

@@ -125,6 +125,7 @@ static enum db_err seal_and_send(struct session *session, struct fleet_job *job,
 	    .prefixes = prefixes_text(session, &request->route, prefixes),
 	    .request_id = str_of(job->id),
 	    .notes = request->notes && session->resumes,
+	    .queue_notes = true,
 	    .has_credit = session->flow_credit,
 	    .credit = FLEET_CREDIT_FIRST,
 	    .estimated_prompt_tokens = (int64_t)(request->route.prompt_tokens & INT64_MAX),
@@ -351,7 +352,7 @@ void jobs_accepted(struct session *session, const struct wire_accepted *message)
 {
 	struct fleet_job *job = job_of(session, message->request_id);
 	if (job && !job->parked && job->callbacks.on_accepted)
-		job->callbacks.on_accepted(job, message->loading, job->user);
+		job->callbacks.on_accepted(job, message->loading, (uint32_t)message->queue_position, job->user);
 }
 
 static void stray_chunk(struct session *session, struct str request_id)

@@ -184,8 +184,9 @@ void blind_watch(struct blind_call *call, uint64_t after_ms)
 	net_timer_start(call->gateway->options.loop, &call->deadline, after_ms, 0, on_deadline);
 }
 
-static void on_accepted(struct fleet_job *job, bool loading, void *user)
+static void on_accepted(struct fleet_job *job, bool loading, uint32_t queue_position, void *user)
 {
+	(void)queue_position;
 	(void)loading;
 	struct blind_call *call = user;
 	(void)job;

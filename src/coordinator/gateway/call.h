@@ -71,9 +71,10 @@ struct attempt {
 	struct buf held;               /* rewritten preambles, not sent yet */
 	uint32_t held_count;
 	bool accepted, extended;
-	bool loading;                 /* it said that it loads the model first */
-	bool is_backup;               /* asked while another was silent */
-	bool owned;                   /* the provider is the caller's own */
+	bool loading;            /* it said that it loads the model first */
+	uint32_t queue_position; /* the farthest back it stood in its engine's queue; 0 = it did not wait, as far as was said */
+	bool is_backup;          /* asked while another was silent */
+	bool owned;              /* the provider is the caller's own */
 	double predicted_ms, tail_ms; /* of the first content, < 0 = unknown */
 	double hedge_due_ms;          /* since it was sent: when another is asked as well */
 	struct route_decision decision;

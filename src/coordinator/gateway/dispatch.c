@@ -93,11 +93,16 @@ void dispatch_node_gone(const struct route_node *node, void *user)
 
 /* --- callbacks of the fleet --- */
 
-static void on_accepted(struct fleet_job *job, bool loading, void *user)
+static void on_accepted(struct fleet_job *job, bool loading, uint32_t queue_position, void *user)
 {
 	(void)job;
 	struct attempt *attempt = user;
+	bool again = attempt->accepted;
 	attempt->accepted = true;
+	if (queue_position > attempt->queue_position)
+		attempt->queue_position = queue_position;
+	if (again)
+		return; /* only its place has changed */
 	attempt->loading = loading;
 	if (!attempt->call->winner)
 		silence_accepted(attempt);

@@ -35,6 +35,7 @@ struct record_try {
 	enum record_try_end end;
 	bool backup, accepted;
 	int status;      /* of a failure; 0 = none */
+	uint32_t place;  /* the farthest back it stood in its engine's queue, 1 = the next; 0 = it did not wait */
 	uint64_t tokens; /* of output that came from it */
 	double ms;       /* from dispatch to its end */
 };

@@ -106,6 +106,7 @@ static void put_tries(const struct record *record, struct json_writer *w)
 		json_put_cstr(w, "end", record_try_name(one->end));
 		json_put_bool(w, "backup", one->backup);
 		json_put_bool(w, "accepted", one->accepted);
+		json_put_i64(w, "queue_position", one->place);
 		json_put_i64(w, "status", one->status);
 		json_put_i64(w, "tokens", (int64_t)one->tokens);
 		json_put_double(w, "ms", one->ms);
@@ -274,8 +275,9 @@ static bool take_try(const json_val *val, struct record_try *out)
 	unsigned status = 0;
 	bool right = json_type(val) == JSON_OBJECT && take_text(val, "provider", out->provider, sizeof out->provider) &&
 	             take_text(val, "end", end, sizeof end) && take_flag(val, "backup", &out->backup) &&
-	             take_flag(val, "accepted", &out->accepted) && take_small(val, "status", &status) && status < 1000 &&
-	             take_count(val, "tokens", INT64_MAX, &out->tokens) && take_ms(val, "ms", &out->ms);
+	             take_flag(val, "accepted", &out->accepted) && take_small(val, "queue_position", &out->place) &&
+	             take_small(val, "status", &status) && status < 1000 && take_count(val, "tokens", INT64_MAX, &out->tokens) &&
+	             take_ms(val, "ms", &out->ms);
 	out->status = (int)status;
 	for (int i = 0; i < RECORD_TRY_ENDS; i++)
 		if (strcmp(end, record_try_name((enum record_try_end)i)) == 0)

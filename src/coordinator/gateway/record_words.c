@@ -142,6 +142,14 @@ static void explain_tries(const struct record *record, struct buf *out)
 	}
 }
 
+static void explain_places(const struct record *record, struct buf *out)
+{
+	for (unsigned i = 0; i < record->try_count && i < RECORD_TRIES; i++)
+		if (record->tries[i].place)
+			buf_printf(out, "At provider %s it waited for the engine, at place %u or nearer.\n", record->tries[i].provider,
+			           record->tries[i].place);
+}
+
 static void explain_prediction(const struct record *record, struct buf *out)
 {
 	if (record->predicted_ttft_ms > 0)
@@ -161,6 +169,7 @@ static void explain_end(const struct record *record, struct buf *out)
 	buf_printf(out, "%s%s.\n", record->hedged ? ", a second provider was asked meanwhile" : "",
 	           record->resumed ? ", another provider went on with the answer" : "");
 	explain_tries(record, out);
+	explain_places(record, out);
 	if (record->ttft_ms >= 0)
 		buf_printf(out, "The first content came after %.0f ms; %llu tokens were counted.\n", record->ttft_ms,
 		           (unsigned long long)record->completion_tokens);

@@ -2,6 +2,8 @@
  * provider that knows credit pauses, for others a bounded buffer stands between, and what does not fit ends the stream. */
 #include "coordinator/gateway/call.h"
 
+#include <stdio.h>
+
 #include "core/log.h"
 
 #define PENDING_KEPT_BYTES (64u << 10)
@@ -121,6 +123,14 @@ static void put_timing(struct call *call, const struct attempt *attempt)
 	buf_free(&text);
 }
 
+/* How far back it stood among those that wait for the provider's engine. */
+static void put_position(struct exchange *exchange, uint32_t position)
+{
+	char text[16];
+	snprintf(text, sizeof text, "%u", position);
+	exchange_header(exchange, "X-Provider-Queue-Position", str_of(text));
+}
+
 static void put_headers(struct call *call, const struct attempt *attempt)
 {
 	struct exchange *exchange = call->exchange;
@@ -144,6 +154,8 @@ static void put_headers(struct call *call, const struct attempt *attempt)
 		exchange_header(exchange, "X-Attestation-Se-Public-Key", p.se_public_key);
 		exchange_header(exchange, "X-Attestation-Device-Serial", p.serial);
 	}
+	if (attempt->queue_position > 0)
+		put_position(exchange, attempt->queue_position);
 	put_timing(call, attempt);
 }
 

@@ -34,6 +34,7 @@ void tries_end(const struct attempt *attempt, enum record_try_end end, int statu
 	one->end = end;
 	one->status = status;
 	one->accepted = attempt->accepted;
+	one->place = attempt->queue_position;
 	one->tokens = tokens;
 	one->ms = (double)(now_us - attempt->started_us) / 1000;
 }

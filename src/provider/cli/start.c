@@ -240,9 +240,11 @@ static void write_state(struct provider *provider)
 	struct node_status status;
 	node_status(provider->node, &status);
 	struct build_view builds[BUILDS_MAX];
+	struct node_queued queued[NODE_QUEUE_MAX];
+	struct state_queue queue = {queued, node_queue(provider->node, queued, NODE_QUEUE_MAX)};
 	struct state_builds wanted = {builds, node_builds(provider->node, builds, BUILDS_MAX)};
 	if (state_write(provider->start.state_dir, &status, provider->start.coordinator_url, offer_residency(provider->offer),
-	                &wanted, offer_budget(provider->offer), provider->cache, provider->started_at_us, &error))
+	                &wanted, &queue, offer_budget(provider->offer), provider->cache, provider->started_at_us, &error))
 		log_warn("start.state", "why=\"%s\"", error.text);
 }
 

@@ -77,6 +77,22 @@ static void write_builds(struct json_writer *w, const struct state_builds *build
 	json_end_array(w);
 }
 
+static void write_queue(struct json_writer *w, const struct state_queue *queue)
+{
+	json_key(w, "queue");
+	json_begin_array(w);
+	for (size_t i = 0; i < queue->count; i++) {
+		const struct node_queued *one = &queue->at[i];
+		json_begin_object(w);
+		json_put_cstr(w, "model", one->model);
+		json_put_cstr(w, "request_id", one->request_id);
+		json_put_i64(w, "position", one->position);
+		json_put_i64(w, "waited_ms", (int64_t)one->waited_ms);
+		json_end_object(w);
+	}
+	json_end_array(w);
+}
+
 /* --- the prefix cache --- */
 
 static const struct {
@@ -147,8 +163,8 @@ static struct state_cache cache_now(struct kv_cache *cache)
 /* --- all of it --- */
 
 enum db_err state_write(const char *state_dir, const struct node_status *status, const char *coordinator_url,
-                        const struct residency *residency, const struct state_builds *builds, struct kv_budget *budget,
-                        struct kv_cache *cache, int64_t started_at_us, struct error *error)
+                        const struct residency *residency, const struct state_builds *builds, const struct state_queue *queue,
+                        struct kv_budget *budget, struct kv_cache *cache, int64_t started_at_us, struct error *error)
 {
 	char path[4096];
 	if (!state_path(state_dir, path, sizeof path))
@@ -176,6 +192,7 @@ enum db_err state_write(const char *state_dir, const struct node_status *status,
 	json_end_object(&w);
 	write_models(&w, residency);
 	write_builds(&w, builds);
+	write_queue(&w, queue);
 	kv_budget_stats(budget, &kv);
 	json_key(&w, "kv_memory");
 	json_begin_object(&w);
@@ -225,6 +242,33 @@ static enum db_err read_builds(const json_val *list, struct arena *arena, struct
 	return all ? DB_OK : DB_E_NOMEM;
 }
 
+static void count_waiting(struct state_model *models, size_t count, const struct state_queued *one)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (!str_eq(models[i].id, one->model))
+			continue;
+		models[i].waiting++;
+		if (one->waited_ms > models[i].longest_wait_ms)
+			models[i].longest_wait_ms = one->waited_ms;
+	}
+}
+
+static enum db_err read_queue(const json_val *list, struct state_model *models, struct arena *arena, struct state *out)
+{
+	struct state_queued *all = arena_alloc(arena, (json_len(list) + 1) * sizeof *all);
+	struct json_iter each = json_iter(list);
+	for (json_val *queued; all && (queued = json_next(&each, NULL));) {
+		struct state_queued *one = &all[out->queue_count++];
+		*one = (struct state_queued){.model = text_of(queued, "model"),
+		                             .request_id = text_of(queued, "request_id"),
+		                             .position = number_of(queued, "position"),
+		                             .waited_ms = number_of(queued, "waited_ms")};
+		count_waiting(models, out->model_count, one);
+	}
+	out->queue = all;
+	return all ? DB_OK : DB_E_NOMEM;
+}
+
 enum db_err state_parse(struct str text, struct arena *arena, struct state *out)
 {
 	struct json_doc *doc = json_parse(text, arena, NULL);
@@ -266,7 +310,9 @@ enum db_err state_parse(struct str text, struct arena *arena, struct state *out)
 		out->model_count += one->id.len > 0;
 	}
 	out->models = all;
-	return all ? read_builds(json_get(root, "desired_builds"), arena, out) : DB_E_NOMEM;
+	if (!all || read_queue(json_get(root, "queue"), all, arena, out))
+		return DB_E_NOMEM;
+	return read_builds(json_get(root, "desired_builds"), arena, out);
 }
 
 enum db_err state_read(const char *state_dir, struct arena *arena, struct state *out, struct error *error)

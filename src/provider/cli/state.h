@@ -15,7 +15,9 @@
 struct state_model {
 	struct str id, state;      /* state: residency_state_name */
 	double progress;           /* of a load, 0..1 */
-	int64_t uses;              /* requests that use it now */
+	int64_t uses;              /* requests that use it now, those that wait for it too */
+	int64_t waiting;           /* of them, for a place in its batch */
+	int64_t longest_wait_ms;   /* so far, of those */
 	struct str failure;        /* of the last load; empty = it went well */
 	struct str template_fault; /* why its chat template failed the check (template_check.h); empty = it did not */
 	int64_t tokens_guessed, guesses_right;
@@ -41,6 +43,18 @@ struct state_builds {
 	size_t count;
 };
 
+/* A request that waits for its model's engine. */
+struct state_queued {
+	struct str model, request_id;
+	int64_t position, waited_ms; /* position: 1 = the next to run */
+};
+
+/* The same, as a running provider knows them. */
+struct state_queue {
+	const struct node_queued *at;
+	size_t count;
+};
+
 struct state {
 	int64_t schema, pid, written_at_us, started_at_us;
 	struct str version, coordinator_url, connection, trust_level, trust_status, trust_reason, last_error;
@@ -48,6 +62,8 @@ struct state {
 	size_t model_count;
 	const struct state_build *builds;
 	size_t build_count;
+	const struct state_queued *queue;
+	size_t queue_count;
 	int64_t requests_active, requests_served, tokens_generated;
 	struct state_cache cache;
 	int64_t kv_limit_bytes, kv_reserved_bytes, kv_peak_bytes; /* of all models together */
@@ -55,8 +71,8 @@ struct state {
 
 /* `cache` may be NULL: off. */
 enum db_err state_write(const char *state_dir, const struct node_status *status, const char *coordinator_url,
-                        const struct residency *residency, const struct state_builds *builds, struct kv_budget *budget,
-                        struct kv_cache *cache, int64_t started_at_us, struct error *error);
+                        const struct residency *residency, const struct state_builds *builds, const struct state_queue *queue,
+                        struct kv_budget *budget, struct kv_cache *cache, int64_t started_at_us, struct error *error);
 /* DB_E_NOT_FOUND when no provider wrote one; DB_E_INVALID when it is damaged or of another schema. Texts live in the arena. */
 enum db_err state_read(const char *state_dir, struct arena *arena, struct state *out, struct error *error);
 enum db_err state_parse(struct str text, struct arena *arena, struct state *out);

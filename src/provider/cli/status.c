@@ -53,6 +53,7 @@ static void print_json(const struct state *state, enum liveness liveness)
 		json_put_str(&w, "state", model->state);
 		json_put_double(&w, "progress", model->progress);
 		json_put_i64(&w, "requests", model->uses);
+		json_put_i64(&w, "waiting", model->waiting);
 		json_put_i64(&w, "tokens_guessed", model->tokens_guessed);
 		json_put_i64(&w, "guesses_right", model->guesses_right);
 		json_put_str(&w, "failure", model->failure);
@@ -69,6 +70,18 @@ static void print_json(const struct state *state, enum liveness liveness)
 		json_put_str(&w, "state", build->state);
 		json_put_double(&w, "progress", build->progress);
 		json_put_str(&w, "why", build->why);
+		json_end_object(&w);
+	}
+	json_end_array(&w);
+	json_key(&w, "queue");
+	json_begin_array(&w);
+	for (size_t i = 0; i < state->queue_count; i++) {
+		const struct state_queued *one = &state->queue[i];
+		json_begin_object(&w);
+		json_put_str(&w, "model", one->model);
+		json_put_str(&w, "request_id", one->request_id);
+		json_put_i64(&w, "position", one->position);
+		json_put_i64(&w, "waited_ms", one->waited_ms);
 		json_end_object(&w);
 	}
 	json_end_array(&w);
@@ -101,8 +114,10 @@ static void print_model(const struct state_model *model, const char *label)
 	printf("%-12s %.*s, %.*s", label, STR_ARG(model->id), STR_ARG(model->state));
 	if (str_is(model->state, "loading"))
 		printf(" %.0f %%", model->progress * 100);
-	if (model->uses)
-		printf(", %lld running", (long long)model->uses);
+	if (model->uses > model->waiting)
+		printf(", %lld running", (long long)(model->uses - model->waiting));
+	if (model->waiting)
+		printf(", %lld waiting, for %.1f s at most so far", (long long)model->waiting, (double)model->longest_wait_ms / 1000);
 	if (model->tokens_guessed)
 		printf(", %lld of %lld guessed tokens were right", (long long)model->guesses_right, (long long)model->tokens_guessed);
 	if (model->failure.len)

@@ -251,7 +251,7 @@ static uint32_t position(struct engine_call *base)
 {
 	struct guard_call *call = (struct guard_call *)base;
 	pthread_mutex_lock(&call->lock);
-	uint32_t place = call->inner && !call->inner_ended ? engine_queue_position(call->inner) : 0;
+	uint32_t place = call->inner && !call->inner_ended && !call->ended ? engine_queue_position(call->inner) : 0;
 	pthread_mutex_unlock(&call->lock);
 	return place;
 }

@@ -35,7 +35,8 @@ struct script_call {
 	uint64_t prompt_tokens, pieces, limit;
 	struct chat_resume resume; /* in the arena */
 	uint64_t print;
-	uint32_t choices; /* all say the same */
+	uint32_t choices;  /* all say the same */
+	atomic_uint place; /* among those that wait */
 
 	/* the engine thread's */
 	bool running, ended, said;
@@ -219,6 +220,7 @@ static void leave(struct script_engine *engine, struct script_call *call)
 	unschedule(engine, call);
 	list_remove(call->running ? &engine->running : &engine->waiting, &call->link);
 	call->ended = true;
+	atomic_store_explicit(&call->place, 0, memory_order_relaxed);
 	pthread_mutex_lock(&engine->lock);
 	if (call->running) {
 		engine->running_count--;
@@ -371,6 +373,7 @@ static void admit(struct script_engine *engine)
 	while (engine->heap_room > engine->running_count && (link = list_pop_front(&engine->waiting))) {
 		struct script_call *call = LIST_OF(link, struct script_call, link);
 		call->running = true;
+		atomic_store_explicit(&call->place, 0, memory_order_relaxed);
 		list_push_back(&engine->running, link);
 		pthread_mutex_lock(&engine->lock);
 		engine->waiting_count--;
@@ -407,6 +410,13 @@ static void look_at(struct script_engine *engine, struct script_call *call, bool
 		uint64_t now = clock_mono_us();
 		schedule(engine, call, call->due_us > now ? call->due_us : now);
 	}
+}
+
+static void number(struct list *waiting)
+{
+	uint32_t place = 0;
+	LIST_EACH (link, waiting)
+		atomic_store_explicit(&LIST_OF(link, struct script_call, link)->place, ++place, memory_order_relaxed);
 }
 
 static void take_signals(struct script_engine *engine)
@@ -456,6 +466,7 @@ static void *script_main(void *user)
 		if (engine->heap_count && engine->heap[0]->due_us <= clock_mono_us())
 			advance(engine, engine->heap[0]);
 		admit(engine);
+		number(&engine->waiting);
 	}
 	take_signals(engine);
 	end_all(engine, &engine->running);
@@ -548,6 +559,11 @@ static void set_paused(struct engine_call *base, bool paused)
 	pthread_mutex_unlock(&engine->lock);
 }
 
+static uint32_t position(struct engine_call *base)
+{
+	return atomic_load_explicit(&((struct script_call *)base)->place, memory_order_relaxed);
+}
+
 static void info(const struct engine *base, struct engine_info *out)
 {
 	const struct script_engine *engine = (const struct script_engine *)base;
@@ -600,8 +616,13 @@ static void destroy(struct engine *base)
 	free(engine);
 }
 
-static const struct engine_ops script_ops = {
-    .submit = submit, .cancel = cancel, .set_paused = set_paused, .info = info, .capacity = capacity, .free = destroy};
+static const struct engine_ops script_ops = {.submit = submit,
+                                             .cancel = cancel,
+                                             .set_paused = set_paused,
+                                             .position = position,
+                                             .info = info,
+                                             .capacity = capacity,
+                                             .free = destroy};
 
 static void sleep_ms(uint32_t ms)
 {

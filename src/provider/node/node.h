@@ -50,6 +50,14 @@ struct node *node_new(struct net_loop *loop, const struct node_options *options,
 void node_status(const struct node *node, struct node_status *out);
 /* The builds that the coordinator wants here, most urgent first, as builds_list. */
 size_t node_builds(const struct node *node, struct build_view *out, size_t max);
+/* A request that waits for its engine. Texts are borrowed until the loop turns. */
+struct node_queued {
+	const char *model, *request_id;
+	uint32_t position; /* 1 = the next to run */
+	uint64_t waited_ms;
+};
+#define NODE_QUEUE_MAX (RESIDENCY_MAX_LOADED * ENGINE_MAX_WAITING)
+size_t node_queue(const struct node *node, struct node_queued *out, size_t max);
 /* The models changed: tells the coordinator soon, not only with the next heartbeat. For residency_on_change. */
 void node_models_changed(struct node *node);
 /* Refuses new requests, finishes those that run (at most limit_ms, then cancels them), closes the session with 1001, then calls

@@ -49,7 +49,8 @@ struct node {
 	int64_t last_tick_us;  /* wall time: it goes on while the machine sleeps */
 	uint32_t ping_ms;
 	uint32_t backoff_ms;
-	struct net_timer reconnect_timer, heartbeat_timer, ping_timer, drain_timer;
+	struct net_timer reconnect_timer, heartbeat_timer, ping_timer, drain_timer, queue_timer;
+	bool watches_queue; /* queue_timer runs */
 	struct node_status status;
 	struct wire_stats stats;
 	uint8_t told[RESIDENCY_MAX_MODELS]; /* what the coordinator knows of a model: enum told */

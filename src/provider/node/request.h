@@ -39,6 +39,9 @@ struct node_request {
 	atomic_uint behind;        /* deltas that were posted and not yet handled */
 	uint32_t spoke, told;      /* bits of the choices whose role frame, and whose end, was made */
 	bool notes;                /* the coordinator wants to be able to continue the answer elsewhere */
+	bool queue_notes;          /* ... and to know where it stands while it waits */
+	uint32_t place;            /* among those that wait for the engine, as it was last looked at; 0 = it does not wait */
+	uint64_t submitted_us;     /* to the engine; the loop's time */
 	struct chat_resume resume; /* in the arena, likewise; count 0 as a rule */
 	uint32_t choices;          /* that were asked for, of each prompt */
 	uint32_t prompt;           /* which of several prompts the engine answers */
@@ -73,5 +76,8 @@ struct step *request_last_step(struct node_request *request); /* NULL when out o
 /* Sends what credit and socket allow, and lets the engine pause while something is left behind. May free the request. */
 void request_flush(struct node_request *request);
 void request_queue_error(struct node_request *request, int status, enum engine_reason reason, const char *text);
+
+/* --- queued.c --- */
+void request_watch_place(struct node_request *request); /* it was submitted, and may have to wait */
 
 #endif

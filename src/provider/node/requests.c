@@ -111,6 +111,7 @@ static struct node_request *request_new(struct node *node, const struct wire_req
 	request->node = node;
 	request->paced = message->has_credit;
 	request->notes = message->notes && !message->has_blind;
+	request->queue_notes = message->queue_notes;
 	request->credit = message->credit;
 	list_init(&request->unsent);
 	if (message->has_blind)
@@ -137,7 +138,8 @@ static struct node_request *request_new(struct node *node, const struct wire_req
 /* From here on the request ends with a terminal message of its own. */
 static enum db_err accept(struct node_request *request, bool loading)
 {
-	struct wire_message accepted = {.type = WIRE_ACCEPTED, .as.accepted = {str_of(request->id), loading}};
+	struct wire_message accepted = {.type = WIRE_ACCEPTED,
+	                                .as.accepted = {.request_id = str_of(request->id), .loading = loading}};
 	enum db_err err = outbound_push_message(&request->unsent, &accepted);
 	if (!err)
 		err = map_put(&request->node->requests, str_of(request->id), request, NULL);
@@ -162,6 +164,8 @@ int request_submit(struct node_request *request, struct engine *engine, struct e
 	if (what.chat->prompts)
 		request->chat.prompt = json_at(what.chat->prompts, request->prompt);
 	int status = engine_submit(engine, &what, &request_engine_callbacks, request, &request->call, error);
+	if (!status)
+		request_watch_place(request);
 	if (!what.chat->prompts || request->prompt + 1 == json_len(what.chat->prompts))
 		request_forget_body(request);
 	return status;

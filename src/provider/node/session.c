@@ -458,6 +458,7 @@ void node_free(struct node *node)
 	net_timer_stop(&node->heartbeat_timer);
 	net_timer_stop(&node->ping_timer);
 	net_timer_stop(&node->drain_timer);
+	net_timer_stop(&node->queue_timer);
 	if (node->connecting)
 		ws_connect_cancel(node->connecting);
 	node->connecting = NULL;

@@ -76,7 +76,11 @@ static void write_it(const struct node_status *status, size_t model_count)
 	struct build_view wanted[] = {{.id = STR("new"), .state = BUILD_DOWNLOADING, .done_bytes = 1, .total_bytes = 4, .why = ""},
 	                              {.id = STR("other"), .state = BUILD_FAILED, .why = "no room"}};
 	struct state_builds builds = {wanted, model_count};
-	if (state_write(dir, status, "wss://coordinator.example", residency, &builds, budget, cache, 1700000000000000, &error))
+	struct node_queued waiting[] = {{.model = "acme/one", .request_id = "r1", .position = 1, .waited_ms = 70},
+	                                {.model = "acme/one", .request_id = "r2", .position = 2, .waited_ms = 30}};
+	struct state_queue queue = {waiting, model_count};
+	if (state_write(dir, status, "wss://coordinator.example", residency, &builds, &queue, budget, cache, 1700000000000000,
+	                &error))
 		fail_msg("%s", error.text);
 	kv_reservation_release(&held);
 	kv_budget_free(budget);
@@ -111,6 +115,13 @@ static void what_is_written_is_read_again(void **state)
 	assert_true(str_is(read.models[0].state, "loaded"));
 	assert_true(str_is(read.models[1].id, "two"));
 	assert_true(str_is(read.models[1].state, "cold"));
+	assert_int_equal(read.queue_count, 2);
+	assert_true(str_is(read.queue[1].request_id, "r2"));
+	assert_int_equal(read.queue[1].position, 2);
+	assert_int_equal(read.queue[0].waited_ms, 70);
+	assert_int_equal(read.models[0].waiting, 2);
+	assert_int_equal(read.models[0].longest_wait_ms, 70);
+	assert_int_equal(read.models[1].waiting, 0);
 	assert_int_equal(read.build_count, 2);
 	assert_true(str_is(read.builds[0].id, "new"));
 	assert_true(str_is(read.builds[0].state, "downloading"));

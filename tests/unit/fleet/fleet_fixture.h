@@ -411,8 +411,9 @@ struct consumer {
 	const char *account;
 };
 
-static inline void consumer_accepted(struct fleet_job *job, bool loading, void *user)
+static inline void consumer_accepted(struct fleet_job *job, bool loading, uint32_t queue_position, void *user)
 {
+	(void)queue_position;
 	(void)job;
 	(void)loading;
 	((struct consumer *)user)->accepted++;

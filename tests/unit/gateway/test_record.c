@@ -63,6 +63,7 @@ static struct record sample(unsigned n)
 		record.tries[i] =
 		    (struct record_try){.end = (enum record_try_end)(i + 1), .backup = i == 1, .status = i == 3 ? 503 : 0};
 		record.tries[i].accepted = i > 0;
+		record.tries[i].place = 2 * i;
 		record.tries[i].tokens = 7 * i;
 		record.tries[i].ms = 250.5 * i;
 		memcpy(record.tries[i].provider, record.provider, sizeof record.provider);
@@ -102,6 +103,8 @@ static void a_record_reads_back_as_it_was_written(void **state)
 	assert_true(again.by_gate[ROUTE_REGION] == 3 && again.terms.health == 600000 && again.prefers_own && !again.own_only);
 	assert_int_equal(again.min_trust, ROUTE_TRUST_SELF_SIGNED);
 	assert_int_equal(again.try_count, RECORD_TRIES);
+	assert_int_equal(again.tries[0].place, 0);
+	assert_int_equal(again.tries[3].place, 6);
 	assert_true(again.tries[1].backup && again.tries[1].end == RECORD_TRY_OVERTAKEN && again.tries[3].status == 503);
 	assert_string_equal(again.regions, "US,CA");
 	buf_free(&first);

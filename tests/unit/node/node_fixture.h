@@ -33,6 +33,8 @@ struct reply {
 	char id[64];
 	struct box_shared shared;
 	int accepted, chunks, completes, errors;
+	int64_t places[8]; /* in the engine's queue, as they were told */
+	size_t place_count;
 	int chunks_at_terminal; /* chunks that had come when the terminal message came */
 	struct buf frames;      /* opened chunks, one after the other */
 	struct buf content;     /* delta.content of them */
@@ -70,6 +72,7 @@ struct world {
 	uint32_t heartbeat_ms, ping_ms;
 	const char *auth_token;
 	bool private_only;
+	bool queue_notes; /* requests ask for their places */
 	int drained;
 	atomic_bool load_held; /* loads wait, a quarter done */
 
@@ -162,6 +165,19 @@ static void take_error(struct world *world, const struct wire_error *error)
 	assert_true(str_copy(error->error, reply->error, sizeof reply->error));
 }
 
+static void take_accepted(struct world *world, const struct wire_accepted *accepted)
+{
+	struct reply *reply = reply_of(world, accepted->request_id);
+	assert_non_null(reply);
+	if (!accepted->queue_position) {
+		reply->accepted++;
+		return;
+	}
+	assert_int_equal(reply->accepted, 1);
+	assert_true(reply->place_count < sizeof reply->places / sizeof *reply->places);
+	reply->places[reply->place_count++] = accepted->queue_position;
+}
+
 static void server_message(struct ws *ws, enum ws_kind kind, char *data, size_t len, void *user)
 {
 	struct world *world = user;
@@ -184,8 +200,7 @@ static void server_message(struct ws *ws, enum ws_kind kind, char *data, size_t 
 		world->heartbeat_draining = world->heartbeat_draining || message.as.heartbeat.draining;
 		break;
 	case WIRE_ACCEPTED:
-		assert_non_null(reply_of(world, message.as.accepted.request_id));
-		reply_of(world, message.as.accepted.request_id)->accepted++;
+		take_accepted(world, &message.as.accepted);
 		break;
 	case WIRE_CHUNK:
 		take_chunk(world, &message.as.chunk);
@@ -294,7 +309,10 @@ static inline void send_request(struct world *world, const char *id, const char 
 {
 	char key[WIRE_KEY_B64_LEN + 1];
 	struct reply *reply = reply_of(world, str_of(id));
-	struct wire_request request = {.request_id = str_of(id), .has_credit = credit >= 0, .credit = credit < 0 ? 0 : credit};
+	struct wire_request request = {.request_id = str_of(id),
+	                               .has_credit = credit >= 0,
+	                               .credit = credit < 0 ? 0 : credit,
+	                               .queue_notes = world->queue_notes};
 	struct buf out;
 	buf_init(&out, WIRE_MAX_TO_PROVIDER);
 	wire_key_encode(world->ephemeral.public_key, key);

@@ -471,6 +471,64 @@ static void the_same_request_id_is_free_again_on_a_new_session(void **state)
 	world_close(&world);
 }
 
+/* --- waiting for the engine --- */
+
+static uint32_t running(struct world *world)
+{
+	struct engine_capacity capacity;
+	engine_capacity(world->engine, &capacity);
+	return capacity.running;
+}
+
+static bool one_runs(struct world *world)
+{
+	return running(world) == 1;
+}
+
+static bool two_and_three_know_their_places(struct world *world)
+{
+	return world->replies[1].place_count > 0 && world->replies[2].place_count > 0;
+}
+
+static bool three_moved_up(struct world *world)
+{
+	return world->replies[2].place_count > 1;
+}
+
+static void who_asks_is_told_its_place_in_the_engines_queue(void **state)
+{
+	struct world world;
+	struct engine_script script = {.hang = true, .max_concurrency = 1};
+	struct node_queued queued[NODE_QUEUE_MAX];
+	(void)state;
+	world_open(&world, &script);
+	world.queue_notes = true;
+	ask(&world, "request-1");
+	run_until(&world, one_runs);
+	ask(&world, "request-2");
+	ask(&world, "request-3");
+	world.queue_notes = false;
+	ask(&world, "request-4");
+	run_until(&world, two_and_three_know_their_places);
+	assert_int_equal(world.replies[1].places[0], 1);
+	assert_int_equal(world.replies[2].places[0], 2);
+	assert_int_equal(node_queue(world.node, queued, NODE_QUEUE_MAX), 3);
+	assert_int_equal(node_queue(world.node, queued, 2), 2);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(queued[i].position, i + 1);
+		assert_string_equal(queued[i].request_id, world.replies[i + 1].id);
+		assert_string_equal(queued[i].model, MODEL);
+	}
+	struct wire_message cancel = {.type = WIRE_CANCEL, .as.cancel = {STR("request-1")}};
+	send_message(&world, &cancel);
+	run_until(&world, three_moved_up);
+	assert_int_equal(world.replies[2].places[1], 1);
+	assert_int_equal(world.replies[0].place_count, 0); /* it never waited */
+	assert_int_equal(world.replies[1].place_count, 1); /* it runs, and waits no more */
+	assert_int_equal(world.replies[3].place_count, 0); /* it did not ask */
+	world_close(&world);
+}
+
 static void freed_in_the_middle_of_answers_leaves_nothing_behind(void **state)
 {
 	struct world world;
@@ -505,6 +563,7 @@ int main(void)
 	    cmocka_unit_test(a_blocked_socket_pauses_the_engine_and_loses_nothing),
 	    cmocka_unit_test(a_lost_session_cancels_what_ran_and_frees_the_engine),
 	    cmocka_unit_test(the_same_request_id_is_free_again_on_a_new_session),
+	    cmocka_unit_test(who_asks_is_told_its_place_in_the_engines_queue),
 	    cmocka_unit_test(freed_in_the_middle_of_answers_leaves_nothing_behind),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
