@@ -149,7 +149,7 @@ void session_builds_told(struct session *session)
 			session->builds[kept++] = session->builds[i];
 		else
 			count_out(session->fleet, &session->builds[i]);
-	session->build_count = (uint16_t)kept;
+	session->build_count = (uint8_t)kept;
 }
 
 void session_builds_forget(struct session *session)

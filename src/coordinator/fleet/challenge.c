@@ -9,7 +9,7 @@ static void send_trust_status(struct session *session, const char *reason)
 	bool untrusted = session->standing.untrusted;
 	struct wire_message message = {
 	    .type = WIRE_TRUST_STATUS,
-	    .as.trust_status = {.trust_level = session->standing.level,
+	    .as.trust_status = {.trust_level = (enum wire_trust)session->standing.level,
 	                        .status = untrusted ? STR("untrusted") : STR("online"),
 	                        .reason = untrusted ? str_of(reason) : STR_NONE},
 	};

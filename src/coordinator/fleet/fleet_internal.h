@@ -36,6 +36,7 @@ struct request_key {
 struct key_pool;
 struct name_cipher; /* prefixes.c */
 struct session_build;
+struct kept_attestation;
 
 /* Texts of a registered provider. */
 enum session_text {
@@ -63,18 +64,20 @@ struct session {
 	bool resumes : 1;                 /* a model of it can go on with answers of others */
 	bool flow_credit : 1, private_only : 1, draining : 1, blind : 1;
 	bool attested : 1, secure_enclave : 1, sip : 1, secure_boot : 1, authenticated_root : 1, is_linux : 1; /* as attested */
-	uint8_t key_protection, platform;                  /* enums of wire/attestation.h */
+	unsigned char key_protection : 2, platform : 2;    /* enums of wire/attestation.h */
 	bool private_text : 1, version_ok : 1, proven : 1; /* proven: passed a challenge on this connection */
 	bool awaits_pong : 1;
 	bool late : 1;               /* in fleet->stale */
+	uint32_t pinged;             /* distance.c; 0 = never */
+	uint16_t gpu_cores;          /* or more */
 	uint8_t complaints;          /* logged about this peer */
+	uint8_t build_count;         /* of builds */
 	struct list_link link, beat; /* in fleet->sessions; in fleet->live or fleet->stale */
 	struct list_link woken;
 	uint64_t last_beat_us, last_job_us, last_chunk_us;
-	uint64_t order;    /* of registration */
-	uint8_t *texts;    /* in one block: their lengths, then they; NULL = none */
-	char *attestation; /* as it came; of blind providers */
-	size_t attestation_len;
+	uint64_t order;                       /* of registration */
+	uint8_t *texts;                       /* in one block: their lengths, then they; NULL = none */
+	struct kept_attestation *attestation; /* of blind providers */
 	struct route_node *node;
 	struct ledger_account *account;
 	struct account_lookup *lookup; /* in flight */
@@ -86,9 +89,12 @@ struct session {
 	struct name_cipher *names;          /* NULL until it is told a name */
 	struct list jobs;
 	struct session_build *builds; /* builds.c: what it said of those that it was told to have */
-	uint16_t build_count;
-	int32_t gpu_cores;
-	uint32_t pinged; /* distance.c; 0 = never */
+};
+
+/* An attestation as it came. */
+struct kept_attestation {
+	size_t len;
+	char text[];
 };
 
 struct fleet_job {

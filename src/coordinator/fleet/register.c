@@ -124,13 +124,13 @@ void session_update_models(struct session *session, const struct wire_models_upd
 /* Consumers of blind mode check it themselves. */
 static void keep_attestation(struct session *session, struct str attestation)
 {
-	char *copy = attestation.len <= ATTESTATION_KEPT ? malloc(attestation.len) : NULL;
+	struct kept_attestation *copy = attestation.len <= ATTESTATION_KEPT ? malloc(sizeof *copy + attestation.len) : NULL;
 	session->blind = copy != NULL;
 	if (!copy)
 		return;
-	memcpy(copy, attestation.at, attestation.len);
+	memcpy(copy->text, attestation.at, attestation.len);
+	copy->len = attestation.len;
 	session->attestation = copy;
-	session->attestation_len = attestation.len;
 }
 
 static void offer_blind(struct session *session)
@@ -147,7 +147,7 @@ static void send_trust_status(struct session *session)
 {
 	struct wire_message message = {
 	    .type = WIRE_TRUST_STATUS,
-	    .as.trust_status = {.trust_level = session->standing.level, .status = STR("online")},
+	    .as.trust_status = {.trust_level = (enum wire_trust)session->standing.level, .status = STR("online")},
 	};
 	(void)session_send(session, &message);
 }
@@ -177,7 +177,7 @@ static void settle(struct session *session)
 	session_update_facts(session);
 	tell_machine(session);
 	log_info("provider.registered", "provider=%s trust=%s backend=%.*s version=%.*s models=%zu chip=\"%.*s\"", session->id,
-	         wire_trust_name(session->standing.level), STR_ARG(session_text(session, TEXT_BACKEND)),
+	         wire_trust_name((enum wire_trust)session->standing.level), STR_ARG(session_text(session, TEXT_BACKEND)),
 	         STR_ARG(session_text(session, TEXT_VERSION)), route_node_models(session->node, NULL, 0),
 	         STR_ARG(session_text(session, TEXT_CHIP_NAME)));
 	if (session->attested)
@@ -210,8 +210,8 @@ static void take_attested(struct session *session, const struct attestation_resu
 	session->secure_boot = blob->secure_boot_enabled;
 	session->authenticated_root = blob->authenticated_root_enabled;
 	session->is_linux = result->is_linux;
-	session->key_protection = (uint8_t)result->key_protection;
-	session->platform = (uint8_t)(blob->platform == ATTESTATION_UNSAID_PLATFORM ? ATTESTATION_MACOS : blob->platform);
+	session->key_protection = result->key_protection & 3u;
+	session->platform = (blob->platform == ATTESTATION_UNSAID_PLATFORM ? ATTESTATION_MACOS : blob->platform) & 3u;
 	/* Hardware trust has proofs of its own (7); a good attestation is self-signed and no more. */
 	enum wire_trust level = result->max_trust < WIRE_TRUST_SELF_SIGNED ? result->max_trust : WIRE_TRUST_SELF_SIGNED;
 	trust_registered(&session->standing, level, net_now_us(session->fleet->loop));
@@ -316,7 +316,7 @@ static void keep_registration(struct session *session, const struct wire_registe
 	session->flow_credit = message->flow_credit;
 	session->blind = message->blind && message->flow_credit && message->attestation.len > 0;
 	session->private_only = message->private_only;
-	session->gpu_cores = (int32_t)hardware->gpu_cores;
+	session->gpu_cores = (uint16_t)(hardware->gpu_cores < UINT16_MAX ? hardware->gpu_cores : UINT16_MAX);
 	session->private_text = is_private_text(session, message);
 	session->version_ok = !message->version.len || !min_version.len || version_compare(message->version, min_version) >= 0;
 	log_if_unroutable(session, message);
@@ -386,7 +386,6 @@ void session_unregister(struct session *session)
 	session->texts = NULL;
 	free(session->attestation);
 	session->attestation = NULL;
-	session->attestation_len = 0;
 	session->blind = false;
 	session->standing = (struct trust_standing){0};
 	session->attested = session->proven = session->draining = false;

@@ -7,6 +7,8 @@
 
 /* --- life --- */
 
+_Static_assert(sizeof(struct session) <= 312, "with the allocator's word a session is five cache lines");
+
 struct session *session_new(struct fleet *fleet)
 {
 	struct session *session = calloc(1, sizeof *session);
@@ -227,7 +229,7 @@ void session_update_facts(struct session *session)
 	facts.private_text = session->private_text;
 	facts.posture_verified = standing->posture_verified;
 	facts.runtime_verified = session->version_ok;
-	facts.trust = route_trust_of(standing->level);
+	facts.trust = route_trust_of((enum wire_trust)standing->level);
 	facts.last_challenge_us = standing->last_pass_us;
 	facts.serial = session_text(session, TEXT_SERIAL);
 	facts.device = device_of(session);

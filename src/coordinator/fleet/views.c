@@ -46,7 +46,7 @@ void session_view(const struct session *session, struct str *models, struct flee
 	    .live = (const struct fleet_live *)(const void *)session,
 	    .models = models,
 	    .blind = session->blind,
-	    .attestation = {session->attestation, session->attestation_len},
+	    .attestation = session->attestation ? (struct str){session->attestation->text, session->attestation->len} : STR_NONE,
 	};
 	if (models)
 		out->model_count = route_node_models(session->node, models, FLEET_VIEW_MODELS);

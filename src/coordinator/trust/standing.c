@@ -2,7 +2,7 @@
 
 void trust_registered(struct trust_standing *standing, enum wire_trust level, uint64_t now_us)
 {
-	*standing = (struct trust_standing){.level = level, .last_pass_us = level > WIRE_TRUST_NONE ? now_us : 0};
+	*standing = (struct trust_standing){.level = (uint8_t)level, .last_pass_us = level > WIRE_TRUST_NONE ? now_us : 0};
 }
 
 static void lose_eligibility(struct trust_standing *standing)
@@ -34,7 +34,8 @@ static struct trust_effect passed(struct trust_standing *standing, uint64_t now_
 static struct trust_effect failed(struct trust_standing *standing, enum trust_outcome outcome)
 {
 	bool transient = outcome == TRUST_NO_REPLY;
-	standing->failures++;
+	if (standing->failures < UINT8_MAX)
+		standing->failures++;
 	bool many = standing->failures >= TRUST_FAILURES_UNTRUST;
 	if (!transient || many)
 		lose_eligibility(standing);

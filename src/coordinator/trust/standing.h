@@ -9,9 +9,9 @@
 #define TRUST_FAILURES_CLOSE   6
 
 struct trust_standing {
-	enum wire_trust level;
-	uint32_t failures;     /* consecutive, whatever their reason */
 	uint64_t last_pass_us; /* monotonic; 0 = not routable until the next pass */
+	uint8_t level;         /* enum wire_trust */
+	uint8_t failures;      /* consecutive, whatever their reason; no more than UINT8_MAX are told apart */
 	bool posture_verified; /* the last challenge proved it */
 	bool untrusted;
 	bool hard; /* untrusted until it reconnects; no further challenges */

@@ -136,6 +136,7 @@ struct peer_options {
 	const char *backend, *version, *serial, *token;
 	bool unattested, software_key, altered, no_privacy, no_encrypted_chunks, short_key, flow_credit;
 	int missing_capability; /* 1..5 */
+	int gpu_cores;
 	const char *model;
 };
 
@@ -313,7 +314,7 @@ static inline void peer_register(struct peer *p, struct peer_options o)
 	                         .chip_family = STR("M4"),
 	                         .chip_tier = STR("Max"),
 	                         .memory_gb = 64,
-	                         .gpu_cores = 40,
+	                         .gpu_cores = o.gpu_cores ? o.gpu_cores : 40,
 	                         .memory_bandwidth_gbs = 546},
 	            .models = {models, 1},
 	            .backend = str_of(o.backend ? o.backend : "mlx-swift"),

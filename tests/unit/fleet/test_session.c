@@ -45,6 +45,29 @@ static void a_sound_provider_becomes_routable(void **state)
 	scene_end(&s);
 }
 
+static bool has_many_cores(void *arg)
+{
+	struct fleet_provider_view view = {0};
+	fleet_each(((struct scene *)arg)->fleet, take_view, &view);
+	return view.gpu_cores == UINT16_MAX;
+}
+
+static void cores_beyond_counting_are_many(void **state)
+{
+	(void)state;
+	struct scene s = scene_of(usual);
+	struct peer p;
+	struct fleet_provider_view view;
+	scene_begin(&s, NULL);
+	peer_join(&p, &s, (struct peer_options){.gpu_cores = 16896});
+	fleet_each(s.fleet, take_view, &view);
+	assert_int_equal(view.gpu_cores, 16896);
+	peer_register(&p, (struct peer_options){.gpu_cores = 1000000});
+	assert_true(run_until(&s, has_many_cores, &s));
+	peer_end(&p);
+	scene_end(&s);
+}
+
 static void note_serial(const struct fleet_provider_view *view, void *user)
 {
 	char *seen = user;
@@ -693,6 +716,7 @@ int main(void)
 	log_set_level(LOG_OFF);
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_sound_provider_becomes_routable),
+	    cmocka_unit_test(cores_beyond_counting_are_many),
 	    cmocka_unit_test(a_walk_in_parts_meets_everybody_once_though_some_leave),
 	    cmocka_unit_test(what_a_provider_says_of_a_desired_build_is_kept_and_counted),
 	    cmocka_unit_test(words_about_builds_that_nobody_wants_are_not_kept),

@@ -80,6 +80,22 @@ static void traces(void **state)
 	}
 }
 
+/* What a machine that is asleep for days adds up to. */
+static void failures_beyond_counting_stay_many(void **state)
+{
+	(void)state;
+	struct trust_standing standing;
+	trust_registered(&standing, WIRE_TRUST_SELF_SIGNED, START_US);
+	for (int i = 0; i < 3 * UINT8_MAX; i++) {
+		struct trust_effect effect = play(&standing, "t");
+		assert_int_equal(effect.tell, i + 1 >= TRUST_FAILURES_UNTRUST);
+		assert_int_equal(effect.close, i + 1 >= TRUST_FAILURES_CLOSE);
+		assert_int_equal(standing.failures, i < UINT8_MAX ? i + 1 : UINT8_MAX);
+	}
+	assert_true(play(&standing, "p").tell);
+	assert_int_equal(standing.failures, 0);
+}
+
 static void a_pass_is_timed(void **state)
 {
 	(void)state;
@@ -106,6 +122,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(traces),
+	    cmocka_unit_test(failures_beyond_counting_stay_many),
 	    cmocka_unit_test(a_pass_is_timed),
 	    cmocka_unit_test(without_an_attestation_there_is_no_head_start),
 	};
