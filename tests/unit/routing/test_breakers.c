@@ -290,21 +290,79 @@ static void most_of_twenty_within_two_minutes_open_it_too(void **state)
 	assert_int_equal(gate(&s, base_request()), ROUTE_OK); /* 16 of 20 are 80 %, not more */
 	route_fleet_free(s.fleet);
 
+	/* 17 of 20, of which no five in a row but the first, and those a success forgave. */
 	s = scene_new();
-	for (int i = 0; i < 20; i++) {
-		attempt(&s, base_request(), i == 4 || i == 9 || i == 14 ? ROUTE_OUTCOME_OK : ROUTE_OUTCOME_NODE_FAULT);
-		if (i < 19)
-			pass_time(&s, 1);
+	for (int i = 0; i < 19; i++) {
+		attempt(&s, base_request(), i == 5 || i == 10 || i == 15 ? ROUTE_OUTCOME_OK : ROUTE_OUTCOME_NODE_FAULT);
+		pass_time(&s, 1);
 	}
+	assert_int_equal(gate(&s, base_request()), ROUTE_OK);
+	attempt(&s, base_request(), ROUTE_OUTCOME_NODE_FAULT);
 	assert_int_equal(gate(&s, base_request()), ROUTE_NODE_BREAKER);
 	route_fleet_free(s.fleet);
 
 	s = scene_new();
-	for (int i = 0; i < 18; i++) { /* the same, slowly: it decays */
-		attempt(&s, base_request(), i == 4 || i == 9 || i == 14 ? ROUTE_OUTCOME_OK : ROUTE_OUTCOME_NODE_FAULT);
-		pass_time(&s, 15);
+	for (int i = 0; i < 20; i++) { /* the same, slowly: it decays */
+		attempt(&s, base_request(), i == 5 || i == 10 || i == 15 ? ROUTE_OUTCOME_OK : ROUTE_OUTCOME_NODE_FAULT);
+		pass_time(&s, 7);
 	}
 	assert_int_equal(gate(&s, base_request()), ROUTE_OK);
+	route_fleet_free(s.fleet);
+}
+
+static void faults_are_forgotten_ten_minutes_after_the_last(void **state)
+{
+	(void)state;
+	struct scene s = scene_new();
+	for (int i = 0; i < 4; i++)
+		attempt(&s, base_request(), ROUTE_OUTCOME_NODE_FAULT);
+	pass_time(&s, 599);
+	assert_int_equal(gate(&s, base_request()), ROUTE_OK);
+	attempt(&s, base_request(), ROUTE_OUTCOME_NODE_FAULT);
+	assert_int_equal(gate(&s, base_request()), ROUTE_NODE_BREAKER); /* five in a row */
+	route_fleet_free(s.fleet);
+
+	s = scene_new();
+	for (int round = 0; round < 3; round++) {
+		for (int i = 0; i < 4; i++)
+			attempt(&s, base_request(), ROUTE_OUTCOME_NODE_FAULT);
+		pass_time(&s, 601);
+	}
+	assert_int_equal(gate(&s, base_request()), ROUTE_OK);
+	route_fleet_free(s.fleet);
+}
+
+/* What was running when the breaker opened may end badly too: that says nothing new. */
+static void a_fault_while_a_breaker_is_open_does_not_keep_it_open_longer(void **state)
+{
+	(void)state;
+	struct scene s = scene_new();
+	struct route_decision decision;
+	struct route_reservation *running = take(&s, base_request(), &decision);
+	for (int i = 0; i < 5; i++)
+		attempt(&s, base_request(), ROUTE_OUTCOME_NODE_FAULT);
+	pass_time(&s, 30);
+	route_outcome(s.fleet, running, ROUTE_OUTCOME_NODE_FAULT, s.now_us);
+	route_release(s.fleet, running);
+	pass_time(&s, 29);
+	assert_int_equal(gate(&s, base_request()), ROUTE_NODE_BREAKER);
+	pass_time(&s, 1);
+	assert_int_equal(gate(&s, base_request()), ROUTE_OK);
+	assert_true(attempt(&s, base_request(), ROUTE_OUTCOME_OK).probe);
+	route_fleet_free(s.fleet);
+}
+
+/* Also while something else is remembered of the model there. */
+static void strikes_of_different_minutes_are_not_added_up(void **state)
+{
+	(void)state;
+	struct scene s = scene_new();
+	for (int i = 0; i < 6; i++) {
+		attempt(&s, i % 2 ? base_request() : tools_request(), ROUTE_OUTCOME_SHAPE_FAULT);
+		pass_time(&s, 40);
+		assert_int_equal(gate(&s, base_request()), ROUTE_OK);
+		assert_int_equal(gate(&s, tools_request()), ROUTE_OK);
+	}
 	route_fleet_free(s.fleet);
 }
 
@@ -451,6 +509,9 @@ int main(void)
 	    cmocka_unit_test(a_crash_with_tools_quarantines_tools_and_retries_on_another_version),
 	    cmocka_unit_test(nobody_is_blamed_for_clients_lateness_or_lack_of_room),
 	    cmocka_unit_test(most_of_twenty_within_two_minutes_open_it_too),
+	    cmocka_unit_test(faults_are_forgotten_ten_minutes_after_the_last),
+	    cmocka_unit_test(a_fault_while_a_breaker_is_open_does_not_keep_it_open_longer),
+	    cmocka_unit_test(strikes_of_different_minutes_are_not_added_up),
 	    cmocka_unit_test(a_broken_connection_counts_once),
 	    cmocka_unit_test(a_reconnect_does_not_clear_what_is_held_against_a_device),
 	    cmocka_unit_test(a_node_without_an_identity_is_judged_by_its_connection),

@@ -188,6 +188,9 @@ static void expected_output_decides_and_not_the_allowed_one(void **state)
 	request.max_tokens = 8192;
 	assert_true(route_cost_of(fleet, node, &request, &cost));
 	assert_near(cost.own, 5655.6, 0.1);
+	request.expected_tokens = 1024;
+	assert_true(route_cost_of(fleet, node, &request, &cost));
+	assert_near(cost.own, 1388.9 + 4 * 4266.7, 0.2);
 	request.expected_tokens = 0; /* unknown: a guess, never more than allowed */
 	assert_true(route_cost_of(fleet, node, &request, &cost));
 	assert_near(cost.own, 5655.6, 0.1);

@@ -107,6 +107,14 @@ static void gates_of_what_is_asked_for(void **state)
 	s.request.region_count = 2;
 	expect(&s, ROUTE_OK, DB_OK);
 
+	static const struct str beginning[] = {{"US-C", 4}};
+	s = scene_new();
+	s.facts.region = STR("US-CA");
+	scene_apply(&s);
+	s.request.regions = beginning;
+	s.request.region_count = 1;
+	expect(&s, ROUTE_REGION, DB_E_NOT_FOUND);
+
 	s = scene_new();
 	s.request.needs = 1;
 	expect(&s, ROUTE_CAPABILITY, DB_E_NOT_FOUND);
