@@ -63,6 +63,11 @@ static void the_budget_is_a_share_of_what_was_answered(void **state)
 	hedge_end(&hedge, &backup, 0, 0); /* the loser had done nothing: its tokens are there for the next */
 	assert_true(hedge_begin(&hedge, &backup, 6000));
 	hedge_end(&hedge, &backup, 1000, 0);
+	for (int i = 0; i < 1000; i++) /* a long quiet time saves up for no more than a burst */
+		hedge_answered(&hedge, 500, 500);
+	assert_true(hedge_begin(&hedge, &backup, 6000));
+	assert_true(hedge_begin(&hedge, &backup, 6000));
+	assert_false(hedge_begin(&hedge, &backup, 6000));
 }
 
 static void nobody_else_is_asked_while_a_provider_is_only_busy(void **state)

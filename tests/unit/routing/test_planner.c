@@ -256,10 +256,16 @@ static void only_quiet_and_eligible_nodes_are_told_to_load(void **state)
 	add(&pool, &facts, NULL);
 	facts = slow_facts();
 	route_node_cool(pool.fleet, add(&pool, &facts, NULL), MODEL, pool.now_us + 60 * SECOND_US);
-	struct route_node *busy = add(&pool, &facts, NULL);
+	struct route_node *busy = add(&pool, &facts, NULL), *sick = add(&pool, &facts, NULL);
 	struct route_request request = fixture_request();
 	struct route_decision decision;
 	struct route_reservation *reservation;
+	request.only = sick;
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(route_select(pool.fleet, &request, pool.now_us, &decision, &reservation), DB_OK);
+		route_outcome(pool.fleet, reservation, ROUTE_OUTCOME_NODE_FAULT, pool.now_us);
+		route_release(pool.fleet, reservation);
+	}
 	request.only = busy;
 	assert_int_equal(route_select(pool.fleet, &request, pool.now_us, &decision, &reservation), DB_OK);
 	queue(&pool, 5);
@@ -269,6 +275,29 @@ static void only_quiet_and_eligible_nodes_are_told_to_load(void **state)
 	assert_ptr_equal(pool.loads[0].node, good);
 	route_release(pool.fleet, reservation);
 	pool_free(&pool);
+}
+
+/* Two that were asked a second time, or one that the second won: the warm ones do not suffice. */
+static void hedges_are_demand(void **state)
+{
+	(void)state;
+	static const struct {
+		enum planner_event event;
+		int count;
+	} pressing[] = {{PLANNER_HEDGE_STARTED, 2}, {PLANNER_HEDGE_WON, 1}};
+	for (size_t i = 0; i < sizeof pressing / sizeof *pressing; i++) {
+		struct pool pool = pool_new(NULL);
+		struct route_node_facts facts = slow_facts();
+		struct route_slot slot = fixture_slot();
+		add(&pool, &facts, &slot);
+		add_cold(&pool, 3);
+		planner_note(pool.planner, MODEL, PLANNER_HEDGE_STARTED, pool.now_us); /* one alone may be chance */
+		assert_int_equal(tick(&pool), 0);
+		for (int j = pressing[i].event == PLANNER_HEDGE_STARTED; j < pressing[i].count; j++)
+			planner_note(pool.planner, MODEL, pressing[i].event, pool.now_us);
+		assert_int_equal(tick(&pool), 1);
+		pool_free(&pool);
+	}
 }
 
 static void the_node_with_most_room_loads_first(void **state)
@@ -333,7 +362,10 @@ static void a_raised_target_stays_for_its_dwell(void **state)
 	assert_true(target > 2);
 	queue(&pool, 0);
 	pool.now_us += 200 * SECOND_US;
+	struct route_request request = fixture_request();
+	planner_arrival(pool.planner, &request, pool.now_us); /* it is thought about, and nothing presses */
 	tick(&pool);
+	assert_false(view_of(&pool).pressure);
 	assert_int_equal(view_of(&pool).target, target);
 	planner_queue(pool.planner, MODEL, 1, false, false, pool.now_us); /* keeps it awake */
 	pool.now_us += 150 * SECOND_US;
@@ -383,6 +415,7 @@ int main(void)
 	    cmocka_unit_test(a_reconnect_does_not_clear_what_a_device_did),
 	    cmocka_unit_test(a_node_that_leaves_gives_its_place_back),
 	    cmocka_unit_test(only_quiet_and_eligible_nodes_are_told_to_load),
+	    cmocka_unit_test(hedges_are_demand),
 	    cmocka_unit_test(the_node_with_most_room_loads_first),
 	    cmocka_unit_test(a_floor_holds_without_demand),
 	    cmocka_unit_test(growing_demand_is_loaded_for_before_anybody_waits),

@@ -29,6 +29,11 @@ static bool without_images(const struct queue_waiter *waiter, void *user)
 	return !waiter->request.vision;
 }
 
+static bool all_but(const struct queue_waiter *waiter, void *user)
+{
+	return waiter != user;
+}
+
 static struct queue_waiter *next(struct queues *queues)
 {
 	return queue_take(queues, STR("acme/tiny"), anybody, NULL, NOW_US);
@@ -205,9 +210,10 @@ static void one_that_could_not_start_keeps_its_turn_and_blocks_nobody(void **sta
 	assert_int_equal(queue_return(queues, &w[0]), DB_OK);
 	assert_ptr_equal(next(queues), &w[0]); /* still the first */
 	assert_int_equal(queue_return(queues, &w[0]), DB_OK);
+	assert_ptr_equal(queue_take(queues, STR("acme/tiny"), all_but, &w[0], NOW_US), &w[1]);
 	assert_true(queue_leave(queues, &w[0]));
 	assert_false(queue_leave(queues, &w[0]));
-	assert_ptr_equal(next(queues), &w[1]);
+	assert_ptr_equal(next(queues), &w[2]);
 	queues_free(queues);
 }
 
@@ -221,6 +227,36 @@ static void a_cancelled_request_is_not_held_against_its_account(void **state)
 	assert_true(queue_leave(queues, &big));
 	assert_int_equal(queue_enter(queues, &small, 10, NOW_US), DB_OK);
 	assert_ptr_equal(next(queues), &small);
+	assert_ptr_equal(next(queues), &other);
+
+	/* Also while the account waits for something else. */
+	struct queue_waiter first = waiter_of(STR("a"), 100);
+	other.request.expected_tokens = 5000;
+	assert_int_equal(queue_enter(queues, &first, 10, NOW_US), DB_OK);
+	assert_int_equal(queue_enter(queues, &big, 10, NOW_US), DB_OK);
+	assert_int_equal(queue_enter(queues, &other, 10, NOW_US), DB_OK);
+	assert_true(queue_leave(queues, &big));
+	assert_int_equal(queue_enter(queues, &small, 10, NOW_US), DB_OK);
+	assert_ptr_equal(next(queues), &first);
+	assert_ptr_equal(next(queues), &small);
+	assert_ptr_equal(next(queues), &other);
+	queues_free(queues);
+}
+
+static void of_equal_turns_the_one_that_came_first_is_taken(void **state)
+{
+	(void)state;
+	struct queues *queues = queues_new();
+	struct queue_waiter first = waiter_of(STR("a"), 100), late = first, early = waiter_of(STR("b"), 100);
+	early.request.expected_tokens = first.request.prompt_tokens + 201; /* as much as the two of the other account */
+	early.request.vision = true;
+	assert_int_equal(queue_enter(queues, &first, 10, NOW_US), DB_OK);
+	assert_int_equal(queue_enter(queues, &early, 10, NOW_US + 1), DB_OK);
+	assert_int_equal(queue_enter(queues, &late, 10, NOW_US + 2), DB_OK);
+	assert_true(early.tag == late.tag);
+	assert_ptr_equal(next(queues), &first);
+	assert_ptr_equal(next(queues), &early);
+	assert_ptr_equal(next(queues), &late);
 	queues_free(queues);
 }
 
@@ -451,6 +487,7 @@ int main(void)
 	    cmocka_unit_test(shares_are_read_or_refused),
 	    cmocka_unit_test(one_that_could_not_start_keeps_its_turn_and_blocks_nobody),
 	    cmocka_unit_test(a_cancelled_request_is_not_held_against_its_account),
+	    cmocka_unit_test(of_equal_turns_the_one_that_came_first_is_taken),
 	    cmocka_unit_test(deadlines_end_a_wait_in_their_order),
 	    cmocka_unit_test(retry_after_is_what_the_queue_really_takes),
 	    cmocka_unit_test(no_race_leaves_a_ghost),
