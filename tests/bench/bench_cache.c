@@ -2,7 +2,10 @@
  *
  *     bench_cache                                     time to first token, writing; SmolLM2
  *     bench_cache writing|saving                      parts of these alone, saving as the median of more runs
- *     bench_cache identical TIER CONVERSATIONS MODEL  greedy answers with and without the cache; TIER is ram or ssd
+ *     bench_cache identical TIERS CONVERSATIONS MODEL [FIRST]
+ *
+ * The last compares greedy answers with and without the cache; TIERS is ram, ssd or ram,ssd. The cold answers are computed once
+ * for both. FIRST, 0 if not said, is the number of the first conversation: a long run may go in pieces.
  *
  * BENCH_RUNS: of each figure, 1 to 9, 3 if not said. BENCH_THREADS: of the engine, 0 = all cores; one is best beside other
  * work. The SSD tier lies in a folder of its own under $TMPDIR, which is removed. */
@@ -12,6 +15,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/json.h"
 #include "core/log.h"
 #include "crypto/hash.h"
 #include "crypto/secret.h"
@@ -118,8 +122,12 @@ static struct house house_open(const char *model, const char *root, uint64_t ram
 {
 	struct house house = {NULL, NULL};
 	struct error error = {.text = ""};
-	struct kv_cache_options cache = {
-	    .root = root, .secret = root ? secret : NULL, .ram_bytes = ram_bytes, .disk_bytes = UINT64_C(8) << 30, .max_writes = 8};
+	struct kv_cache_options cache = {.root = root,
+	                                 .secret = root ? secret : NULL,
+	                                 .ram_bytes = ram_bytes,
+	                                 .disk_bytes = UINT64_C(8) << 30,
+	                                 .max_writes = 8,
+	                                 .always_read = root && !ram_bytes};
 	if (root || ram_bytes) {
 		house.cache = kv_cache_open(&cache, &error);
 		if (!house.cache)
@@ -314,69 +322,145 @@ static void bench_save_overhead(size_t runs)
 
 /* --- identical answers --- */
 
-#define TURN_TOKENS 12
+#define TURNS           3
+#define BRANCHING_TURN  1 /* is asked in two ways */
+#define TURN_TOKENS     8
+#define BEGINNINGS      4
+#define BEGINNING_WORDS 75
+#define LONG_EACH       40 /* so many conversations there is one whose beginning is longer than a sliding window */
+#define LONG_WORDS      500
+#define TELL_EACH       10 /* conversations */
 
-/* Three turns on one of four beginnings, each turn asked in two ways; the answers go on in the conversation. */
-static void converse(const struct house *house, uint64_t number, struct buf *answers, uint64_t *cached)
+struct tier {
+	const char *name;
+	struct house house;
+	char root[256];
+	uint64_t same, answers, answers_same, cached;
+	bool differs; /* the conversation that is held */
+};
+
+static void tier_open(struct tier *tier, const char *name, const char *model)
+{
+	bool ssd = strcmp(name, "ssd") == 0;
+	*tier = (struct tier){.name = name};
+	make_root(tier->root);
+	tier->house = house_open(model, ssd ? tier->root : NULL, ssd ? 0 : UINT64_C(1) << 30);
+}
+
+static void tier_ask(struct tier *tier, const struct buf *messages, const struct answer *cold)
+{
+	struct answer warm;
+	uint64_t start_us;
+	ask(tier->house.engine, messages, TURN_TOKENS, "bench", &warm, &start_us);
+	kv_cache_settle(tier->house.cache);
+	bool same = str_eq(buf_str(&warm.text), buf_str(&cold->text));
+	tier->answers++;
+	tier->answers_same += same;
+	tier->differs |= !same;
+	tier->cached += warm.usage.cached_tokens;
+	buf_free(&warm.text);
+}
+
+static void add_answer(struct buf *out, const struct buf *text)
+{
+	struct json_writer writer;
+	buf_append_c(out, ",{\"role\":\"assistant\",\"content\":");
+	json_writer_init(&writer, out);
+	json_str(&writer, buf_str(text));
+	buf_append_byte(out, '}');
+}
+
+/* Three turns on one of a few beginnings, one of them asked in two ways, of which the last goes on. */
+static void converse(const struct house *cold, struct tier *tiers, size_t tier_count, uint64_t number)
 {
 	struct buf messages;
+	struct answer answer;
+	uint64_t start_us;
+	bool long_one = number % LONG_EACH == LONG_EACH - 1;
 	buf_init(&messages, 1 << 20);
-	add_message(&messages, "system", number % 4, 75);
-	for (uint64_t turn = 0; turn < 3; turn++) {
-		size_t before = messages.len;
-		for (uint64_t branch = 0; branch < 2; branch++) {
-			struct answer answer;
-			uint64_t start_us;
+	add_message(&messages, "system", number % BEGINNINGS, long_one ? LONG_WORDS : BEGINNING_WORDS);
+	for (uint64_t turn = 0; turn < TURNS; turn++) {
+		size_t before = messages.len, ways = turn == BRANCHING_TURN ? 2 : 1;
+		for (uint64_t way = 0; way < ways; way++) {
 			messages.len = before;
-			add_message(&messages, "user", 1000 * (number / 2) + 10 * turn + branch, 15);
+			add_message(&messages, "user", 1000 * (number / 2) + 10 * turn + way, 15);
 			buf_append_byte(&messages, ']');
-			ask(house->engine, &messages, TURN_TOKENS, "bench", &answer, &start_us);
-			if (house->cache)
-				kv_cache_settle(house->cache);
-			buf_append_str(answers, buf_str(&answer.text));
-			buf_append_byte(answers, '\n');
-			*cached += answer.usage.cached_tokens;
-			buf_free(&answer.text);
+			ask(cold->engine, &messages, TURN_TOKENS, "bench", &answer, &start_us);
+			for (size_t i = 0; i < tier_count; i++)
+				tier_ask(&tiers[i], &messages, &answer);
 			messages.len--;
+			if (way + 1 == ways)
+				add_answer(&messages, &answer.text);
+			buf_free(&answer.text);
 		}
-		add_message(&messages, "assistant", 7000 + 1000 * number + turn, 10);
 	}
 	buf_free(&messages);
 }
 
-static void bench_identical(const char *tier, unsigned conversations, const char *model)
+static void count_conversation(struct tier *tier, uint64_t number)
 {
-	char root[256];
-	bool ssd = strcmp(tier, "ssd") == 0;
-	unsigned same = 0;
-	uint64_t cached = 0, none = 0;
-	make_root(root);
-	struct house warm = house_open(model, ssd ? root : NULL, ssd ? 0 : UINT64_C(1) << 30);
+	if (tier->differs)
+		fprintf(stderr, "conversation %llu differs (%s)\n", (unsigned long long)number, tier->name);
+	else
+		tier->same++;
+	tier->differs = false;
+}
+
+static void tell(const struct tier *tier, unsigned conversations)
+{
+	struct kv_stats stats;
+	kv_cache_stats(tier->house.cache, &stats);
+	fprintf(stderr,
+	        "%s: %llu of %u conversations and %llu of %llu answers are the same; hits ram=%llu ssd=%llu, misses=%llu, "
+	        "cached %llu of %llu tokens\n",
+	        tier->name, (unsigned long long)tier->same, conversations, (unsigned long long)tier->answers_same,
+	        (unsigned long long)tier->answers, (unsigned long long)stats.hits_ram, (unsigned long long)stats.hits_ssd,
+	        (unsigned long long)stats.misses, (unsigned long long)tier->cached, (unsigned long long)stats.tokens_asked);
+}
+
+/* Nothing is shown by answers that the cache had no part in. */
+static void check_use(const struct tier *tier)
+{
+	struct kv_stats stats;
+	kv_cache_stats(tier->house.cache, &stats);
+	bool ssd = strcmp(tier->name, "ssd") == 0;
+	uint64_t hits = ssd ? stats.hits_ssd : stats.hits_ram, others = ssd ? stats.hits_ram : stats.hits_ssd;
+	if (others || hits * 2 < tier->answers)
+		die("most answers did not begin with what the tier has kept");
+}
+
+static void tier_close(struct tier *tier)
+{
+	house_close(&tier->house);
+	kv_folder_remove(tier->root);
+}
+
+static void bench_identical(const char *names, unsigned conversations, const char *model, uint64_t first)
+{
+	static const char *const both[] = {"ram", "ssd"};
+	struct tier tiers[2];
+	size_t count = 0;
+	for (size_t i = 0; i < 2; i++)
+		if (strstr(names, both[i]))
+			tier_open(&tiers[count++], both[i], model);
+	if (!count || !conversations)
+		die("no tier, or no conversations");
 	struct house cold = house_open(model, NULL, 0);
 	for (unsigned i = 0; i < conversations; i++) {
-		struct buf a, b;
-		buf_init(&a, 1 << 20);
-		buf_init(&b, 1 << 20);
-		converse(&warm, i, &a, &cached);
-		converse(&cold, i, &b, &none);
-		if (str_eq(buf_str(&a), buf_str(&b)))
-			same++;
-		else
-			fprintf(stderr, "conversation %u differs\n", i);
-		buf_free(&a);
-		buf_free(&b);
+		converse(&cold, tiers, count, first + i);
+		for (size_t t = 0; t < count; t++) {
+			count_conversation(&tiers[t], first + i);
+			if ((i + 1) % TELL_EACH == 0 || i + 1 == conversations)
+				tell(&tiers[t], i + 1);
+		}
 	}
-	struct kv_stats stats;
-	kv_cache_stats(warm.cache, &stats);
-	fprintf(stderr, "cached=%llu asked=%llu ram=%llu ssd=%llu misses=%llu\n", (unsigned long long)cached,
-	        (unsigned long long)stats.tokens_asked, (unsigned long long)stats.hits_ram, (unsigned long long)stats.hits_ssd,
-	        (unsigned long long)stats.misses);
-	printf("bench cache_identical_pct %.2f percent\n", 100.0 * same / (conversations ? conversations : 1));
-	if (!cached || none || (ssd ? !stats.hits_ssd || stats.hits_ram : !stats.hits_ram))
-		die("the tier was not used");
-	house_close(&warm);
+	for (size_t t = 0; t < count; t++)
+		printf("bench cache_identical_pct_%s %.2f percent\n", tiers[t].name, 100.0 * (double)tiers[t].same / conversations);
+	for (size_t t = 0; t < count; t++) {
+		check_use(&tiers[t]);
+		tier_close(&tiers[t]);
+	}
 	house_close(&cold);
-	kv_folder_remove(root);
 }
 
 int main(int argc, char **argv)
@@ -388,8 +472,8 @@ int main(int argc, char **argv)
 		bench_writing();
 		return 0;
 	}
-	if (argc == 5 && strcmp(argv[1], "identical") == 0) {
-		bench_identical(argv[2], (unsigned)strtoul(argv[3], NULL, 10), argv[4]);
+	if ((argc == 5 || argc == 6) && strcmp(argv[1], "identical") == 0) {
+		bench_identical(argv[2], (unsigned)strtoul(argv[3], NULL, 10), argv[4], argc == 6 ? strtoull(argv[5], NULL, 10) : 0);
 		return 0;
 	}
 	if (access(MODEL, R_OK))

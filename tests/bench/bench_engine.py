@@ -202,8 +202,9 @@ def measure_identity(record, build, models):
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, results.TOP / "tests/models/make_tiny_models.py", folder], check=True)
         for model in [*sorted(Path(folder).glob("*.gguf")), *models]:
+            figures = cache_figures(build, "identical", "ram,ssd", CONVERSATIONS, str(model))
             for tier in ("ram", "ssd"):
-                same.append(cache_figures(build, "identical", tier, CONVERSATIONS, str(model))["cache_identical_pct"])
+                same.append(figures[f"cache_identical_pct_{tier}"])
                 record(f"cache_identical_pct_{model.stem}_{tier}", "percent", same[-1:])
     record("cache_identical_pct", "percent", [min(same)])
 

@@ -208,7 +208,7 @@ static size_t worth_reading(struct kv_model *model, const struct kv_prompt *prom
 	double computing = on_disk > in_memory ? (double)((on_disk - in_memory) * KV_GRID) * model->prefill_us_per_token : 0;
 	double reading = (double)bytes * (cache->read_us_per_byte + model->upload_us_per_byte);
 	pthread_mutex_unlock(&cache->lock);
-	return computing > reading ? on_disk : 0;
+	return computing > reading || (computing > 0 && cache->options.always_read) ? on_disk : 0;
 }
 
 struct kv_fetch *kv_fetch_begin(struct kv_model *model, const struct kv_prompt *prompt, void (*done)(void *user), void *user)

@@ -23,6 +23,7 @@ struct kv_cache_options {
 	uint32_t max_writes;       /* snapshots that wait for the disk; more drop the oldest. 0 = 2 */
 	uint32_t tick_ms;          /* 0 = 1,000; every 30th looks at quota and age, every one at requests to forget */
 	uint32_t stats_interval_s; /* a line in the log; 0 = none */
+	bool always_read;          /* also where computing would be quicker: for tests of what was read */
 	uint64_t (*free_bytes)(const char *path, void *user); /* NULL: ask the system */
 	void *user;
 };

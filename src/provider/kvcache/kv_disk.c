@@ -378,6 +378,21 @@ void kv_disk_model_close(struct kv_disk *disk, uint64_t serial)
 
 /* --- finding --- */
 
+/* Files are filed under all points of their conversation, also those of before they begin: the file that has the last of
+ * `tokens` tokens is then one of those that it builds on. */
+static struct disk_entry *holder_of(struct kv_disk *disk, struct disk_entry *entry, uint64_t tokens)
+{
+	for (size_t links = 0; entry && entry->from >= tokens; links++)
+		entry = links < KV_CHAIN_MAX ? parent_of(disk, entry) : NULL;
+	return entry;
+}
+
+/* The file that has what comes before this one's. */
+static struct disk_entry *previous_of(struct kv_disk *disk, const struct disk_entry *entry)
+{
+	return holder_of(disk, parent_of(disk, entry), entry->from);
+}
+
 struct disk_entry *kv_disk_longest(struct kv_disk *disk, uint64_t model, const struct kv_tag *tag,
                                    const struct kv_digest *points, size_t count, size_t *found)
 {
@@ -385,7 +400,7 @@ struct disk_entry *kv_disk_longest(struct kv_disk *disk, uint64_t model, const s
 		for (struct kv_point *point = kv_points_get(&disk->points, model, &points[i]); point; point = point->next) {
 			struct disk_entry *entry = point->holder;
 			*found = i + 1;
-			if (memcmp(&entry->tag, tag, sizeof *tag) == 0)
+			if (memcmp(&entry->tag, tag, sizeof *tag) == 0 && (entry = holder_of(disk, entry, *found * KV_GRID)))
 				return entry;
 		}
 	return NULL;
@@ -395,7 +410,7 @@ size_t kv_disk_chain_length(struct kv_disk *disk, const struct disk_entry *entry
 {
 	size_t length = 0;
 	for (; entry && length <= KV_CHAIN_MAX; length++)
-		entry = parent_of(disk, entry);
+		entry = previous_of(disk, entry);
 	return length;
 }
 
@@ -413,7 +428,7 @@ size_t kv_disk_find(struct kv_disk *disk, uint64_t model, const struct kv_tag *t
 		kv_disk_forget(disk, entry, true);
 		found = 0;
 	} else {
-		for (; entry && links++ < KV_CHAIN_MAX; entry = parent_of(disk, entry))
+		for (; entry && links++ < KV_CHAIN_MAX; entry = previous_of(disk, entry))
 			*bytes += entry->bytes;
 	}
 	pthread_mutex_unlock(&disk->lock);
@@ -456,7 +471,7 @@ static enum kv_why plan(struct kv_disk *disk, uint64_t serial, const struct kv_t
 		if (!entry->from)
 			return KV_GOOD;
 		upto = entry->from;
-		entry = parent_of(disk, entry);
+		entry = previous_of(disk, entry);
 	}
 	return KV_DAMAGED;
 }

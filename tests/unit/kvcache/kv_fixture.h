@@ -126,6 +126,7 @@ struct world_options {
 	int64_t ttl_us;
 	uint32_t tick_ms;
 	bool whole_only; /* states cannot be cut */
+	bool always_read;
 	const char *weights;
 };
 
@@ -138,6 +139,7 @@ static inline void world_open(struct world *world, const struct world_options *o
 	                                 .disk_bytes = options->disk_bytes ? options->disk_bytes : 1 << 28,
 	                                 .ttl_us = options->ttl_us,
 	                                 .tick_ms = options->tick_ms,
+	                                 .always_read = options->always_read,
 	                                 .max_writes = 64};
 	world->cache = kv_cache_open(&cache, &error);
 	if (!world->cache)
