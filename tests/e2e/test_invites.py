@@ -2,7 +2,10 @@
 
 import concurrent.futures
 
+import httpx
 import pytest
+
+from harness import PATIENCE
 
 ADMIN = "a" * 32
 
@@ -15,9 +18,7 @@ def node(house):
 
 @pytest.fixture
 def operator(node):
-    import httpx
-
-    with httpx.Client(base_url=node.url, headers={"Authorization": f"Bearer {ADMIN}"}, timeout=30) as client:
+    with httpx.Client(base_url=node.url, headers={"Authorization": f"Bearer {ADMIN}"}, timeout=60 * PATIENCE) as client:
         yield client
 
 

@@ -8,6 +8,7 @@ import openai
 import pytest
 from openai.types.responses import ResponseItemList
 
+import patient
 from python_provider import PythonProvider, wait_standing
 from test_login import PASSWORD, Browser
 from test_privacy import files_below
@@ -117,7 +118,7 @@ def test_no_other_account_sees_or_deletes_an_answer(house):
     stranger.logged_in(stranger.post("/v1/session/register", {"email": "a@example.test", "password": PASSWORD}))
     for method, path in (("GET", ""), ("GET", "/input_items"), ("DELETE", "")):
         assert stranger.send(method, f"/v1/responses/{answer['id']}{path}").status_code == 404
-        assert httpx.request(method, f"{node.url}/v1/responses/{answer['id']}{path}").status_code == 401
+        assert patient.request(method, f"{node.url}/v1/responses/{answer['id']}{path}").status_code == 401
     assert node.client.get(f"/v1/responses/{answer['id']}").json() == answer
     stranger.client.close()
 

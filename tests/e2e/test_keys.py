@@ -62,7 +62,8 @@ def test_each_route_lets_pass_whom_it_should(coordinator):
             page.logged_in(page.post("/v1/session/register", {"email": "guest@example.test", "password": PASSWORD}))
         page.client.headers.update({"Origin": node.url, "X-CSRF-Token": page.csrf})
         clients.append((kind, page.client, every))
-        clients.append(("NOBODY", httpx.Client(base_url=node.url, headers={"Cookie": f"{page.cookie.name}={page.cookie.value[:-1]}"}), set()))
+        clients.append(("NOBODY", httpx.Client(base_url=node.url, headers={"Cookie": f"{page.cookie.name}={page.cookie.value[:-1]}"},
+                                                timeout=node.client.timeout), set()))
     wrong = []
     for kind, client, scopes in clients:
         with closing(client):

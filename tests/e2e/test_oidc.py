@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
+import patient
 from harness import NODE, PATIENCE, TOP, environment, free_port, wait_until
 from test_login import PASSWORD, Browser, check_log_has_no_secrets, sign_up_operator
 
@@ -27,10 +28,10 @@ class Issuer:
         self.url = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
 
     def fault(self, name):
-        httpx.get(f"{self.url}/test/fault/{name}").raise_for_status()
+        patient.get(f"{self.url}/test/fault/{name}").raise_for_status()
 
     def rotate(self):
-        httpx.get(f"{self.url}/test/rotate").raise_for_status()
+        patient.get(f"{self.url}/test/rotate").raise_for_status()
 
     def stop(self):
         os.killpg(self.process.pid, signal.SIGKILL)  # the program that is started starts another
@@ -234,7 +235,7 @@ def test_an_identity_is_linked_from_a_live_session_only(sso):
 
 def test_an_issuer_that_cannot_be_reached_is_said(coordinator):
     made = coordinator({"oidc": {"issuer": "http://127.0.0.1:1", "client_id": "darkbloom"}})
-    assert httpx.get(f"{made.url}/auth/oidc/start").status_code == 502
+    assert patient.get(f"{made.url}/auth/oidc/start").status_code == 502
 
 
 @pytest.mark.parametrize("settings, sentence", [

@@ -89,8 +89,10 @@ def test_a_failure_behind_keepalives_is_said_in_the_dialect(operated, provider):
     provider(node, {"text": "x", "first_delay_ms": 1500, "fail_status": 500, "fail_text": "fatal error"})
     before = node.balance()
     for dialect in DIALECTS:
-        answer = post(node, dialect, stream=True)
-        assert answer.status_code == 200
+        def begun():  # not where the machine stood still until the failure was there
+            answer = post(node, dialect, stream=True)
+            return answer.status_code == 200 and answer
+        answer = wait_until(begun, "a failure behind a keepalive")
         assert "keepalive" in answer.text or "ping" in answer.text, answer.text
         assert "error" in answer.text
         assert ("[DONE]" in answer.text) == (dialect in (CHAT, COMPLETIONS)), answer.text
@@ -120,14 +122,15 @@ def test_every_dialect_fails_over(operated, provider):
 
 
 def test_the_drain_gate_shuts_before_authentication_and_opens_again(operated, provider):
-    node = operated()
-    provider(node, {"text": "word", "tokens": 200, "token_delay_ms": 20})
+    node = operated(limits={"first_content_ms": 600000})
+    busy = provider(node, {"text": "word", "tokens": 20})
     refused = node.client.post("/v1/admin/drain")
     assert refused.status_code == 403, refused.text
+    busy.freeze()
     running = []
     thread = threading.Thread(target=lambda: running.append(post(node, CHAT)))
     thread.start()
-    wait_until(lambda: node.inflight() == 1, "the request to run")
+    wait_until(lambda: node.metrics()["darkbloom_jobs_open"] == 1, "the request to run")
     shut = as_admin(node, "/v1/admin/drain")
     assert shut.json() == {"draining": True, "inflight": 1}
     for dialect in DIALECTS:
@@ -138,6 +141,7 @@ def test_the_drain_gate_shuts_before_authentication_and_opens_again(operated, pr
     assert (ready.status_code, ready.json()["draining"], ready.json()["ready"]) == (503, True, False)
     assert node.get("/health")["draining"] is True
     assert node.client.get("/v1/models/capacity", headers={"Authorization": ""}).json() == {"models": [], "draining": True}
+    busy.thaw()
     thread.join()
     assert running[0].status_code == 200, "what runs goes on"
     assert as_admin(node, "/v1/admin/drain", json={"draining": 5}).status_code == 400

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from harness import BIN, environment, wait_until
+from harness import BIN, PATIENCE, environment, wait_until
 
 sys.path.insert(0, str(__import__("pathlib").Path(__file__).resolve().parents[1] / "interop"))
 import receipt_verifier  # noqa: E402
@@ -16,7 +16,8 @@ TEXT = "one two three four five six seven"
 def verify(tmp_path, document, *options):
     file = tmp_path / "receipt.json"
     file.write_text(json.dumps(document, indent=2))
-    run = subprocess.run([BIN / "darkbloom", "verify", file, "--json", *options], env=environment(tmp_path), capture_output=True, text=True)
+    run = subprocess.run([BIN / "darkbloom", "verify", file, "--json", *options], env=environment(tmp_path), capture_output=True, text=True,
+                         timeout=60 * PATIENCE)
     assert run.stderr == "", run.stderr
     return run.returncode, json.loads(run.stdout)
 

@@ -2,9 +2,9 @@
 
 import json
 
-import httpx
 import pytest
 
+import patient
 from harness import wait_until
 from stripe_server import StripeServer, event, signed
 from test_withdrawals import Payee
@@ -25,7 +25,7 @@ def node(coordinator, stripe):
 
 
 def reconcile(node):
-    answer = httpx.post(f"{node.url}/v1/admin/stripe/reconcile", headers=ADMIN, timeout=60)
+    answer = patient.post(f"{node.url}/v1/admin/stripe/reconcile", headers=ADMIN)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -145,11 +145,11 @@ def test_transfers_are_compared_one_by_one(node, stripe):
 
 def test_a_stripe_that_cannot_be_asked_is_no_difference(node, stripe):
     stripe.stop()
-    answer = httpx.post(f"{node.url}/v1/admin/stripe/reconcile", headers=ADMIN, timeout=60)
+    answer = patient.post(f"{node.url}/v1/admin/stripe/reconcile", headers=ADMIN)
     assert answer.status_code == 502 and answer.json()["error"]["type"] == "stripe_error"
     assert "stripe.differs" not in node.command("audit").stdout
 
 
 def test_only_the_operator_may_ask(node):
-    assert httpx.post(f"{node.url}/v1/admin/stripe/reconcile").status_code == 401
+    assert patient.post(f"{node.url}/v1/admin/stripe/reconcile").status_code == 401
     assert node.client.post("/v1/admin/stripe/reconcile").status_code in (401, 403)

@@ -2,9 +2,9 @@
 
 import time
 
-import httpx
 import pytest
 
+import patient
 from harness import wait_until
 from stripe_server import StripeServer, event, signed
 from test_account_terms import ADMIN, charge_of
@@ -91,7 +91,7 @@ def test_a_key_cannot_name_a_referrer(town):
     node, owner = town()
     for path in ("/v1/referral/register", "/v1/referral/apply"):
         assert node.client.post(path, json={"code": "ABC"}).status_code in (401, 403)
-        assert httpx.post(node.url + path, json={"code": "ABC"}).status_code == 401
+        assert patient.post(node.url + path, json={"code": "ABC"}).status_code == 401
 
 
 def test_a_code_is_named_at_sign_up(town):

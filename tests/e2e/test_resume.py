@@ -9,17 +9,19 @@ from test_failover import contents, stream_events
 
 GRANT = 10_000_000
 SCRIPT = {"text": "zero one two three four five six seven eight nine", "tokens": 200}
-SLOW = SCRIPT | {"token_delay_ms": 150}  # not through before another provider has started
+SLOW = SCRIPT | {"token_delay_ms": 150}
 
 
-def read_until_lost(node, add_another, serving, end="kill", at=5, model="scripted", **body):
-    """The events of a stream whose provider is lost after `at` of them, when another one is there."""
+def read_until_lost(node, add_another, serving, at=5, model="scripted", **body):
+    """The events of a stream whose provider is lost after `at` of them, when another one is there. It stands still until then, so
+    that it is not through before."""
     events = []
     for event in stream_events(node.client, model, **body):
         events.append(event)
         if len(events) == at:
+            serving.freeze()
             add_another()
-            getattr(serving, end)()
+            serving.kill()
     return events
 
 
@@ -50,9 +52,11 @@ def test_lost_twice_a_third_goes_on(coordinator, provider):
     for event in stream_events(node.client, "scripted"):
         events.append(event)
         if len(events) == 5:
+            serving.freeze()
             seconds.append(provider(node, SLOW))
             serving.kill()
         if len(events) == 12:
+            seconds[0].freeze()
             provider(node, SCRIPT)
             seconds[0].kill()
     words = SCRIPT["text"].split()
@@ -67,6 +71,7 @@ def test_a_whole_answer_is_finished_by_another(coordinator, provider):
     serving = provider(node, SLOW)
     answer = in_background(lambda: node.chat("scripted"))
     wait_until(lambda: node.metrics()["darkbloom_relayed_chunks_total"] > 5, "content to come")
+    serving.freeze()
     provider(node, SCRIPT)
     serving.kill()
     response = answer()

@@ -11,6 +11,7 @@ import zipfile
 import httpx
 import pyrage
 import pytest
+import patient
 from harness import BIN, PATIENCE, Postgres, wait_until
 
 MNEMONIC = "legal winner thank year wave sausage worth useful legal winner thank yellow"
@@ -97,7 +98,7 @@ def test_a_state_goes_to_a_fresh_host_whole_and_waits_for_its_operator(coordinat
     provider(new, {"text": "one two three"})
     assert new.chat("scripted").status_code == 200
     new.restart()
-    assert httpx.get(new.url + "/readyz").status_code == 200  # an opened gate stays open
+    assert patient.get(new.url + "/readyz").status_code == 200  # an opened gate stays open
     again = new.command("import-state", "--identity", str(key), str(archive))
     assert again.returncode == 1 and "Move what is there away" in again.stderr
 
@@ -161,7 +162,7 @@ def test_the_route_is_not_there_until_it_is_wanted_and_is_for_the_admin_key_alon
         node.terminate()
         node.configure({"accounts": {"admin_key": ADMIN}, "state_export": {"enabled": True}})
         node.start()
-        assert httpx.get(node.url + "/v1/admin/state-export").status_code == 403
+        assert patient.get(node.url + "/v1/admin/state-export").status_code == 403
         assert node.client.get("/v1/admin/state-export").status_code == 403
         assert http.get("/v1/admin/state-export").status_code == 412
         assert "state.export" not in node.command("audit").stdout  # nothing went out yet

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+import patient
 from harness import PATIENCE, free_port, wait_until
 from stripe_server import CONNECT_SECRET, KEY, SECRET, event, signed
 from test_login import Browser, sign_up_operator
@@ -26,7 +27,7 @@ class Recorder(http.server.BaseHTTPRequestHandler):
     def serve(self):
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         names = ("authorization", "content-type", "idempotency-key", "stripe-account")
-        answer = httpx.request(self.command, self.target + self.path, content=body, timeout=60 * PATIENCE,
+        answer = patient.request(self.command, self.target + self.path, content=body, timeout=60 * PATIENCE,
                                headers={name: self.headers[name] for name in names if name in self.headers})
         self.calls.append((f"{self.command} {self.path.partition('?')[0]}", answer.status_code, answer.text, dict(self.headers)))
         text = self.amend(self.path, answer)
@@ -52,7 +53,7 @@ def mock():
     def answers():
         assert process.poll() is None, "stripe-mock ended"
         try:
-            return httpx.get(f"http://127.0.0.1:{port}/v1/balance", headers={"Authorization": f"Bearer {KEY}"}).status_code == 200
+            return patient.get(f"http://127.0.0.1:{port}/v1/balance", headers={"Authorization": f"Bearer {KEY}"}).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -115,7 +116,7 @@ def test_every_call_follows_stripes_description(node):
     assert onboarded.json()["stripe_account_id"].startswith("acct_") and onboarded.json()["url"].startswith("https://")
     assert payee.get("/v1/billing/stripe/status?refresh=1").json()["status"] == "ready"
 
-    reward = httpx.post(f"{node.url}/v1/admin/reward", json={"account": "owner", "amount_usd": "50", "note": "x"}, headers=admin)
+    reward = patient.post(f"{node.url}/v1/admin/reward", json={"account": "owner", "amount_usd": "50", "note": "x"}, headers=admin)
     assert reward.status_code == 200, reward.text
     told = payee.post("/v1/billing/withdraw/stripe", json={"amount_usd": "10.00"})
     assert told.status_code in (200, 202), told.text
@@ -127,10 +128,10 @@ def test_every_call_follows_stripes_description(node):
     sent = wait_until(row, "the payout to be made")
     assert sent["transfer_id"].startswith("tr_") and sent["payout_id"].startswith("po_")
     failed = event("evt_failed", "payout.failed", {"id": sent["payout_id"], "object": "payout", "metadata": {"withdrawal_id": sent["id"]}})
-    answer = httpx.post(f"{node.url}/v1/billing/stripe/connect/webhook", content=failed, headers=signed(failed, secret=CONNECT_SECRET))
+    answer = patient.post(f"{node.url}/v1/billing/stripe/connect/webhook", content=failed, headers=signed(failed, secret=CONNECT_SECRET))
     assert answer.status_code == 200
     wait_until(lambda: payee.get("/v1/billing/stripe/withdrawals").json()["withdrawals"][0]["status"] == "failed", "it to be given back")
-    compared = httpx.post(f"{node.url}/v1/admin/stripe/reconcile", headers=admin, timeout=60 * PATIENCE)
+    compared = patient.post(f"{node.url}/v1/admin/stripe/reconcile", headers=admin)
     assert compared.status_code == 200, compared.text
     assert compared.json()["stripe"]["deposits_micro_usd"] > 0, "its one transaction is a charge"
     page.client.close()

@@ -5,9 +5,10 @@ import io
 import json
 import time
 
+import httpx
 import pytest
 
-from harness import wait_until
+from harness import PATIENCE, wait_until
 
 ADMIN = "a" * 32
 PRICES = {"input_price": 3_000_000, "output_price": 20_000_000}
@@ -26,9 +27,7 @@ def node(house):
 
 @pytest.fixture
 def operator(node):
-    import httpx
-
-    with httpx.Client(base_url=node.url, headers={"Authorization": f"Bearer {ADMIN}"}, timeout=30) as client:
+    with httpx.Client(base_url=node.url, headers={"Authorization": f"Bearer {ADMIN}"}, timeout=60 * PATIENCE) as client:
         yield client
 
 

@@ -22,7 +22,7 @@ TOP = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("DARKBLOOM_BUILD", TOP / "build/release")).resolve()
 if not BUILD.is_absolute():
     BUILD = TOP / BUILD
-TIMEOUT = 20
+TIMEOUT = 60
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 

@@ -5,7 +5,8 @@ import time
 import httpx
 import pytest
 
-from harness import wait_until
+import patient
+from harness import PATIENCE, wait_until
 from stripe_server import CONNECT_SECRET, StripeServer, event, signed
 from test_login import Browser, sign_up_operator
 
@@ -17,8 +18,8 @@ class Payee:
 
     def __init__(self, node, stripe, earned="100"):
         self.node, self.stripe = node, stripe
-        admin = httpx.post(f"{node.url}/v1/admin/reward", json={"account": "owner", "amount_usd": earned, "note": "earned"},
-                           headers={"Authorization": f"Bearer {ADMIN}"}, timeout=30)
+        admin = patient.post(f"{node.url}/v1/admin/reward", json={"account": "owner", "amount_usd": earned, "note": "earned"},
+                           headers={"Authorization": f"Bearer {ADMIN}"})
         assert admin.status_code == 200
         page = Browser(node)
         sign_up_operator(node, page)
@@ -209,7 +210,7 @@ def test_a_webhook_that_nobody_signed_changes_nothing(payee):
     body = event("evt", "payout.failed", payout)
     url = f"{one.node.url}/v1/billing/stripe/connect/webhook"
     for headers in ({}, signed(body), signed(body, secret=CONNECT_SECRET, at=int(time.time()) - 400)):
-        assert httpx.post(url, content=body, headers=headers).status_code == 400
+        assert patient.post(url, content=body, headers=headers).status_code == 400
     assert one.rows()[0]["status"] == "submitted"
 
 
@@ -224,7 +225,7 @@ def test_a_browser_is_sent_only_where_the_operator_wants(payee):
 def test_an_api_key_moves_no_money_out(payee):
     one = payee()
     one.onboard()
-    with httpx.Client(base_url=one.node.url, timeout=60) as thief:
+    with httpx.Client(base_url=one.node.url, timeout=60 * PATIENCE) as thief:
         made = one.node.command("keys", "create", "--scopes", "inference,keys,account,payouts")
         thief.headers["Authorization"] = f"Bearer {made.stdout.strip()}"
         assert thief.get("/v1/payments/balance").status_code == 200

@@ -62,7 +62,7 @@ static void connect_again(void *arg)
 	struct program *program = arg;
 	struct error error;
 	const struct http_header header = {STR("X-Echo-Client"), STR("yes")};
-	struct ws_connect_options options = {.url = program->url, .headers = &header, .header_count = 1, .timeout_ms = 5000};
+	struct ws_connect_options options = {.url = program->url, .headers = &header, .header_count = 1, .timeout_ms = 60000};
 	if (!ws_connect(program->loop, &options, &handler, opened, program, &error)) {
 		printf("failed %s\n", error.text);
 		next(program);
