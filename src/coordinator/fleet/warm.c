@@ -27,8 +27,10 @@ static void tell_queues(struct fleet *fleet, uint64_t now_us)
 	if (!views)
 		return; /* the queues are looked at again with the next tick */
 	(void)planner_views(fleet->planner, views, count);
-	for (size_t i = 0; i < count; i++)
-		planner_queue(fleet->planner, views[i].model, (uint32_t)fleet_waiting(fleet, views[i].model), false, false, now_us);
+	for (size_t i = 0; i < count; i++) {
+		struct queue_demand demand = queue_demand(fleet->queues, views[i].model);
+		planner_queue(fleet->planner, views[i].model, &demand, now_us);
+	}
 	free(views);
 }
 

@@ -141,16 +141,16 @@ void planner_note(struct planner *planner, struct str model, enum planner_event 
 		rate_add(&demand->spill, FAST_SPAN_S, now_us);
 }
 
-void planner_queue(struct planner *planner, struct str model, uint32_t depth, bool tools, bool vision, uint64_t now_us)
+void planner_queue(struct planner *planner, struct str model, const struct queue_demand *queue, uint64_t now_us)
 {
 	struct planner_demand *demand = demand_known(planner, model);
 	if (!demand)
 		return;
-	if (depth > demand->queue)
+	if (queue->waiting > demand->queue)
 		demand->last_event_us = now_us;
-	demand->queue = depth;
-	demand->tools = depth && (tools || demand->tools);
-	demand->vision = depth && (vision || demand->vision);
+	demand->queue = queue->waiting;
+	demand->tools = queue->tools;
+	demand->vision = queue->vision;
 }
 
 enum db_err planner_keep_warm(struct planner *planner, struct str model, uint32_t nodes)

@@ -6,6 +6,7 @@
 #ifndef COORDINATOR_PLANNER_H
 #define COORDINATOR_PLANNER_H
 
+#include "coordinator/routing/queue.h"
 #include "coordinator/routing/routing.h"
 
 #define PLANNER_LOADS_MAX   16  /* commands of one tick */
@@ -48,8 +49,8 @@ enum planner_event {
 	PLANNER_EVENTS
 };
 void planner_note(struct planner *planner, struct str model, enum planner_event event, uint64_t now_us);
-/* How many requests wait for the model now, and whether one of them asks for tools or shows images. */
-void planner_queue(struct planner *planner, struct str model, uint32_t depth, bool tools, bool vision, uint64_t now_us);
+/* Who waits for the model now. */
+void planner_queue(struct planner *planner, struct str model, const struct queue_demand *queue, uint64_t now_us);
 /* So many nodes keep the model in memory whatever the demand; 0 ends it. DB_E_LIMIT, DB_E_NOMEM. */
 enum db_err planner_keep_warm(struct planner *planner, struct str model, uint32_t nodes);
 

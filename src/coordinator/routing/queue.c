@@ -373,6 +373,27 @@ uint32_t queue_length(const struct queues *queues, struct str name)
 	return model ? model->waiting : 0;
 }
 
+struct queue_demand queue_demand(const struct queues *queues, struct str name)
+{
+	struct queue_model *model = map_get(&queues->models, name);
+	struct queue_demand demand = {.tools = true, .vision = true};
+	if (!model)
+		return (struct queue_demand){0};
+	LIST_EACH (link, &model->groups) {
+		const struct queue_group *group = LIST_OF(link, struct queue_group, link);
+		const struct queue_waiter *first = LIST_OF(group->turns.at[0], struct queue_waiter, turn);
+		const struct route_request *request = &first->request;
+		if (request->only || request->serials || request->own_only)
+			continue;
+		demand.waiting += group->turns.len;
+		demand.tools &= request->tools;
+		demand.vision &= request->vision;
+	}
+	demand.tools &= demand.waiting > 0;
+	demand.vision &= demand.waiting > 0;
+	return demand;
+}
+
 size_t queue_total(const struct queues *queues)
 {
 	return queues->total;

@@ -57,6 +57,13 @@ bool queue_leave(struct queues *queues, struct queue_waiter *waiter);
 struct queue_waiter *queue_expired(struct queues *queues, uint64_t now_us);
 
 uint32_t queue_length(const struct queues *queues, struct str model);
+/* What a warm pool should know of those that wait for the model. Requests for certain nodes are not in it: another node that
+ * has the model does not help them. */
+struct queue_demand {
+	uint32_t waiting;
+	bool tools, vision; /* all of them ask for it: a node that cannot need not load the model */
+};
+struct queue_demand queue_demand(const struct queues *queues, struct str model);
 size_t queue_total(const struct queues *queues);
 /* Seconds after which one more request would likely be served: those ahead of it times how long each has taken lately, or 3 s
  * each while that is not known; 1 .. 120. */

@@ -342,9 +342,10 @@ static void tick(struct sim_world *world)
 {
 	const struct ours *ours = world->mine;
 	struct planner_load loads[PLANNER_LOADS_MAX];
-	for (uint16_t m = 0; m < world->scenario->model_count; m++)
-		planner_queue(ours->planner, ours_model_id(world, m), queue_length(ours->queues, ours_model_id(world, m)), false, false,
-		              world->now_us);
+	for (uint16_t m = 0; m < world->scenario->model_count; m++) {
+		struct queue_demand demand = queue_demand(ours->queues, ours_model_id(world, m));
+		planner_queue(ours->planner, ours_model_id(world, m), &demand, world->now_us);
+	}
 	size_t count = planner_tick(ours->planner, world->now_us, loads);
 	for (size_t i = 0; i < count; i++) {
 		struct sim_seat *seat = route_node_user(loads[i].node);

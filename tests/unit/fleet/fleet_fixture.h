@@ -121,7 +121,7 @@ struct peer {
 	char signer_b64[BASE64_ENCODED_LEN(P256_PUBLIC_BYTES) + 1];
 	enum answer answer;
 	/* what it heard */
-	int challenges, requests, cancels, credits, statuses, desired;
+	int challenges, requests, cancels, credits, statuses, desired, loads;
 	int64_t granted, credit;
 	enum wire_trust trust;
 	char status[32], order[64]; /* first letters of the types, in order */
@@ -225,6 +225,9 @@ static inline void peer_message(struct ws *ws, enum ws_kind kind, char *data, si
 	case WIRE_CANCEL:
 		p->cancels++;
 		assert_true(str_copy(message.as.cancel.request_id, p->cancelled_id, sizeof p->cancelled_id));
+		break;
+	case WIRE_LOAD_MODEL:
+		p->loads++;
 		break;
 	case WIRE_CREDIT:
 		p->credits++;

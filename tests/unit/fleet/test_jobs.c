@@ -474,6 +474,55 @@ static void waiters_go_in_order_and_keep_their_place(void **state)
 	scene_end(&s);
 }
 
+static void beat_cold(struct peer *p, double free_gb)
+{
+	struct wire_message message = {
+	    .type = WIRE_HEARTBEAT,
+	    .as.heartbeat = {.status = WIRE_IDLE,
+	                     .thermal_state = WIRE_THERMAL_NOMINAL,
+	                     .has_capacity = true,
+	                     .capacity = {.total_memory_gb = 64, .has_free_for_load = true, .free_for_load_gb = free_gb}},
+	};
+	peer_send(p, &message);
+}
+
+static bool has_load(void *arg)
+{
+	return ((struct peer *)arg)->loads > 0;
+}
+
+static bool both_are_cold(void *arg)
+{
+	struct route_model_view model[2];
+	const struct scene *s = arg;
+	return fleet_models(s->fleet, model, 2) == 1 && model[0].routable == 2 && model[0].warm == 0;
+}
+
+/* Routing 22: the load planner knows what those that wait ask for. */
+static void a_queue_of_tools_is_loaded_for_where_tools_can_be_called(void **state)
+{
+	(void)state;
+	struct scene s = scene_usual();
+	struct peer roomy, able;
+	struct waiting w = {.waiter = {.wake = on_wake}, .scene = &s, .picky = true};
+	struct route_request tools = any_request;
+	tools.tools = true;
+	scene_begin(&s, NULL);
+	peer_join(&roomy, &s, (struct peer_options){.version = "0.6.2", .serial = "ROOMY"}); /* before tools were safe */
+	peer_join(&able, &s, (struct peer_options){.version = "0.6.3", .serial = "ABLE"});
+	beat_cold(&roomy, 60);
+	beat_cold(&able, 20);
+	assert_true(run_until(&s, both_are_cold, &s));
+	assert_int_equal(fleet_wait(s.fleet, &tools, &w.waiter, false), DB_OK);
+	assert_true(run_until(&s, has_load, &able));
+	run_for_ms(&s, 20);
+	assert_int_equal(roomy.loads, 0);
+	fleet_wait_cancel(&w.waiter);
+	peer_end(&roomy);
+	peer_end(&able);
+	scene_end(&s);
+}
+
 static void the_fleet_ends_with_everything_open(void **state)
 {
 	(void)state;
@@ -514,6 +563,7 @@ int main(void)
 	    cmocka_unit_test(errors_are_classified_and_load_failures_cool_the_model),
 	    cmocka_unit_test(credit_is_granted_in_batches),
 	    cmocka_unit_test(waiters_go_in_order_and_keep_their_place),
+	    cmocka_unit_test(a_queue_of_tools_is_loaded_for_where_tools_can_be_called),
 	    cmocka_unit_test(the_fleet_ends_with_everything_open),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

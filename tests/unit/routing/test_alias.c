@@ -271,6 +271,8 @@ static void a_good_canary_grows_to_everything(void **state)
 		if (i < 3)
 			assert_near(share_of_new(&place), shares[i] / 100.0, 0.05);
 		note(&place, OLD, 100, 1, 300, NOW_US + i * 700 * SECOND_US);
+		assert_false(note(&place, NEW, 1, 0, 310, NOW_US + i * 650 * SECOND_US));
+		assert_int_equal(alias_find(place.table, STR(ALIAS))->share_percent, shares[i]); /* time alone proves nothing */
 		assert_int_equal(note(&place, NEW, 60, 0, 310, NOW_US + (i + 1) * 650 * SECOND_US), i < 3);
 	}
 	assert_int_equal(alias_find(place.table, STR(ALIAS))->state, ALIAS_STEADY);

@@ -76,7 +76,7 @@ static struct planner_view view_of(const struct pool *pool)
 
 static void queue(struct pool *pool, uint32_t depth)
 {
-	planner_queue(pool->planner, MODEL, depth, false, false, pool->now_us);
+	planner_queue(pool->planner, MODEL, &(struct queue_demand){.waiting = depth}, pool->now_us);
 }
 
 static void the_chapters_example_gives_its_numbers(void **state)
@@ -367,7 +367,7 @@ static void a_raised_target_stays_for_its_dwell(void **state)
 	tick(&pool);
 	assert_false(view_of(&pool).pressure);
 	assert_int_equal(view_of(&pool).target, target);
-	planner_queue(pool.planner, MODEL, 1, false, false, pool.now_us); /* keeps it awake */
+	queue(&pool, 1); /* keeps it awake */
 	pool.now_us += 150 * SECOND_US;
 	tick(&pool);
 	assert_true(view_of(&pool).target < target);
@@ -382,7 +382,7 @@ static void a_queue_of_tools_is_not_met_by_nodes_that_cannot_call_them(void **st
 	facts.tools_ok = false;
 	facts.free_for_load_gb = 60;
 	add(&pool, &facts, NULL);
-	planner_queue(pool.planner, MODEL, 1, true, false, pool.now_us);
+	planner_queue(pool.planner, MODEL, &(struct queue_demand){.waiting = 1, .tools = true}, pool.now_us);
 	assert_int_equal(tick(&pool), 0);
 	facts.tools_ok = true;
 	struct route_node *able = add(&pool, &facts, NULL);

@@ -243,6 +243,41 @@ static void a_cancelled_request_is_not_held_against_its_account(void **state)
 	queues_free(queues);
 }
 
+/* What all of them need, and nobody who asks for certain nodes. */
+static void who_waits_is_told_by_what_all_of_them_need(void **state)
+{
+	(void)state;
+	struct queues *queues = queues_new();
+	struct queue_waiter tools[2] = {waiter_of(STR("a"), 100), waiter_of(STR("b"), 5000)}, text = waiter_of(STR("c"), 100);
+	struct queue_waiter pinned[3] = {text, text, text};
+	struct str serial = STR("S1");
+	assert_int_equal(queue_demand(queues, STR("acme/tiny")).waiting, 0);
+	pinned[0].request.own_only = true;
+	pinned[1].request.serials = &serial;
+	pinned[1].request.serial_count = 1;
+	pinned[2].request.only = (struct route_node *)(void *)&serial; /* nobody looks into it here */
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(queue_enter(queues, &pinned[i], 10, NOW_US), DB_OK);
+	struct queue_demand demand = queue_demand(queues, STR("acme/tiny"));
+	assert_false(demand.waiting || demand.tools || demand.vision);
+	for (int i = 0; i < 2; i++) {
+		tools[i].request.tools = true;
+		tools[i].request.vision = i == 0;
+		assert_int_equal(queue_enter(queues, &tools[i], 10, NOW_US), DB_OK);
+	}
+	demand = queue_demand(queues, STR("acme/tiny"));
+	assert_int_equal(demand.waiting, 2);
+	assert_true(demand.tools && !demand.vision);
+	assert_int_equal(queue_enter(queues, &text, 10, NOW_US), DB_OK);
+	demand = queue_demand(queues, STR("acme/tiny"));
+	assert_int_equal(demand.waiting, 3);
+	assert_false(demand.tools);
+	assert_true(queue_leave(queues, &text));
+	assert_true(queue_demand(queues, STR("acme/tiny")).tools);
+	assert_int_equal(queue_length(queues, STR("acme/tiny")), 5);
+	queues_free(queues);
+}
+
 static void of_equal_turns_the_one_that_came_first_is_taken(void **state)
 {
 	(void)state;
@@ -487,6 +522,7 @@ int main(void)
 	    cmocka_unit_test(shares_are_read_or_refused),
 	    cmocka_unit_test(one_that_could_not_start_keeps_its_turn_and_blocks_nobody),
 	    cmocka_unit_test(a_cancelled_request_is_not_held_against_its_account),
+	    cmocka_unit_test(who_waits_is_told_by_what_all_of_them_need),
 	    cmocka_unit_test(of_equal_turns_the_one_that_came_first_is_taken),
 	    cmocka_unit_test(deadlines_end_a_wait_in_their_order),
 	    cmocka_unit_test(retry_after_is_what_the_queue_really_takes),
