@@ -15,7 +15,16 @@ import subprocess
 import httpx
 import pytest
 
-from harness import BIN, GGUF, MODEL, PATIENCE, Coordinator, Failed, Postgres, Provider, Swarm, environment
+from harness import BIN, GGUF, HEARD, MODEL, PATIENCE, Coordinator, Failed, Postgres, Provider, Swarm, environment, hear
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    if call.when == "setup":
+        HEARD.clear()
+    elif call.when == "call" and HEARD and outcome.get_result().failed:
+        outcome.get_result().sections.append(("the last answers", "\n".join(HEARD)))
 
 
 def stop_all(started):
@@ -140,7 +149,7 @@ def api():
 
     def make(coordinator, key=None, **options):
         headers = {"Authorization": f"Bearer {coordinator.key if key is None else key}"}
-        client = httpx.Client(base_url=coordinator.url, headers=headers, timeout=60 * PATIENCE, **options)
+        client = httpx.Client(base_url=coordinator.url, headers=headers, **{"timeout": 60 * PATIENCE, "event_hooks": {"response": [hear]}} | options)
         clients.append(client)
         return client
     yield make

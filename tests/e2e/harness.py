@@ -1,5 +1,6 @@
 """The real programs as objects: start, watch, stop, kill, restart. Fixtures that hand them out are in conftest.py."""
 
+import collections
 import json
 import os
 import random
@@ -36,16 +37,26 @@ class Failed(AssertionError):
     """A program did something that no test may let pass."""
 
 
-def wait_until(condition, what, seconds=20):
-    """Returns the first true value of condition(); fails after so many seconds (longer under sanitizers)."""
-    deadline = time.monotonic() + seconds * PATIENCE
+def wait_until(condition, what, seconds=60):
+    """Returns the first true value of condition(); fails after so many seconds, and never before a minute: only what fails waits so
+    long, and a busy machine may stand still for seconds."""
+    patience = max(seconds, 60) * PATIENCE
+    deadline = time.monotonic() + patience
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise Failed(f"waited {seconds * PATIENCE} s for {what}")
+            raise Failed(f"waited {patience} s for {what}")
         time.sleep(0.02)
+
+
+HEARD = collections.deque(maxlen=30)  # the last answers that tests got: shown when one fails
+
+
+def hear(response):
+    """An httpx event hook."""
+    HEARD.append(f"{response.request.method} {response.request.url.path}: {response.status_code} {response.headers.get('x-inference-job-id', '')}")
 
 
 def free_port():
@@ -140,14 +151,14 @@ class Program:
             self.process.kill()
         self.process.wait()
 
-    def terminate(self, seconds=40):
+    def terminate(self, seconds=100):
         """Asks it to end and returns its status."""
         if self.alive():
             self.send(signal.SIGCONT)
             self.send(signal.SIGTERM)
         return self.wait(seconds)
 
-    def wait(self, seconds=40):
+    def wait(self, seconds=100):
         try:
             return self.process.wait(seconds * PATIENCE)
         except subprocess.TimeoutExpired:
@@ -222,9 +233,10 @@ class Postgres:
 class Coordinator(Program):
     """darkbloom-coordinator on a port and a data folder of its own; both stay the same over restarts."""
 
-    # No second provider is asked on a slow machine where a test counts who was asked: tests of it set hedge_percent.
-    DEFAULTS = {"server": {"host": "127.0.0.1", "drain_grace_s": 10},
-                "limits": {"first_content_ms": 5000 * PATIENCE, "hedge_percent": 0} | NO_RATE_LIMITS}
+    # A machine that stands still for seconds changes nothing of what a test sees: no provider is given up, no second one is asked and
+    # no line is sent to keep a stream alive. Tests of these set them.
+    DEFAULTS = {"server": {"host": "127.0.0.1", "drain_grace_s": 30},
+                "limits": {"first_content_ms": 60_000 * PATIENCE, "hedge_percent": 0, "keepalive_s": 60 * PATIENCE} | NO_RATE_LIMITS}
 
     def __init__(self, folder, config=None, name="coordinator", ca=None, **environment_more):
         """With a certificate in `config`, `ca` is the authority to trust, or False to trust any."""
@@ -292,7 +304,7 @@ class Coordinator(Program):
         """An httpx client with the owner's key."""
         if self._client is None:
             self._client = httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=60 * PATIENCE,
-                                        verify=self.verify)
+                                        verify=self.verify, event_hooks={"response": [hear]})
         return self._client
 
     def close_client(self):
@@ -325,7 +337,7 @@ class Coordinator(Program):
                 return entry["metadata"]["routable_providers"]
         return 0
 
-    def wait_routable(self, model, count=1, seconds=30):
+    def wait_routable(self, model, count=1, seconds=60):
         def check():
             self.check_alive()
             return self.routable(model) == count
@@ -368,7 +380,7 @@ class Coordinator(Program):
         def idle():
             audit = self.audit()
             return self.inflight() == 0 and audit["open_holds"] == 0
-        wait_until(idle, "every hold to end", 45)
+        wait_until(idle, "every hold to end")
 
     # --- the books ---
 
@@ -425,7 +437,7 @@ class Provider(Program):
     def status(self):
         """`darkbloom status --json`."""
         result = subprocess.run([BIN / "darkbloom", "status", "--json", "--state-dir", self.state], capture_output=True, text=True,
-                                env=environment(self.folder), timeout=60)
+                                env=environment(self.folder), timeout=60 * PATIENCE)
         assert result.returncode == 0, result.stderr
         return json.loads(result.stdout)
 
@@ -451,10 +463,10 @@ class Swarm(Program):
         def ready():
             self.check_alive()
             return "every provider has answered" in self.log()
-        wait_until(ready, f"{self.name}'s providers", 30)
+        wait_until(ready, f"{self.name}'s providers")
         return self
 
-    def result(self, seconds=120):
+    def result(self, seconds=240):
         """Waits for its end and returns what it measured."""
         status = self.wait(seconds)
         assert status == 0, self.log()[-2000:]

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from harness import wait_until
+from harness import PATIENCE, wait_until
 
 
 def b64(data):
@@ -176,7 +176,7 @@ class PythonProvider:
         return message
 
     def start(self):
-        self._connection = connect(self.url, compression=None, max_size=32 << 20, ping_interval=10, open_timeout=30)
+        self._connection = connect(self.url, compression=None, max_size=32 << 20, ping_interval=10, ping_timeout=60 * PATIENCE, open_timeout=60 * PATIENCE)
         self.socket = self._connection.__enter__()
         registration = json.dumps(self.registration())
         attestation = self.attestation()
@@ -225,12 +225,12 @@ class PythonProvider:
     def got(self, kind):
         return [message for message in list(self.received) if message["type"] == kind]
 
-    def wait_for(self, kind, count=1, seconds=20):
+    def wait_for(self, kind, count=1, seconds=60):
         """The count-th message of a kind."""
         wait_until(lambda: len(self.got(kind)) >= count, f"{kind} number {count} at {self.serial}", seconds)
         return self.got(kind)[count - 1]
 
-    def wait_closed(self, seconds=20):
+    def wait_closed(self, seconds=60):
         wait_until(self.closed.is_set, f"the connection of {self.serial} to end", seconds)
         return self.close_code
 

@@ -19,6 +19,7 @@ def house(coordinator, **config):
 
 def charge_of(node):
     answer = node.chat("scripted", "a prompt of six words exactly")
+    assert answer.status_code == 200, answer.text
     assert node.usage()[0]["job_id"] == answer.headers["x-inference-job-id"]  # and everything before it is written
     return node.record(answer.headers["x-inference-job-id"])["usage"], entries(node, answer.headers["x-inference-job-id"])
 

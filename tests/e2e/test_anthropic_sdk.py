@@ -59,6 +59,7 @@ def test_stream_tells_every_event_in_order(node):
 
 def test_raw_stream_names_its_events_and_pings(node):
     response = post(node, {"model": "plain", "max_tokens": 2, "messages": ask(), "stream": True})
+    assert response.status_code == 200, response.text
     assert response.headers["content-type"].startswith("text/event-stream")
     names = [line.removeprefix("event: ") for line in response.text.splitlines() if line.startswith("event: ")]
     assert names == ["message_start", "ping", "content_block_start", "content_block_delta", "content_block_delta", "content_block_stop",

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from harness import SANITIZER, wait_until
+from harness import PATIENCE, SANITIZER, wait_until
 from test_failover import in_background
 
 MIB = 1024
@@ -18,7 +18,7 @@ class SlowReader:
     """A consumer over HTTP/1.1 with small receive buffers, so that the network between us hides nothing."""
 
     def __init__(self, node, model="swarm-model"):
-        self.connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=120)
+        self.connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=120 * PATIENCE)
         self.connection.sock = socket.socket()
         self.connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
         self.connection.sock.connect(("127.0.0.1", node.port))
@@ -64,27 +64,28 @@ def check_honest(events, done, chunks):
 
 RICH = {"accounts": {"first_grant_usd": "1000"}}  # more than the load can spend on any machine
 CHUNKS = 40000
+OTHERS = 500
 
 
 def stall(node, swarm, seconds, chunks, **options):
-    """One consumer stalls in the middle of a burst while others, on the same providers, go on. Returns what it got in the end."""
+    """One consumer stalls in the middle of a burst, for so long at least, while others, on the same providers, go on. Returns what it got
+    in the end."""
     swarm(node, "providers", providers=1, chunks=chunks, chunk_bytes=24, **options)
     swarm(node, "providers", providers=1, chunks=8, model="brisk", first_index=50)
     node.wait_routable("swarm-model")
     node.wait_routable("brisk")
     before = node.rss_kib()
     slow = SlowReader(node)
-    others = swarm(node, "load", model="brisk", clients=4, seconds=seconds, stream=True)
+    others = swarm(node, "load", model="brisk", clients=4, requests=OTHERS, stream=True)
     brother = SlowReader(node)
     brothers = in_background(brother.read_to_end)
     most = before
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    while time.monotonic() < until or others.alive():
         time.sleep(0.1)
         most = max(most, node.rss_kib())
     load = others.result()
-    assert (load["failed"], load["incomplete"]) == (0, 0)
-    assert load["ok"] > 0, "others are served meanwhile"
+    assert (load["ok"], load["failed"], load["incomplete"]) == (OTHERS, 0, 0), "others are served meanwhile"
     events, done = brothers()
     check_whole(events, done, chunks)
     if not SANITIZER:
@@ -166,7 +167,7 @@ def test_many_stalled_consumers_are_bounded_and_let_go(coordinator, swarm):
     for reader in readers:
         reader.connection.close()
     node.check_books()
-    assert node.metrics()["darkbloom_jobs_open"] == 0
+    node.wait_sent(0)
     rows = node.usage()
     assert len(rows) == 10
     assert max(row["completion_tokens"] for row in rows) < 20000, "what nobody read was not made"

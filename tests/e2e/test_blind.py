@@ -28,7 +28,7 @@ def test_whole_and_streamed_answers_open_and_are_signed(house):
     assert receipt["usage"] == {"prompt_tokens": 3, "completion_tokens": 6, "reasoning_tokens": 0}
     assert before - house.balance() == receipt["cost_micro_usd"] == 100
     text, receipt, response = Blind(house.client, CHAT).stream()
-    assert text == "a scripted answer of several words" and "answer of" not in response.text
+    assert response.status_code == 200 and text == "a scripted answer of several words" and "answer of" not in response.text
     assert response.headers["x-inference-job-id"] == receipt["request_id"] and response.headers["x-provider-blind"] == "true"
     assert {len(base64.b64decode(chunk)) - 40 for chunk in read_blind_stream(response.text)[0]} <= {256, 512}
     house.wait_idle()

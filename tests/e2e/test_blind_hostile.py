@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import sys
+import threading
 
 import pytest
 
@@ -121,18 +122,26 @@ def test_the_coordinator_never_holds_the_text(coordinator, provider):
     """Its whole memory is searched while prompt and answer pass through it, and afterwards; so are its log and its books."""
     node = coordinator({"log": {"level": "debug"}})
     prompt, answer = Canary(), Canary()
-    serving = provider(node, script={"text": answer.text + " ", "tokens": 2000, "token_delay_ms": 10})
-    blind = Blind(node.client, {"model": "scripted", "messages": [{"role": "user", "content": prompt.text}]}, max_tokens=3000)
+    serving = provider(node, script={"text": answer.text + " ", "tokens": 100_000, "token_delay_ms": 10})
+    blind = Blind(node.client, {"model": "scripted", "messages": [{"role": "user", "content": prompt.text}]}, max_tokens=100_000)
     body = blind.seal(stream=True)
+    searched = threading.Event()
 
     def consume():
+        """Reads as long as the search goes on, and a while before."""
+        pieces = 0
         with node.client.stream("POST", "/v1/blind/completions", json=body) as response:
-            return sum(1 for _, line in zip(range(200), response.iter_lines()) if line.startswith("data: "))
+            for line in response.iter_lines():
+                pieces += line.startswith("data: ")
+                if pieces > 50 and searched.is_set():
+                    return pieces
+        return 0
     running = in_background(consume)
     wait_until(lambda: node.metrics()["darkbloom_relayed_chunks_total"] > 10, "the answer to run")
     found = [name for name, canary in (("prompt", prompt), ("answer", answer)) for _, data in memory_of(node.pid) if canary.found_in(data)]
     seen = any(answer.found_in(data) for _, data in memory_of(serving.pid))
-    assert running() > 50
+    searched.set()
+    assert running() > 50, "the answer ran while memory was searched"
     assert not found, found
     assert seen, "the provider has the answer in memory while it runs: a search that finds nothing is none"
     node.check_books()

@@ -76,7 +76,7 @@ def test_the_trail_says_who_did_what(coordinator, api):
     assert ("operator", "key.create", None) in told
     assert "The audit trail is whole" in node.command("audit", "--verify").stdout
     assert node.command("audit").stdout.count("\n") == len(rows)
-    with sqlite3.connect(node.data / "coordinator.db", timeout=20) as db:
+    with sqlite3.connect(node.data / "coordinator.db", timeout=60) as db:
         db.execute("DROP TRIGGER audit_trail_no_delete")
         db.execute("DELETE FROM audit_trail WHERE action = 'money.transfer'")
     run = node.command("audit", "--verify")

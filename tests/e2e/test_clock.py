@@ -21,7 +21,7 @@ class Clock:
     def __init__(self, folder):
         self.library, self.file = folder / "clock_shim.so", folder / "ahead"
         source = Path(__file__).with_name("clock_shim.c")
-        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-D_GNU_SOURCE", "-U_FORTIFY_SOURCE", "-o", self.library, source], check=True, timeout=60)
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-D_GNU_SOURCE", "-U_FORTIFY_SOURCE", "-o", self.library, source], check=True, timeout=120)
         self.file.write_bytes(struct.pack("q", 0))
         self.environment = {"LD_PRELOAD": str(self.library), "CLOCK_SHIM_FILE": str(self.file)}
 

@@ -31,6 +31,7 @@ def test_whole_and_streamed_answers_are_text_completions(coordinator, provider):
     node = coordinator()
     provider(node, {"text": "one two three four"})
     raw = post(node, model="scripted", prompt="hello there")
+    assert raw.status_code == 200, raw.text
     answer = raw.json()
     Completion.model_validate(answer)
     assert (answer["object"], answer["model"], answer["id"][:5]) == ("text_completion", "scripted", "cmpl-")

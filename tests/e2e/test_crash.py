@@ -30,12 +30,20 @@ def check_restarted(node):
     return audit
 
 
-def crash_under_load(node, swarm, programs, at):
-    """Some load, then the end at some instant of its first 300 ms."""
-    wait_until(lambda: node.routable("swarm-model") > 0, "a provider to come back", 40)
-    before = node.metrics()["darkbloom_attempts_total"]
-    load = swarm(node, "load", clients=8, seconds=60, **({"stream": True} if at.random() < 0.5 else {}))
+def newest_charge(node):
+    """The request that was charged last, as the database has it; None when none was."""
+    rows = node.get("/v1/payments/usage?limit=1")["usage"]
+    return rows[0]["job_id"] if rows else None
+
+
+def crash_under_load(node, swarm, programs, at, settled):
+    """Some load, then the end at some instant of its first 300 ms, or of those after its first charge."""
+    wait_until(lambda: node.routable("swarm-model") > 0, "a provider to come back")
+    before, charged = node.metrics()["darkbloom_attempts_total"], newest_charge(node)
+    load = swarm(node, "load", clients=8, seconds=600, **({"stream": True} if at.random() < 0.5 else {}))
     wait_until(lambda: node.metrics()["darkbloom_attempts_total"] > before, "the load to begin")
+    if settled:
+        wait_until(lambda: newest_charge(node) != charged, "a request to be charged")
     time.sleep(at.uniform(0, 0.3))
     node.kill()
     load.kill()
@@ -55,8 +63,8 @@ def crash(node, swarm, programs, points, seed):
     settled_before_crash = 0
     swarm(node, "providers", providers=2)
     sick = swarm(node, "providers", providers=2, first_index=10, chunks=200, pace_us=1000, faults="drop:0.05,break:0.05,busy:0.05,early-drop:0.05")
-    for _ in range(points):
-        crash_under_load(node, swarm, programs, at)
+    for point in range(points):
+        crash_under_load(node, swarm, programs, at, settled=point % 4 > 0)
         left = check_left(node, audit)
         settled_before_crash += left["charged_micro_usd"] > audit["charged_micro_usd"]
         if at.random() < 0.3:
@@ -67,7 +75,7 @@ def crash(node, swarm, programs, points, seed):
         assert audit["charged_micro_usd"] == left["charged_micro_usd"], "a restart charges nobody"
     assert settled_before_crash > points / 2, "most crashes came while requests were being settled"
     assert sick.terminate() == 0
-    wait_until(lambda: node.routable("swarm-model") == 2, "the healthy providers, and no others", 40)
+    wait_until(lambda: node.routable("swarm-model") == 2, "the healthy providers, and no others")
     answer = swarm(node, "load", clients=4, requests=50).result()
     assert answer["ok"] == 50, "it serves as ever"
     node.check_books()

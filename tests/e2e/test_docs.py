@@ -12,7 +12,7 @@ BIN = Path(os.environ.get("DARKBLOOM_BUILD", TOP / "build/release")).resolve() /
 
 
 def output(*command):
-    result = subprocess.run([BIN / command[0], *command[1:]], capture_output=True, text=True, timeout=60)
+    result = subprocess.run([BIN / command[0], *command[1:]], capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     return result.stdout
 

@@ -6,9 +6,10 @@ import threading
 
 import pytest
 
-from harness import Failed, wait_until
+from harness import PATIENCE, Failed, wait_until
 
 GRANT = 10_000_000
+TO_JOIN_S = 12  # what a second provider needs to join on a machine that is very busy
 
 
 def in_background(work):
@@ -23,8 +24,8 @@ def in_background(work):
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
 
-    def value(seconds=120):
-        thread.join(seconds)
+    def value(seconds=240):
+        thread.join(seconds * PATIENCE)
         if thread.is_alive():
             raise Failed("no answer came")
         if "error" in box:
@@ -43,6 +44,11 @@ def stream_events(client, model, **body):
                 yield line.removeprefix("data: ")
 
 
+def text_of(answer):
+    assert answer.status_code == 200, answer.text
+    return answer.json()["choices"][0]["message"]["content"]
+
+
 def contents(events):
     return "".join(choice["delta"].get("content") or "" for event in events if event != "[DONE]"
                    for choice in json.loads(event).get("choices", []))
@@ -52,7 +58,7 @@ def running_on_first(node, provider, first, second):
     """Starts a request on the first provider alone, then adds the second. Returns (first provider, how to get the answer)."""
     serving = provider(node, first)
     answer = in_background(lambda: node.chat("scripted"))
-    wait_until(lambda: node.metrics()["darkbloom_jobs_open"] == 1, "the request to reach the first provider")
+    node.wait_sent(1)
     provider(node, second)
     return serving, answer
 
@@ -61,33 +67,30 @@ def test_killed_before_the_first_token_the_other_answers(coordinator, provider):
     node = coordinator()
     serving, answer = running_on_first(node, provider, {"text": "from the first", "first_delay_ms": 120000}, {"text": "from the second"})
     serving.kill()
-    response = answer()
-    assert response.status_code == 200
-    assert response.json()["choices"][0]["message"]["content"] == "from the second"
+    assert text_of(answer()) == "from the second"
     assert node.metrics()["darkbloom_failovers_total"] == 1
     assert len(node.usage()) == 1
     node.check_books()
 
 
 def test_frozen_before_it_accepts_the_other_answers(coordinator, provider):
-    node = coordinator({"limits": {"first_content_ms": 1000}})
+    node = coordinator({"limits": {"first_content_ms": TO_JOIN_S * 1000}})
     serving = provider(node, {"text": "from the first"})
     serving.freeze()
     answer = in_background(lambda: node.chat("scripted"))
-    wait_until(lambda: node.metrics()["darkbloom_jobs_open"] == 1, "the request to be sent")
+    node.wait_sent(1)
     provider(node, {"text": "from the second"}, wait=False)
-    response = answer()
-    assert response.json()["choices"][0]["message"]["content"] == "from the second"
+    assert text_of(answer()) == "from the second"
     serving.thaw()
     node.check_books()
     assert len(node.usage()) == 1
 
 
 def test_frozen_after_it_accepted_the_other_answers(coordinator, provider):
-    node = coordinator({"limits": {"accepted_wait_s": 2}})
-    serving, answer = running_on_first(node, provider, {"text": "from the first", "first_delay_ms": 120000}, {"text": "from the second"})
+    node = coordinator({"limits": {"accepted_wait_s": TO_JOIN_S}})
+    serving, answer = running_on_first(node, provider, {"text": "from the first", "first_delay_ms": 600000}, {"text": "from the second"})
     serving.freeze()
-    assert answer().json()["choices"][0]["message"]["content"] == "from the second"
+    assert text_of(answer()) == "from the second"
     serving.thaw()
     node.check_books()
 
@@ -96,7 +99,7 @@ def test_killed_before_the_first_token_with_no_other_is_an_error(coordinator, pr
     node = coordinator()
     serving = provider(node, {"text": "late", "first_delay_ms": 120000})
     answer = in_background(lambda: node.chat("scripted"))
-    wait_until(lambda: node.metrics()["darkbloom_jobs_open"] == 1, "the request to reach the provider")
+    node.wait_sent(1)
     serving.kill()
     response = answer()
     assert response.status_code >= 500
@@ -108,7 +111,7 @@ def test_killed_before_the_first_token_with_no_other_is_an_error(coordinator, pr
 
 @pytest.mark.parametrize("end", ["kill", "freeze"])
 def test_lost_after_the_first_token_the_stream_says_so_and_costs_nothing(coordinator, provider, end):
-    node = coordinator({"limits": {"idle_timeout_s": 2}})
+    node = coordinator({"limits": {"idle_timeout_s": 10 if end == "freeze" else 600}})
     serving = provider(node, {"text": "word", "tokens": 20000, "token_delay_ms": 10})
     events = []
     for event in stream_events(node.client, "scripted"):
@@ -147,7 +150,7 @@ def test_a_provider_that_fails_every_request_does_not_reach_the_consumer(coordin
     provider(node, {"fail_status": 500, "fail_text": "internal error"})
     provider(node, {"text": "fine"})
     for _ in range(6):
-        assert node.chat("scripted").json()["choices"][0]["message"]["content"] == "fine"
+        assert text_of(node.chat("scripted")) == "fine"
     assert len(node.usage()) == 6
     node.check_books()
 
@@ -183,10 +186,13 @@ def balance_agrees(node, answered):
     assert sum(row["cost_micro_usd"] for row in rows) == audit["usage_cost_micro_usd"]
 
 
+WAITS = {"silent": {"first_content_ms": 5000}, "hang": {"accepted_wait_s": 5}}  # those that are found out by waiting
+
+
 @pytest.mark.parametrize("fault", ["error", "busy", "silent", "hang", "early-drop"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_faults_before_content_are_invisible(coordinator, swarm, fault, stream):
-    node = coordinator({"limits": {"first_content_ms": 500, "accepted_wait_s": 1}})
+    node = coordinator({"limits": WAITS.get(fault, {})})
     swarm(node, "providers", providers=2, concurrency=8)
     swarm(node, "providers", providers=2, first_index=100, concurrency=8, faults=f"{fault}:0.5")
     node.wait_routable("swarm-model", 4)

@@ -9,6 +9,8 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
+from harness import PATIENCE
+
 KEY = ec.derive_private_key(0x1234567890ABCDEF, ec.SECP256R1())
 OTHER = ec.derive_private_key(0xFEDCBA0987654321, ec.SECP256R1())
 PEM = KEY.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
@@ -32,7 +34,7 @@ def trusting(house):
 
 
 def ask(made, bearer, path="/v1/me"):
-    return httpx.get(f"{made.url}{path}", headers={"Authorization": f"Bearer {bearer}"})
+    return httpx.get(f"{made.url}{path}", headers={"Authorization": f"Bearer {bearer}"}, timeout=60 * PATIENCE)
 
 
 def test_a_foreign_token_makes_its_account_on_first_sight_and_finds_it_again(trusting):
@@ -46,8 +48,8 @@ def test_a_foreign_token_makes_its_account_on_first_sight_and_finds_it_again(tru
 
 
 def test_a_foreign_token_needs_no_proof_against_other_sites(trusting):
-    device = httpx.post(f"{trusting.url}/v1/device/code").json()
-    answer = httpx.post(f"{trusting.url}/v1/device/approve", json={"user_code": device["user_code"]},
+    device = httpx.post(f"{trusting.url}/v1/device/code", timeout=60 * PATIENCE).json()
+    answer = httpx.post(f"{trusting.url}/v1/device/approve", json={"user_code": device["user_code"]}, timeout=60 * PATIENCE,
                         headers={"Authorization": f"Bearer {token()}", "Origin": "https://app.example"})
     assert answer.status_code == 200
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from harness import Failed, wait_until
+from harness import wait_until
 from python_provider import PythonProvider, canonical, new_signing_key, stop_joined, wait_quiet, wait_standing
 from test_failover import contents, in_background, stream_events
 
@@ -49,6 +49,7 @@ def test_both_generations_are_attested_and_serve(coordinator, join, generation):
     assert shown["se_public_key"] == provider.se_public
     assert shown["models"] == [provider.model]
     whole = node.chat(provider.model, "what is it?", temperature=0.5, seed=7)
+    assert whole.status_code == 200, whole.text
     assert whole.json()["choices"][0]["message"]["content"] == "".join(provider.answer)
     assert whole.json()["choices"][0]["finish_reason"] == "stop"
     assert whole.json()["usage"] == {"prompt_tokens": 11, "completion_tokens": 4, "total_tokens": 15}
@@ -69,6 +70,7 @@ def test_signature_of_the_answer_reaches_the_consumer(coordinator, join):
     node = coordinator()
     provider = join(node)
     answer = node.chat(provider.model)
+    assert answer.status_code == 200, answer.text
     job = provider.got("inference_request")[0]["request_id"]
     sent = provider.completion(job)
     assert answer.json()["response_hash"] == sent["response_hash"]
@@ -275,25 +277,26 @@ def test_reply_with_a_strange_nonce_is_ignored(coordinator, join):
         provider.wait_for("attestation_challenge", 2)
         served_nothing(node, provider)
     node.check_alive()
-    assert node.chat(other.model).status_code == 200
+    wait_until(lambda: node.chat(other.model).status_code == 200, "the honest one, which may have been late itself, to be trusted")
 
 
 def test_silence_is_forgiven_once_but_not_for_ever(coordinator, join):
     class Silent(PythonProvider):
-        silent = True
-
         def challenge_reply(self, nonce, timestamp):
-            return None if self.silent else super().challenge_reply(nonce, timestamp)
+            return None
+
+    class SilentForThree(PythonProvider):
+        def challenge_reply(self, nonce, timestamp):
+            return super().challenge_reply(nonce, timestamp) if len(self.got("attestation_challenge")) > 3 else None
 
     node = coordinator({"trust": {"challenge_timeout_s": 1, "challenge_interval_s": 1}})
-    recovering = join(node, Silent, routable=False, serial="RECOVERS", model="recovers")
+    recovering = join(node, SilentForThree, routable=False, serial="RECOVERS", model="recovers")
     silent = join(node, Silent, routable=False, serial="SILENT", model="silent")
-    wait_standing(node, "RECOVERS", "self_signed", "untrusted")
-    recovering.silent = False
-    wait_standing(node, "RECOVERS", "self_signed", "online")
-    assert recovering.got("trust_status")[-1]["status"] == "online"
-    assert node.chat("recovers").status_code == 200
-    assert silent.wait_closed(40) == 1008
+    told = wait_until(lambda: (said := [one["status"] for one in recovering.got("trust_status")])[-1:] == ["online"] and "untrusted" in said and said,
+                      "it to be told that it is trusted again")
+    assert told[-2:] == ["untrusted", "online"]
+    wait_until(lambda: node.chat("recovers").status_code == 200, "it to serve")
+    assert silent.wait_closed() == 1008
     assert silent.got("inference_request") == []
 
 
@@ -589,5 +592,4 @@ def test_nobody_is_served_by_an_unregistered_connection(coordinator, join):
     wait_quiet(provider)
     assert node.providers() == []
     assert provider.received == []
-    with pytest.raises(Failed):
-        wait_until(lambda: node.routable(provider.model), "a miracle", 0.2)
+    assert node.routable(provider.model) == 0

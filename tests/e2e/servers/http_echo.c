@@ -8,7 +8,8 @@
  *     /events?COUNT      a stream of that many server-sent events, as fast as the client takes them
  *     /later?MS          answers after so many milliseconds
  *     /never             never answers
- *     /departed          how many clients left while they waited */
+ *     /arrived           how many clients came for one of these three
+ *     /departed          how many of them left while they waited */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -17,7 +18,7 @@
 struct program {
 	struct net_loop *loop;
 	struct http_server *server;
-	unsigned departed;
+	unsigned arrived, departed;
 };
 
 struct visit {
@@ -41,6 +42,7 @@ static struct visit *visit_new(struct program *program, struct http_request *req
 	if (!visit)
 		return NULL;
 	visit->program = program;
+	program->arrived++;
 	visit->request = request;
 	visit->left = 100;
 	(void)str_to_u64(http_query(request), &visit->left);
@@ -83,8 +85,9 @@ static void on_request(struct http_request *request, void *context)
 	struct str path = http_path(request);
 	if (str_is(path, "/echo")) {
 		http_respond(request, 200, "application/octet-stream", http_body(request));
-	} else if (str_is(path, "/departed")) {
-		http_respond(request, 200, "text/plain", str_of(arena_printf(http_arena(request), "%u\n", program->departed)));
+	} else if (str_is(path, "/arrived") || str_is(path, "/departed")) {
+		unsigned count = str_is(path, "/arrived") ? program->arrived : program->departed;
+		http_respond(request, 200, "text/plain", str_of(arena_printf(http_arena(request), "%u\n", count)));
 	} else if (str_is(path, "/events") || str_is(path, "/later") || str_is(path, "/never")) {
 		struct visit *visit = visit_new(program, request);
 		if (!visit) {
