@@ -514,9 +514,10 @@ static void *run_mover(void *arg)
 /* --- the loop thread's side --- */
 
 /* Holds and settlements may wait for company; whoever waits for anything else should not. */
-static bool may_gather(enum op_kind kind)
+static bool may_gather(const struct store_op *op)
 {
-	return kind == OP_HOLD_CREATE || kind == OP_HOLD_RAISE || kind == OP_HOLD_RELEASE || kind == OP_SETTLE;
+	return op->patient || op->kind == OP_HOLD_CREATE || op->kind == OP_HOLD_RAISE || op->kind == OP_HOLD_RELEASE ||
+	       op->kind == OP_SETTLE;
 }
 
 void journal_act(struct journal *journal, struct store_actor *actor)
@@ -530,7 +531,7 @@ static void submit_write(struct journal *journal, struct store_op *op)
 	op->ticket = ++journal->issued;
 	op_queue_push(&journal->writes, op);
 	atomic_fetch_add_explicit(&journal->queued, 1, memory_order_relaxed);
-	bool urgent = !journal->urgent && !may_gather(op->kind);
+	bool urgent = !journal->urgent && !may_gather(op);
 	journal->urgent = journal->urgent || urgent;
 	if (journal->writer_idle || urgent || journal->writes.count == GATHER_ENOUGH_OPS) {
 		journal->writer_idle = false;
@@ -540,7 +541,7 @@ static void submit_write(struct journal *journal, struct store_op *op)
 
 static void submit_read(struct journal *journal, struct store_op *op)
 {
-	op->ticket = journal->issued;
+	op->ticket = op->patient ? 0 : journal->issued;
 	op_queue_push(&journal->reads, op);
 	if (op->ticket > journal->passed && !journal->urgent) {
 		journal->urgent = true;

@@ -50,6 +50,7 @@ struct store_actor; /* trail.h */
 struct store_op {
 	struct store_op *next;
 	enum op_kind kind;
+	bool patient;    /* nobody waits for it: a write may gather company, a read may be answered from before what is queued */
 	uint64_t ticket; /* of this write; of a read: of the last write before it */
 	enum db_err failed;
 	struct error *why;                    /* the sentence; owned; NULL also when there was no memory for it */

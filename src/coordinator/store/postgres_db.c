@@ -590,6 +590,12 @@ static void set_up(struct postgres_db *db)
 	         "SET statement_timeout = %d; SET lock_timeout = %d; SET idle_in_transaction_session_timeout = 10000",
 	         db->mode == SQL_READ ? "on" : "off", db->limit_ms, db->limit_ms);
 	exec(&db->sql, settings);
+	/* A plan that was made while a table was small is kept as the table grows, until the server next looks at it: for a minute
+	 * of full load. What the writer asks for in large tables has an index; readers ask rarely, and have it planned each time.
+	 */
+	exec(&db->sql, db->mode == SQL_READ
+	                   ? "SET plan_cache_mode = force_custom_plan"
+	                   : "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_mergejoin = off; SET jit = off");
 }
 
 static void connect_now(struct postgres_db *db)

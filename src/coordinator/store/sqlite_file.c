@@ -91,9 +91,23 @@ void sqlite_mover_close(struct sqlite_mover *mover)
 	free(mover);
 }
 
+/* SQLite syncs the file only when it moved the last page of the log, which under load the writer does: it would wait for all
+ * that the mover wrote. */
+static void sync_file(struct sql *db)
+{
+	sqlite3_file *file = NULL;
+	if (sqlite3_file_control(sqlite_handle(db), "main", SQLITE_FCNTL_FILE_POINTER, &file) == SQLITE_OK && file &&
+	    file->pMethods)
+		file->pMethods->xSync(file, SQLITE_SYNC_NORMAL);
+}
+
 void sqlite_mover_move(struct sqlite_mover *mover)
 {
 	int pages;
-	/* A failure is the writer's to find: it does the rest of the same work. */
-	sqlite_file_move_log(mover->db, &pages, NULL);
+	/* A failure is the writer's to find: it does the rest of the same work. The second time moves what was written during the
+	 * first. */
+	for (int i = 0; i < 2; i++) {
+		sqlite_file_move_log(mover->db, &pages, NULL);
+		sync_file(mover->db);
+	}
 }

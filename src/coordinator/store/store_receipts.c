@@ -247,6 +247,7 @@ static void deliver_due(struct store_op *op)
 void store_receipts_due(struct store *store, store_receipts_due_fn done, void *user)
 {
 	struct op_receipts_due *op = store_new_op(sizeof *op, OP_TASK_READ, deliver_due, user);
+	op->task.op.patient = true;
 	op->task.read = read_due;
 	op->task.dispose = dispose_due;
 	op->done.due = done;
@@ -302,6 +303,7 @@ static void deliver_put(struct store_op *op)
 void store_receipts_put(struct store *store, struct store_receipts_due *due, struct str kid, store_done_fn done, void *user)
 {
 	struct op_receipts_due *op = store_new_op(sizeof *op, OP_TASK_WRITE, done ? deliver_put : NULL, user);
+	op->task.op.patient = true;
 	op->task.write = write_signatures;
 	op->task.dispose = dispose_due;
 	op->done.put = done;

@@ -37,7 +37,8 @@ struct store_receipts_due {
 	size_t count;
 	struct store_receipt receipts[];
 };
-/* The oldest of this coordinator and of those that are gone. due: NULL = nothing is; else the callback's own, for free(). */
+/* The oldest of this coordinator and of those that are gone. due: NULL = nothing is; else the callback's own, for free(). Looks
+ * at what is durable now: unlike other reads it waits for no settlement that was asked for before, and hurries none. */
 typedef void (*store_receipts_due_fn)(struct store_receipts_due *due, const struct error *error, void *user);
 void store_receipts_due(struct store *store, store_receipts_due_fn done, void *user);
 /* Takes `due`, in which each receipt has its version and signature now, by a key that was published; those without a signature

@@ -13,7 +13,8 @@ struct receipts {
 	struct receipt_signer signer;
 	struct p256_key *key;
 	struct store_receipt read;
-	bool found;
+	bool found, put;
+	struct store_receipts_due *due;
 };
 
 static int start(void **state)
@@ -212,6 +213,80 @@ static void a_blind_requests_receipt_keeps_what_the_provider_signed(void **state
 	assert_good(r, r->key);
 }
 
+/* --- beside settlements --- */
+
+/* Settlements gather for a minute, so that whatever ends their gathering early is seen. */
+static void gather_for_long(struct receipts *r)
+{
+	struct error error = {0};
+	fixture_close(&r->f);
+	r->f.loop = net_loop_new(&error);
+	assert_non_null(r->f.loop);
+	r->f.store =
+	    store_open(&(struct store_options){.path = r->f.path, .instance = "fixture", .readers = 2, .group_commit_us = 60000000},
+	               r->f.loop, &error);
+	assert_non_null(r->f.store);
+}
+
+static void on_due(struct store_receipts_due *due, const struct error *error, void *user)
+{
+	struct receipts *r = user;
+	r->due = due;
+	fixture_answer(&r->f, error);
+}
+
+static void on_put(const struct error *error, void *user)
+{
+	struct receipts *r = user;
+	assert_null(error);
+	r->put = true;
+}
+
+static uint64_t commits(struct receipts *r)
+{
+	struct store_stats stats;
+	store_stats(r->f.store, &stats);
+	return stats.commits;
+}
+
+static void settle_one(struct receipts *r, const char *id)
+{
+	struct store_settlement s = settlement_of(id, "buyer", "farmer", 100, 7);
+	store_settle(r->f.store, &s, NULL, NULL);
+}
+
+static void signing_does_not_hurry_the_settlements_that_gather(void **state)
+{
+	struct receipts *r = *state;
+	struct store_receipt_key key = {.kid = "k", .public_key = "p"};
+	settle_some(r, "before", 3);
+	gather_for_long(r);
+	AWAIT_OK(&r->f, store_receipt_key_add(r->f.store, &key, fixture_done, &r->f));
+	uint64_t before = commits(r);
+
+	settle_one(r, "gathers");
+	AWAIT_OK(&r->f, store_receipts_due(r->f.store, on_due, r));
+	assert_non_null(r->due);
+	assert_int_equal(r->due->count, 3); /* what is durable, without the one that gathers */
+	assert_int_equal(commits(r), before);
+	for (size_t i = 0; i < r->due->count; i++)
+		str_copy(STR("signed"), r->due->receipts[i].signature, sizeof r->due->receipts[i].signature);
+	store_receipts_put(r->f.store, r->due, STR("k"), on_put, r);
+	AWAIT_OK(&r->f, store_receipts_due(r->f.store, on_due, r)); /* the reader has looked: the writer was not woken */
+	free(r->due);
+	assert_int_equal(commits(r), before);
+	assert_false(r->put);
+
+	fixture_flush(&r->f); /* whoever waits hurries them all */
+	assert_true(r->put);
+	assert_int_equal(commits(r), before + 1);
+	assert_int_equal(fixture_number(&r->f, "SELECT count(*) FROM receipts"), 3);
+	AWAIT_OK(&r->f, store_receipts_due(r->f.store, on_due, r));
+	assert_non_null(r->due);
+	assert_int_equal(r->due->count, 1);
+	free(r->due);
+}
+
 /* --- kill -9 --- */
 
 static void child_turn(void *arg)
@@ -275,6 +350,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(a_receipt_stays_good_when_the_key_changes, start, stop),
 	    cmocka_unit_test_setup_teardown(an_altered_row_has_no_good_receipt, start, stop),
 	    cmocka_unit_test_setup_teardown(a_blind_requests_receipt_keeps_what_the_provider_signed, start, stop),
+	    cmocka_unit_test_setup_teardown(signing_does_not_hurry_the_settlements_that_gather, start, stop),
 	    cmocka_unit_test_setup_teardown(a_kill_at_any_moment_leaves_nothing_without_a_receipt, start, stop),
 	};
 	return RUN_ON_BOTH(tests);
