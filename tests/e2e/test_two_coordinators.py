@@ -1,6 +1,7 @@
 """Two coordinators on one PostgreSQL: races for the same money, webhook and withdrawal have one winner, and nothing is promised twice."""
 
 import concurrent.futures
+import hashlib
 import itertools
 import json
 import random
@@ -17,6 +18,7 @@ from test_referrals import joined
 
 ADMIN = "a" * 32
 SIDES = 2
+TOKEN = "dbp_" + "5" * 48
 
 
 @pytest.fixture
@@ -129,6 +131,35 @@ def test_a_balance_is_promised_once(pair, provider):
     wait_until(lambda: len(pair.nodes[0].usage()) == ok, "a usage row for each answer")
     assert all("store.operation_failed" not in node.log() for node in pair.nodes)
     pair.wait_balance(2_000 - audit["charged_micro_usd"])
+
+
+def test_a_dear_provider_is_paid_with_what_the_other_coordinator_gives_back(pair, provider, tmp_path):
+    seller = joined(pair.nodes[0], "seller@example.test")
+    account = pair.browse(seller, "GET", 0, "/v1/me").json()["account_id"]
+    pair.server.sql("INSERT INTO provider_tokens (hash, account, label, created_us)"
+                    f" SELECT '{hashlib.sha256(TOKEN.encode()).hexdigest()}', ref, '', 1 FROM accounts WHERE id = '{account}'")
+    set_price = pair.browse(seller, "PUT", 0, "/v1/pricing", {"model": "scripted", "input_price": 1, "output_price": 80_000_000})
+    assert set_price.status_code == 200, set_price.text
+    token = tmp_path / "provider-token"
+    token.write_text(TOKEN)
+    token.chmod(0o600)
+    provider(pair.nodes[0], {"text": "one two three four five"}, options=("--token-file", token))
+    provider(pair.nodes[1], {"text": "one two three four five"})
+    pair.admin("/v1/admin/credit", account="owner", amount_usd="0.01", note="a little")
+    pair.wait_balance(10_000)
+
+    def ask(side):
+        answer = pair.client.post(pair.nodes[side].url + "/v1/chat/completions",
+                                  json={"model": "scripted", "max_tokens": 100, "messages": [{"role": "user", "content": "hello"}]})
+        assert answer.status_code == 200, answer.text
+        pair.nodes[side].wait_idle()
+
+    ask(1)  # at the platform's price: it has leased half of what there is, and keeps it
+    pair.wait_balance(9_900)
+    ask(0)  # 100 tokens for 80 each are held: more than all that the other leaves
+    assert sorted(row["cost_micro_usd"] for row in pair.nodes[0].usage()) == [100, 5 * 80]
+    pair.wait_balance(9_900 - 5 * 80)
+    pair.check_books()
 
 
 numbers = itertools.count(1)

@@ -155,6 +155,8 @@ enum db_err fleet_job_start(struct fleet *fleet, const struct fleet_job_request 
 const char *fleet_job_id(const struct fleet_job *job); /* UUID, the request_id on the wire */
 /* The provider that runs it; strings are borrowed while the job lives. */
 void fleet_job_provider(const struct fleet_job *job, struct fleet_provider_view *out);
+/* The same of one that was chosen (fleet_job_request.approves). */
+void fleet_node_provider(const struct route_node *node, struct fleet_provider_view *out);
 struct route_node *fleet_job_node(const struct fleet_job *job);
 /* Microseconds that choosing the provider and sealing for it took (http-api 2.10 "X-Timing"). */
 void fleet_job_timing(const struct fleet_job *job, uint64_t *route_us, uint64_t *encrypt_us);

@@ -249,6 +249,11 @@ void fleet_job_provider(const struct fleet_job *job, struct fleet_provider_view 
 	session_view(job->session, NULL, out);
 }
 
+void fleet_node_provider(const struct route_node *node, struct fleet_provider_view *out)
+{
+	session_view(route_node_user(node), NULL, out);
+}
+
 struct route_node *fleet_job_node(const struct fleet_job *job)
 {
 	return job->session->node;

@@ -75,6 +75,7 @@ struct attempt {
 	uint32_t queue_position; /* the farthest back it stood in its engine's queue; 0 = it did not wait, as far as was said */
 	bool is_backup;          /* asked while another was silent */
 	bool owned;              /* the provider is the caller's own */
+	bool lacks_room;         /* not sent: other coordinators are to be asked for what its price takes */
 	double predicted_ms, tail_ms; /* of the first content, < 0 = unknown */
 	double hedge_due_ms;          /* since it was sent: when another is asked as well */
 	struct route_decision decision;
@@ -110,10 +111,12 @@ struct call {
 	/* money */
 	struct ledger_hold *hold; /* NULL: none yet, or ended */
 	struct price held_price;
-	int64_t held_tokens;     /* of output that the hold covers */
-	struct ledger_room room; /* until another coordinator has given back what it holds of the account */
-	struct ledger_room more; /* the same for an answer that outgrows the hold; it goes on meanwhile */
-	bool grows_no_more;      /* and there is none */
+	int64_t held_tokens;      /* of output that the hold covers */
+	struct ledger_room room;  /* until another coordinator has given back what it holds of the account */
+	struct price asked_price; /* it is waited for because of a provider with this price */
+	unsigned price_asks;      /* how often that was so */
+	struct ledger_room more;  /* the same for an answer that outgrows the hold; it goes on meanwhile */
+	bool grows_no_more;       /* and there is none */
 
 	/* dispatch */
 	struct list attempts;
@@ -243,8 +246,9 @@ void relay_abort_slow(struct call *call);
 /* --- settle.c --- */
 enum db_err money_hold(struct call *call, struct api_error *error); /* DB_E_AGAIN: ask for room, then try again */
 int64_t money_wanted(const struct call *call);                      /* how much money_hold needs */
-/* The chosen provider's price: raises the hold when it is dearer. False when that is not covered. */
-bool money_cover(struct call *call, struct price price);
+/* The chosen provider's price: raises the hold when it is dearer. DB_E_AGAIN: ask for room for what is uncovered. */
+enum db_err money_cover(struct call *call, struct price price);
+int64_t money_uncovered(const struct call *call, struct price price);
 /* The answer grew: keeps the hold above it. False when the balance does not cover more. */
 bool money_grow(struct call *call, uint64_t tokens);
 /* How many tokens so much of an answer had at least: most providers send each by itself, some send several at once. */

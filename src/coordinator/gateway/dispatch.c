@@ -377,10 +377,24 @@ static uint64_t room_needed(const struct call *call)
 	       fleet_model_room(call->gateway->options.fleet, str_of(call->model), prompt_needed(call), (uint64_t)call->max_tokens);
 }
 
+/* The provider may have a price of its own: what is on hold must cover it. */
+static enum db_err cover_price(struct call *call, struct attempt *attempt, const struct route_node *node)
+{
+	struct fleet_provider_view provider;
+	fleet_node_provider(node, &provider);
+	attempt->price = ledger_price(call->gateway->options.ledger, provider.account, str_of(call->model), call->service);
+	attempt->owned = wishes_granted(&call->wishes, call_account(call), &provider);
+	return attempt->owned ? DB_OK : money_cover(call, attempt->price);
+}
+
 static bool approves(const struct route_decision *decision, void *user)
 {
 	struct attempt *attempt = user;
-	return !attempt->is_backup || race_approves(attempt->call, decision);
+	struct call *call = attempt->call;
+	if (attempt->is_backup)
+		return race_approves(call, decision);
+	attempt->lacks_room = cover_price(call, attempt, decision->node) == DB_E_AGAIN && call->price_asks < CALL_MAX_ATTEMPTS;
+	return !attempt->lacks_room;
 }
 
 /* Those that failed, and those that have the request now. */
@@ -455,16 +469,6 @@ static enum db_err start_job(struct call *call, struct attempt *attempt, struct 
 	return err;
 }
 
-/* The provider may have a price of its own: what is on hold must cover it. */
-static bool covers_price(struct call *call, struct attempt *attempt)
-{
-	struct fleet_provider_view provider;
-	fleet_job_provider(attempt->job, &provider);
-	attempt->price = ledger_price(call->gateway->options.ledger, provider.account, str_of(call->model), call->service);
-	attempt->owned = wishes_granted(&call->wishes, call_account(call), &provider);
-	return attempt->owned || money_cover(call, attempt->price);
-}
-
 /* The attempt is on its way. */
 static void note_start(struct call *call, struct attempt *attempt, const struct route_decision *decision)
 {
@@ -492,7 +496,7 @@ bool dispatch_backup(struct call *call)
 		return false;
 	}
 	note_start(call, attempt, &decision);
-	if (!covers_price(call, attempt)) {
+	if (cover_price(call, attempt, fleet_job_node(attempt->job))) {
 		race_stop(call, 0, 0);
 		tries_end(attempt, RECORD_TRY_TOO_DEAR, 0, 0);
 		dispatch_drop(attempt);
@@ -502,6 +506,27 @@ bool dispatch_backup(struct call *call)
 	log_info("request.hedged", "id=%s attempt=%u", call->id, call->attempts_made);
 	start_clocks(call, attempt);
 	return true;
+}
+
+static void on_room(struct ledger_room *room, enum db_err err)
+{
+	struct call *call = LIST_OF(room, struct call, room);
+	call_enter(call);
+	if (err || money_cover(call, call->asked_price))
+		call->price_asks = CALL_MAX_ATTEMPTS; /* it is passed over then, like one that nothing could pay for */
+	dispatch_next(call);
+	call_leave(call);
+}
+
+static void ask_for_price(struct attempt *attempt)
+{
+	struct call *call = attempt->call;
+	call->asked_price = attempt->price;
+	call->price_asks++;
+	attempt_free(attempt);
+	stop_waiting(call);
+	call->room.done = on_room;
+	ledger_room_ask(call->caller.account, call->caller.group, money_uncovered(call, call->asked_price), &call->room);
 }
 
 static void try_attempt(struct call *call)
@@ -514,7 +539,7 @@ static void try_attempt(struct call *call)
 		call->dispatch_us = clock_mono_us() - began;
 		note_start(call, attempt, &decision);
 		stop_waiting(call);
-		if (covers_price(call, attempt)) {
+		if (cover_price(call, attempt, fleet_job_node(attempt->job)) == DB_OK) {
 			start_clocks(call, attempt);
 			race_arm(call, attempt);
 			return;
@@ -524,6 +549,10 @@ static void try_attempt(struct call *call)
 		tries_end(attempt, RECORD_TRY_TOO_DEAR, 0, 0);
 		dispatch_drop(attempt);
 		dispatch_next(call);
+		return;
+	}
+	if (attempt && attempt->lacks_room) {
+		ask_for_price(attempt);
 		return;
 	}
 	if (attempt)

@@ -48,14 +48,19 @@ enum db_err money_hold(struct call *call, struct api_error *error)
 	return err;
 }
 
-bool money_cover(struct call *call, struct price price)
+enum db_err money_cover(struct call *call, struct price price)
 {
 	int64_t needed = cost_of(call, price, call->held_tokens);
 	if (is_free(call))
-		return true;
+		return DB_OK;
 	enum db_err err = ledger_hold_raise(call->hold, needed);
 	call->refused_by_limit |= err == DB_E_LIMIT;
-	return err == DB_OK;
+	return err;
+}
+
+int64_t money_uncovered(const struct call *call, struct price price)
+{
+	return cost_of(call, price, call->held_tokens) - ledger_hold_amount(call->hold);
 }
 
 static int64_t next_tokens(const struct call *call)

@@ -257,6 +257,27 @@ static void a_server_killed_at_any_moment_loses_and_doubles_nothing(void **state
 	assert_books_right(f);
 }
 
+/* Plans are made while the tables are empty, and kept: they must be right for full ones. */
+static void no_group_of_writes_reads_a_whole_table_however_new_the_books_are(void **state)
+{
+	struct fixture *f = *state;
+	enum { GROUPS = 40 };
+	make_account(f, "buyer", 1000000000);
+	make_account(f, "farmer", 0);
+	for (int i = 0; i < GROUPS; i++) {
+		settle_one(f, i);
+		fixture_flush(f);
+	}
+	fixture_close_store(f); /* a connection that ends says what it did */
+	wait_for_number(f,
+	                "SELECT coalesce(sum(n_tup_ins), 0)::BIGINT FROM pg_stat_user_tables"
+	                " WHERE schemaname = current_schema() AND relname IN ('usage', 'holds')",
+	                2 * GROUPS);
+	int64_t scans = fixture_number(f, "SELECT coalesce(sum(seq_scan), 0)::BIGINT FROM pg_stat_user_tables WHERE schemaname ="
+	                                  " current_schema() AND relname IN ('usage', 'holds', 'ledger')");
+	assert_true(scans < GROUPS / 2); /* the start, and the schema's making, may look */
+}
+
 static void a_server_that_is_away_stops_new_money_and_says_so(void **state)
 {
 	struct fixture *f = *state;
@@ -344,6 +365,7 @@ int main(void)
 	    TEST(a_start_releases_only_holds_of_its_own_name),
 	    TEST(a_coordinator_taken_for_lost_comes_back_as_a_new_one),
 	    TEST(a_server_killed_at_any_moment_loses_and_doubles_nothing),
+	    TEST(no_group_of_writes_reads_a_whole_table_however_new_the_books_are),
 	    TEST(a_server_that_is_away_stops_new_money_and_says_so),
 	    TEST(text_that_is_not_utf8_is_kept_as_far_as_it_is),
 	    TEST(what_cannot_be_opened_says_why),
