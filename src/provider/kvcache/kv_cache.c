@@ -370,19 +370,39 @@ void kv_store(struct kv_model *model, const struct kv_prompt *prompt, size_t tok
 
 /* --- the whole --- */
 
+static bool is_of(const struct kv_tag *one, const struct kv_tag *tag)
+{
+	return !tag || memcmp(one, tag, sizeof *tag) == 0;
+}
+
+/* What a thread is at work on cannot be taken from it: it drops that when it is done. */
+void kv_cache_forget(struct kv_cache *cache, const struct kv_tag *tag)
+{
+	LIST_EACH_SAFE (link, next, &cache->writes) {
+		struct kv_write *write = LIST_OF(link, struct kv_write, link);
+		if (!is_of(&write->snapshot.tag, tag))
+			continue;
+		list_remove(&cache->writes, &write->link);
+		kv_write_free(write);
+	}
+	LIST_EACH (link, &cache->fetches) {
+		struct kv_fetch *fetch = LIST_OF(link, struct kv_fetch, link);
+		fetch->erased = fetch->erased || is_of(&fetch->prompt.tag, tag);
+	}
+	if (cache->writing && is_of(&cache->writing->snapshot.tag, tag))
+		cache->writing->erased = true;
+	if (cache->fetching && is_of(&cache->fetching->prompt.tag, tag))
+		cache->fetching->erased = true;
+	kv_ram_drop(cache->ram, 0, tag);
+	pthread_cond_broadcast(&cache->settled);
+}
+
 void kv_cache_erase(struct kv_cache *cache, struct str tenant)
 {
 	struct kv_tag tag;
 	make_tag(cache, tenant, &tag);
 	pthread_mutex_lock(&cache->lock);
-	LIST_EACH_SAFE (link, next, &cache->writes) {
-		struct kv_write *write = LIST_OF(link, struct kv_write, link);
-		if (memcmp(&write->snapshot.tag, &tag, sizeof tag) != 0)
-			continue;
-		list_remove(&cache->writes, &write->link);
-		kv_write_free(write);
-	}
-	kv_ram_drop(cache->ram, 0, &tag);
+	kv_cache_forget(cache, &tag);
 	pthread_mutex_unlock(&cache->lock);
 	if (cache->disk)
 		kv_disk_erase(cache->disk, &tag);

@@ -31,6 +31,7 @@ struct kv_write {
 	struct list_link link;
 	struct kv_model *model;
 	struct kv_snapshot snapshot;
+	bool erased; /* its tenant was, while it was written */
 	struct kv_digest points[];
 };
 
@@ -40,7 +41,7 @@ struct kv_fetch {
 	struct kv_prompt prompt;  /* up to the prefix that is read */
 	void (*done)(void *user); /* NULL once it was called, or the fetch was given up */
 	void *user;
-	bool running;
+	bool running, erased;  /* erased: its tenant was, meanwhile */
 	struct kv_blob *state; /* once finished; NULL when it could not be read */
 	atomic_bool finished;
 };
@@ -69,5 +70,7 @@ void kv_threads_stop(struct kv_cache *cache);
 void kv_fetch_free(struct kv_fetch *fetch);
 void kv_write_free(struct kv_write *write);
 void kv_cond_init(pthread_cond_t *cond);
+/* Forgets what memory, queues and threads hold of a tenant; NULL: of all. The lock is held. */
+void kv_cache_forget(struct kv_cache *cache, const struct kv_tag *tag);
 
 #endif

@@ -105,6 +105,11 @@ static void write_next(struct kv_cache *cache)
 	if (err && err != DB_E_EXISTS && err != DB_E_CLOSED)
 		log_warn("cache.write_failed", "error=%s", error_name(err));
 	pthread_mutex_lock(&cache->lock);
+	if (write->erased) { /* perhaps before the disk was told to write it, which then did not notice */
+		pthread_mutex_unlock(&cache->lock);
+		kv_disk_erase(cache->disk, &write->snapshot.tag);
+		pthread_mutex_lock(&cache->lock);
+	}
 	cache->writing = NULL; /* from here on nobody looks at it */
 	pthread_cond_broadcast(&cache->settled);
 	pthread_mutex_unlock(&cache->lock);
@@ -118,7 +123,7 @@ static void forget_erased(struct kv_cache *cache, const struct kv_tag *erased, s
 {
 	pthread_mutex_lock(&cache->lock);
 	for (size_t i = 0; i < count; i++)
-		kv_ram_drop(cache->ram, 0, kv_tag_is_everybody(&erased[i]) ? NULL : &erased[i]);
+		kv_cache_forget(cache, kv_tag_is_everybody(&erased[i]) ? NULL : &erased[i]);
 	pthread_mutex_unlock(&cache->lock);
 }
 
@@ -229,6 +234,10 @@ static void fetch_next(struct kv_cache *cache)
 	if (why == KV_GOOD) {
 		cache->read_us_per_byte += WEIGHT * ((double)us / (double)state->len - cache->read_us_per_byte);
 		fetch->state = state;
+	}
+	if (fetch->erased) {
+		kv_blob_release(fetch->state);
+		fetch->state = NULL;
 	}
 	if (!fetch->model) { /* nobody waits for it any more */
 		kv_fetch_free(fetch);

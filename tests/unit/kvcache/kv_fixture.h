@@ -127,6 +127,8 @@ struct world_options {
 	uint32_t tick_ms;
 	bool whole_only; /* states cannot be cut */
 	bool always_read;
+	uint32_t max_writes, min_persist_tokens;
+	const struct kv_codec *codec; /* NULL: fake_codec */
 	const char *weights;
 };
 
@@ -140,13 +142,16 @@ static inline void world_open(struct world *world, const struct world_options *o
 	                                 .ttl_us = options->ttl_us,
 	                                 .tick_ms = options->tick_ms,
 	                                 .always_read = options->always_read,
-	                                 .max_writes = 64};
+	                                 .min_persist_tokens = options->min_persist_tokens,
+	                                 .max_writes = options->max_writes ? options->max_writes : 64};
 	world->cache = kv_cache_open(&cache, &error);
 	if (!world->cache)
 		fail_msg("%s", error.text);
 	struct kv_model_options model = {.model_id = "fake/model",
 	                                 .shape = shape_of(options->weights ? options->weights : "weights-1"),
-	                                 .codec = options->whole_only ? NULL : &fake_codec};
+	                                 .codec = options->whole_only ? NULL
+	                                          : options->codec    ? options->codec
+	                                                              : &fake_codec};
 	world->model = kv_model_open(world->cache, &model, &error);
 	if (!world->model)
 		fail_msg("%s", error.text);
@@ -203,6 +208,57 @@ static inline size_t serve_seed(struct world *world, const char *tenant, int32_t
 	int32_t tokens[MAX_PROMPT];
 	prompt_tokens(seed, tokens, count);
 	return serve(world, tenant, tokens, count, NULL);
+}
+
+/* --- the disk alone --- */
+
+static inline uint64_t fake_free(const char *path, void *user)
+{
+	(void)path;
+	return *(uint64_t *)user;
+}
+
+static inline struct kv_disk *open_disk(const char *root, uint64_t max_bytes, int64_t ttl_us, uint64_t *free_bytes)
+{
+	struct error error;
+	struct kv_disk_options options = {.root = root,
+	                                  .secret = device_secret,
+	                                  .max_bytes = max_bytes,
+	                                  .ttl_us = ttl_us,
+	                                  .free_bytes = free_bytes ? fake_free : NULL,
+	                                  .user = free_bytes};
+	struct kv_disk *disk = kv_disk_open(&options, &error);
+	if (!disk)
+		fail_msg("%s", error.text);
+	struct kv_shape shape = shape_of("weights-1");
+	struct kv_disk_model_options model = {1, "fake/model", &shape, &fake_codec};
+	assert_int_equal(kv_disk_model_open(disk, &model, &error), DB_OK);
+	return disk;
+}
+
+static inline enum db_err write_seed(struct kv_disk *disk, int32_t seed, size_t count)
+{
+	int32_t tokens[MAX_PROMPT];
+	struct kv_digest points[MAX_PROMPT / KV_GRID];
+	prompt_tokens(seed, tokens, count);
+	struct kv_snapshot snapshot = {.model = 1, .cuttable = true, .points = points};
+	kv_keys_tag(kv_disk_keys(disk), STR("a"), &snapshot.tag);
+	snapshot.point_count = kv_points(STR("a"), tokens, count, points);
+	snapshot.blob = state_of(tokens, 0, snapshot.point_count * KV_GRID);
+	enum db_err err = kv_disk_write(disk, &snapshot, NULL, NULL);
+	kv_blob_release(snapshot.blob);
+	return err;
+}
+
+static inline size_t find_seed(struct kv_disk *disk, int32_t seed, size_t count)
+{
+	int32_t tokens[MAX_PROMPT];
+	struct kv_digest points[MAX_PROMPT / KV_GRID];
+	struct kv_tag tag;
+	uint64_t bytes;
+	prompt_tokens(seed, tokens, count);
+	kv_keys_tag(kv_disk_keys(disk), STR("a"), &tag);
+	return kv_disk_find(disk, 1, &tag, points, kv_points(STR("a"), tokens, count, points), &bytes) * KV_GRID;
 }
 
 /* --- files --- */

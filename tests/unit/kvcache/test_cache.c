@@ -349,55 +349,6 @@ static void worth_is_use_length_size_and_age(void **state)
 
 /* --- disk: quota, age, erasing --- */
 
-static uint64_t fake_free(const char *path, void *user)
-{
-	(void)path;
-	return *(uint64_t *)user;
-}
-
-static struct kv_disk *open_disk(const char *root, uint64_t max_bytes, int64_t ttl_us, uint64_t *free_bytes)
-{
-	struct error error;
-	struct kv_disk_options options = {.root = root,
-	                                  .secret = device_secret,
-	                                  .max_bytes = max_bytes,
-	                                  .ttl_us = ttl_us,
-	                                  .free_bytes = free_bytes ? fake_free : NULL,
-	                                  .user = free_bytes};
-	struct kv_disk *disk = kv_disk_open(&options, &error);
-	if (!disk)
-		fail_msg("%s", error.text);
-	struct kv_shape shape = shape_of("weights-1");
-	struct kv_disk_model_options model = {1, "fake/model", &shape, &fake_codec};
-	assert_int_equal(kv_disk_model_open(disk, &model, &error), DB_OK);
-	return disk;
-}
-
-static enum db_err write_seed(struct kv_disk *disk, int32_t seed, size_t count)
-{
-	int32_t tokens[MAX_PROMPT];
-	struct kv_digest points[MAX_PROMPT / KV_GRID];
-	prompt_tokens(seed, tokens, count);
-	struct kv_snapshot snapshot = {.model = 1, .cuttable = true, .points = points};
-	kv_keys_tag(kv_disk_keys(disk), STR("a"), &snapshot.tag);
-	snapshot.point_count = kv_points(STR("a"), tokens, count, points);
-	snapshot.blob = state_of(tokens, 0, snapshot.point_count * KV_GRID);
-	enum db_err err = kv_disk_write(disk, &snapshot, NULL, NULL);
-	kv_blob_release(snapshot.blob);
-	return err;
-}
-
-static size_t find_seed(struct kv_disk *disk, int32_t seed, size_t count)
-{
-	int32_t tokens[MAX_PROMPT];
-	struct kv_digest points[MAX_PROMPT / KV_GRID];
-	struct kv_tag tag;
-	uint64_t bytes;
-	prompt_tokens(seed, tokens, count);
-	kv_keys_tag(kv_disk_keys(disk), STR("a"), &tag);
-	return kv_disk_find(disk, 1, &tag, points, kv_points(STR("a"), tokens, count, points), &bytes) * KV_GRID;
-}
-
 static void the_quota_follows_what_is_free(void **state)
 {
 	(void)state;
@@ -600,25 +551,28 @@ static void a_killed_process_leaves_whole_files_only(void **state)
 	(void)state;
 	char root[KV_PATH_SIZE];
 	struct file_list files;
+	struct kv_disk_stats stats;
+	struct kv_disk *disk;
 	make_root(root);
 	for (int point = 0; point < 200; point++) {
 		pid_t child = fork();
 		if (child == 0) {
-			struct kv_disk *disk = open_disk(root, 1 << 20, 0, NULL);
+			disk = open_disk(root, 1 << 20, 0, NULL);
 			for (int32_t seed = 0;; seed++)
 				write_seed(disk, point * 1000 + seed % 16, 256 + (size_t)(seed % 3) * 64);
 		}
 		usleep((useconds_t)(100 + (point * 37) % 3000));
 		kill(child, SIGKILL);
 		assert_int_equal(waitpid(child, NULL, 0), child);
+		disk = open_disk(root, 1 << 20, 0, NULL); /* whatever it was doing, each time */
+		kv_disk_stats(disk, &stats);
+		list_files(root, &files);
+		assert_int_equal(files.temporary, 0);
+		assert_int_equal(files.count, stats.entries);
+		assert_int_equal(stats.read_errors, 0);
+		kv_disk_close(disk);
 	}
-	struct kv_disk_stats stats;
-	struct kv_disk *disk = open_disk(root, 1 << 20, 0, NULL);
-	kv_disk_stats(disk, &stats);
-	list_files(root, &files);
-	assert_int_equal(files.temporary, 0);
-	assert_int_equal(files.count, stats.entries);
-	assert_int_equal(stats.read_errors, 0);
+	disk = open_disk(root, 1 << 20, 0, NULL);
 	/* every one of them can be read */
 	size_t readable = 0;
 	for (int32_t seed = 0; seed < 200 * 1000; seed += (seed % 1000 == 15) ? 985 : 1) {

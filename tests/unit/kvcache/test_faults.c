@@ -6,22 +6,41 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/wait.h>
 #include <time.h>
 
 static atomic_long countdown; /* the call that fails; 0 = none */
 static atomic_long seen;      /* calls so far */
 static atomic_bool counting;
+static bool deadly; /* at that call the process dies instead */
 
 static bool fails(void)
 {
 	if (!counting)
 		return false;
 	long call = atomic_fetch_add(&seen, 1) + 1;
+	if (call == countdown && deadly)
+		kill(getpid(), SIGKILL);
 	return call == countdown;
+}
+
+/* What a test looks for in the order of calls: f and d for the syncing of a file and of a folder, r for a renaming. */
+static struct {
+	char calls[16];
+	size_t count;
+	void (*after_rename)(void);
+} trail;
+
+static void note(char call)
+{
+	if (trail.count + 1 < sizeof trail.calls)
+		trail.calls[trail.count++] = call;
+	trail.calls[trail.count] = '\0';
 }
 
 #define WRAP(type, name, parameters, arguments, failure)                                                                       \
@@ -42,8 +61,6 @@ WRAP(void *, realloc, (void *at, size_t size), (at, size), NULL)
 WRAP(ssize_t, write, (int fd, const void *at, size_t len), (fd, at, len), -1)
 WRAP(ssize_t, pread, (int fd, void *at, size_t len, off_t offset), (fd, at, len, offset), -1)
 WRAP(ssize_t, pwrite, (int fd, const void *at, size_t len, off_t offset), (fd, at, len, offset), -1)
-WRAP(int, fsync, (int fd), (fd), -1)
-WRAP(int, rename, (const char *from, const char *to), (from, to), -1)
 WRAP(int, mkdir, (const char *path, mode_t mode), (path, mode), -1)
 WRAP(int, unlink, (const char *path), (path), -1)
 WRAP(off_t, lseek, (int fd, off_t offset, int whence), (fd, offset, whence), -1)
@@ -54,6 +71,34 @@ WRAP(int, flock, (int fd, int operation), (fd, operation), -1)
 WRAP(int, lstat, (const char *path, struct stat *out), (path, out), -1)
 WRAP(int, rmdir, (const char *path), (path), -1)
 WRAP(int, utimensat, (int at, const char *path, const struct timespec times[2], int flags), (at, path, times, flags), -1)
+
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __wrap_fsync(int fd)
+{
+	struct stat stat;
+	if (fails()) {
+		errno = EIO;
+		return -1;
+	}
+	note(fstat(fd, &stat) == 0 && S_ISDIR(stat.st_mode) ? 'd' : 'f');
+	return __real_fsync(fd);
+}
+
+int __real_rename(const char *from, const char *to);
+int __wrap_rename(const char *from, const char *to);
+int __wrap_rename(const char *from, const char *to)
+{
+	if (fails()) {
+		errno = EIO;
+		return -1;
+	}
+	note('r');
+	int renamed = __real_rename(from, to);
+	if (trail.after_rename)
+		trail.after_rename();
+	return renamed;
+}
 
 /* A file is closed however it fails. */
 int __real_close(int fd);
@@ -194,6 +239,104 @@ static void any_failing_call_of_the_disk_tier_is_survived(void **state)
 	assert_true(calls > 100);
 }
 
+/* --- what a crash finds --- */
+
+/* Else a crash of the machine could leave a name without its content, or content without its name. */
+static void a_file_is_on_the_disk_before_it_has_its_name_and_the_name_before_it_counts(void **state)
+{
+	(void)state;
+	char root[KV_PATH_SIZE];
+	make_root(root);
+	struct kv_disk *disk = try_open(root);
+	trail.count = 0;
+	assert_int_equal(store(disk, 1, 512), DB_OK);
+	assert_string_equal(trail.calls, "frd");
+	kv_disk_close(disk);
+	kv_folder_remove(root);
+}
+
+static void die_in_the_second_store(const char *root, long nth)
+{
+	struct kv_disk *disk = try_open(root);
+	store(disk, 1, 512);
+	deadly = true;
+	countdown = nth;
+	seen = 0;
+	counting = true;
+	store(disk, 1, 1024);
+	_exit(0); /* there were no more calls than that */
+}
+
+/* Killed before each of them, the first, the second, and so on. */
+static void a_process_killed_between_any_two_calls_of_a_store_leaves_whole_files_only(void **state)
+{
+	(void)state;
+	char root[KV_PATH_SIZE];
+	struct kv_disk_stats stats;
+	struct file_list files;
+	size_t before = 0, after = 0;
+	int status = 1;
+	for (long nth = 1; !WIFEXITED(status) || nth == 1; nth++) {
+		make_root(root);
+		pid_t child = fork();
+		if (child == 0)
+			die_in_the_second_store(root, nth);
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_true(WIFEXITED(status) ? WEXITSTATUS(status) == 0 : WTERMSIG(status) == SIGKILL);
+		struct kv_disk *disk = try_open(root);
+		kv_disk_stats(disk, &stats);
+		list_files(root, &files);
+		assert_int_equal(files.temporary, 0);
+		assert_int_equal(files.count, stats.entries);
+		assert_int_equal(stats.read_errors, 0);
+		size_t found = load(disk, 1, 1024);
+		assert_true(found == 512 || found == 1024);
+		before += found == 512;
+		after += found == 1024;
+		counting = false;
+		kv_disk_close(disk);
+		kv_folder_remove(root);
+	}
+	assert_true(before > 10 && after > 1);
+}
+
+static struct kv_disk *written_to;
+
+static void erase_it(void)
+{
+	struct kv_tag tag;
+	kv_keys_tag(kv_disk_keys(written_to), STR("a"), &tag);
+	kv_disk_erase(written_to, &tag);
+}
+
+static void unload_it(void)
+{
+	kv_disk_model_close(written_to, 1);
+}
+
+/* The file has its name already: its writer looks once more, and takes it away. */
+static void what_is_written_for_nobody_goes_again(void **state)
+{
+	(void)state;
+	static void (*const meanwhile[])(void) = {erase_it, unload_it};
+	for (size_t i = 0; i < sizeof meanwhile / sizeof *meanwhile; i++) {
+		char root[KV_PATH_SIZE];
+		struct kv_disk_stats stats;
+		struct file_list files;
+		make_root(root);
+		written_to = try_open(root);
+		trail.after_rename = meanwhile[i];
+		assert_int_not_equal(store(written_to, 1, 512), DB_OK);
+		trail.after_rename = NULL;
+		kv_disk_stats(written_to, &stats);
+		assert_int_equal(stats.entries, 0);
+		list_files(root, &files);
+		assert_int_equal(files.count, 0);
+		kv_disk_close(written_to);
+		kv_folder_remove(root);
+	}
+}
+
 static void fill_memory(void)
 {
 	int32_t tokens[1024];
@@ -332,6 +475,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(any_failing_call_of_the_disk_tier_is_survived),
+	    cmocka_unit_test(a_file_is_on_the_disk_before_it_has_its_name_and_the_name_before_it_counts),
+	    cmocka_unit_test(a_process_killed_between_any_two_calls_of_a_store_leaves_whole_files_only),
+	    cmocka_unit_test(what_is_written_for_nobody_goes_again),
 	    cmocka_unit_test(any_failing_allocation_of_the_memory_tier_is_survived),
 	    cmocka_unit_test(any_failing_call_of_the_whole_cache_is_survived),
 	};
