@@ -3,9 +3,11 @@
 #include "provider/engine/chat_history.h"
 #include "provider/engine/chat_plain_tools.h"
 #include "provider/engine/chat_schema.h"
+#include "provider/engine/chat_schema_merge.h"
 #include "provider/engine/chat_verdict.h"
 
-#define TEXT_MAX ((size_t)64 << 20)
+#define TEXT_MAX   ((size_t)64 << 20)
+#define SCHEMA_MAX ((size_t)16 << 20)
 
 static int out_of_memory(struct error *error)
 {
@@ -74,12 +76,28 @@ static int copy_tools(const struct chat_request *chat, const struct chat_history
 	return err || !out->tools_json ? out_of_memory(error) : 0;
 }
 
+/* As a grammar can hold it, where it can. */
+static int merge_schema(const json_val *schema, struct arena *arena, struct chat_conversation *out, struct error *error)
+{
+	struct buf text;
+	buf_init(&text, SCHEMA_MAX);
+	enum db_err err = chat_schema_merge(schema, &text, error);
+	out->schema_json = kept(arena, &text);
+	if (err == DB_E_UNSUPPORTED)
+		return 400;
+	struct json_doc *merged = out->schema_json ? json_parse(str_of(out->schema_json), arena, NULL) : NULL;
+	if (err || !merged)
+		return out_of_memory(error);
+	return chat_schema_check(json_root(merged), error) ? 400 : 0;
+}
+
 static int copy_schema(const struct chat_request *chat, struct arena *arena, struct chat_conversation *out, struct error *error)
 {
 	out->schema_json = chat_verdict_schema(chat, arena);
 	if (!out->schema_json)
 		return out_of_memory(error);
-	return chat->format == CHAT_FORMAT_JSON_SCHEMA && chat_schema_check(chat->schema, error) ? 400 : 0;
+	bool has_one = chat->format == CHAT_FORMAT_JSON_SCHEMA && out->schema_json[0];
+	return has_one ? merge_schema(chat->schema, arena, out, error) : 0;
 }
 
 /* --- how much the model may think --- */

@@ -97,14 +97,12 @@ static const char *const of_arrays[] = {"items", "prefixItems", "minItems", "max
 static const char *const of_strings[] = {"pattern", "minLength", "maxLength", NULL};
 static const char *const of_numbers[] = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", NULL};
 
-static json_val *member_named(const json_val *object, struct str wanted);
-
 static bool requires_the_unknown(const json_val *schema)
 {
 	struct json_iter iter = json_iter(json_get(schema, "required"));
 	struct str name;
 	for (json_val *one; (one = json_next(&iter, NULL));)
-		if (json_as_str(one, &name) && !member_named(json_get(schema, "properties"), name))
+		if (json_as_str(one, &name) && !chat_schema_member(json_get(schema, "properties"), name))
 			return true;
 	return false;
 }
@@ -360,6 +358,11 @@ static bool type_holds(const json_val *type, const json_val *value)
 	return false;
 }
 
+bool chat_schema_same(const json_val *a, const json_val *b)
+{
+	return same(a, b, 0);
+}
+
 static bool is_among(const json_val *values, const json_val *value)
 {
 	struct json_iter iter = json_iter(values);
@@ -395,7 +398,7 @@ static double characters(struct str text)
 	return count;
 }
 
-static json_val *member_named(const json_val *object, struct str wanted)
+json_val *chat_schema_member(const json_val *object, struct str wanted)
 {
 	struct json_iter iter = json_iter(json_type(object) == JSON_OBJECT ? object : NULL);
 	struct str key;
@@ -413,10 +416,10 @@ static bool object_holds(struct judge *judge, const json_val *schema, const json
 	bool allowed = true;
 	json_as_bool(others, &allowed);
 	for (json_val *name; (name = json_next(&required, NULL));)
-		if (json_as_str(name, &key) && !member_named(object, key))
+		if (json_as_str(name, &key) && !chat_schema_member(object, key))
 			return false;
 	for (json_val *value; (value = json_next(&members, &key));) {
-		const json_val *property = member_named(properties, key);
+		const json_val *property = chat_schema_member(properties, key);
 		if (!property && !allowed)
 			return false;
 		if (!property)
@@ -446,17 +449,16 @@ static bool array_holds(struct judge *judge, const json_val *schema, const json_
 	return true;
 }
 
-/* "#/a/b" from the root of the schema. */
-static const json_val *referred(const struct judge *judge, struct str path)
+const json_val *chat_schema_referred(const json_val *root, struct str path)
 {
-	const json_val *at = judge->root;
+	const json_val *at = root;
 	if (!path.len || path.at[0] != '#')
 		return NULL;
 	path = str_sub(path, 1, path.len);
 	while (at && path.len) {
 		const char *slash = path.len > 1 ? memchr(path.at + 1, '/', path.len - 1) : NULL;
 		size_t len = slash ? (size_t)(slash - path.at) : path.len;
-		at = member_named(at, str_sub(path, 1, len - 1));
+		at = chat_schema_member(at, str_sub(path, 1, len - 1));
 		path = str_sub(path, len, path.len);
 	}
 	return at;
@@ -491,7 +493,7 @@ static bool holds(struct judge *judge, const json_val *schema, const json_val *v
 	if (json_as_bool(schema, &anything))
 		return anything;
 	if (json_as_str(json_get(schema, "$ref"), &text)) {
-		const json_val *target = referred(judge, text);
+		const json_val *target = chat_schema_referred(judge->root, text);
 		return target && holds(judge, target, value, depth + 1);
 	}
 	if (!type_holds(json_get(schema, "type"), value) || !unions_hold(judge, schema, value, depth + 1))
