@@ -9,6 +9,8 @@
 #
 # DARKBLOOM_GPU=cuda builds llama.cpp for NVIDIA GPUs as well (it needs nvcc); a Mac's GPU is always used.
 #
+# DARKBLOOM_CPU=portable builds for every x86-64 processor with AVX2, FMA, F16C and BMI2 (since about 2013), instead of for this one.
+#
 # The result lives in a cache outside the clone, so a second clone finds it built:
 # ${DARKBLOOM_CACHE:-${XDG_CACHE_HOME:-~/.cache}/darkbloom}/deps/<hash of lock, recipe, CPU and GPU>.
 # build/deps in the clone is a link to it.
@@ -33,7 +35,9 @@ pins=$(grep -vE '^(#|$)' "$lock")
 base=$(grep -v '^extra-' <<<"$pins") # what is built does not depend on the extra models
 gpu=${DARKBLOOM_GPU:-}
 case $gpu in "" | cuda) ;; *) die "DARKBLOOM_GPU is '$gpu', but only cuda is known: unset it, or set it to cuda" ;; esac
-key=$({ echo "$base"; echo "recipe $recipe"; cpu_features; uname -sm; [ -z "$gpu" ] || echo "gpu $gpu"; } | digest - | cut -c1-16)
+cpu=${DARKBLOOM_CPU:-native}
+case $cpu in native | portable) ;; *) die "DARKBLOOM_CPU is '$cpu', but only native and portable are known" ;; esac
+key=$({ echo "$base"; echo "recipe $recipe"; if [ "$cpu" = native ]; then cpu_features; else echo "cpu $cpu"; fi; uname -sm; [ -z "$gpu" ] || echo "gpu $gpu"; } | digest - | cut -c1-16)
 cache=${DARKBLOOM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/darkbloom}
 out=$cache/deps/$key
 archives=$cache/archives
@@ -79,6 +83,8 @@ if [ "$gpu" = cuda ]; then
 	command -v nvcc >/dev/null || die "DARKBLOOM_GPU=cuda needs nvcc: install NVIDIA's CUDA toolkit and put it on the PATH, or unset DARKBLOOM_GPU"
 	llama_flags+=(-DGGML_CUDA=ON -DGGML_CUDA_NCCL=OFF -DCMAKE_CUDA_ARCHITECTURES=native)
 fi
+
+if [ "$cpu" = portable ]; then llama_flags+=(-DGGML_NATIVE=OFF); fi
 
 with_ccache() { if command -v ccache >/dev/null; then echo -DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache; fi; }
 
@@ -170,6 +176,7 @@ all() {
 		build_one llhttp httptools vendor/llhttp src/api.c src/http.c src/llhttp.c
 		build_llama
 		models
+		if [ "$cpu" = portable ]; then touch "$out/.portable"; fi # CMakeLists.txt compiles our own files alike
 		touch "$out/.complete"
 	fi
 	link

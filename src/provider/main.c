@@ -1,9 +1,11 @@
 /* darkbloom: run a provider, look at it, keep its models, talk to a model. */
 #include <stdio.h>
+#include <unistd.h>
 
 #include "core/version.h"
 #include "crypto/secret.h"
 #include "provider/cli/cli.h"
+#include "provider/engine/engine_processor.h"
 #include "provider/platform/platform.h"
 
 static const struct cli_command commands[] = {
@@ -118,6 +120,16 @@ static const struct cli_program program = {
     .version = DARKBLOOM_VERSION,
     .commands = commands,
 };
+
+/* Before the library's own constructors: they may use what this processor does not know. */
+__attribute__((constructor(101))) static void check_processor(void)
+{
+	char why[ENGINE_PROCESSOR_SENTENCE];
+	if (engine_processor_suits(engine_processor_built_for, engine_processor_has(), why))
+		return;
+	fprintf(stderr, "darkbloom: %s\n", why);
+	_exit(CLI_HARDWARE);
+}
 
 int main(int argc, char **argv)
 {

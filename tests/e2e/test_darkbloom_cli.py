@@ -68,6 +68,16 @@ def test_mistakes_end_with_their_status_and_a_sentence(darkbloom, words, status,
     assert result.stdout == ""
 
 
+@pytest.mark.parametrize("words", [
+    ["models", "pull", "/no/such.gguf", "--id", "m"],
+    ["models", "pull", "http://127.0.0.1:1/manifest.json"],
+])
+def test_what_never_began_shows_no_progress(darkbloom, words):
+    result = darkbloom(*words)
+    assert result.returncode != 0
+    assert result.stderr.startswith("darkbloom models pull: ") and "%" not in result.stderr, result.stderr
+
+
 def test_a_coordinator_that_cannot_be_reached_is_a_network_failure(darkbloom):
     result = darkbloom("chat", "--url", "http://127.0.0.1:1", "--model", "m", "hello", DARKBLOOM_API_KEY="sk-test")
     assert result.returncode == NETWORK

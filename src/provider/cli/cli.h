@@ -37,8 +37,10 @@ struct progress {
 	int last_percent;
 	bool terminal;
 };
-void progress_begin(struct progress *progress, const char *label);
+void progress_prepare(struct progress *progress, const char *label); /* nothing is shown before it is known to begin */
+void progress_begin(struct progress *progress, const char *label);   /* ... and shown as begun */
 void progress_show(struct progress *progress, double fraction);
 void progress_end(struct progress *progress);
+void progress_abandon(struct progress *progress); /* what follows on stderr begins a line of its own */
 
 #endif

@@ -29,9 +29,14 @@ void provider_models_dir(const struct cli_args *args, char *out, size_t size)
 		models_default_dir(out, size);
 }
 
-void progress_begin(struct progress *progress, const char *label)
+void progress_prepare(struct progress *progress, const char *label)
 {
 	*progress = (struct progress){.label = label, .last_percent = -1, .terminal = isatty(STDERR_FILENO) == 1};
+}
+
+void progress_begin(struct progress *progress, const char *label)
+{
+	progress_prepare(progress, label);
 	progress_show(progress, 0);
 }
 
@@ -58,5 +63,11 @@ void progress_end(struct progress *progress)
 {
 	progress_show(progress, 1);
 	if (progress->terminal)
+		fputc('\n', stderr);
+}
+
+void progress_abandon(struct progress *progress)
+{
+	if (progress->terminal && progress->last_percent >= 0)
 		fputc('\n', stderr);
 }

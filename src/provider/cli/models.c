@@ -95,9 +95,9 @@ static bool verify(const struct model_entry *entry)
 	struct error error;
 	char label[256];
 	snprintf(label, sizeof label, "hashing %s", entry->id);
-	progress_begin(&progress, label);
+	progress_prepare(&progress, label);
 	if (models_verify(entry, show_progress, &progress, &error)) {
-		fprintf(stderr, "\n");
+		progress_abandon(&progress);
 		fail("verify", &error);
 		return false;
 	}
@@ -150,7 +150,7 @@ static void on_pulled(const struct model_entry *entry, const struct error *error
 		printf("%s is in %s\n", entry->id, entry->folder);
 		download->exit_status = CLI_OK;
 	} else {
-		fprintf(stderr, "\n");
+		progress_abandon(&download->progress);
 		fail("pull", error);
 		fprintf(stderr, "What was downloaded is kept: the same command goes on from there.\n");
 		download->exit_status = error->code == DB_E_NOT_FOUND ? CLI_NETWORK : CLI_FAILED;
@@ -168,7 +168,7 @@ static int pull_url(const char *url, const char *dir, const char *ca_path)
 	if (!client || !models_pull_start(download.loop, client, &options, &error)) {
 		fail("pull", &error);
 	} else {
-		progress_begin(&download.progress, "downloading");
+		progress_prepare(&download.progress, "downloading");
 		net_loop_run(download.loop);
 	}
 	if (client)
@@ -183,9 +183,9 @@ static int add_file(const char *path, const struct models_extras *extras, const 
 	struct model_entry entry;
 	struct progress progress;
 	struct error error;
-	progress_begin(&progress, "hashing");
+	progress_prepare(&progress, "hashing");
 	if (models_add_file(dir, str_of(id), path, extras, show_progress, &progress, &entry, &error)) {
-		fprintf(stderr, "\n");
+		progress_abandon(&progress);
 		return fail("pull", &error);
 	}
 	progress_end(&progress);

@@ -100,6 +100,7 @@ struct source {
 	struct model_entry entry;                     /* a copy: more may come while a worker loads; empty with a script */
 	void (*progress)(float fraction, void *user); /* of the first load; NULL afterwards */
 	void *user;
+	bool again; /* it was loaded before, and hung */
 };
 
 /* A text that the manifest may name; nothing when it does not. */
@@ -118,8 +119,12 @@ static struct engine *load_source(void *user, struct error *error)
 {
 	struct source *source = user;
 	const struct offer *offer = source->offer;
-	if (offer->options->script_path)
-		return engine_scripted_new(&offer->script, error);
+	if (offer->options->script_path) {
+		struct engine_script script = offer->script;
+		script.hang_at_token = source->again ? 0 : script.hang_at_token;
+		source->again = true;
+		return engine_scripted_new(&script, error);
+	}
 	struct report report = {source->progress, source->user};
 	const struct model_entry *entry = &source->entry;
 	struct buf template, prompts;
@@ -174,7 +179,8 @@ static struct engine *load(const struct residency_model *model, void (*progress)
 		source->entry = *entry;
 	pthread_mutex_unlock(&source->offer->lock);
 	fit_budget(source->offer, (int64_t)model->size_bytes);
-	struct engine_guard_options options = {.make = load_source, .free_user = source_free, .user = source};
+	struct engine_guard_options options = {
+	    .make = load_source, .free_user = source_free, .user = source, .wedged_ms = source->offer->options->hang_ms};
 	return engine_guard_new(&options, error);
 }
 
@@ -196,7 +202,9 @@ static struct engine *load_now(struct offer *offer, const struct residency_model
 	if (engine)
 		progress_end(&progress);
 	else
-		fprintf(stderr, "\ndarkbloom start: %s could not be loaded: %s\n", model->id, error.text);
+		progress_abandon(&progress);
+	if (!engine)
+		fprintf(stderr, "darkbloom start: %s could not be loaded: %s\n", model->id, error.text);
 	return engine;
 }
 

@@ -15,6 +15,7 @@ struct offer_options {
 	uint32_t threads, sequences, context; /* of each model; 0 = the engine's default */
 	uint32_t max_loaded;
 	uint64_t idle_unload_ms; /* 0 = never */
+	uint32_t hang_ms;        /* an engine that has work and moves nothing for so long is loaded anew; 0 = the guard's default */
 	double reserve_gb;       /* < 0 = the machine's default */
 	double kv_gb;            /* KV memory of all models together; 0 = what the weights leave of the machine's memory */
 	struct kv_cache *cache;  /* outlives the offer; NULL = none */

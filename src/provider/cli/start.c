@@ -46,6 +46,9 @@ const struct cli_option start_options[] = {
     {.name = "pin", .value = "ID", .repeat = true, .help = "load this model at start and never unload it"},
     {.name = "on-demand", .help = "load a model only when somebody asks for it"},
     {.name = "idle-timeout", .value = "MIN", .help = "unload a model nobody asked for so long; 0 = never (default 60)"},
+    {.name = "hang-timeout",
+     .value = "S",
+     .help = "load a model anew that has work and gives nothing for so many seconds (default 120)"},
     {.name = "memory-reserve-gb", .value = "GB", .help = "memory kept for everything else on this machine (default: up to 4)"},
     {.name = "kv-memory-gb",
      .value = "GB",
@@ -68,7 +71,7 @@ struct start {
 	const char *coordinator_url, *ca_path, *token_file, *script_path, *models_from;
 	const char *names[RESIDENCY_MAX_MODELS], *pins[RESIDENCY_MAX_MODELS]; /* of --model, of --pin */
 	size_t name_count, pin_count;
-	int64_t threads, sequences, context, heartbeat_ms, max_loaded, idle_minutes, reserve_gb, keep_free_gb;
+	int64_t threads, sequences, context, heartbeat_ms, max_loaded, idle_minutes, hang_s, reserve_gb, keep_free_gb;
 	double kv_gb;
 	char region[REGION_SIZE]; /* empty = not said */
 	bool private_only, on_demand, embeddings, no_speculation;
@@ -182,6 +185,7 @@ static bool read_start(struct start *start, const struct cli_args *args)
 	       cli_int(args, "heartbeat-ms", 5000, 20, 600000, &start->heartbeat_ms) &&
 	       cli_int(args, "max-loaded", 0, 1, RESIDENCY_MAX_MODELS, &start->max_loaded) &&
 	       cli_int(args, "idle-timeout", 60, 0, 525600, &start->idle_minutes) &&
+	       cli_int(args, "hang-timeout", 120, 1, 86400, &start->hang_s) &&
 	       cli_int(args, "memory-reserve-gb", -1, 0, 4096, &start->reserve_gb) &&
 	       cli_int(args, "keep-free-gb", -1, 0, 1 << 20, &start->keep_free_gb) &&
 	       read_gb(args, "kv-memory-gb", &start->kv_gb) && read_ids(args, "model", start->names, &start->name_count) &&
@@ -383,6 +387,7 @@ static bool load(struct provider *provider)
 	                                            .context = (uint32_t)start->context,
 	                                            .max_loaded = (uint32_t)start->max_loaded,
 	                                            .idle_unload_ms = (uint64_t)start->idle_minutes * 60000,
+	                                            .hang_ms = (uint32_t)start->hang_s * 1000,
 	                                            .reserve_gb = (double)start->reserve_gb,
 	                                            .kv_gb = start->kv_gb,
 	                                            .cache = provider->cache,

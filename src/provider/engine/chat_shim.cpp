@@ -2,6 +2,7 @@
 // files of their own.
 #include "provider/engine/chat_shim.hpp"
 
+#include "llama-ext.h"
 #include "log.h"
 
 #include <climits>
@@ -90,6 +91,18 @@ int32_t chat_shim_default_threads(void)
 {
 	int32_t threads = common_cpu_get_num_math();
 	return threads > 0 ? threads : 1;
+}
+
+uint64_t chat_shim_memory_bytes(const struct llama_context *context, bool weights)
+{
+	uint64_t sum = 0;
+	try {
+		for (const auto &[kind, held] : llama_get_memory_breakdown(context))
+			sum += held.context + held.compute + (weights ? held.model : 0);
+	} catch (const std::exception &) {
+		return 0; // without memory for the list: as if nothing were known
+	}
+	return sum;
 }
 
 void chat_say(char *error, size_t size, const char *format, ...)

@@ -27,6 +27,9 @@ struct chat_grammar;
 void chat_shim_init(void);
 /* Threads that llama.cpp's own programs would use on this machine. */
 int32_t chat_shim_default_threads(void);
+/* Bytes that are allocated for a context: its cells, its work space and, unless another context's count has them, the model's
+ * weights. */
+uint64_t chat_shim_memory_bytes(const struct llama_context *context, bool weights);
 
 /* The GGUF's own template, or `override_or_null`. NULL with a sentence in error when it does not parse. */
 struct chat_templates *chat_templates_new(const struct llama_model *model, const char *override_or_null, char *error,

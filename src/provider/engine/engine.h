@@ -119,6 +119,9 @@ struct engine_info {
 	bool only_embeds;           /* ... and no others */
 	double kv_bytes_per_token;
 	uint64_t load_time_ms;
+	/* Held while it is loaded: weights, the cells of all contexts whether they are in use or not, work space, drafts and
+	 * embedders too. 0 = not known. */
+	uint64_t memory_bytes;
 };
 void engine_info(const struct engine *engine, struct engine_info *out);
 
@@ -198,6 +201,9 @@ struct engine_script {
 	const char *fail_text;
 	uint32_t fail_after_tokens; /* ... after this many tokens */
 	bool hang;                  /* accepts and never says anything */
+	/* Not 0: its thread stops for good, for every call and deaf to cancels, once an answer has so many tokens. Only the engine
+	 * that is made first hangs: one that `darkbloom start` loads in its place works (tests of the watchdog). */
+	uint32_t hang_at_token;
 	/* Files of a vocabulary (GGUF) and of a family's Jinja template: the text is read as an answer of that family, with its
 	 * thoughts and tool calls. Both or none. */
 	const char *vocabulary, *chat_template;

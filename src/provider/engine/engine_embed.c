@@ -408,6 +408,7 @@ static void describe(struct embed_engine *engine)
 	(void)snprintf(out->quantization, sizeof out->quantization, "%s", llama_ftype_name(llama_model_ftype(engine->model)));
 	out->parameters = llama_model_n_params(engine->model);
 	out->weight_bytes = llama_model_size(engine->model);
+	out->memory_bytes = chat_shim_memory_bytes(engine->context, engine->owns_model);
 	out->context_tokens = (uint32_t)engine->input_tokens;
 	out->layers = (uint32_t)llama_model_n_layer(engine->model);
 	out->template_render_ok = true;

@@ -126,6 +126,13 @@ static enum db_err open_budget(struct llama_engine *engine, const struct engine_
 	return DB_OK;
 }
 
+static void add_memory(struct llama_engine *engine)
+{
+	struct engine_info embedder;
+	engine_info(engine->embedder, &embedder);
+	engine->info.memory_bytes += embedder.memory_bytes;
+}
+
 struct engine *engine_llama_new(const struct engine_llama_options *options, struct error *error)
 {
 	struct llama_engine *engine = calloc(1, sizeof *engine);
@@ -151,6 +158,8 @@ struct engine *engine_llama_new(const struct engine_llama_options *options, stru
 		engine->embedder = engine_embed_new(engine->model, options->threads, 0, error);
 		engine->info.can_embed = engine->embedder != NULL;
 		err = engine->embedder ? DB_OK : error->code;
+		if (!err)
+			add_memory(engine);
 	}
 	if (!err) {
 		engine->published.max_concurrency = engine->max_sequences;

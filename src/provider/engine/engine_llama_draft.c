@@ -99,6 +99,11 @@ enum db_err llama_draft_open(struct llama_engine *engine, const char *path, stru
 	return DB_OK;
 }
 
+uint64_t llama_draft_memory_bytes(const struct llama_engine *engine)
+{
+	return engine->draft_model ? chat_shim_memory_bytes(engine->draft_model->context, true) : 0;
+}
+
 void llama_draft_close(struct llama_engine *engine)
 {
 	struct llama_draft *draft = engine->draft_model;

@@ -24,7 +24,8 @@ struct llama_draft;
 /* `path`: a GGUF file. DB_E_UNSUPPORTED when its vocabulary is another, or its state cannot be taken back. Needs the engine's
  * model, threads and limits; adds what its sequences cost to engine->cost. */
 enum db_err llama_draft_open(struct llama_engine *engine, const char *path, struct error *error);
-void llama_draft_close(struct llama_engine *engine); /* NULL in engine->draft_model allowed */
+uint64_t llama_draft_memory_bytes(const struct llama_engine *engine); /* 0 without one */
+void llama_draft_close(struct llama_engine *engine);                  /* NULL in engine->draft_model allowed */
 
 /* Is the next step of so many answers to be run with guesses of the draft model? */
 bool llama_draft_wanted(const struct llama_engine *engine, size_t answers);

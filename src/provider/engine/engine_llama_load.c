@@ -182,6 +182,7 @@ enum db_err engine_llama_load(struct llama_engine *engine, const struct engine_l
 	if (options->draft_path && engine->speculation != ENGINE_SPECULATE_NEVER &&
 	    llama_draft_open(engine, options->draft_path, error))
 		return error->code;
+	engine->info.memory_bytes = chat_shim_memory_bytes(engine->context, true) + llama_draft_memory_bytes(engine);
 	engine->info.load_time_ms = (clock_mono_us() - start_us) / 1000;
 	log_info("engine.loaded", "architecture=%s quantization=%s parameters=%llu context=%zu sequences=%u ms=%llu",
 	         engine->info.architecture, engine->info.quantization, (unsigned long long)engine->info.parameters,

@@ -158,6 +158,8 @@ static bool read_field(struct str key, json_val *value, struct arena *arena, str
 		return read_u32(value, 1u << 20, &out->max_concurrency);
 	if (str_is(key, "fail_after_tokens"))
 		return read_u32(value, 1u << 24, &out->fail_after_tokens);
+	if (str_is(key, "hang_at_token"))
+		return read_u32(value, 1u << 24, &out->hang_at_token);
 	if (str_is(key, "hang"))
 		return json_as_bool(value, &out->hang);
 	if (!str_is(key, "fail_status") || !read_u32(value, 599, &status) || (status && status < 400))

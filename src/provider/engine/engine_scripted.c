@@ -348,6 +348,15 @@ static bool replay(struct script_engine *engine, struct script_call *call)
 	return same && told == TOLD_MORE;
 }
 
+/* Until the engine is freed. */
+static void hang(struct script_engine *engine)
+{
+	pthread_mutex_lock(&engine->lock);
+	while (!engine->stopping)
+		pthread_cond_wait(&engine->wake, &engine->lock);
+	pthread_mutex_unlock(&engine->lock);
+}
+
 /* One token, or the end. */
 static void advance(struct script_engine *engine, struct script_call *call)
 {
@@ -358,6 +367,10 @@ static void advance(struct script_engine *engine, struct script_call *call)
 	}
 	if (call->pieces == 0) {
 		finish(engine, call, ENGINE_FINISH_STOP);
+		return;
+	}
+	if (script->hang_at_token && call->emitted == script->hang_at_token) {
+		hang(engine);
 		return;
 	}
 	enum told told = tell(engine, call, false);

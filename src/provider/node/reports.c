@@ -7,6 +7,8 @@
 #include "wire/attestation.h"
 #include "wire/prefix.h"
 
+#define GIB (1024.0 * 1024.0 * 1024.0)
+
 enum db_err node_make_attestation(struct node *node, struct error *error)
 {
 	uint8_t xy[P256_PUBLIC_BYTES];
@@ -201,7 +203,8 @@ void node_send_heartbeat(struct node *node)
 	if (!loads)
 		goto out;
 	size_t warm_count = 0, slot_count = 0, load_count = 0;
-	double loaded_gb = 0;
+	struct residency_memory memory;
+	residency_memory(node->options.residency, &memory);
 	struct str active = STR_NONE;
 	for (size_t i = 0; i < count; i++) {
 		struct residency_view view;
@@ -215,7 +218,6 @@ void node_send_heartbeat(struct node *node)
 		slot->prefixes = prefixes_of(view.engine, arena);
 		if (slot->state != WIRE_SLOT_CRASHED)
 			warm[warm_count++] = slot->model;
-		loaded_gb += (double)view.model->size_bytes / (1024.0 * 1024.0 * 1024.0);
 		if (slot->num_running)
 			active = slot->model;
 	}
@@ -233,8 +235,8 @@ void node_send_heartbeat(struct node *node)
 	                     .has_capacity = true,
 	                     .capacity = {.slots = slots,
 	                                  .slot_count = slot_count,
-	                                  .gpu_memory_active_gb = loaded_gb,
-	                                  .gpu_memory_peak_gb = loaded_gb,
+	                                  .gpu_memory_active_gb = (double)memory.held_bytes / GIB,
+	                                  .gpu_memory_peak_gb = (double)memory.peak_bytes / GIB,
 	                                  .total_memory_gb = (double)node->hardware.memory_gb,
 	                                  .has_free_for_load = true,
 	                                  .free_for_load_gb = residency_free_for_load_gb(node->options.residency)},

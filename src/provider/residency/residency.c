@@ -20,6 +20,7 @@ struct residency_entry {
 	char failure[160];
 	bool ever_loaded;
 	struct engine_info info;
+	uint64_t held_bytes; /* by its engine; 0 while it has none */
 };
 
 enum job_kind { JOB_LOAD, JOB_UNLOAD };
@@ -41,6 +42,7 @@ struct residency {
 	struct list wanted, unused;
 	struct job job;
 	bool busy, turning, freeing;
+	uint64_t held_bytes, peak_bytes;
 	struct net_timer poll;
 	void (*changed)(void *user);
 	void *changed_user;
@@ -220,11 +222,28 @@ static void work(void *arg)
 	}
 }
 
+/* Until the engine was freed. An engine that does not know holds its weights. */
+static void hold_memory(struct residency_entry *entry)
+{
+	struct residency *residency = entry->residency;
+	entry->held_bytes = entry->info.memory_bytes ? entry->info.memory_bytes : entry->model.size_bytes;
+	residency->held_bytes += entry->held_bytes;
+	if (residency->held_bytes > residency->peak_bytes)
+		residency->peak_bytes = residency->held_bytes;
+}
+
+static void let_memory_go(struct residency_entry *entry)
+{
+	entry->residency->held_bytes -= entry->held_bytes;
+	entry->held_bytes = 0;
+}
+
 static void take_engine(struct residency_entry *entry, struct engine *engine)
 {
 	struct engine_info *info = &entry->info;
 	engine_info(engine, info);
 	entry->engine = engine;
+	hold_memory(entry);
 	entry->state = RESIDENCY_LOADED;
 	entry->failure[0] = '\0';
 	entry->ever_loaded = true;
@@ -264,6 +283,7 @@ static void work_done(void *arg)
 	}
 	if (job.kind == JOB_UNLOAD) {
 		job.entry->state = RESIDENCY_COLD;
+		let_memory_go(job.entry);
 		log_info("residency.unloaded", "model=%s", job.entry->model.id);
 		if (job.entry->waiters.count) { /* asked for while it left */
 			job.entry->state = RESIDENCY_WANTED;
@@ -492,4 +512,9 @@ double residency_free_for_load_gb(const struct residency *residency)
 	const struct memory_policy *policy = &residency->options.policy;
 	double room = free_gb(residency) + evictable_gb(residency) - policy->activation_gb - policy->min_kv_gb;
 	return room > 0 ? room : 0;
+}
+
+void residency_memory(const struct residency *residency, struct residency_memory *out)
+{
+	*out = (struct residency_memory){residency->held_bytes, residency->peak_bytes};
 }

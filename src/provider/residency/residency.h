@@ -103,6 +103,12 @@ struct residency_view {
 };
 void residency_view(const struct residency *residency, size_t index, struct residency_view *out);
 const struct residency_model *residency_find(const struct residency *residency, struct str id);
+/* What the models hold that are in memory: weights, contexts and work space (engine_info.memory_bytes). */
+struct residency_memory {
+	uint64_t held_bytes;
+	uint64_t peak_bytes; /* the most that was held at once since the start */
+};
+void residency_memory(const struct residency *residency, struct residency_memory *out);
 /* What a heartbeat may promise: the largest weights that could be loaded now, in GiB; 0 when every place is taken. */
 double residency_free_for_load_gb(const struct residency *residency);
 

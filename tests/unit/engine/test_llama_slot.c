@@ -47,6 +47,30 @@ static void the_time_of_a_load_is_told(void **state)
 	engine_free(engine);
 }
 
+static void the_memory_that_is_held_is_weights_and_contexts(void **state)
+{
+	uint64_t held[2];
+	(void)state;
+	for (uint32_t i = 0; i < 2; i++) {
+		struct error error = {0};
+		struct engine_info info;
+		struct engine_llama_options options = {.model_path = MODEL,
+		                                       .threads = 1,
+		                                       .max_sequences = 2,
+		                                       .context_tokens = 1024u << i,
+		                                       .speculation = ENGINE_SPECULATE_NEVER};
+		struct engine *engine = engine_llama_new(&options, &error);
+		assert_non_null(engine);
+		engine_info(engine, &info);
+		held[i] = info.memory_bytes;
+		/* the cells are there whether they are used or not; of the rest, work space, there is no more than of the weights */
+		assert_true(held[i] >= info.weight_bytes + (1024u << i) * (uint64_t)info.kv_bytes_per_token);
+		assert_true(held[i] < 4 * info.weight_bytes);
+		engine_free(engine);
+	}
+	assert_true(held[1] > held[0]);
+}
+
 /* Prefill and decoding are parts of the time that a call took here, and no step was quicker than it can be: between these two
  * lies the truth, however busy the machine. */
 static void rates_lie_between_what_the_caller_saw_and_what_a_step_allows(void **state)
@@ -126,6 +150,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(the_time_of_a_load_is_told),
+	    cmocka_unit_test(the_memory_that_is_held_is_weights_and_contexts),
 	    cmocka_unit_test(rates_lie_between_what_the_caller_saw_and_what_a_step_allows),
 	    cmocka_unit_test(what_runs_and_what_waits_is_told_and_goes_to_zero),
 	};

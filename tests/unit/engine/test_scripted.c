@@ -1,6 +1,7 @@
 #include "collect.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 static struct engine *start(struct engine_script script)
 {
@@ -158,6 +159,34 @@ static void a_hanging_engine_says_nothing_until_cancelled(void **state)
 	collector_free(&c);
 	request_free(&request);
 	engine_free(engine);
+}
+
+static void an_engine_that_hangs_at_a_token_stops_for_all_calls_and_hears_no_cancel(void **state)
+{
+	(void)state;
+	struct engine *engine = start((struct engine_script){.text = "a b c d", .hang_at_token = 2});
+	struct request request = ask("x");
+	struct collector first, second;
+	collector_init(&first);
+	collector_init(&second);
+	submit(engine, &request, &first);
+	struct engine_capacity capacity = {0};
+	while (capacity.tokens_done < 2)
+		engine_capacity(engine, &capacity);
+	submit(engine, &request, &second);
+	engine_cancel(first.call);
+	usleep(20000);
+	engine_capacity(engine, &capacity);
+	assert_int_equal(capacity.tokens_done, 2);
+	assert_int_equal(capacity.running + capacity.waiting, 2);
+	assert_int_equal(first.ends + second.ends, 0);
+	engine_free(engine);
+	assert_int_equal(first.ends, 1);
+	assert_int_equal(second.status, 503);
+	assert_string_equal(content_of(&first), "a b ");
+	collector_free(&first);
+	collector_free(&second);
+	request_free(&request);
 }
 
 static void cancel_after_text_finishes_with_partial_usage(void **state)
@@ -323,9 +352,9 @@ static void a_script_is_read_from_json(void **state)
 	struct arena *arena = arena_new(0);
 	struct engine_script script;
 	struct error error;
-	struct str json =
-	    STR("{\"text\":\"hi there\",\"tokens\":5,\"first_delay_ms\":1,\"token_delay_ms\":2,\"load_delay_ms\":3,"
-	        "\"max_concurrency\":4,\"fail_status\":503,\"fail_text\":\"no\",\"fail_after_tokens\":6,\"hang\":true}");
+	struct str json = STR("{\"text\":\"hi there\",\"tokens\":5,\"first_delay_ms\":1,\"token_delay_ms\":2,\"load_delay_ms\":3,"
+	                      "\"max_concurrency\":4,\"fail_status\":503,\"fail_text\":\"no\",\"fail_after_tokens\":6,\"hang\":"
+	                      "true,\"hang_at_token\":7}");
 	assert_int_equal(engine_script_parse(json, arena, &script, &error), DB_OK);
 	assert_string_equal(script.text, "hi there");
 	assert_int_equal(script.tokens, 5);
@@ -337,6 +366,7 @@ static void a_script_is_read_from_json(void **state)
 	assert_string_equal(script.fail_text, "no");
 	assert_int_equal(script.fail_after_tokens, 6);
 	assert_true(script.hang);
+	assert_int_equal(script.hang_at_token, 7);
 	assert_int_equal(engine_script_parse(STR("{}"), arena, &script, &error), DB_OK);
 	assert_null(script.text);
 	arena_free(arena);
@@ -377,6 +407,7 @@ int main(void)
 	    cmocka_unit_test(a_stop_string_across_words_ends_the_answer_before_it),
 	    cmocka_unit_test(a_fault_comes_after_the_set_number_of_tokens),
 	    cmocka_unit_test(a_hanging_engine_says_nothing_until_cancelled),
+	    cmocka_unit_test(an_engine_that_hangs_at_a_token_stops_for_all_calls_and_hears_no_cancel),
 	    cmocka_unit_test(cancel_after_text_finishes_with_partial_usage),
 	    cmocka_unit_test(a_paused_call_stands_still_while_others_go_on),
 	    cmocka_unit_test(calls_above_the_concurrency_wait_and_the_queue_is_bounded),

@@ -95,6 +95,9 @@ static void reports_at_once_and_then_at_its_interval(void **state)
 	assert_true(said->has_capacity);
 	assert_int_equal(said->capacity.slot_count, 1);
 	assert_int_equal(said->capacity.slots[0].max_concurrency, 8);
+	double held_gb = 123456.0 / (1024.0 * 1024.0 * 1024.0);
+	assert_true(said->capacity.gpu_memory_active_gb > 0.999 * held_gb && said->capacity.gpu_memory_active_gb < 1.001 * held_gb);
+	assert_true(said->capacity.gpu_memory_peak_gb >= said->capacity.gpu_memory_active_gb);
 	assert_false(said->draining);
 	world_close(&world);
 }

@@ -235,6 +235,36 @@ static void the_longest_unused_leaves_for_another(void **state)
 	close_world(&world);
 }
 
+static void what_is_held_is_counted_until_it_has_left_and_the_most_is_remembered(void **state)
+{
+	struct world world;
+	struct residency_memory memory;
+	(void)state;
+	open_world(&world, 2);
+	add(&world, "a", 1, false);
+	add(&world, "b", 2, false);
+	add(&world, "c", 4, false);
+	residency_memory(world.residency, &memory);
+	assert_true(memory.held_bytes == 0 && memory.peak_bytes == 0);
+	ask(&world, 0, "a");
+	run_until(&world, all_answered);
+	residency_memory(world.residency, &memory);
+	assert_true(memory.held_bytes == GIB && memory.peak_bytes == GIB);
+	ask(&world, 1, "b");
+	run_until(&world, all_answered);
+	residency_release(&world.asked[0].use);
+	ask(&world, 2, "c"); /* a leaves for it */
+	run_until(&world, all_answered);
+	residency_memory(world.residency, &memory);
+	assert_true(memory.held_bytes == 6 * GIB && memory.peak_bytes == 6 * GIB);
+	residency_release(&world.asked[2].use);
+	ask(&world, 3, "a"); /* c leaves */
+	run_until(&world, all_answered);
+	residency_memory(world.residency, &memory);
+	assert_true(memory.held_bytes == 3 * GIB && memory.peak_bytes == 6 * GIB);
+	close_world(&world);
+}
+
 static void what_is_used_or_pinned_stays(void **state)
 {
 	struct world world;
@@ -412,6 +442,7 @@ int main(void)
 	    cmocka_unit_test(a_model_is_loaded_when_it_is_asked_for_and_once_for_all),
 	    cmocka_unit_test(what_is_not_offered_is_not_found),
 	    cmocka_unit_test(the_longest_unused_leaves_for_another),
+	    cmocka_unit_test(what_is_held_is_counted_until_it_has_left_and_the_most_is_remembered),
 	    cmocka_unit_test(what_is_used_or_pinned_stays),
 	    cmocka_unit_test(what_can_never_fit_is_refused_at_once),
 	    cmocka_unit_test(models_leave_for_one_that_needs_their_memory),
