@@ -92,6 +92,8 @@ static void fail_store(struct job *job, const struct error *error)
 {
 	if (error->code == DB_E_NOT_FOUND)
 		fail(job, 404, "not_found", "There is no such key.");
+	else if (error->code == DB_E_LIMIT)
+		fail(job, 409, "key_limit", "The account has as many keys as it may have: delete those that are not used.");
 	else
 		fail(job, 503, "server_error", "The keys cannot be reached at the moment: try again.");
 }

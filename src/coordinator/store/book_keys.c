@@ -31,11 +31,20 @@ bool book_insert_key(struct book *book, const struct store_key *key, int64_t acc
 	return sql_run(stmt) && sql_changes(db) > 0;
 }
 
+static bool has_room_for_key(struct book *book, const struct book_account *account)
+{
+	struct sql_stmt *stmt = sql_say(book->db, book_statements[W_KEYS_OF_ACCOUNT]);
+	sql_put_i64(stmt, 1, account->ref);
+	return sql_number(stmt) < STORE_KEYS_OF_ACCOUNT;
+}
+
 void apply_key_create(struct book *book, struct op_key_create *op)
 {
 	struct book_account *account = book_account(book, op->key.account_id);
 	if (!account)
 		op_fail(&op->op, DB_E_NOT_FOUND, "The account %s does not exist.", op->key.account_id);
+	else if (!has_room_for_key(book, account))
+		op_fail(&op->op, DB_E_LIMIT, "The account %s has as many keys as an account may have.", op->key.account_id);
 	else if (!book_insert_key(book, &op->key, account->ref))
 		op_fail(&op->op, DB_E_EXISTS, "The key %s exists already.", op->key.id);
 }

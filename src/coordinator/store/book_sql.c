@@ -34,6 +34,7 @@ const char *const book_statements[W_STATEMENTS] = {
     [W_KEY_INSERT] = "INSERT INTO api_keys (hash, id, account, label, name, disabled, expires_us, created_us, limit_group,"
                      " scopes, spend_limit, limit_reset, rpm, itpm, otpm, allowed_models, self_route_only)"
                      " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    [W_KEYS_OF_ACCOUNT] = "SELECT count(*) FROM api_keys WHERE account = ?",
     [W_KEY_DISABLE] = "UPDATE api_keys SET disabled = 1 WHERE id = ?",
     /* The bits are those of enum store_key_field. */
     /* clang-format off */

@@ -131,6 +131,9 @@ void store_account_get(struct store *store, struct str account_id, store_account
 void store_owner_create(struct store *store, const struct store_account *owner, const struct store_key *key, int64_t grant_uusd,
                         store_done_fn done, void *user);
 void store_owner_get(struct store *store, store_account_fn done, void *user); /* NULL when there is none yet */
+/* DB_E_LIMIT when the account has as many as it may: whoever makes keys without end gains nothing by them, and fills the books.
+ */
+#define STORE_KEYS_OF_ACCOUNT 1000
 void store_key_create(struct store *store, const struct store_key *key, store_done_fn done, void *user);
 /* These four: DB_E_NOT_FOUND when there is no such key. */
 void store_key_disable(struct store *store, struct str key_id, store_done_fn done, void *user);

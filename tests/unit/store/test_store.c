@@ -98,6 +98,27 @@ static void a_key_is_made_once_and_for_a_known_account(void **state)
 	AWAIT_ERROR(f, DB_E_NOT_FOUND, store_key_create(f->store, &orphan, fixture_done, f));
 }
 
+static void an_account_has_so_many_keys_and_no_more(void **state)
+{
+	struct fixture *f = *state;
+	char many[400];
+	make_account(f, "acme", 0);
+	make_account(f, "other", 0);
+	snprintf(
+	    many, sizeof many,
+	    "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d) INSERT INTO api_keys (hash, id, account,"
+	    " label, created_us) SELECT 'hash' || i, 'many' || i, (SELECT ref FROM accounts WHERE id = 'acme'), '', 0 FROM n",
+	    STORE_KEYS_OF_ACCOUNT - 1);
+	fixture_sql(f, many);
+	struct store_key last = key_of("key_1", "acme", 'a'), more = key_of("key_2", "acme", 'b'),
+	                 others = key_of("key_3", "other", 'c');
+	AWAIT_OK(f, store_key_create(f->store, &last, fixture_done, f));
+	AWAIT_ERROR(f, DB_E_LIMIT, store_key_create(f->store, &more, fixture_done, f));
+	AWAIT_OK(f, store_key_create(f->store, &others, fixture_done, f));
+	AWAIT_OK(f, store_key_delete(f->store, STR("many7"), fixture_done, f));
+	AWAIT_OK(f, store_key_create(f->store, &more, fixture_done, f));
+}
+
 static void a_disabled_key_says_so(void **state)
 {
 	struct fixture *f = *state;
@@ -641,6 +662,7 @@ int main(void)
 	    TEST(an_impossible_account_is_refused),
 	    TEST(a_key_is_found_by_its_hash_with_its_account),
 	    TEST(a_key_is_made_once_and_for_a_known_account),
+	    TEST(an_account_has_so_many_keys_and_no_more),
 	    TEST(a_disabled_key_says_so),
 	    TEST(a_provider_token_leads_to_its_account),
 	    TEST(the_owner_is_made_once_and_whole),
