@@ -1,7 +1,7 @@
 /* The prefix cache of the engine, in this process.
  *
  *     bench_cache                                     time to first token, writing; SmolLM2
- *     bench_cache writing|saving                      parts of these alone, saving as the median of more runs
+ *     bench_cache first|writing|saving                parts of these alone, saving as the median of more runs
  *     bench_cache identical TIERS CONVERSATIONS MODEL [FIRST]
  *
  * The last compares greedy answers with and without the cache; TIERS is ram, ssd or ram,ssd. The cold answers are computed once
@@ -482,6 +482,10 @@ int main(int argc, char **argv)
 	size_t runs = given ? (size_t)strtoul(given, NULL, 10) : 3;
 	if (runs < 1 || runs > MAX_RUNS)
 		runs = 3;
+	if (argc == 2 && strcmp(argv[1], "first") == 0) {
+		bench_first_token(runs);
+		return 0;
+	}
 	if (argc == 2 && strcmp(argv[1], "saving") == 0) {
 		bench_save_overhead(given ? runs : MAX_RUNS);
 		return 0;

@@ -14,6 +14,7 @@
 struct shape {
 	int64_t dim, rows, cells, heads, groups;
 	int threads;
+	bool together; /* three of four rows are a prompt's: each sees all up to itself. Else about a third, in runs */
 };
 
 static uint32_t state;
@@ -34,16 +35,22 @@ static void fill(struct ggml_tensor *tensor)
 	}
 }
 
-/* Every row sees about a third of the cells, in runs, as when sequences share a cache; the last sees none. */
-static void hide(struct ggml_tensor *mask)
+/* The last row sees nothing; some cells are seen less than others. */
+static float shown_to(const struct shape *shape, int64_t row, int64_t cell)
+{
+	bool apart = row % 4 == 3 || !shape->together;
+	bool seen = apart ? (cell / 7 + row) % 3 == 0 : cell + shape->rows <= shape->cells + row;
+	if (!seen || row + 1 == shape->rows)
+		return -INFINITY;
+	return cell % 11 == 5 ? -0.5f : 0;
+}
+
+static void hide(struct ggml_tensor *mask, const struct shape *shape)
 {
 	ggml_fp16_t *shown = mask->data;
-	int64_t cells = mask->ne[0];
-	for (int64_t row = 0; row < mask->ne[1]; row++)
-		for (int64_t cell = 0; cell < cells; cell++) {
-			bool seen = row + 1 < mask->ne[1] && (cell / 7 + row) % 3 == 0;
-			shown[row * cells + cell] = ggml_fp32_to_fp16(seen ? 0.0f : -INFINITY);
-		}
+	for (int64_t row = 0; row < shape->rows; row++)
+		for (int64_t cell = 0; cell < shape->cells; cell++)
+			shown[row * shape->cells + cell] = ggml_fp32_to_fp16(shown_to(shape, row, cell));
 }
 
 static void run(struct ggml_cgraph *graph, const struct ggml_tensor *node, int threads, bool reference, float *out)
@@ -68,7 +75,7 @@ static void check(const struct shape *shape)
 	fill(q);
 	fill(k);
 	fill(v);
-	hide(mask);
+	hide(mask, shape);
 	struct ggml_tensor *node = ggml_flash_attn_ext(context, q, k, v, mask, 0.125f, 0, 0);
 	struct ggml_cgraph *graph = ggml_new_graph(context);
 	ggml_build_forward_expand(graph, node);
@@ -85,8 +92,21 @@ static void rows_of_a_batch_give_the_librarys_bits(void **test)
 {
 	(void)test;
 	static const struct shape shapes[] = {
-	    {64, 2, 32, 9, 3, 1},   {64, 7, 1000, 9, 3, 2}, {64, 52, 513, 9, 3, 2}, {64, 63, 96, 4, 4, 3},
-	    {64, 8, 4001, 8, 2, 2}, {64, 3, 31, 2, 1, 4},   {64, 5, 300, 6, 3, 2},
+	    {64, 2, 32, 9, 3, 1, false},  {64, 7, 1000, 9, 3, 2, false}, {64, 52, 513, 9, 3, 2, false},
+	    {64, 63, 96, 4, 4, 3, false}, {64, 8, 4001, 8, 2, 2, false}, {64, 3, 31, 2, 1, 4, false},
+	    {64, 5, 300, 6, 3, 2, false},
+	};
+	for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+		check(&shapes[i]);
+}
+
+static void rows_of_a_prompt_give_the_librarys_bits(void **test)
+{
+	(void)test;
+	static const struct shape shapes[] = {
+	    {64, 52, 2048, 9, 3, 2, true}, {64, 63, 513, 9, 3, 1, true}, {64, 63, 1000, 8, 2, 3, true},
+	    {64, 33, 256, 4, 4, 1, true},  {64, 5, 300, 6, 3, 2, true},  {64, 13, 1024, 2, 1, 4, true},
+	    {64, 17, 96, 12, 3, 2, true},  {64, 2, 2048, 9, 3, 2, true},
 	};
 	for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
 		check(&shapes[i]);
@@ -96,7 +116,8 @@ static void rows_of_a_batch_give_the_librarys_bits(void **test)
 static void what_is_left_to_the_library_is_computed_too(void **test)
 {
 	(void)test;
-	static const struct shape shapes[] = {{128, 5, 200, 4, 2, 2}, {64, 5, 200, 8, 1, 2}, {64, 1, 300, 9, 3, 2}};
+	static const struct shape shapes[] = {
+	    {128, 5, 200, 4, 2, 2, false}, {64, 5, 200, 8, 1, 2, false}, {64, 1, 300, 9, 3, 2, false}};
 	for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
 		check(&shapes[i]);
 }
@@ -105,6 +126,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(rows_of_a_batch_give_the_librarys_bits),
+	    cmocka_unit_test(rows_of_a_prompt_give_the_librarys_bits),
 	    cmocka_unit_test(what_is_left_to_the_library_is_computed_too),
 	};
 	ggml_cpu_init();
