@@ -86,7 +86,7 @@ static double prefill(const struct route_entry *entry)
 static double projected_decode(const struct route_entry *entry)
 {
 	double running = entry->slot.running > entry->pending ? entry->slot.running : entry->pending;
-	return solo_decode(entry) / (1 + ROUTE_BATCH_SLOWDOWN * (running + 1));
+	return (double)entry->decode_tps / (1 + ROUTE_BATCH_SLOWDOWN * (running + 1));
 }
 
 static double state_ms(const struct route_entry *entry)
@@ -158,6 +158,7 @@ void route_entry_measure(struct route_entry *entry)
 	entry->read_ms = (float)(entry->model->typical_prompt * (double)prompt_ms);
 	entry->meeting_ms = (float)meeting_ms(entry);
 	entry->cold = !route_resident(entry);
+	entry->measured = rate_is_known(entry);
 }
 
 void route_entry_price(struct route_entry *entry)
@@ -167,7 +168,7 @@ void route_entry_price(struct route_entry *entry)
 	entry->queue = (uint16_t)(load > entry->pending ? load : entry->pending);
 	struct route_cost cost = terms(entry);
 	entry->base_ms = (float)(cost.state + cost.queue + cost.pending + cost.backlog + cost.health + cost.network);
-	entry->slow = rate_is_known(entry) && projected_decode(entry) < ROUTE_DECODE_FLOOR;
+	entry->slow = entry->measured && projected_decode(entry) < ROUTE_DECODE_FLOOR;
 }
 
 double route_entry_ttft(const struct route_entry *entry, const struct route_request *request)

@@ -120,7 +120,7 @@ static void judge(const struct route_fleet *fleet, struct route_entry *entry)
 	enum route_gate gate = route_standing_gate(fleet, entry, false);
 	enum route_gate otherwise = gate == ROUTE_NODE_BREAKER ? route_standing_gate(fleet, entry, true) : gate;
 	entry->gate = (uint8_t)gate;
-	entry->shut_shapes = route_shapes_shut(route_record_of(entry), fleet->now_us);
+	entry->shut_shapes = route_shapes_shut(route_record_of(entry), fleet->now_us) & 3u;
 	bool shut = gate == ROUTE_NODE_BREAKER || entry->shut_shapes & 1u << ROUTE_SHAPE_BASE;
 	entry->sick = shut && (otherwise == ROUTE_OK || otherwise == ROUTE_CONCURRENCY);
 }

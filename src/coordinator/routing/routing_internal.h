@@ -196,10 +196,10 @@ struct route_entry {
 	uint16_t queue; /* effective queue (routing 7) */
 	uint16_t class, bucket;
 	uint16_t can;
-	uint8_t gate;          /* enum route_gate: the first that fails whatever the request, or ROUTE_OK */
-	uint8_t capacity_gate; /* ROUTE_BUDGET or ROUTE_MEMORY: what a request above free_tokens runs into */
-	uint8_t trust;         /* enum route_trust */
-	uint8_t shut_shapes;   /* bits of enum route_shape */
+	uint8_t gate;                  /* enum route_gate: the first that fails whatever the request, or ROUTE_OK */
+	uint8_t capacity_gate;         /* ROUTE_BUDGET or ROUTE_MEMORY: what a request above free_tokens runs into */
+	uint8_t trust;                 /* enum route_trust */
+	unsigned char shut_shapes : 2; /* bits of enum route_shape */
 	bool vision : 1, tools_ok : 1, plain_prompts_ok : 1, blind_ok : 1, cold : 1, slow : 1;
 	bool sick : 1;            /* eligible but for a breaker */
 	bool template_broken : 1; /* changed by facts, as are can and vision */
@@ -207,6 +207,7 @@ struct route_entry {
 	/* In its model's counts, as are its gate and its queue. */
 	bool counted : 1, shown : 1, routable : 1, warm : 1;
 	unsigned char counted_trust : 2;
+	bool measured : 1;       /* its rate is not only guessed */
 	bool holds : 1;          /* prefixes of prompts: prefix.c */
 	uint16_t pending;        /* reservations */
 	uint16_t node_pending;   /* the node's */

@@ -237,6 +237,24 @@ static void fetch_entry(const struct route_entry *entry)
 	fetch((const char *)entry + ROUTE_LINE);
 }
 
+/* Most nodes have a few models, and their entries lie together: those on both sides are fetched before it is known which of
+ * them are the node's. */
+static void fetch_beside(const struct route_entry *entry)
+{
+	const char *at = (const char *)entry;
+	fetch(at - 2 * ROUTE_LINE);
+	fetch(at - ROUTE_LINE);
+	fetch(at + 2 * ROUTE_LINE);
+	fetch(at + 3 * ROUTE_LINE);
+}
+
+static void fetch_classes(const struct route_model *model)
+{
+	const char *at = (const char *)model->classes, *end = (const char *)(model->classes + model->class_count);
+	for (; at < end; at += ROUTE_LINE)
+		fetch(at);
+}
+
 /* Looks at some of those that are about as cheap as the cheapest may be, and at those that look cheapest. `heads` are the heads
  * of the classes. */
 static void search_ties(struct search *s, const struct frontier *heads)
@@ -263,8 +281,10 @@ static void search_ties(struct search *s, const struct frontier *heads)
 		drawn[look] = draw(s, classes[look], ranks[look], limit);
 		fetch_entry(drawn[look]);
 	}
-	for (int look = 0; look < ROUTE_LOOK; look++)
+	for (int look = 0; look < ROUTE_LOOK; look++) {
 		fetch_node(drawn[look]);
+		fetch_beside(drawn[look]);
+	}
 	for (int look = 0; look < ROUTE_LOOK; look++)
 		probe(s, drawn[look]);
 	double gain_ms = s->request->urgent ? 0 : HEAD_GAIN_MS;
@@ -654,6 +674,7 @@ enum db_err route_select(struct route_fleet *fleet, const struct route_request *
 	    .grade = GRADE_NONE,
 	    .avoided = route_name_find(&fleet->versions, request->avoid_version),
 	};
+	fetch_classes(model);
 	decision->considered = model->entries;
 	search_all(&s, model);
 	const struct route_candidate *chosen = choose(&s);
@@ -668,8 +689,8 @@ enum db_err route_select(struct route_fleet *fleet, const struct route_request *
 	if (!made)
 		return DB_E_NOMEM;
 	fetch_entries(chosen->entry->node);
-	describe(&s, chosen);
 	route_index_fetch(chosen->entry->node->entries, fetched_entries(chosen->entry->node));
+	describe(&s, chosen);
 	reserve(&s, chosen->entry, made);
 	*reservation = made;
 	return DB_OK;
