@@ -145,10 +145,12 @@ static const char *left_out_of_string(const json_val *schema)
 	return has(schema, "pattern") && sized ? "a length beside a pattern" : NULL;
 }
 
-static const char *left_out_of_number(const json_val *schema, bool whole)
+static const char *left_out_of_number(const json_val *schema, bool whole, bool bounds)
 {
 	if (has(schema, "allOf"))
 		return "allOf of numbers";
+	if (!whole && bounds)
+		return NULL;
 	if (!whole)
 		return first_of(schema, of_numbers) ? "a bound on a number that may have a fraction" : NULL;
 	bool twice = (has(schema, "minimum") && has(schema, "exclusiveMinimum")) ||
@@ -175,7 +177,7 @@ static const char *left_out_of_untyped(const json_val *schema)
 	return has(schema, "required") || first_of(schema, of_arrays) ? "required, minItems or maxItems without a type" : NULL;
 }
 
-static const char *left_out_of_type(const json_val *schema, struct str type)
+static const char *left_out_of_type(const json_val *schema, struct str type, bool bounds)
 {
 	if (str_is(type, "object"))
 		return left_out_of_object(schema);
@@ -184,11 +186,12 @@ static const char *left_out_of_type(const json_val *schema, struct str type)
 	if (str_is(type, "string"))
 		return left_out_of_string(schema);
 	if (str_is(type, "number") || str_is(type, "integer"))
-		return left_out_of_number(schema, str_is(type, "integer"));
+		return left_out_of_number(schema, str_is(type, "integer"), bounds);
 	return NULL;
 }
 
-static const char *left_out(const json_val *schema)
+/* `bounds`: numbers with a fraction may have them, where they are the only type. */
+static const char *left_out(const json_val *schema, bool bounds)
 {
 	static const char *const unions[] = {"$ref", "anyOf", "oneOf", NULL};
 	const char *chosen = first_of(schema, unions);
@@ -204,28 +207,33 @@ static const char *left_out(const json_val *schema)
 	if (has(schema, "const") || has(schema, "enum"))
 		return NULL;
 	if (json_as_str(json_get(schema, "type"), &type))
-		return left_out_of_type(schema, type);
+		return left_out_of_type(schema, type, bounds);
 	struct json_iter types = json_iter(json_get(schema, "type"));
 	const char *word = json_len(json_get(schema, "type")) ? NULL : left_out_of_untyped(schema);
 	for (json_val *one; !word && (one = json_next(&types, NULL));)
-		word = json_as_str(one, &type) ? left_out_of_type(schema, type) : NULL;
+		word = json_as_str(one, &type) ? left_out_of_type(schema, type, false) : NULL;
 	return word;
 }
 
 /* --- the whole schema --- */
 
-static enum db_err check(const json_val *schema, unsigned depth, struct error *error);
+struct checking {
+	bool bounds;
+	struct error *error;
+};
 
-static enum db_err check_each(const json_val *schemas, unsigned depth, struct error *error)
+static enum db_err check(const json_val *schema, unsigned depth, const struct checking *how);
+
+static enum db_err check_each(const json_val *schemas, unsigned depth, const struct checking *how)
 {
 	struct json_iter iter = json_iter(schemas);
 	enum db_err err = DB_OK;
 	for (json_val *schema; !err && (schema = json_next(&iter, NULL));)
-		err = check(schema, depth, error);
+		err = check(schema, depth, how);
 	return err;
 }
 
-static enum db_err check_member(struct str key, const json_val *value, unsigned depth, struct error *error)
+static enum db_err check_member(struct str key, const json_val *value, unsigned depth, const struct checking *how)
 {
 	static const char *const maps[] = {"properties", "$defs", "definitions", NULL};
 	static const char *const lists[] = {"anyOf", "oneOf", "allOf", "prefixItems", NULL};
@@ -233,43 +241,48 @@ static enum db_err check_member(struct str key, const json_val *value, unsigned 
 	struct str pattern;
 	const char *word = unsupported(key);
 	if (word && !asks_for_nothing(key, value))
-		return refuse(error, word);
+		return refuse(how->error, word);
 	if (str_is(key, "pattern") && (!json_as_str(value, &pattern) || !pattern_is_plain(pattern)))
-		return refuse(error, "a pattern that is not anchored with ^ and $, or that looks around,");
+		return refuse(how->error, "a pattern that is not anchored with ^ and $, or that looks around,");
 	if (is_one_of(key, maps) || is_one_of(key, lists))
-		return check_each(value, depth, error);
+		return check_each(value, depth, how);
 	if (!is_one_of(key, schemas))
 		return DB_OK;
-	return json_type(value) == JSON_ARRAY ? check_each(value, depth, error) : check(value, depth, error);
+	return json_type(value) == JSON_ARRAY ? check_each(value, depth, how) : check(value, depth, how);
 }
 
-static enum db_err check(const json_val *schema, unsigned depth, struct error *error)
+static enum db_err check(const json_val *schema, unsigned depth, const struct checking *how)
 {
 	struct json_iter iter = json_iter(json_type(schema) == JSON_OBJECT ? schema : NULL);
 	struct str key;
 	enum db_err err = DB_OK;
 	if (depth > SCHEMA_MAX_DEPTH)
-		return refuse(error, "nesting so deep");
-	const char *word = left_out(schema);
+		return refuse(how->error, "nesting so deep");
+	const char *word = left_out(schema, how->bounds);
 	if (word)
-		return refuse(error, word);
+		return refuse(how->error, word);
 	for (json_val *value; !err && (value = json_next(&iter, &key));)
-		err = check_member(key, value, depth + 1, error);
+		err = check_member(key, value, depth + 1, how);
 	return err;
 }
 
-enum db_err chat_schema_check_as(const char *place, const json_val *schema, struct error *error)
+static enum db_err check_all(const char *place, const json_val *schema, bool bounds, struct error *error)
 {
 	struct error found;
-	if (!check(schema, 0, &found))
+	if (!check(schema, 0, &(struct checking){bounds, &found}))
 		return DB_OK;
 	return error_set(error, DB_E_UNSUPPORTED, "%s: this JSON schema cannot be expressed: %s is not supported", place,
 	                 found.text);
 }
 
+enum db_err chat_schema_check_as(const char *place, const json_val *schema, struct error *error)
+{
+	return check_all(place, schema, false, error);
+}
+
 enum db_err chat_schema_check(const json_val *schema, struct error *error)
 {
-	return chat_schema_check_as("response_format", schema, error);
+	return check_all("response_format", schema, true, error);
 }
 
 /* --- does the answer keep to it? --- */

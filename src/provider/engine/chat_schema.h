@@ -10,7 +10,8 @@
  * What is only told (title, description, examples, ...) passes. Keywords are words of the schema language, never of the client.
  */
 enum db_err chat_schema_check(const json_val *schema, struct error *error);
-/* The same of a schema that stands elsewhere in the request; `place` begins the sentence. */
+/* The same of a schema that stands elsewhere in the request, where the library's grammar is all there is: bounds of numbers
+ * with a fraction are refused. `place` begins the sentence. */
 enum db_err chat_schema_check_as(const char *place, const json_val *schema, struct error *error);
 
 /* The backstop behind the grammar: does the value keep to the schema? Checks type, enum, const, properties, required,

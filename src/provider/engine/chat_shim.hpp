@@ -38,6 +38,22 @@ class control_words
 	bool begins[256] = {};
 };
 
+// Numbers with a fraction between bounds, which the library's grammars do not know (chat_shim_numbers.cpp).
+class bounded_numbers
+{
+  public:
+	// The schema with a constant in the place of each. Throws client_fault when their bounds cannot be expressed.
+	common_json take(const std::string &schema);
+	// Puts the numbers into the grammar that the library made of what take gave.
+	void put(std::string &grammar) const;
+
+  private:
+	void walk(common_json &schema);
+	std::string mark_of(size_t number) const;
+	std::string mark;
+	std::vector<std::string> pieces; // of grammar
+};
+
 // Compiled grammars of JSON schemas, the most recently used ones. Any thread.
 class grammar_cache
 {

@@ -35,7 +35,9 @@ grammar_cache::entry grammar_cache::compile(const llama_vocab *vocab, const std:
 	entry made;
 	made.schema = schema;
 	try {
-		std::string text = json_schema_to_grammar(common_json::parse(schema));
+		bounded_numbers numbers;
+		std::string text = json_schema_to_grammar(numbers.take(schema));
+		numbers.put(text);
 		made.compiled = llama_sampler_init_grammar(vocab, text.c_str(), "root");
 		if (!made.compiled)
 			made.refusal = "it is too large or too deep";

@@ -403,14 +403,14 @@ static common_chat_parser_params parser_of(const common_chat_params &params, boo
 // The grammar of the answer's JSON schema. Plain templates get one of our own that starts with the answer; where the family
 // wraps its answers, or thinks, the library knows how.
 static llama_sampler *schema_grammar(const struct chat_templates *templates, const std::string &schema,
-                                     common_chat_templates_inputs &inputs)
+                                     common_chat_templates_inputs &inputs, bounded_numbers &numbers)
 {
 	llama_sampler *compiled = templates->grammars.of_schema(templates->vocab(), schema); // says what cannot be expressed
 	common_chat_params plain = common_chat_templates_apply(templates->templates.get(), inputs);
 	if (inputs.tools.empty() && reads_as_it_stands(plain, parser_of(plain, false), false))
 		return compiled;
 	llama_sampler_free(compiled);
-	inputs.json_schema = schema;
+	inputs.json_schema = numbers.take(schema).dump();
 	return nullptr;
 }
 
@@ -467,9 +467,11 @@ static std::unique_ptr<prompt_parts> render(const struct chat_templates *templat
 
 	auto parts = std::make_unique<prompt_parts>();
 	parts->templates = templates;
-	llama_sampler *held = schema.empty() ? nullptr : schema_grammar(templates, schema, inputs);
+	bounded_numbers numbers;
+	llama_sampler *held = schema.empty() ? nullptr : schema_grammar(templates, schema, inputs, numbers);
 	std::unique_ptr<llama_sampler, decltype(&llama_sampler_free)> owned(held, llama_sampler_free);
 	bool at_once = apply(templates, conversation, inputs, parts->params);
+	numbers.put(parts->params.grammar);
 	seams.unpick(parts->params.prompt, parts->seams);
 	finish(*parts, inputs, conversation->parallel_tool_calls == 0);
 	parts->grammar =

@@ -399,6 +399,81 @@ static void schemas_are_compiled_once(void **state)
 	chat_templates_free(templates);
 }
 
+static bool answer_is_taken(const struct chat_templates *templates, const char *schema, bool thinks, const char *answer)
+{
+	struct chat_prompt prompt;
+	struct chat_conversation conversation = {
+	    .messages_json = hello, .schema_json = schema, .reasoning_budget = -1, .effort_budget = -1};
+	rendered(templates, &conversation, &prompt);
+	assert_non_null(prompt.grammar);
+	if (thinks)
+		assert_true(accepts(prompt.grammar, "I see {x}.") && accepts(prompt.grammar, "</think>") &&
+		            accepts(prompt.grammar, "\n\n"));
+	bool taken = accepts(prompt.grammar, answer);
+	chat_prompt_free(&prompt);
+	return taken;
+}
+
+/* Also where the family thinks first and the library makes the grammar. Names that look like the marks change nothing. */
+static void numbers_with_a_fraction_keep_to_their_bounds(void **state)
+{
+	static const char schema[] =
+	    "{\"type\":\"object\",\"properties\":{\"share\":{\"type\":\"number\",\"minimum\":0.25,\"exclusiveMaximum\":0.75},"
+	    "\"low\":{\"type\":\"array\",\"items\":{\"type\":\"number\",\"maximum\":-1.5}},"
+	    "\"boundednumber0\":{\"const\":\"boundednumber1\"}},"
+	    "\"required\":[\"share\",\"low\",\"boundednumber0\"],\"additionalProperties\":false}";
+	static const struct {
+		const char *answer;
+		bool fits;
+	} cases[] = {
+	    {"{\"share\":0.25,\"low\":[-1.5,-20,-1.75],\"boundednumber0\":\"boundednumber1\"}", true},
+	    {"{\"share\": 0.749, \"low\": [],\"boundednumber0\":\"boundednumber1\"}", true},
+	    {"{\"share\":0.75,", false},
+	    {"{\"share\":0.2,", false},
+	    {"{\"share\":1,", false},
+	    {"{\"share\":-0.5,", false},
+	    {"{\"share\":0.5,\"low\":[-1.25,", false},
+	    {"{\"share\":0.5,\"low\":[0]", false},
+	    {"{\"share\":0.5,\"low\":[],\"boundednumber0\":0", false},
+	};
+	char error[320];
+	(void)state;
+	struct chat_templates *plain = chat_templates_new(model, NULL, error, sizeof error);
+	struct chat_templates *thinking = template_of("Qwen-QwQ-32B.jinja");
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		if (answer_is_taken(plain, schema, false, cases[i].answer) != cases[i].fits)
+			fail_msg("plain: %s", cases[i].answer);
+		if (answer_is_taken(thinking, schema, true, cases[i].answer) != cases[i].fits)
+			fail_msg("thinking: %s", cases[i].answer);
+	}
+	chat_templates_free(thinking);
+	chat_templates_free(plain);
+}
+
+static void bounds_that_no_number_fits_are_refused(void **state)
+{
+	static const struct {
+		const char *schema, *why;
+	} cases[] = {
+	    {"{\"type\":\"number\",\"minimum\":2,\"maximum\":1.5}", "no number fits"},
+	    {"{\"type\":\"number\",\"exclusiveMinimum\":2,\"maximum\":2}", "no number fits"},
+	    {"{\"type\":\"number\",\"minimum\":1e-9}", "16 digits"},
+	    {"{\"type\":\"number\",\"maximum\":1e30}", "16 digits"},
+	};
+	char error[320];
+	(void)state;
+	struct chat_templates *templates = chat_templates_new(model, NULL, error, sizeof error);
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct chat_prompt prompt;
+		struct chat_conversation conversation = {
+		    .messages_json = hello, .schema_json = cases[i].schema, .reasoning_budget = -1, .effort_budget = -1};
+		assert_int_equal(chat_prompt_render(templates, &conversation, &prompt, error, sizeof error), 400);
+		if (!strstr(error, cases[i].why))
+			fail_msg("%s: %s", cases[i].schema, error);
+	}
+	chat_templates_free(templates);
+}
+
 static void a_thinking_model_may_think_before_a_required_call(void **state)
 {
 	(void)state;
@@ -467,6 +542,8 @@ int main(void)
 	    cmocka_unit_test(nobody_can_end_their_message_and_begin_another),
 	    cmocka_unit_test(ordinary_messages_are_tokenised_as_before),
 	    cmocka_unit_test(schemas_are_compiled_once),
+	    cmocka_unit_test(numbers_with_a_fraction_keep_to_their_bounds),
+	    cmocka_unit_test(bounds_that_no_number_fits_are_refused),
 	    cmocka_unit_test(a_thinking_model_may_think_before_a_required_call),
 	    cmocka_unit_test(reasoning_ends_when_its_budget_is_used),
 	};

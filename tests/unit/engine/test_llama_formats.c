@@ -55,6 +55,35 @@ static void json_schema_answers_match_the_schema(void **state)
 	request_free(&request);
 }
 
+static void parts_of_objects_and_bounds_of_numbers_are_kept_to(void **state)
+{
+	(void)state;
+	struct request request = ask_for("How likely is rain, from 0 to 100?", 60);
+	struct json_doc *schema =
+	    json_parse(STR("{\"required\":[\"likely\",\"sure\"],\"allOf\":[{\"properties\":{\"likely\":{\"type\":\"number\","
+	                   "\"exclusiveMinimum\":1.25,\"maximum\":1.5}}},{\"properties\":{\"sure\":{\"type\":\"boolean\"},"
+	                   "\"likely\":{\"type\":\"number\",\"maximum\":1.5,\"exclusiveMinimum\":1.25}},"
+	                   "\"additionalProperties\":false}]}"),
+	               request.arena, NULL);
+	request.chat.format = CHAT_FORMAT_JSON_SCHEMA;
+	request.chat.schema = json_root(schema);
+	struct collector c;
+	run(shared, &request, &c);
+	assert_int_equal(c.status, 0);
+	assert_int_equal(c.finish, ENGINE_FINISH_STOP);
+	struct json_doc *doc = json_parse(buf_str(&c.content), NULL, NULL);
+	assert_non_null(doc);
+	double likely;
+	bool sure;
+	assert_true(json_as_double(json_get(json_root(doc), "likely"), &likely));
+	assert_true(likely > 1.25 && likely <= 1.5);
+	assert_true(json_as_bool(json_get(json_root(doc), "sure"), &sure));
+	assert_int_equal(json_len(json_root(doc)), 2);
+	json_free(doc);
+	collector_free(&c);
+	request_free(&request);
+}
+
 static json_val *weather_tools(struct request *request)
 {
 	struct json_doc *tools = json_parse(
@@ -207,6 +236,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(json_object_answers_are_json),
 	    cmocka_unit_test(json_schema_answers_match_the_schema),
+	    cmocka_unit_test(parts_of_objects_and_bounds_of_numbers_are_kept_to),
 	    cmocka_unit_test(a_model_without_a_tool_template_calls_what_it_must),
 	    cmocka_unit_test(tools_are_not_shown_where_none_may_be_called),
 	    cmocka_unit_test(a_required_tool_is_called_with_valid_arguments),
