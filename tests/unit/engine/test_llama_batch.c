@@ -132,6 +132,96 @@ static void a_long_prompt_does_not_stop_a_running_stream(void **state)
 	free(text);
 }
 
+/* Rows of a prompt in the first step that has an answer beside them. */
+static atomic_int beside_an_answer;
+
+static int32_t watching_decode(struct llama_context *context, const struct llama_batch *batch)
+{
+	int rows[ENGINE_LLAMA_MAX_SEQUENCES] = {0}, running = 0, most = 0, none = -1;
+	for (int32_t i = 0; i < batch->n_tokens; i++)
+		rows[batch->seq_id[i][0]]++;
+	for (int i = 0; i < ENGINE_LLAMA_MAX_SEQUENCES; i++) {
+		running += rows[i] > 0;
+		most = rows[i] > most ? rows[i] : most;
+	}
+	if (running == 2)
+		atomic_compare_exchange_strong(&beside_an_answer, &none, most);
+	return chat_shim_decode(context, batch);
+}
+
+/* What steps were seen to cost decides how much of a prompt goes into one beside an answer. */
+static void a_chunk_follows_what_was_measured(void **state)
+{
+	(void)state;
+	static const double token_us[] = {1e9, 1e-3};
+	struct llama_engine *engine;
+	struct engine_capacity capacity;
+	struct engine *loaded = load(2, 2048);
+	struct request running = ask_for(question, 1000), late;
+	char *text = long_text(200);
+	engine = inside(loaded);
+	engine->decode = watching_decode;
+	running.chat.sampling.ignore_eos = true;
+	late = ask_for(text, 1);
+	for (size_t i = 0; i < 2; i++) {
+		struct collector a, b;
+		engine->pace = (struct engine_pace){.prompt_token_us = token_us[i]};
+		engine->pace.answers_us[1] = 10000;
+		atomic_store(&beside_an_answer, -1);
+		collector_init(&a);
+		collector_init(&b);
+		submit(loaded, &running, &a);
+		wait_deltas(&a, 1);
+		submit(loaded, &late, &b);
+		wait_end(&b);
+		engine_cancel(a.call);
+		wait_end(&a);
+		collector_free(&a);
+		collector_free(&b);
+		wait_idle(loaded, &capacity);
+		int rows = atomic_load(&beside_an_answer);
+		if (i == 0)
+			assert_int_equal(rows, ENGINE_PACE_LEAST);
+		else
+			assert_true(rows >= 64);
+		/* and was learnt from what came */
+		assert_true(engine->pace.prompt_token_us < 1e9 && engine->pace.prompt_token_us > 1e-3);
+		assert_true(engine->concurrency.samples[1] > 0);
+	}
+	engine_free(loaded);
+	request_free(&running);
+	request_free(&late);
+	free(text);
+}
+
+static void no_more_calls_run_than_are_fast_enough_together(void **state)
+{
+	(void)state;
+	struct engine *engine = load(4, 1024);
+	struct request request = ask_for(question, 900), short_one = ask_for(question, 2);
+	struct collector running, waiting;
+	inside(engine)->concurrency.cap = 1;
+	request.chat.sampling.ignore_eos = true;
+	collector_init(&running);
+	collector_init(&waiting);
+	submit(engine, &request, &running);
+	wait_deltas(&running, 1);
+	submit(engine, &short_one, &waiting);
+	while (!engine_queue_position(waiting.call) && !deltas_now(&waiting))
+		sched_yield();
+	assert_int_equal(deltas_now(&waiting), 0);
+	assert_int_equal(engine_queue_position(waiting.call), 1);
+	engine_cancel(running.call);
+	wait_end(&running);
+	wait_end(&waiting);
+	assert_int_equal(waiting.status, 0);
+	collector_free(&running);
+	collector_free(&waiting);
+	request_free(&request);
+	request_free(&short_one);
+	engine_free(engine);
+}
+
 static void tenants_take_turns_and_know_their_place(void **state)
 {
 	(void)state;
@@ -173,6 +263,8 @@ int main(void)
 	    cmocka_unit_test(calls_that_come_together_begin_together),
 	    cmocka_unit_test(a_paused_call_keeps_its_place_and_goes_on_with_the_same_text),
 	    cmocka_unit_test(a_long_prompt_does_not_stop_a_running_stream),
+	    cmocka_unit_test(a_chunk_follows_what_was_measured),
+	    cmocka_unit_test(no_more_calls_run_than_are_fast_enough_together),
 	    cmocka_unit_test(tenants_take_turns_and_know_their_place),
 	};
 	return cmocka_run_group_tests(tests, start_shared, stop_shared);

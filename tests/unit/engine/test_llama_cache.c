@@ -7,7 +7,7 @@
 #include "crypto/secret.h"
 #include "provider/engine/engine_llama.h"
 #include "provider/engine/engine_llama_state.h"
-#include "provider/kvcache/kv_cache.h"
+#include "provider/kvcache/kv_cache_internal.h"
 #include "provider/kvcache/kv_folder.h"
 
 #define MODEL TEST_SOURCE_DIR "/build/deps/models/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -234,6 +234,71 @@ static void a_state_is_read_from_disk_while_its_request_waits(void **state)
 	kv_folder_remove(root);
 }
 
+/* --- a state that the library does not take --- */
+
+static struct {
+	pthread_mutex_t lock;
+	int32_t tokens[2048];
+	size_t count;
+} seen = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static int32_t noting_decode(struct llama_context *context, const struct llama_batch *batch)
+{
+	pthread_mutex_lock(&seen.lock);
+	for (int32_t i = 0; i < batch->n_tokens; i++)
+		if ((size_t)batch->pos[i] == seen.count && seen.count < sizeof seen.tokens / sizeof *seen.tokens)
+			seen.tokens[seen.count++] = batch->token[i];
+	pthread_mutex_unlock(&seen.lock);
+	return chat_shim_decode(context, batch);
+}
+
+/* What lies in memory for the prompt that was noted; shared with the cache. */
+static struct kv_blob *kept_state(size_t prompt_tokens)
+{
+	struct kv_model *model = LIST_OF(list_first(&cache->models), struct kv_model, link);
+	struct kv_prompt prompt;
+	struct kv_taken taken;
+	assert_int_equal(kv_prompt_make(model, STR("a"), STR("a"), seen.tokens, prompt_tokens, &prompt), DB_OK);
+	kv_take(model, &prompt, NULL, &taken);
+	kv_prompt_free(&prompt);
+	assert_non_null(taken.state);
+	return taken.state;
+}
+
+static void a_state_that_cannot_be_restored_is_a_cold_start_and_is_not_tried_again(void **state)
+{
+	struct engine_capacity capacity;
+	struct collector c;
+	char text[2][256];
+	(void)state;
+	open_engine(UINT64_C(256) << 20);
+	((struct llama_engine *)engine)->decode = noting_decode;
+	struct request request = long_question("What then?", 6);
+	for (int i = 0; i < 3; i++) {
+		submit_scoped(&request, "a", &c);
+		wait_end(&c);
+		assert_int_equal(c.status, 0);
+		if (i < 2) {
+			assert_int_equal(c.usage.cached_tokens, 0);
+			snprintf(text[i], sizeof text[i], "%s", content_of(&c));
+		} else {
+			assert_true(c.usage.cached_tokens >= 128);
+		}
+		if (i == 0) {
+			do
+				engine_capacity(engine, &capacity);
+			while (capacity.running || capacity.waiting);
+			struct kv_blob *kept = kept_state(c.usage.prompt_tokens);
+			kept->len -= 8; /* torn: its last values are missing */
+			kv_blob_release(kept);
+		}
+		collector_free(&c);
+	}
+	assert_string_equal(text[0], text[1]);
+	request_free(&request);
+	close_engine();
+}
+
 /* --- cutting and joining --- */
 
 /* Two layers, keys of 4 bytes and values of 6 for each token; what a byte says is its token's place. */
@@ -310,6 +375,7 @@ int main(void)
 	    cmocka_unit_test(a_running_sequence_shares_its_prefix_with_its_own_tenant),
 	    cmocka_unit_test(a_cancelled_request_leaves_no_reservation),
 	    cmocka_unit_test(a_state_is_read_from_disk_while_its_request_waits),
+	    cmocka_unit_test(a_state_that_cannot_be_restored_is_a_cold_start_and_is_not_tried_again),
 	    cmocka_unit_test(a_state_cut_and_joined_is_the_state),
 	};
 	return cmocka_run_group_tests(tests, setup, NULL);
