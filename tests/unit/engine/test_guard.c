@@ -171,6 +171,8 @@ struct crowded {
 
 struct crowd {
 	uint64_t budget_tokens;
+	int engines; /* so many of the engines are crowded; 0 = one */
+	bool refuses;
 	atomic_int looks, made;
 };
 
@@ -184,7 +186,10 @@ static int crowded_submit(struct engine *engine, const struct engine_request *re
 {
 	struct crowded *crowded = (struct crowded *)engine;
 	(void)request;
-	(void)error;
+	if (crowded->crowd->refuses) {
+		error_set(error, DB_E_LIMIT, "token_budget_exhausted");
+		return 503;
+	}
 	crowded->call = *call = calloc(1, sizeof **call);
 	engine_call_init(*call, engine, free_call);
 	engine_call_hold(*call);
@@ -238,7 +243,7 @@ static struct engine *make_crowded(void *user, struct error *error)
 	                                      .capacity = crowded_capacity,
 	                                      .free = crowded_free};
 	struct crowd *crowd = user;
-	if (atomic_fetch_add(&crowd->made, 1) > 0)
+	if (atomic_fetch_add(&crowd->made, 1) >= (crowd->engines ? crowd->engines : 1))
 		return engine_scripted_new(&(struct engine_script){.text = "one two three"}, error);
 	struct crowded *crowded = calloc(1, sizeof *crowded);
 	crowded->base.ops = &ops;
@@ -293,6 +298,46 @@ static void an_engine_with_room_or_without_demand_is_left_alone(void **state)
 	}
 }
 
+static void what_was_refused_is_demand_too(void **state)
+{
+	(void)state;
+	struct crowd crowd = {.budget_tokens = 4096, .refuses = true};
+	struct engine *engine = guard_crowd(&crowd);
+	struct request request = ask("hello");
+	struct collector c;
+	collector_init(&c);
+	assert_int_equal(submit_as(engine, &request, "", &c), 503);
+	collector_free(&c);
+	run_until_well(engine, &request, &c);
+	assert_int_equal(engine_guard_restarts(engine), 1);
+	collector_free(&c);
+	request_free(&request);
+	engine_free(engine);
+}
+
+static void an_engine_is_given_time_before_it_is_replaced_again(void **state)
+{
+	(void)state;
+	struct crowd crowd = {.budget_tokens = 4096, .engines = 2};
+	struct engine *engine = guard_crowd(&crowd);
+	struct request request = ask("hello");
+	struct collector c;
+	run(engine, &request, &c);
+	assert_int_equal(c.status, 503);
+	collector_free(&c);
+	collector_init(&c);
+	while (submit_as(engine, &request, "", &c)) /* while it is reloaded */
+		sched_yield();
+	for (int before = atomic_load(&crowd.looks); atomic_load(&crowd.looks) < before + 40;)
+		sched_yield();
+	assert_int_equal(engine_guard_restarts(engine), 1);
+	assert_int_equal(atomic_load(&crowd.made), 2);
+	engine_free(engine);
+	assert_int_equal(c.status, 503);
+	collector_free(&c);
+	request_free(&request);
+}
+
 static void freeing_the_guard_ends_every_call(void **state)
 {
 	(void)state;
@@ -321,6 +366,8 @@ int main(void)
 	    cmocka_unit_test(a_paused_call_is_no_sign_of_hanging),
 	    cmocka_unit_test(an_engine_that_stays_without_room_is_replaced),
 	    cmocka_unit_test(an_engine_with_room_or_without_demand_is_left_alone),
+	    cmocka_unit_test(what_was_refused_is_demand_too),
+	    cmocka_unit_test(an_engine_is_given_time_before_it_is_replaced_again),
 	    cmocka_unit_test(freeing_the_guard_ends_every_call),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

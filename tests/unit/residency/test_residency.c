@@ -305,6 +305,23 @@ static void what_can_never_fit_is_refused_at_once(void **state)
 	close_world(&world);
 }
 
+static void memory_of_pinned_models_is_not_counted_on(void **state)
+{
+	struct world world;
+	(void)state;
+	open_world(&world, 3);
+	add(&world, "pinned", 20, true);
+	add(&world, "large", 25, false);
+	ask(&world, 0, "pinned");
+	run_until(&world, all_answered);
+	residency_release(&world.asked[0].use);
+	struct asked *refused = ask(&world, 1, "large");
+	assert_int_equal(refused->result, 503);
+	assert_non_null(strstr(refused->why, "insufficient memory"));
+	assert_true(residency_free_for_load_gb(world.residency) < 30);
+	close_world(&world);
+}
+
 static void models_leave_for_one_that_needs_their_memory(void **state)
 {
 	struct world world;
@@ -445,6 +462,7 @@ int main(void)
 	    cmocka_unit_test(what_is_held_is_counted_until_it_has_left_and_the_most_is_remembered),
 	    cmocka_unit_test(what_is_used_or_pinned_stays),
 	    cmocka_unit_test(what_can_never_fit_is_refused_at_once),
+	    cmocka_unit_test(memory_of_pinned_models_is_not_counted_on),
 	    cmocka_unit_test(models_leave_for_one_that_needs_their_memory),
 	    cmocka_unit_test(a_load_that_fails_is_said_to_all_and_may_be_tried_again),
 	    cmocka_unit_test(who_gives_up_waiting_is_not_called),
