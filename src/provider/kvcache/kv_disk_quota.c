@@ -106,14 +106,20 @@ static void sum_bytes(const struct kv_found *found, void *user)
 	*(uint64_t *)user += found->bytes;
 }
 
+/* The lock of another slot, when no process has it; else -1. */
+static int try_dead_slot(const struct kv_disk *disk, unsigned slot, char folder[KV_PATH_SIZE])
+{
+	int n = snprintf(folder, KV_PATH_SIZE, "%s/slot-%u", disk->root, slot);
+	bool there = slot != disk->slot && n > 0 && n < KV_PATH_SIZE && access(folder, F_OK) == 0;
+	return there ? kv_slot_try(disk->root, slot, folder) : -1;
+}
+
 /* Slots that no process has give theirs first. */
 static void empty_dead_slots(struct kv_disk *disk)
 {
 	for (unsigned i = 0; i < KV_SLOTS; i++) {
 		char folder[KV_PATH_SIZE];
-		int n = snprintf(folder, sizeof folder, "%s/slot-%u", disk->root, i);
-		bool there = i != disk->slot && n > 0 && n < KV_PATH_SIZE && access(folder, F_OK) == 0;
-		int fd = there ? kv_slot_try(disk->root, i, folder) : -1;
+		int fd = try_dead_slot(disk, i, folder);
 		if (fd < 0)
 			continue;
 		uint64_t bytes = 0;
@@ -166,6 +172,30 @@ static void expire_unowned(const struct kv_found *found, void *user)
 	ageing->disk->stats.expirations++;
 }
 
+static void expire_dead(const struct kv_found *found, void *user)
+{
+	struct ageing *ageing = user;
+	bool is_state = strstr(found->name, KV_FILE_SUFFIX) != NULL;
+	if (is_state && found->used_us < ageing->before_us && unlink(found->path) == 0)
+		ageing->disk->stats.expirations++;
+}
+
+/* Of processes that will perhaps never come back. */
+static void expire_dead_slots(struct ageing *ageing)
+{
+	for (unsigned i = 0; i < KV_SLOTS; i++) {
+		char folder[KV_PATH_SIZE];
+		int fd = try_dead_slot(ageing->disk, i, folder);
+		if (fd < 0)
+			continue;
+		uint64_t bytes = 0;
+		kv_folder_walk(folder, expire_dead, ageing);
+		kv_folder_walk(folder, sum_bytes, &bytes);
+		kv_ledger_update(ageing->disk->root, i, bytes);
+		close(fd);
+	}
+}
+
 static void expire(struct kv_disk *disk)
 {
 	struct ageing ageing = {disk, clock_wall_us() - disk->options.ttl_us};
@@ -185,6 +215,7 @@ static void expire(struct kv_disk *disk)
 	}
 	if (disk->unowned_bytes)
 		kv_folder_walk(disk->folder, expire_unowned, &ageing);
+	expire_dead_slots(&ageing);
 }
 
 /* --- forgetting a tenant --- */

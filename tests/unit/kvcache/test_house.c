@@ -363,6 +363,29 @@ static void the_quota_is_one_for_all_processes_and_the_dead_give_first(void **st
 	kv_folder_remove(root);
 }
 
+static void what_a_dead_process_left_ages_too(void **state)
+{
+	(void)state;
+	char root[KV_PATH_SIZE];
+	struct file_list files;
+	struct kv_tag erased[1];
+	make_root(root);
+	struct kv_disk *one = open_disk(root, 1 << 20, HOUR_S * 1000000, NULL), *other = open_disk(root, 1 << 20, 0, NULL);
+	assert_int_equal(write_seed(other, 1, 1024), DB_OK);
+	assert_int_equal(write_seed(other, 2, 1024), DB_OK);
+	list_files(root, &files);
+	assert_int_equal(files.count, 2);
+	make_old(files.path[0]);
+	kv_disk_tick(one, true, erased, 1);
+	assert_int_equal(access(files.path[0], F_OK), 0); /* it lives */
+	kv_disk_close(other);
+	kv_disk_tick(one, true, erased, 1);
+	assert_int_equal(access(files.path[0], F_OK), -1);
+	assert_int_equal(access(files.path[1], F_OK), 0);
+	kv_disk_close(one);
+	kv_folder_remove(root);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -378,6 +401,7 @@ int main(void)
 	    cmocka_unit_test(a_file_whose_beginning_is_gone_goes_too),
 	    cmocka_unit_test(use_is_remembered_over_a_restart),
 	    cmocka_unit_test(the_quota_is_one_for_all_processes_and_the_dead_give_first),
+	    cmocka_unit_test(what_a_dead_process_left_ages_too),
 	};
 	return cmocka_run_group_tests(tests, kv_setup, NULL);
 }
