@@ -1,6 +1,7 @@
 /* Closing periods and the audit trail: what was altered behind them is found. */
 #include "../store_fixture.h"
 
+#include "coordinator/store/books.h"
 #include "coordinator/store/store_books.h"
 #include "coordinator/store/store_trail.h"
 
@@ -117,6 +118,33 @@ static void whatever_is_altered_behind_a_close_is_found(void **state)
 	}
 	fixture_sql(f, "DELETE FROM ledger_closes WHERE id = 1");
 	assert_int_equal(chain_of(f).broken, 2);
+}
+
+/* Whoever alters entries and seals their period anew has the next period against them. */
+static void a_period_that_was_sealed_anew_does_not_fit_the_next(void **state)
+{
+	struct fixture *f = *state;
+	struct error error;
+	char update[400];
+	start_books(f);
+	charge(f, "r1", 1000);
+	struct store_close forged = close_period(f).close;
+	charge(f, "r2", 500);
+	close_period(f);
+	fixture_sql(f, "DROP TRIGGER ledger_no_update; DROP TRIGGER ledger_closes_no_update;"
+	               "UPDATE ledger SET created_us = created_us + 1 WHERE id = 1");
+	assert_int_equal(chain_of(f).broken, 1);
+	struct sql *db = sql_open(f->path, SQL_READ, &error);
+	assert_non_null(db);
+	books_digest(db, forged.first_entry, forged.last_entry, &forged);
+	books_seal(&forged);
+	sql_close(db);
+	snprintf(update, sizeof update, "UPDATE ledger_closes SET entries_hash = '%s', hash = '%s' WHERE id = 1",
+	         forged.entries_hash, forged.hash);
+	fixture_sql(f, update);
+	struct store_chain chain = chain_of(f);
+	assert_int_equal(chain.broken, 2);
+	assert_non_null(strstr(chain.why, "another hash"));
 }
 
 static void usage_that_was_rolled_up_leaves_the_entries_proved(void **state)
@@ -250,6 +278,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    TEST(each_close_follows_from_the_one_before),
 	    TEST(whatever_is_altered_behind_a_close_is_found),
+	    TEST(a_period_that_was_sealed_anew_does_not_fit_the_next),
 	    TEST(usage_that_was_rolled_up_leaves_the_entries_proved),
 	    TEST(entries_are_handed_out_in_order),
 	    TEST(what_is_done_to_money_and_keys_is_noted_with_who_asked),
