@@ -52,6 +52,8 @@ static void any_of_several_signatures_will_do(void **state)
 	assert_int_equal(check(format, NOW), DB_OK);
 	snprintf(format, sizeof format, "t=%%lld,v1=%%s,v0=%s", zeros);
 	assert_int_equal(check(format, NOW), DB_OK);
+	snprintf(format, sizeof format, "t=%%lld,v1=%%s,v1=%s", zeros);
+	assert_int_equal(check(format, NOW), DB_OK);
 }
 
 static void whatever_is_not_signed_so_is_refused(void **state)

@@ -175,6 +175,10 @@ static void a_newer_database_is_refused_and_left_alone(void **state)
 	struct store_audit audit;
 	struct error error = {0};
 	assert_int_equal(store_audit(f->path, &audit, &error), DB_E_UNSUPPORTED);
+	int from = 0, to = 0;
+	assert_int_equal(store_migrate(f->path, &from, &to, &error), DB_E_UNSUPPORTED);
+	assert_non_null(strstr(error.text, "version 99"));
+	assert_int_equal(fixture_number(f, "SELECT max(version) FROM schema_version"), 99);
 }
 
 static void a_migration_that_fails_leaves_the_file_as_it_was(void **state)
