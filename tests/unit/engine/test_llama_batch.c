@@ -222,6 +222,36 @@ static void no_more_calls_run_than_are_fast_enough_together(void **state)
 	engine_free(engine);
 }
 
+static void a_full_queue_refuses_until_there_is_room(void **state)
+{
+	(void)state;
+	struct request request = ask_for("Hi.", 1);
+	struct collector *c = calloc(ENGINE_MAX_WAITING + 1, sizeof *c);
+	assert_non_null(c);
+	wait_idle(shared, &(struct engine_capacity){0});
+	llama_rendering_begin(); /* nothing leaves the queue */
+	for (int i = 0; i < ENGINE_MAX_WAITING; i++) {
+		collector_init(&c[i]);
+		submit(shared, &request, &c[i]);
+	}
+	collector_init(&c[ENGINE_MAX_WAITING]);
+	int status = submit_as(shared, &request, "", &c[ENGINE_MAX_WAITING]);
+	for (int i = 0; i < ENGINE_MAX_WAITING; i++)
+		engine_cancel(c[i].call);
+	llama_rendering_end();
+	assert_int_equal(status, 429);
+	assert_non_null(strstr(c[ENGINE_MAX_WAITING].text, "queue full"));
+	for (int i = 0; i < ENGINE_MAX_WAITING; i++) {
+		wait_end(&c[i]);
+		assert_int_equal(c[i].status, 499);
+		collector_free(&c[i]);
+	}
+	collector_free(&c[ENGINE_MAX_WAITING]);
+	free(answer(shared, &request));
+	free(c);
+	request_free(&request);
+}
+
 static void tenants_take_turns_and_know_their_place(void **state)
 {
 	(void)state;
@@ -265,6 +295,7 @@ int main(void)
 	    cmocka_unit_test(a_long_prompt_does_not_stop_a_running_stream),
 	    cmocka_unit_test(a_chunk_follows_what_was_measured),
 	    cmocka_unit_test(no_more_calls_run_than_are_fast_enough_together),
+	    cmocka_unit_test(a_full_queue_refuses_until_there_is_room),
 	    cmocka_unit_test(tenants_take_turns_and_know_their_place),
 	};
 	return cmocka_run_group_tests(tests, start_shared, stop_shared);

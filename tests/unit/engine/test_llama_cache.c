@@ -10,19 +10,20 @@
 #include "provider/kvcache/kv_cache_internal.h"
 #include "provider/kvcache/kv_folder.h"
 
+#define GEMMA TEST_SOURCE_DIR "/build/deps/models/gemma-3-270m-q4_k_m.gguf"
 #define MODEL TEST_SOURCE_DIR "/build/deps/models/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 static struct kv_cache *cache;
 static struct engine *engine;
 
-static void open_engine_on(const char *root, uint64_t ram_bytes, uint32_t sequences)
+static void open_model_on(const char *path, const char *root, uint64_t ram_bytes, uint32_t sequences)
 {
 	static const uint8_t device_secret[KV_SECRET_BYTES] = {7};
 	struct error error = {.text = ""};
 	struct kv_cache_options options = {.root = root, .secret = root ? device_secret : NULL, .ram_bytes = ram_bytes};
 	cache = kv_cache_open(&options, &error);
 	assert_non_null(cache);
-	struct engine_llama_options engine_options = {.model_path = MODEL,
+	struct engine_llama_options engine_options = {.model_path = path,
 	                                              .threads = 1,
 	                                              .max_sequences = sequences,
 	                                              .context_tokens = 2048,
@@ -33,6 +34,11 @@ static void open_engine_on(const char *root, uint64_t ram_bytes, uint32_t sequen
 	engine = engine_llama_new(&engine_options, &error);
 	if (!engine)
 		fail_msg("%s", error.text);
+}
+
+static void open_engine_on(const char *root, uint64_t ram_bytes, uint32_t sequences)
+{
+	open_model_on(MODEL, root, ram_bytes, sequences);
 }
 
 static void open_engine(uint64_t ram_bytes)
@@ -234,6 +240,38 @@ static void a_state_is_read_from_disk_while_its_request_waits(void **state)
 	kv_folder_remove(root);
 }
 
+/* --- a model whose states cannot be cut --- */
+
+#define SENTENCE "The ship carried letters from a town where people light lamps every winter night. "
+#define FOUR     SENTENCE SENTENCE SENTENCE SENTENCE
+
+/* What two conversations have in common ends long before the last boundary of either: only a checkpoint on the way is of use
+ * (inference 10.3). */
+static void a_model_with_a_window_is_found_again_at_a_checkpoint_on_the_way(void **state)
+{
+	static const char *const ends[] = {FOUR FOUR "Where to?", "Nobody wrote back. " FOUR FOUR "And then?"};
+	struct chat_usage usage[2];
+	(void)state;
+	open_model_on(GEMMA, NULL, UINT64_C(256) << 20, 1);
+	for (int i = 0; i < 2; i++) {
+		struct collector c;
+		char text[4096];
+		snprintf(text, sizeof text, "%s%s%s%s%s%s", FOUR, FOUR, FOUR, FOUR, FOUR, ends[i]);
+		struct request request = ask(text);
+		request.chat.max_tokens = 2;
+		submit_scoped(&request, "a", &c);
+		wait_end(&c);
+		assert_int_equal(c.status, 0);
+		usage[i] = c.usage;
+		collector_free(&c);
+		request_free(&request);
+	}
+	assert_int_equal(usage[0].cached_tokens, 0);
+	assert_int_equal(usage[1].cached_tokens, 256);
+	assert_true(usage[1].prompt_tokens > 256 + 2 * KV_GRID);
+	close_engine();
+}
+
 /* --- a state that the library does not take --- */
 
 static struct {
@@ -375,6 +413,7 @@ int main(void)
 	    cmocka_unit_test(a_running_sequence_shares_its_prefix_with_its_own_tenant),
 	    cmocka_unit_test(a_cancelled_request_leaves_no_reservation),
 	    cmocka_unit_test(a_state_is_read_from_disk_while_its_request_waits),
+	    cmocka_unit_test(a_model_with_a_window_is_found_again_at_a_checkpoint_on_the_way),
 	    cmocka_unit_test(a_state_that_cannot_be_restored_is_a_cold_start_and_is_not_tried_again),
 	    cmocka_unit_test(a_state_cut_and_joined_is_the_state),
 	};

@@ -264,6 +264,36 @@ static void a_model_with_sliding_windows_takes_its_guesses_back(void **state)
 	request_free(&request);
 }
 
+/* What steps with more rows were seen to cost decides, not that there is something to guess. */
+static void guessing_stops_by_itself_where_rows_are_dear(void **state)
+{
+	(void)state;
+	uint64_t guessed[2];
+	for (int dear = 0; dear < 2; dear++) {
+		struct engine *engine = load(SMOL, ENGINE_SPECULATE_WHERE_IT_PAYS, 1, 1024);
+		struct engine_draft_cost *cost = &((struct llama_engine *)engine)->draft_cost;
+		struct request request = request_for(copying, 40);
+		struct engine_capacity capacity;
+		struct collector c;
+		cost->steps = 1;
+		for (size_t rows = 1; rows <= ENGINE_DRAFT_ROWS; rows++) {
+			cost->us[rows] = (rows > 1) == dear ? 1e12 : 1e3; /* far from all that will be measured */
+			cost->seen_at[rows] = 1;
+		}
+		run(engine, &request, &c);
+		assert_int_equal(c.status, 0);
+		do
+			engine_capacity(engine, &capacity);
+		while (capacity.running || capacity.waiting);
+		guessed[dear] = capacity.tokens_guessed;
+		collector_free(&c);
+		request_free(&request);
+		engine_free(engine);
+	}
+	assert_true(guessed[0] > 0);
+	assert_int_equal(guessed[1], 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -276,6 +306,7 @@ int main(void)
 	    cmocka_unit_test(answers_in_common_cells_are_whole),
 	    cmocka_unit_test(a_cancelled_or_paused_answer_takes_no_more_guesses),
 	    cmocka_unit_test(a_model_with_sliding_windows_takes_its_guesses_back),
+	    cmocka_unit_test(guessing_stops_by_itself_where_rows_are_dear),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
