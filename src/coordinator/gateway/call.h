@@ -79,7 +79,7 @@ struct attempt {
 	double predicted_ms, tail_ms; /* of the first content, < 0 = unknown */
 	double hedge_due_ms;          /* since it was sent: when another is asked as well */
 	struct route_decision decision;
-	unsigned try_at; /* in the record's tries */
+	unsigned try_at; /* in the record's tries; RECORD_TRIES: it made way for a later one */
 	struct price price;
 	bool ended; /* the job told its end: it can be looked at, but not used, until its callback returns */
 	uint64_t started_us, last_chunk_us;

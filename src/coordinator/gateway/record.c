@@ -81,6 +81,21 @@ const struct record *records_at(const struct records *records, size_t n)
 	return n < records->count ? &records->ring[(records->next + RECORD_KEPT - 1 - n) % RECORD_KEPT] : NULL;
 }
 
+unsigned record_try_place(struct record *record, unsigned running, unsigned *gone)
+{
+	*gone = RECORD_TRIES;
+	if (record->try_count == RECORD_TRIES) {
+		unsigned at = RECORD_TRIES - 1;
+		while (at > 1 && running >> at & 1)
+			at--;
+		memmove(&record->tries[at], &record->tries[at + 1], (RECORD_TRIES - 1 - at) * sizeof record->tries[0]);
+		record->try_count--;
+		*gone = at;
+	}
+	record->tries[record->try_count] = (struct record_try){0};
+	return record->try_count++;
+}
+
 void record_note_decision(struct record *record, const struct route_decision *decision)
 {
 	record->routed = true;

@@ -59,7 +59,7 @@ struct record {
 	/* what came of it */
 	unsigned attempts, capacity_failures;
 	bool hedged, resumed;
-	struct record_try tries[RECORD_TRIES]; /* in the order of dispatch; of more, the first and the last */
+	struct record_try tries[RECORD_TRIES]; /* in the order of dispatch; of more, the first and the last, and all that run */
 	unsigned try_count;
 	uint64_t queue_us;
 	double ttft_ms; /* of the attempt that answered; < 0 = no content came */
@@ -89,6 +89,10 @@ const struct record *records_find(const struct records *records, struct str id);
 const struct record *records_at(const struct records *records, size_t n);
 
 void record_note_decision(struct record *record, const struct route_decision *decision);
+/* A cleared place for one more try, which is the last. When there is none, the newest but the first that is over makes way and
+ * those after it move up: *gone is where it was, else RECORD_TRIES. `running` has a bit for each place whose try is not over.
+ */
+unsigned record_try_place(struct record *record, unsigned running, unsigned *gone);
 void record_write(const struct record *record, struct json_writer *w);
 /* {"route": as record_write, "explanation": as record_explain} */
 void record_write_explained(const struct record *record, struct json_writer *w);

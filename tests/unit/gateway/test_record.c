@@ -429,10 +429,47 @@ static void models_beyond_the_bound_are_counted_together(void **state)
 	record_sum_free(&sum);
 }
 
+/* Any number of dispatches, up to three of them at once: each that runs has a place of its own, the first stays, the newest is
+ * last, and all are in the order of dispatch. */
+static void tries_that_run_keep_their_places_apart(void **state)
+{
+	(void)state;
+	struct record record;
+	unsigned at[3], live = 0; /* places of those that run */
+	record_init(&record);
+	for (unsigned n = 0; n < 200; n++) {
+		unsigned running = 0, gone;
+		for (unsigned i = 0; i < live; i++)
+			running |= 1u << at[i];
+		unsigned place = record_try_place(&record, running, &gone);
+		assert_true(gone == RECORD_TRIES || !(running >> gone & 1));
+		assert_int_equal(place, record.try_count - 1);
+		assert_int_equal(record.tries[place].provider[0], '\0');
+		record.tries[place].status = (int)n;
+		for (unsigned i = 0; i < live; i++)
+			at[i] -= at[i] > gone;
+		at[live++] = place;
+		assert_int_equal(record.tries[0].status, 0);
+		for (unsigned i = 1; i < record.try_count; i++)
+			assert_true(record.tries[i - 1].status < record.tries[i].status);
+		for (unsigned i = 0; i < live; i++)
+			for (unsigned j = 0; j < i; j++)
+				assert_int_not_equal(at[i], at[j]);
+		/* One ends, or two: never the same for long. */
+		for (unsigned ends = live == 3 ? 1 + n % 2 : n % 3 == 0; ends; ends--) {
+			unsigned one = n % live;
+			memmove(&at[one], &at[one + 1], (live - 1 - one) * sizeof at[0]);
+			live--;
+		}
+	}
+	assert_int_equal(record.try_count, RECORD_TRIES);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_record_reads_back_as_it_was_written),
+	    cmocka_unit_test(tries_that_run_keep_their_places_apart),
 	    cmocka_unit_test(what_no_record_holds_is_refused),
 	    cmocka_unit_test(every_gate_and_every_term_is_said_in_words),
 	    cmocka_unit_test(records_are_found_after_a_restart_newest_last),
