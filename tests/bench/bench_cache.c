@@ -7,7 +7,7 @@
  * The last compares greedy answers with and without the cache; TIERS is ram, ssd or ram,ssd. The cold answers are computed once
  * for both. FIRST, 0 if not said, is the number of the first conversation: a long run may go in pieces.
  *
- * BENCH_RUNS: of each figure, 1 to 9, 3 if not said. BENCH_THREADS: of the engine, 0 = all cores; one is best beside other
+ * BENCH_RUNS: of each figure, 1 to 15, 3 if not said. BENCH_THREADS: of the engine, 0 = all cores; one is best beside other
  * work. The SSD tier lies in a folder of its own under $TMPDIR, which is removed. */
 #include <pthread.h>
 #include <stdio.h>
@@ -25,7 +25,7 @@
 
 #define MODEL         "build/deps/models/SmolLM2-135M-Instruct.Q4_1.gguf"
 #define PREFIX_TOKENS 2000
-#define MAX_RUNS      9
+#define MAX_RUNS      15
 
 struct answer {
 	pthread_mutex_t lock;
@@ -227,10 +227,11 @@ static void bench_first_token(size_t runs)
 	uint64_t cached, ram_cached = 0, ssd_cached = 0;
 	make_root(root);
 	struct house house = house_open(MODEL, root, UINT64_C(1) << 30);
-	for (uint64_t i = 0; i < runs; i++)
-		cold[i] = first_token_s(house.engine, i, 1000 + i, &cached);
 	for (uint64_t i = 0; i < runs; i++) {
+		cold[i] = first_token_s(house.engine, i, 1000 + i, &cached);
+		kv_cache_settle(house.cache);
 		ram[i] = first_token_s(house.engine, i, 2000 + i, &cached);
+		kv_cache_settle(house.cache);
 		ram_cached += cached;
 	}
 	house_close(&house);
@@ -240,6 +241,8 @@ static void bench_first_token(size_t runs)
 		ssd_cached += cached;
 		house_close(&house);
 	}
+	for (size_t i = 0; i < runs; i++)
+		fprintf(stderr, "first token: %.3f s cold, %.3f s from memory, %.3f s after a restart\n", cold[i], ram[i], ssd[i]);
 	double base = median(cold, runs);
 	printf("bench ttft_cold_s %.3f s\n", base);
 	printf("bench ttft_ram_ratio %.4f ratio\n", median(ram, runs) / base);
@@ -287,33 +290,41 @@ static void bench_writing(void)
 	kv_folder_remove(root);
 }
 
-static double decode_s(struct engine *engine, uint64_t seed, const char *scope)
+#define SAVED_WORDS   1200
+#define SAVING_TOKENS 128
+
+static double decode_s(struct engine *engine, uint64_t seed, bool kept)
 {
 	struct buf messages;
 	struct answer answer;
 	uint64_t start_us;
 	buf_init(&messages, 1 << 20);
-	add_message(&messages, "user", seed, 1200);
+	add_message(&messages, "user", seed, SAVED_WORDS);
 	buf_append_byte(&messages, ']');
-	ask(engine, &messages, 256, scope, &answer, &start_us);
+	ask(engine, &messages, SAVING_TOKENS, "bench", &answer, &start_us);
+	if (kept != (answer.usage.cached_tokens >= SAVED_WORDS - KV_GRID))
+		die("the prompt was not kept, or was before it was asked");
 	buf_free(&answer.text);
 	buf_free(&messages);
 	return (double)(answer.end_us - answer.first_us) / 1e6;
 }
 
-/* 256 tokens decoded while the state of 1,200 tokens is sealed and written, against the same with nothing to write right before
- * and after it. */
+/* Answers while the state of their prompt of 1,200 tokens is sealed and written, against the same answers when it is in memory
+ * and there is nothing to write, and against those of the prompt before: speeds drift. */
 static void bench_save_overhead(size_t runs)
 {
 	char root[256];
-	double slowdown[MAX_RUNS];
+	double slowdown[MAX_RUNS], before = 0;
 	make_root(root);
 	struct house house = house_open(MODEL, root, UINT64_C(1) << 30);
-	for (uint64_t i = 0; i < runs; i++) {
-		double before = decode_s(house.engine, 10 + 2 * i, ""), with = decode_s(house.engine, 50 + i, "bench");
+	for (size_t i = 0; i < runs + 1; i++) {
+		double with = decode_s(house.engine, 10 + i, false);
 		kv_cache_settle(house.cache);
-		double after = decode_s(house.engine, 11 + 2 * i, "");
-		slowdown[i] = 100 * (2 * with / (before + after) - 1);
+		double after = decode_s(house.engine, 10 + i, true);
+		fprintf(stderr, "%d tokens: %.3f s while saving, %.3f s with nothing to save\n", SAVING_TOKENS, with, after);
+		if (i > 0)
+			slowdown[i - 1] = 100 * (2 * with / (before + after) - 1);
+		before = after;
 	}
 	printf("bench ssd_save_overhead_pct %.2f percent\n", median(slowdown, runs));
 	house_close(&house);
