@@ -22,11 +22,14 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture
-def pair(models, tmp_path, coordinator, provider):
+def machines(models, tmp_path, coordinator, provider):
     node = coordinator()
-    for name in ("one", "two"):
-        provider(node, model="tiny", models_dir=models, DARKBLOOM_PREFIX_CACHE_DIR=str(tmp_path / name))
-    return node
+    return node, [provider(node, model="tiny", models_dir=models, DARKBLOOM_PREFIX_CACHE_DIR=str(tmp_path / name)) for name in ("one", "two")]
+
+
+@pytest.fixture
+def pair(machines):
+    return machines[0]
 
 
 def say(node, messages):
@@ -56,13 +59,20 @@ def test_a_second_turn_goes_to_the_provider_that_keeps_the_first(pair):
     assert pair.metrics()["darkbloom_prefix_jobs_total"] >= len(talks)
 
 
-def test_a_prefix_that_all_share_does_not_make_one_provider_do_all_the_work(pair):
+def test_a_prefix_that_all_share_does_not_make_one_provider_do_all_the_work(machines):
+    pair, providers = machines
     shared = {"role": "system", "content": TOWN}
     first, _, _ = say(pair, [shared, {"role": "user", "content": "Begin."}])
     kept(pair, 2)
 
     def ask(number):
         return say(pair, [shared, {"role": "user", "content": f"Question {number}."}])[0]
+    for one in providers:
+        one.freeze()  # so that no answer is over before the next question comes
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        served = list(pool.map(ask, range(32)))
+        asked = [pool.submit(ask, number) for number in range(16)]  # eight of them wait
+        pair.wait_running(16)
+        for one in providers:
+            one.thaw()
+        served = [one.result() for one in asked]
     assert len(set(served)) == 2 and first in served
