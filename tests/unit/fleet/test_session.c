@@ -418,27 +418,47 @@ static void a_second_register_replaces_the_first(void **state)
 	scene_end(&s);
 }
 
-static void a_silent_provider_is_dropped(void **state)
+#define SILENT_MS 60
+
+/* False when the machine stood still for so long that the lively one was silent too. */
+static bool the_silent_are_dropped(void)
 {
-	(void)state;
-	struct scene s = scene_of((struct fleet_options){.min_trust = ROUTE_TRUST_SELF_SIGNED, .heartbeat_timeout_ms = 60});
+	struct scene s = scene_of((struct fleet_options){.min_trust = ROUTE_TRUST_SELF_SIGNED, .heartbeat_timeout_ms = SILENT_MS});
 	struct peer quiet, lively, stranger;
+	uint64_t longest_us = 0, last_us = clock_mono_us();
 	scene_begin(&s, NULL);
 	peer_join(&quiet, &s, (struct peer_options){0});
 	peer_join(&lively, &s, (struct peer_options){0});
 	peer_connect(&stranger, &s); /* never registers */
 	for (int i = 0; i < 40; i++) {
-		peer_beat(&lively, 0, 4);
+		if (!lively.closed)
+			peer_beat(&lively, 0, 4);
 		run_for_ms(&s, 5);
+		uint64_t now_us = clock_mono_us();
+		longest_us = now_us - last_us > longest_us ? now_us - last_us : longest_us;
+		last_us = now_us;
 	}
-	assert_true(quiet.closed);
-	assert_true(stranger.closed);
-	assert_false(lively.closed);
-	assert_int_equal(fleet_count(s.fleet), 1);
+	bool went_on = longest_us < SILENT_MS * 1000 / 2;
+	if (went_on) {
+		assert_true(quiet.closed);
+		assert_true(stranger.closed);
+		assert_false(lively.closed);
+		assert_int_equal(fleet_count(s.fleet), 1);
+	}
 	peer_end(&quiet);
 	peer_end(&lively);
 	peer_end(&stranger);
 	scene_end(&s);
+	return went_on;
+}
+
+static void a_silent_provider_is_dropped(void **state)
+{
+	(void)state;
+	bool went_on = false;
+	for (int round = 0; round < 100 && !went_on; round++)
+		went_on = the_silent_are_dropped();
+	assert_true(went_on);
 }
 
 static bool is_warm(void *arg)

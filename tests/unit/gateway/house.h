@@ -392,10 +392,10 @@ static inline void house_count_holds(struct house *house, void *arg)
 	*(size_t *)arg = ledger_open_holds(house->ledger);
 }
 
-/* Until every hold has ended; false after five seconds. */
+/* Until every hold has ended; false after a minute at least. */
 static inline bool house_settles(struct house *house)
 {
-	for (int i = 0; i < 1000; i++) {
+	for (int i = 0; i < 12000; i++) {
 		size_t holds = 0;
 		house_call(house, house_count_holds, &holds);
 		if (holds == 0)

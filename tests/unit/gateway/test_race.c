@@ -3,7 +3,8 @@
 
 #include "coordinator/gateway/hedges.h"
 
-#define ROUNDS_MAX 40 /* until the silent provider was the first choice */
+#define ROUNDS_MAX  40 /* until the silent provider was the first choice */
+#define PATIENCE_US 60000000
 
 static struct swarm_fleet_options with_fault(enum swarm_fault fault)
 {
@@ -17,6 +18,13 @@ static uint64_t hedges(const struct house *house, const char *outcome)
 	char name[96];
 	snprintf(name, sizeof name, "darkbloom_hedges_total{outcome=\"%s\"}", outcome);
 	return house_metric(house, name);
+}
+
+static void until_hedged(const struct house *house)
+{
+	for (uint64_t end_us = clock_mono_us() + PATIENCE_US; hedges(house, "started") == 0 && clock_mono_us() < end_us;)
+		usleep(5000);
+	assert_true(hedges(house, "started") > 0);
 }
 
 /* Asks until a second provider has won. Every answer must be whole and paid for once. */
@@ -68,25 +76,39 @@ static void a_silent_provider_is_overtaken_however_it_is_silent(void **state)
 	}
 }
 
-static void when_both_are_silent_a_third_is_asked(void **state)
+/* Whether the third was there long before the others' time was over. */
+static bool a_third_is_asked_of(struct house *house)
 {
-	(void)state;
-	struct gateway_options timing = {.hedge_percent = 100, .first_content_ms = 3000};
-	struct house *house = house_new("10", &timing);
 	struct swarm_fleet_options silent = with_fault(SWARM_FAULT_HANG);
 	silent.count = 2;
 	house_add(house, silent);
+	uint64_t begun_us = clock_mono_us();
 	int fd = house_send(house, "POST", "/v1/chat/completions", NULL, CHAT(""));
-	while (hedges(house, "started") == 0)
-		usleep(5000);
+	until_hedged(house);
 	house_add(house, (struct swarm_fleet_options){.credit = true}); /* nobody else can answer */
+	bool in_time = clock_mono_us() - begun_us < 2500000;
 	struct said said = house_read(fd, false);
-	assert_int_equal(said.status, 200);
+	if (in_time) {
+		assert_int_equal(said.status, 200);
+		assert_true(house_metric(house, "darkbloom_failovers_total") >= 1);
+		assert_true(hedges(house, "started") >= 2);
+	}
 	said_free(&said);
-	assert_true(house_metric(house, "darkbloom_failovers_total") >= 1);
-	assert_true(hedges(house, "started") >= 2);
 	assert_true(house_settles(house));
-	house_free(house);
+	return in_time;
+}
+
+static void when_both_are_silent_a_third_is_asked(void **state)
+{
+	(void)state;
+	bool in_time = false;
+	for (int round = 0; round < ROUNDS_MAX && !in_time; round++) {
+		struct gateway_options timing = {.hedge_percent = 100, .first_content_ms = 3000};
+		struct house *house = house_new("10", &timing);
+		in_time = a_third_is_asked_of(house);
+		house_free(house);
+	}
+	assert_true(in_time);
 }
 
 static void a_second_that_fails_leaves_the_first_its_time(void **state)
@@ -135,13 +157,14 @@ static void a_consumer_who_leaves_ends_the_race(void **state)
 	house_add(house, silent);
 	int64_t before = house_balance(house);
 	int fd = house_send(house, "POST", "/v1/chat/completions", NULL, CHAT(""));
-	while (hedges(house, "started") == 0)
-		usleep(5000);
+	until_hedged(house);
 	close(fd);
 	assert_true(house_settles(house));
 	assert_int_equal(house_balance(house), before);
-	while (house_metric(house, "darkbloom_jobs_open") > 0)
+	for (uint64_t end_us = clock_mono_us() + PATIENCE_US;
+	     house_metric(house, "darkbloom_jobs_open") > 0 && clock_mono_us() < end_us;)
 		usleep(5000);
+	assert_int_equal(house_metric(house, "darkbloom_jobs_open"), 0);
 	house_free(house);
 }
 
@@ -174,7 +197,7 @@ static void a_provider_that_gets_on_with_others_is_waited_for(void **state)
 	uint64_t looked = hedges(house, "refused"); /* nobody else is there to be asked */
 	assert_true(looked >= 1);
 	bool waited = false;
-	for (int round = 0; round < 10 && !waited; round++) { /* a machine that stalls for half a second spoils a round */
+	for (int round = 0; round < ROUNDS_MAX && !waited; round++) { /* a machine that stalls for half a second spoils a round */
 		int other = house_send(house, "POST", "/v1/chat/completions", NULL, CHAT(",\"stream\":true"));
 		uint64_t relayed = house_metric(house, "darkbloom_relayed_chunks_total");
 		while (house_metric(house, "darkbloom_relayed_chunks_total") < relayed + 3)

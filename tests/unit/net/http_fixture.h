@@ -3,6 +3,7 @@
 #define TESTS_NET_HTTP_FIXTURE_H
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
@@ -329,12 +330,22 @@ static inline void client_say(int fd, const char *text)
 	client_send(fd, text, strlen(text));
 }
 
+/* With a time limit it is interrupted when the process was stopped and goes on. */
+static inline ssize_t client_recv(int fd, void *into, size_t size)
+{
+	ssize_t got;
+	do
+		got = recv(fd, into, size, 0);
+	while (got < 0 && errno == EINTR);
+	return got;
+}
+
 /* Everything until the server ends the connection; false when it was reset or nothing came for too long. */
 static inline bool client_read_all(int fd, struct buf *into)
 {
 	char bytes[65536];
 	ssize_t got;
-	while ((got = recv(fd, bytes, sizeof bytes, 0)) > 0)
+	while ((got = client_recv(fd, bytes, sizeof bytes)) > 0)
 		assert_int_equal(buf_append(into, bytes, (size_t)got), DB_OK);
 	return got == 0;
 }
@@ -352,7 +363,7 @@ static inline bool client_read_until(int fd, struct buf *into, const char *end, 
 		if (seen >= times)
 			return true;
 		char bytes[65536];
-		ssize_t got = recv(fd, bytes, sizeof bytes, 0);
+		ssize_t got = client_recv(fd, bytes, sizeof bytes);
 		if (got <= 0)
 			return false;
 		assert_int_equal(buf_append(into, bytes, (size_t)got), DB_OK);
@@ -362,7 +373,7 @@ static inline bool client_read_until(int fd, struct buf *into, const char *end, 
 static inline bool client_closed(int fd)
 {
 	char byte;
-	return recv(fd, &byte, 1, 0) <= 0;
+	return client_recv(fd, &byte, 1) <= 0;
 }
 
 #endif

@@ -767,7 +767,7 @@ static bool read_exactly(void *into, size_t len)
 {
 	char *at = into;
 	while (len > 0) {
-		ssize_t got = recv(client.fd, at, len, 0);
+		ssize_t got = client_recv(client.fd, at, len);
 		if (got <= 0)
 			return false;
 		at += got;
