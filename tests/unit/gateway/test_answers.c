@@ -159,6 +159,11 @@ static void a_lying_provider_is_not_believed(void **state)
 	assert_true(said_int(&said, "usage.completion_tokens") <= 20);
 	said_free(&said);
 	assert_int_equal(before - house_balance(house), 100);
+	/* Nor of what it may have said, but of what came: two tokens a byte, and some for marks without text. */
+	said = house_chat(house, CHAT(",\"max_tokens\":100000"));
+	assert_int_equal(said.status, 200);
+	assert_true(said_int(&said, "usage.completion_tokens") < 2000);
+	said_free(&said);
 	house_free(house);
 }
 
