@@ -21,7 +21,7 @@ static int bucket_of(double ratio)
 
 void route_calibrate(struct route_model *model, double predicted_ms, double actual_ms)
 {
-	struct route_ratios *ratios = &model->ratios;
+	struct route_ratios *ratios = &model->known.ratios;
 	if (!(predicted_ms > 0) || !(actual_ms > 0))
 		return;
 	for (int i = 0; i < ROUTE_RATIO_BUCKETS; i++)
@@ -42,17 +42,17 @@ static double quantile(const struct route_ratios *ratios, double share)
 
 double route_ttft_factor(const struct route_model *model)
 {
-	if ((double)model->ratios.total < ENOUGH)
+	if ((double)model->known.ratios.total < ENOUGH)
 		return 1;
-	double median = quantile(&model->ratios, 0.5) / exp2(STEP / 2);
+	double median = quantile(&model->known.ratios, 0.5) / exp2(STEP / 2);
 	return median < FACTOR_LEAST ? FACTOR_LEAST : median > FACTOR_MOST ? FACTOR_MOST : median;
 }
 
 double route_tail_ms(const struct route_model *model, double predicted_ms)
 {
-	if (predicted_ms < 0 || (double)model->ratios.total < ENOUGH_TAIL)
+	if (predicted_ms < 0 || (double)model->known.ratios.total < ENOUGH_TAIL)
 		return -1;
-	return predicted_ms * quantile(&model->ratios, TAIL);
+	return predicted_ms * quantile(&model->known.ratios, TAIL);
 }
 
 double route_first_content(struct route_fleet *fleet, struct route_reservation *reservation, uint64_t now_us)

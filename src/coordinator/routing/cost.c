@@ -121,7 +121,7 @@ static double network_ms(const struct route_kept_facts *facts)
 static double meeting_ms(const struct route_entry *entry)
 {
 	const struct route_model *model = entry->model;
-	return 2 * ROUTE_BATCH_SLOWDOWN * model->typical_output * 1000 / (double)entry->decode_tps +
+	return 2 * ROUTE_BATCH_SLOWDOWN * model->known.typical_output * 1000 / (double)entry->decode_tps +
 	       PROMPT_SHARE * (double)entry->read_ms;
 }
 
@@ -155,7 +155,7 @@ void route_entry_measure(struct route_entry *entry)
 		entry->bucket = route_bucket((double)prompt_ms, (double)output_ms);
 	entry->prompt_ms = prompt_ms;
 	entry->output_ms = output_ms;
-	entry->read_ms = (float)(entry->model->typical_prompt * (double)prompt_ms);
+	entry->read_ms = (float)(entry->model->known.typical_prompt * (double)prompt_ms);
 	entry->meeting_ms = (float)meeting_ms(entry);
 	entry->cold = !route_resident(entry);
 	entry->measured = rate_is_known(entry);

@@ -60,7 +60,7 @@ static void model_free(struct route_model *model)
 {
 	for (uint32_t i = 0; i < model->class_count; i++)
 		free(model->classes[i].heap);
-	route_rates_free(model->rates, model->rate_count);
+	route_rates_free(model->known.rates, model->known.rate_count);
 	free(model->classes);
 	free(model);
 }
@@ -99,8 +99,8 @@ struct route_model *route_model_get(struct route_fleet *fleet, struct str id)
 		return NULL;
 	}
 	model->class_count = model->class_cap = ROUTE_CLASS_FIRST;
-	model->typical_prompt = ROUTE_TYPICAL_PROMPT;
-	model->typical_output = ROUTE_DEFAULT_OUTPUT;
+	model->known.typical_prompt = ROUTE_TYPICAL_PROMPT;
+	model->known.typical_output = ROUTE_DEFAULT_OUTPUT;
 	if (!sorted_insert(fleet, model)) {
 		map_remove(&fleet->models, id);
 		model_free(model);

@@ -108,7 +108,7 @@ static void read_rates(struct reader *r, struct route_past_model *past)
 static void read_model(struct reader *r)
 {
 	struct str id = take_text(r, ROUTE_MODEL_SIZE - 1);
-	struct route_past_model read = {.typical_prompt = (double)take_float(r, 1e9f)};
+	struct route_known read = {.typical_prompt = (double)take_float(r, 1e9f)};
 	read.typical_output = (double)take_float(r, 1e9f);
 	(void)take_float(r, 1e6f); /* the total: added up again */
 	for (int i = 0; i < ROUTE_RATIO_BUCKETS; i++) {
@@ -117,11 +117,8 @@ static void read_model(struct reader *r)
 	}
 	size_t families = (size_t)take_within(r, 2, ROUTE_MAX_FAMILIES + 1);
 	struct route_past_model *past = r->bad || !id.len ? NULL : route_past_make(r->fleet, id);
-	if (past) {
-		past->ratios = read.ratios;
-		past->typical_prompt = read.typical_prompt;
-		past->typical_output = read.typical_output;
-	}
+	if (past)
+		past->known = read;
 	for (size_t i = 0; i < families && !r->bad; i++)
 		read_rates(r, past);
 }

@@ -41,18 +41,18 @@ static void put_since(struct buf *out, uint64_t at_us, uint64_t now_us)
 
 /* --- models --- */
 
-static void put_model(struct buf *out, const struct route_fleet *fleet, const struct route_past_model *model, struct str id)
+static void put_model(struct buf *out, const struct route_fleet *fleet, const struct route_known *known, struct str id)
 {
 	put(out, MEMORY_MODEL, 1);
 	put_text(out, id);
-	put_float(out, (float)model->typical_prompt);
-	put_float(out, (float)model->typical_output);
-	put_float(out, model->ratios.total);
+	put_float(out, (float)known->typical_prompt);
+	put_float(out, (float)known->typical_output);
+	put_float(out, known->ratios.total);
 	for (int i = 0; i < ROUTE_RATIO_BUCKETS; i++)
-		put_float(out, model->ratios.weight[i]);
-	put(out, model->rate_count, 2);
-	for (uint32_t i = 0; i < model->rate_count; i++) {
-		const struct route_rates *rates = model->rates[i];
+		put_float(out, known->ratios.weight[i]);
+	put(out, known->rate_count, 2);
+	for (uint32_t i = 0; i < known->rate_count; i++) {
+		const struct route_rates *rates = known->rates[i];
 		put_text(out, route_name_at(&fleet->families, rates->family));
 		put(out, rates->count, 1);
 		uint8_t oldest = rates->count == ROUTE_RATE_SAMPLES ? rates->next : 0;
@@ -80,14 +80,7 @@ static bool put_next_live_model(struct memory_snapshot *s, const struct route_fl
 	const struct route_model *model = next_of(s, &fleet->models);
 	if (!model)
 		return false;
-	struct route_past_model view = {
-	    .rates = model->rates,
-	    .rate_count = model->rate_count,
-	    .ratios = model->ratios,
-	    .typical_prompt = model->typical_prompt,
-	    .typical_output = model->typical_output,
-	};
-	put_model(&s->bytes, fleet, &view, (struct str){model->id, model->id_len});
+	put_model(&s->bytes, fleet, &model->known, (struct str){model->id, model->id_len});
 	return true;
 }
 
@@ -95,7 +88,7 @@ static bool put_next_past_model(struct memory_snapshot *s, const struct route_fl
 {
 	const struct route_past_model *past = next_of(s, &fleet->past_models);
 	if (past)
-		put_model(&s->bytes, fleet, past, (struct str){past->id, past->id_len});
+		put_model(&s->bytes, fleet, &past->known, (struct str){past->id, past->id_len});
 	return past != NULL;
 }
 

@@ -34,14 +34,14 @@ void route_past_free(struct route_fleet *fleet, struct route_past_model *past)
 {
 	list_remove(&fleet->past_order, &past->link);
 	map_remove(&fleet->past_models, past_id(past));
-	route_rates_free(past->rates, past->rate_count);
+	route_rates_free(past->known.rates, past->known.rate_count);
 	free(past);
 }
 
 /* Names that strangers make up are not kept: nobody measured anything of them. */
 static bool is_known(const struct route_model *model)
 {
-	return model->rate_count || model->ratios.total > 0;
+	return model->known.rate_count || model->known.ratios.total > 0;
 }
 
 void route_past_keep(struct route_fleet *fleet, struct route_model *model)
@@ -49,13 +49,9 @@ void route_past_keep(struct route_fleet *fleet, struct route_model *model)
 	struct route_past_model *past = is_known(model) ? route_past_make(fleet, (struct str){model->id, model->id_len}) : NULL;
 	if (!past)
 		return;
-	past->rates = model->rates;
-	past->rate_count = model->rate_count;
-	past->ratios = model->ratios;
-	past->typical_prompt = model->typical_prompt;
-	past->typical_output = model->typical_output;
-	model->rates = NULL;
-	model->rate_count = 0;
+	past->known = model->known;
+	model->known.rates = NULL;
+	model->known.rate_count = 0;
 }
 
 void route_past_recall(struct route_fleet *fleet, struct route_model *model)
@@ -63,13 +59,9 @@ void route_past_recall(struct route_fleet *fleet, struct route_model *model)
 	struct route_past_model *past = map_get(&fleet->past_models, (struct str){model->id, model->id_len});
 	if (!past)
 		return;
-	model->rates = past->rates;
-	model->rate_count = past->rate_count;
-	model->ratios = past->ratios;
-	model->typical_prompt = past->typical_prompt;
-	model->typical_output = past->typical_output;
-	past->rates = NULL;
-	past->rate_count = 0;
+	model->known = past->known;
+	past->known.rates = NULL;
+	past->known.rate_count = 0;
 	route_past_free(fleet, past);
 }
 

@@ -4,9 +4,9 @@
 
 static struct route_rates *find(const struct route_model *model, uint16_t family)
 {
-	for (uint32_t i = 0; i < model->rate_count; i++)
-		if (model->rates[i]->family == family)
-			return model->rates[i];
+	for (uint32_t i = 0; i < model->known.rate_count; i++)
+		if (model->known.rates[i]->family == family)
+			return model->known.rates[i];
 	return NULL;
 }
 
@@ -64,14 +64,14 @@ void route_rates_add(struct route_model *model, uint16_t family, double tps)
 {
 	struct route_rates *rates = find(model, family);
 	if (!rates)
-		rates = make(&model->rates, &model->rate_count, family);
+		rates = make(&model->known.rates, &model->known.rate_count, family);
 	if (rates) /* else out of memory: the median stays as it was */
 		add(rates, (float)tps);
 }
 
 enum db_err route_rates_put(struct route_past_model *past, uint16_t family, const float *samples, size_t count)
 {
-	struct route_rates *rates = make(&past->rates, &past->rate_count, family);
+	struct route_rates *rates = make(&past->known.rates, &past->known.rate_count, family);
 	for (size_t i = 0; rates && i < count; i++)
 		add(rates, samples[i]);
 	return rates ? DB_OK : DB_E_NOMEM;

@@ -140,13 +140,18 @@ struct route_class {
 	bool slow;     /* its entries would be too slow for a newcomer */
 };
 
-/* What was learnt of a model that nobody advertises now. */
-struct route_past_model {
-	struct list_link link; /* in fleet->past_order */
+/* What was learnt of a model, whoever serves it. */
+struct route_known {
 	struct route_rates **rates;
 	uint32_t rate_count;
 	struct route_ratios ratios;
-	double typical_prompt, typical_output;
+	double typical_prompt, typical_output; /* tokens: decayed averages of what was asked for and expected */
+};
+
+/* A model that nobody advertises now. */
+struct route_past_model {
+	struct list_link link; /* in fleet->past_order */
+	struct route_known known;
 	size_t id_len;
 	char id[];
 };
@@ -154,16 +159,13 @@ struct route_past_model {
 struct route_model {
 	struct route_class *classes; /* [ROUTE_CLASS_FULL] always exists */
 	uint32_t class_count, class_cap;
-	struct route_rates **rates;
-	uint32_t rate_count;
-	struct route_ratios ratios;
+	struct route_known known;
 	uint8_t family;   /* of the policy's dedicated ones, from 1; 0 = none */
 	uint32_t entries; /* nodes that advertise it; 0 = the model is forgotten */
 	/* Kept up to date by route_entry_refresh. Private nodes are not shown. */
 	uint32_t shown, routable, warm, trust[ROUTE_TRUST_HARDWARE + 1];
 	uint64_t active;
-	uint32_t by_gate[ROUTE_GATES];         /* of every entry */
-	double typical_prompt, typical_output; /* tokens: decayed averages of what was asked for and expected */
+	uint32_t by_gate[ROUTE_GATES]; /* of every entry */
 	uint64_t size_bytes, context_tokens;
 	uint32_t can;
 	char quantization[ROUTE_QUANTIZATION_SIZE];

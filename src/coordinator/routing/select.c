@@ -566,8 +566,8 @@ static void reserve(struct search *s, struct route_entry *entry, struct route_re
 	node->pending++;
 	node->unread++;
 	node->unread_ms += reservation->unread_ms;
-	model->typical_prompt += TYPICAL_WEIGHT * (s->prompt - model->typical_prompt);
-	model->typical_output += TYPICAL_WEIGHT * (s->output - model->typical_output);
+	model->known.typical_prompt += TYPICAL_WEIGHT * (s->prompt - model->known.typical_prompt);
+	model->known.typical_output += TYPICAL_WEIGHT * (s->output - model->known.typical_output);
 	if (s->decision->probe)
 		route_device_refresh(s->fleet, node->device);
 	else

@@ -285,18 +285,18 @@ static void predictions_stay_corrected_and_the_correction_fades(void **state)
 	for (int i = 0; i < 40; i++)
 		attempt(&s, ROUTE_OUTCOME_OK);
 	const struct route_model *model = route_model_find(s.fleet, STR("acme/tiny"));
-	double factor = route_ttft_factor(model), weight = (double)model->ratios.total;
+	double factor = route_ttft_factor(model), weight = (double)model->known.ratios.total;
 	assert_true(fabs(factor - 1) > 0.1);
 	s = restart(&s, 0, 5 * SECOND_US);
 	add_device(&s);
 	model = route_model_find(s.fleet, STR("acme/tiny"));
 	assert_near(route_ttft_factor(model), factor, 0.001);
-	assert_near((double)model->ratios.total, weight, 0.01);
-	assert_true(model->typical_prompt > 0);
+	assert_near((double)model->known.ratios.total, weight, 0.01);
+	assert_true(model->known.typical_prompt > 0);
 	s = restart(&s, 86400, 5 * SECOND_US); /* half as much is made of it */
 	add_device(&s);
 	model = route_model_find(s.fleet, STR("acme/tiny"));
-	assert_near((double)model->ratios.total, weight / 2, 0.01);
+	assert_near((double)model->known.ratios.total, weight / 2, 0.01);
 	assert_near(route_ttft_factor(model), factor, 0.001);
 	s = restart(&s, 20 * 86400, 5 * SECOND_US);
 	add_device(&s);
