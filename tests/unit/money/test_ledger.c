@@ -397,6 +397,23 @@ static void prices_resolve_in_order(void **state)
 	assert_int_equal(ledger_price(b->ledger, name, name, false).input, PRICE_FALLBACK_INPUT);
 }
 
+static void prices_that_cannot_be_read_leave_those_that_hold_and_bill_no_fallback(void **state)
+{
+	struct bench *b = *state;
+	set_price(b, STORE_ACCOUNT_PLATFORM, "m1", 10, 20);
+	set_price(b, "farmer", "m1", 30, 40);
+	AWAIT_OK(&b->f, ledger_prices_load(b->ledger, fixture_done, &b->f));
+	set_price(b, "farmer", "m1", 31, 41);
+	fixture_sql(&b->f, "ALTER TABLE prices RENAME TO prices_hidden");
+	AWAIT(&b->f, ledger_prices_load(b->ledger, fixture_done, &b->f));
+	assert_true(b->f.failed); /* whoever asked hears of it */
+	assert_int_equal(ledger_price(b->ledger, STR("farmer"), STR("m1"), false).input, 30);
+	assert_int_equal(ledger_price(b->ledger, STR_NONE, STR("m1"), false).input, 10);
+	fixture_sql(&b->f, "ALTER TABLE prices_hidden RENAME TO prices");
+	AWAIT_OK(&b->f, ledger_prices_load(b->ledger, fixture_done, &b->f));
+	assert_int_equal(ledger_price(b->ledger, STR("farmer"), STR("m1"), false).input, 31);
+}
+
 /* --- a store that failed --- */
 
 static void no_money_moves_when_the_store_failed(void **state)
@@ -563,6 +580,7 @@ int main(void)
 	    TEST(a_transfer_counts_once_and_when_it_is_durable),
 	    TEST(a_transfer_away_is_out_of_reach_of_requests),
 	    TEST(prices_resolve_in_order),
+	    TEST(prices_that_cannot_be_read_leave_those_that_hold_and_bill_no_fallback),
 	    TEST(defaults_hold_where_no_row_says_otherwise),
 	    TEST(no_money_moves_when_the_store_failed),
 	    TEST(concurrent_holds_never_spend_a_micro_dollar_twice),

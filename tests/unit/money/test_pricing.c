@@ -93,13 +93,43 @@ static void payout_and_fee_make_the_cost(void **state)
 	assert_true(price_fee(INT64_MAX, 50) == INT64_MAX / 2);
 }
 
+struct good_amount {
+	const char *text;
+	int64_t uusd;
+};
+struct bad_amount {
+	const char *text;
+	enum db_err code;
+};
+typedef enum db_err (*parse_fn)(struct str text, int64_t *out);
+
+/* What is refused leaves what was there. */
+#define ASSERT_READS(parse, good, bad)                                                                                         \
+	assert_reads(parse, good, sizeof(good) / sizeof(good)[0], bad, sizeof(bad) / sizeof(bad)[0])
+static void assert_reads(parse_fn parse, const struct good_amount *good, size_t good_count, const struct bad_amount *bad,
+                         size_t bad_count)
+{
+	for (size_t i = 0; i < good_count; i++) {
+		int64_t uusd = -1;
+		assert_int_equal(parse(str_of(good[i].text), &uusd), DB_OK);
+		assert_true(uusd == good[i].uusd);
+	}
+	for (size_t i = 0; i < bad_count; i++) {
+		int64_t uusd = 7;
+		assert_int_equal(parse(str_of(bad[i].text), &uusd), bad[i].code);
+		assert_int_equal(uusd, 7);
+	}
+}
+
+static enum db_err parse_any_number(struct str text, int64_t *out)
+{
+	return price_parse_number(text, INT64_MAX, out);
+}
+
 static void dollars_are_read_as_decimals(void **state)
 {
 	(void)state;
-	static const struct {
-		const char *text;
-		int64_t uusd;
-	} good[] = {
+	static const struct good_amount good[] = {
 	    {"0", 0},
 	    {"25.00", 25000000},
 	    {"0.29", 290000},
@@ -108,10 +138,7 @@ static void dollars_are_read_as_decimals(void **state)
 	    {"00012.10", 12100000},
 	    {"9223372036854.775807", INT64_MAX},
 	};
-	static const struct {
-		const char *text;
-		enum db_err code;
-	} bad[] = {
+	static const struct bad_amount bad[] = {
 	    {"", DB_E_INVALID},
 	    {".", DB_E_INVALID},
 	    {".5", DB_E_INVALID},
@@ -133,16 +160,7 @@ static void dollars_are_read_as_decimals(void **state)
 	    {"18446744073709551616", DB_E_RANGE},
 	    {"99999999999999999999999999", DB_E_RANGE},
 	};
-	for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
-		int64_t uusd = -1;
-		assert_int_equal(price_parse_usd(str_of(good[i].text), &uusd), DB_OK);
-		assert_true(uusd == good[i].uusd);
-	}
-	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-		int64_t uusd = 7;
-		assert_int_equal(price_parse_usd(str_of(bad[i].text), &uusd), bad[i].code);
-		assert_int_equal(uusd, 7);
-	}
+	ASSERT_READS(price_parse_usd, good, bad);
 	int64_t uusd;
 	assert_int_equal(price_parse_usd((struct str){"1\0002", 3}, &uusd), DB_E_INVALID);
 }
@@ -150,10 +168,7 @@ static void dollars_are_read_as_decimals(void **state)
 static void numbers_are_read_as_they_stand_and_rounded_half_away(void **state)
 {
 	(void)state;
-	static const struct {
-		const char *text;
-		int64_t uusd;
-	} good[] = {
+	static const struct good_amount good[] = {
 	    {"0", 0},
 	    {"0.0", 0},
 	    {"5", 5000000},
@@ -172,26 +187,14 @@ static void numbers_are_read_as_they_stand_and_rounded_half_away(void **state)
 	    {"4503599627370.497", 4503599627370497000},
 	    {"9223372036854.775807", INT64_MAX},
 	};
-	static const struct {
-		const char *text;
-		enum db_err code;
-	} bad[] = {
+	static const struct bad_amount bad[] = {
 	    {"", DB_E_INVALID},     {"-1", DB_E_INVALID},    {"-0", DB_E_INVALID},
 	    {"null", DB_E_INVALID}, {"\"5\"", DB_E_INVALID}, {"1e", DB_E_INVALID},
 	    {"1e+", DB_E_INVALID},  {"1.", DB_E_INVALID},    {".5", DB_E_INVALID},
 	    {"true", DB_E_INVALID}, {"NaN", DB_E_INVALID},   {"1e9999999999", DB_E_INVALID},
 	    {"1e308", DB_E_RANGE},  {"1e13", DB_E_RANGE},    {"9223372036854.7758075", DB_E_RANGE},
 	};
-	for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
-		int64_t uusd = -1;
-		assert_int_equal(price_parse_number(str_of(good[i].text), INT64_MAX, &uusd), DB_OK);
-		assert_true(uusd == good[i].uusd);
-	}
-	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-		int64_t uusd = 7;
-		assert_int_equal(price_parse_number(str_of(bad[i].text), INT64_MAX, &uusd), bad[i].code);
-		assert_int_equal(uusd, 7);
-	}
+	ASSERT_READS(parse_any_number, good, bad);
 	int64_t uusd;
 	assert_int_equal(price_parse_number(STR("2"), 2000000, &uusd), DB_OK);
 	assert_int_equal(price_parse_number(STR("2.000001"), 2000000, &uusd), DB_E_RANGE);
