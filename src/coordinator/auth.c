@@ -1,10 +1,14 @@
 #include "coordinator/auth.h"
 
 #include "coordinator/browser.h"
+#include "coordinator/server.h"
 #include "core/arena.h"
+
+#define PATIENCE_MS 8000 /* with a database that does not answer */
 
 struct login {
 	struct accounts_wait wait;
+	struct net_timer late;
 	struct server *server;
 	struct exchange *exchange;
 	const struct route *route;
@@ -81,6 +85,7 @@ static const char *objection(const struct caller *caller, const struct route *ro
 static void on_login_gone(struct exchange *exchange)
 {
 	struct login *login = exchange->owner;
+	net_timer_stop(&login->late);
 	accounts_cancel(&login->wait);
 }
 
@@ -97,6 +102,7 @@ static void logged_in(struct login *login, enum db_err result)
 {
 	struct exchange *exchange = login->exchange;
 	const char *why_not = result == DB_OK ? objection(&login->wait.caller, login->route) : NULL;
+	net_timer_stop(&login->late);
 	exchange->owner = NULL;
 	exchange->on_gone = NULL;
 	if (result == DB_E_DENIED) {
@@ -122,6 +128,14 @@ static void on_resolved(struct accounts_wait *wait, enum db_err result)
 	logged_in(LIST_OF(wait, struct login, wait), result);
 }
 
+/* Whoever asks is told; what was asked of the database is kept when it comes. */
+static void on_late(struct net_timer *timer)
+{
+	struct login *login = LIST_OF(timer, struct login, late);
+	accounts_cancel(&login->wait);
+	logged_in(login, DB_E_IO);
+}
+
 void auth_begin(struct server *server, struct exchange *exchange, const struct route *route, struct accounts *accounts,
                 void (*then)(struct server *server, struct exchange *exchange, const struct route *route))
 {
@@ -138,6 +152,8 @@ void auth_begin(struct server *server, struct exchange *exchange, const struct r
 	exchange->owner = login;
 	exchange->on_gone = on_login_gone;
 	enum db_err result = accounts_resolve(accounts, auth_credential(server, exchange), &login->wait);
-	if (result != DB_E_AGAIN)
+	if (result == DB_E_AGAIN)
+		net_timer_start(server_rooms(server)->loop, &login->late, PATIENCE_MS, 0, on_late);
+	else
 		logged_in(login, result);
 }

@@ -2,6 +2,7 @@
  *
  * Who manages a key needs its scopes too: otherwise rotating a key would be a way to get what it may do. */
 #include "coordinator/server.h"
+#include "coordinator/task.h"
 
 #include "coordinator/accounts/key_json.h"
 #include "coordinator/actor.h"
@@ -109,14 +110,9 @@ static void answer(struct job *job, struct buf *body)
 
 static void answer_status(struct job *job, const char *status)
 {
-	struct buf body;
-	struct json_writer w;
-	buf_init(&body, 256);
-	json_writer_init(&w, &body);
-	json_begin_object(&w);
-	json_put_cstr(&w, "status", status);
-	json_end_object(&w);
-	answer(job, &body);
+	struct exchange *exchange = end(job);
+	if (exchange)
+		task_answer_status(exchange, status);
 }
 
 static void answer_key(struct job *job, const struct store_key *key)

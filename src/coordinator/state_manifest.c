@@ -1,5 +1,6 @@
 #include "coordinator/state_manifest.h"
 
+#include "coordinator/store/store_backup.h"
 #include "core/clock.h"
 #include "core/json.h"
 #include "core/version.h"
@@ -24,13 +25,8 @@ void state_manifest_write(const struct state_manifest *manifest, struct buf *out
 	json_put_cstr(&w, "encryption_kid", manifest->kid);
 	json_key(&w, "files");
 	json_begin_array(&w);
-	for (size_t i = 0; i < manifest->count; i++) {
-		json_begin_object(&w);
-		json_put_cstr(&w, "name", manifest->files[i].name);
-		json_put_i64(&w, "bytes", manifest->files[i].bytes);
-		json_put_cstr(&w, "sha256", manifest->files[i].sha256);
-		json_end_object(&w);
-	}
+	for (size_t i = 0; i < manifest->count; i++)
+		store_backup_list(&w, manifest->files[i].name, manifest->files[i].bytes, manifest->files[i].sha256);
 	json_end_array(&w);
 	json_end_object(&w);
 	(void)buf_append_byte(out, '\n');

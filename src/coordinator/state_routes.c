@@ -34,6 +34,23 @@ struct state_download {
 	char name[64];
 };
 
+/* The copy is a folder of files: to remove it takes the disk. */
+static void free_export(void *export)
+{
+	state_export_free(export);
+}
+
+static void export_freed(void *export)
+{
+	(void)export;
+}
+
+static void let_go(struct net_loop *loop, struct state_export *export)
+{
+	if (export)
+		net_work(loop, free_export, export_freed, export);
+}
+
 /* --- what was copied and checked goes out in parts, made by a worker each --- */
 
 static void make_part(void *arg)
@@ -63,7 +80,7 @@ static void release(struct download *download)
 	if (state->is_last && !state->err)
 		log_info("state_export.done", "files=%zu bytes=%lld", state_export_files(state->export),
 		         (long long)state_export_bytes(state->export));
-	state_export_free(state->export);
+	let_go(state->loop, state->export);
 	buf_free(&state->part);
 }
 
@@ -71,7 +88,7 @@ static void begin_download(struct server *server, struct exchange *exchange, str
 {
 	struct state_download *state = download_new(server, exchange, sizeof *state);
 	if (!state) {
-		state_export_free(export);
+		let_go(server_rooms(server)->loop, export);
 		return;
 	}
 	state->loop = server_rooms(server)->loop;
@@ -103,7 +120,7 @@ static void prepared(void *arg)
 	if (!export)
 		log_error("state_export.failed", "why=\"%s\"", error.text);
 	if (!exchange)
-		state_export_free(export);
+		let_go(server_rooms(server)->loop, export);
 	else if (export)
 		begin_download(server, exchange, export);
 	else

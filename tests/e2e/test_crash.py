@@ -10,6 +10,7 @@ from harness import wait_until
 from test_failover import in_background
 
 GRANT_UUSD = 1_000_000_000
+ADMIN = "a" * 32
 
 
 def check_left(node, audit_before):
@@ -102,6 +103,23 @@ def test_a_hundred_crashes(coordinator, sides):
 def test_crashes_on_postgres(postgres, coordinator, swarm, programs):
     node = coordinator({"accounts": {"first_grant_usd": "1000"}}, DARKBLOOM_STORE_URL=postgres.address)
     crash(node, swarm, programs, 4, seed=3)
+
+
+def test_who_calls_while_postgres_is_away_is_told_to_come_back(postgres, coordinator):
+    """The operator's account is not in memory yet: the database is asked for it, and does not answer."""
+    node = coordinator({"accounts": {"first_grant_usd": "1000", "admin_key": ADMIN}}, DARKBLOOM_STORE_URL=postgres.address)
+
+    def ask():
+        return node.client.post("/v1/admin/credit", json={"account": "owner", "amount_usd": "1", "note": "a gift"},
+                                headers={"Authorization": f"Bearer {ADMIN}"})
+
+    postgres.crash()
+    try:
+        answer = ask()
+    finally:
+        postgres.start()
+    assert answer.status_code == 503 and int(answer.headers["retry-after"]) > 0, answer.text
+    wait_until(lambda: ask().status_code == 200, "it to serve as ever")
 
 
 @pytest.mark.slow

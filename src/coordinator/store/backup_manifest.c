@@ -46,6 +46,15 @@ enum db_err backup_manifest_add(struct manifest *manifest, const char *folder, c
 	return err;
 }
 
+void store_backup_list(struct json_writer *w, const char *name, int64_t bytes, const char *sha256)
+{
+	json_begin_object(w);
+	json_put_cstr(w, "name", name);
+	json_put_i64(w, "bytes", bytes);
+	json_put_cstr(w, "sha256", sha256);
+	json_end_object(w);
+}
+
 static void write_json(const struct manifest *manifest, struct buf *out)
 {
 	struct json_writer w;
@@ -57,13 +66,8 @@ static void write_json(const struct manifest *manifest, struct buf *out)
 	json_put_i64(&w, "created_us", manifest->created_us);
 	json_key(&w, "files");
 	json_begin_array(&w);
-	for (size_t i = 0; i < manifest->count; i++) {
-		json_begin_object(&w);
-		json_put_cstr(&w, "name", manifest->files[i].name);
-		json_put_i64(&w, "bytes", manifest->files[i].bytes);
-		json_put_cstr(&w, "sha256", manifest->files[i].sha256);
-		json_end_object(&w);
-	}
+	for (size_t i = 0; i < manifest->count; i++)
+		store_backup_list(&w, manifest->files[i].name, manifest->files[i].bytes, manifest->files[i].sha256);
 	json_end_array(&w);
 	json_end_object(&w);
 	(void)buf_append_byte(out, '\n');

@@ -8,6 +8,7 @@
 #define COORDINATOR_STORE_BACKUP_H
 
 #include "coordinator/store/store.h"
+#include "core/json.h"
 
 struct store_backup {
 	size_t files;
@@ -19,5 +20,8 @@ enum db_err store_backup_make(const char *place, const char *folder, struct stor
 /* The target must be empty: no such file, or a PostgreSQL database without tables of ours. Everything is checked against the
  * manifest first, the books afterwards. DB_E_EXISTS when the target is in use. */
 enum db_err store_backup_restore(const char *folder, const char *place, struct store_backup *out, struct error *error);
+
+/* One file of the list in a manifest, a backup's or one that has a backup in it. */
+void store_backup_list(struct json_writer *w, const char *name, int64_t bytes, const char *sha256);
 
 #endif
