@@ -54,6 +54,7 @@ struct serving {
 	struct response_keeper responses;
 	struct fleet *fleet;
 	struct aliases *aliases;
+	struct account_shares shares;
 	struct gateway *gateway;
 	struct record_log *record_log;
 	struct portal *portal;
@@ -251,6 +252,7 @@ static void listen_now(struct serving *s)
 	                             .reconciler = s->reconciler,
 	                             .rewards = s->rewards,
 	                             .aliases = s->aliases,
+	                             .shares = &s->shares,
 	                             .record_log = s->record_log,
 	                             .keeper = &s->responses};
 	receipt_signer_start(&s->receipts, s->loop, s->store, s->receipt_key);
@@ -301,8 +303,8 @@ static void on_aliases(const struct error *error, void *user)
 	struct serving *s = user;
 	if (error)
 		fail(s, CLI_FAILED, error);
-	else if (account_shares_load(s->store, s->fleet, on_shares, s))
-		fail(s, CLI_FAILED, &(struct error){DB_E_NOMEM, "There is not enough memory to start."});
+	else
+		account_shares_start(&s->shares, on_shares, s);
 }
 
 static void on_alias_moved(struct str alias, void *user)
@@ -463,6 +465,7 @@ static bool open_rooms(struct serving *s, struct error *error)
 	if (s->accounts)
 		accounts_set_admin_key(s->accounts, str_of(c->admin_key));
 	s->fleet = s->metrics && s->accounts ? fleet_new(s->loop, s->accounts, s->metrics, &fleet) : NULL;
+	s->shares = (struct account_shares){.loop = s->loop, .store = s->store, .fleet = s->fleet};
 	if (s->fleet)
 		keep_warm(s->fleet, &c->keep_warm);
 	struct portal_options portal = {
@@ -511,6 +514,7 @@ static void close_rooms(struct serving *s)
 	shed_stop(&s->shed);
 	limit_keeper_stop(&s->keeper);
 	response_keeper_stop(&s->responses);
+	account_shares_stop(&s->shares);
 	book_keeper_stop(&s->books);
 	retention_keeper_stop(&s->retention);
 	receipt_signer_stop(&s->receipts);

@@ -21,6 +21,7 @@ struct reward_keeper;
 struct models;
 struct portal;
 struct aliases;
+struct account_shares;
 struct record_log;
 struct receipt_signer;
 
@@ -44,6 +45,7 @@ struct server_rooms {
 	struct reconciler *reconciler; /* NULL like stripe */
 	struct reward_keeper *rewards; /* NULL: no base rewards */
 	struct aliases *aliases;
+	struct account_shares *shares;
 	struct record_log *record_log;  /* NULL: records are in memory only */
 	struct response_keeper *keeper; /* its vault is NULL where nothing is kept */
 };

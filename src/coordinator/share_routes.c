@@ -10,41 +10,8 @@
 #include "coordinator/server.h"
 #include "coordinator/store/store_shares.h"
 #include "coordinator/task.h"
-#include "core/log.h"
 
 #define BODY_MAX (4u << 20)
-
-/* --- start --- */
-
-struct account_shares {
-	struct fleet *fleet;
-	store_done_fn done;
-	void *user;
-};
-
-static void on_listed(const struct store_share *rows, size_t count, const struct error *error, void *user)
-{
-	struct account_shares load = *(struct account_shares *)user;
-	free(user);
-	for (size_t i = 0; !error && i < count; i++) {
-		struct share share;
-		if (share_read(str_of(rows[i].share), &share) || fleet_share_put(load.fleet, &share))
-			log_error("share.unreadable", "account=%s", rows[i].account_id);
-	}
-	load.done(error, load.user);
-}
-
-enum db_err account_shares_load(struct store *store, struct fleet *fleet, store_done_fn done, void *user)
-{
-	struct account_shares *load = malloc(sizeof *load);
-	if (!load)
-		return DB_E_NOMEM;
-	*load = (struct account_shares){fleet, done, user};
-	store_shares_list(store, on_listed, load);
-	return DB_OK;
-}
-
-/* --- routes --- */
 
 /* A change that is on its way to the disk. */
 struct change {
@@ -94,6 +61,7 @@ static void on_kept(const struct error *error, void *user)
 		fleet_share_remove(fleet, account);
 	else if (!failed)
 		failed = fleet_share_put(fleet, &change->share);
+	account_shares_changed(server_rooms(change->task.server)->shares);
 	buf_init(&body, BODY_MAX);
 	json_writer_init(&w, &body);
 	if (!failed && !change->removed) {

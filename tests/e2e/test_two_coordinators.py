@@ -209,6 +209,36 @@ def test_every_webhook_counts_once_whoever_hears_it_in_whatever_order(pair):
     pair.check_books()
 
 
+def test_a_share_set_at_one_counts_at_the_other_until_it_is_taken_away(make_pair):
+    path = "/v1/admin/account-shares"
+    pair = make_pair(routing={"account_shares": ["configured=2"]})
+    owner = pair.client.get(pair.nodes[0].url + "/v1/me").json()["account_id"]
+    configured = {"account_id": "configured", "weight": 2, "priority": "normal", "source": "configuration"}
+
+    def at(side, method, path=path, **how):
+        answer = pair.client.request(method, pair.nodes[side].url + path, headers={"Authorization": f"Bearer {ADMIN}"}, **how)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def wait_told(*expected):
+        for side in range(SIDES):
+            wait_until(lambda side=side: sorted(at(side, "GET")["shares"], key=lambda share: share["source"]) == [configured, *expected],
+                       f"coordinator {side} to show {expected}")
+
+    wait_told()
+    for side, weight, priority in ((0, 3, "batch"), (1, 0.5, "interactive"), (0, 7, "normal")):
+        made = at(side, "PUT", json={"account_id": owner, "weight": weight, "priority": priority})
+        assert made == {"account_id": owner, "weight": weight, "priority": priority, "source": "operator"}
+        wait_told(made)
+    at(1, "DELETE", f"{path}/{owner}")
+    wait_told()
+
+    # What nobody is told of is read when the connection that tells is there again.
+    pair.server.sql(f"INSERT INTO account_shares (account_id, share, updated_us) VALUES ('{owner}', '{owner}=5:batch', 1)")
+    pair.server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'darkbloom-news'")
+    wait_told({"account_id": owner, "weight": 5, "priority": "batch", "source": "operator"})
+
+
 def test_a_withdrawal_of_everything_is_made_once(pair):
     pair.admin("/v1/admin/reward", account="owner", amount_usd="100", note="earned")
     pair.wait_balance(100_000_000)

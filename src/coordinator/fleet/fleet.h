@@ -204,6 +204,8 @@ struct shares;
 const struct shares *fleet_shares(const struct fleet *fleet);
 enum db_err fleet_share_put(struct fleet *fleet, const struct share *share);
 void fleet_share_remove(struct fleet *fleet, struct str account);
+/* All that are set, in place of those that were. DB_E_NOMEM: nothing changed. */
+enum db_err fleet_shares_set(struct fleet *fleet, const struct share *set, size_t count);
 
 /* --- the warm pool (routing 12) --- */
 

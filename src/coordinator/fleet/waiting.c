@@ -5,6 +5,7 @@
 
 #include "coordinator/fleet/fleet_internal.h"
 #include "coordinator/routing/share.h"
+#include "core/log.h"
 
 /* Outlives the fleet when a call is still posted. */
 struct wake_turn {
@@ -63,11 +64,33 @@ const struct shares *fleet_shares(const struct fleet *fleet)
 	return fleet->shares;
 }
 
-enum db_err fleet_share_put(struct fleet *fleet, const struct share *share)
+static enum db_err put_set(struct shares *shares, const struct share *share)
 {
 	struct share set = *share;
 	set.set = true;
-	return shares_put(fleet->shares, &set);
+	return shares_put(shares, &set);
+}
+
+enum db_err fleet_share_put(struct fleet *fleet, const struct share *share)
+{
+	return put_set(fleet->shares, share);
+}
+
+enum db_err fleet_shares_set(struct fleet *fleet, const struct share *set, size_t count)
+{
+	struct shares *shares = shares_new(fleet->options.shares, fleet->options.share_count);
+	enum db_err err = shares ? DB_OK : DB_E_NOMEM;
+	for (size_t i = 0; i < count && !err; i++) {
+		err = put_set(shares, &set[i]);
+		if (err != DB_E_LIMIT)
+			continue;
+		log_error("share.limit", "account=%.*s", STR_ARG(set[i].account));
+		err = DB_OK;
+	}
+	shares_free(err ? shares : fleet->shares);
+	if (!err)
+		fleet->shares = shares;
+	return err;
 }
 
 void fleet_share_remove(struct fleet *fleet, struct str account)

@@ -346,6 +346,8 @@ static void on_wanted(struct ledger *ledger, struct ledger_account *account, str
 static void on_news(enum store_news news, struct str account_id, uint64_t question, void *user)
 {
 	struct ledger *ledger = user;
+	if (news == STORE_NEWS_SHARES) /* of queues: no money */
+		return;
 	struct ledger_account *account = map_get(&ledger->accounts, account_id);
 	size_t cursor = 0;
 	drop_lost_leases(ledger);

@@ -32,6 +32,11 @@ struct news {
 	char account_id[STORE_ID_SIZE];
 };
 
+struct told {
+	store_news_fn tell;
+	void *user;
+};
+
 /* What the loop's posts point to; outlives the journal while a post is on its way. */
 struct door {
 	struct journal *journal; /* NULL = closed */
@@ -46,8 +51,8 @@ struct journal {
 	int reader_count;
 	struct sqlite_mover *mover;         /* the mover thread's; NULL: there is no write-ahead log of ours */
 	struct postgres_listener *listener; /* the listener thread's; NULL: nobody tells anything */
-	store_news_fn tell;                 /* loop thread */
-	void *tell_user;
+	struct told told[STORE_LISTENERS];  /* loop thread */
+	size_t told_count;
 	pthread_t threads[READERS_MAX + 2];
 	int thread_count;
 	uint64_t tend_at_us;       /* writer thread: when others are to hear of this coordinator again */
@@ -79,8 +84,8 @@ static void deliver_news(const struct journal *journal, struct news *news)
 {
 	while (news) {
 		struct news *next = news->next;
-		if (journal->tell)
-			journal->tell(news->kind, str_of(news->account_id), news->question, journal->tell_user);
+		for (size_t i = 0; i < journal->told_count; i++)
+			journal->told[i].tell(news->kind, str_of(news->account_id), news->question, journal->told[i].user);
 		free(news);
 		news = next;
 	}
@@ -175,8 +180,8 @@ struct net_loop *journal_loop(const struct journal *journal)
 
 void journal_on_news(struct journal *journal, store_news_fn tell, void *user)
 {
-	journal->tell = tell;
-	journal->tell_user = user;
+	if (journal->told_count < STORE_LISTENERS)
+		journal->told[journal->told_count++] = (struct told){tell, user};
 }
 
 /* --- health --- */

@@ -64,6 +64,8 @@ bool postgres_news_read(struct str text, struct postgres_news *out)
 		out->news = STORE_NEWS_BALANCE;
 	else if (str_is(kind, "g"))
 		out->news = STORE_NEWS_GIVEN;
+	else if (str_is(kind, "s"))
+		out->news = STORE_NEWS_SHARES;
 	else if (kind.len > 1 && kind.at[0] == 'w' && str_to_u64(str_sub(kind, 1, kind.len - 1), &out->question))
 		out->news = STORE_NEWS_WANTED;
 	else

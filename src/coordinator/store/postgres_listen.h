@@ -20,7 +20,7 @@ void postgres_listener_run(struct postgres_listener *listener);  /* returns afte
 void postgres_listener_stop(struct postgres_listener *listener); /* any thread */
 void postgres_listener_free(struct postgres_listener *listener);
 
-/* "<instance>:<kind>:<account id>", the kind b, g, or w and the number of the question. False for anything else. */
+/* "<instance>:<kind>:<account id>", the kind b, g, s, or w and the number of the question. False for anything else. */
 bool postgres_news_read(struct str text, struct postgres_news *out);
 
 #endif

@@ -51,11 +51,13 @@ enum store_news {
 	STORE_NEWS_BALANCE, /* another coordinator changed it */
 	STORE_NEWS_GIVEN,   /* another coordinator gave some of its lease back */
 	STORE_NEWS_WANTED,  /* another coordinator asks for what is not in use */
+	STORE_NEWS_SHARES,  /* somebody, maybe this coordinator, set its share of queues (store_shares.h) or took it away */
 	STORE_NEWS_MISSED,  /* of any account: the connection was lost for a while, or the epoch changed; account_id is empty */
 };
 /* question: its number, of STORE_NEWS_WANTED. */
 typedef void (*store_news_fn)(enum store_news news, struct str account_id, uint64_t question, void *user);
-/* Who is told, on the loop thread; one only. Never called for a store that is not shared. */
+/* Who is told, on the loop thread: of everything, STORE_LISTENERS at most. Never called for a store that is not shared. */
+#define STORE_LISTENERS 4
 void store_on_news(struct store *store, store_news_fn tell, void *user);
 
 #endif

@@ -23,6 +23,16 @@ struct op_share {
 
 /* --- writer's and readers' threads --- */
 
+/* Every coordinator, in the same transaction: who hears of it finds it. */
+static void tell_all(struct book *book, const char *account_id)
+{
+	if (book->db->kind != SQL_POSTGRES)
+		return;
+	struct sql_stmt *stmt = sql_say(book->db, "SELECT pg_notify('darkbloom', '0:s:' || ?1::TEXT)");
+	sql_put_text(stmt, 1, account_id);
+	sql_post(stmt);
+}
+
 static bool is_there(struct sql *db, const char *account_id)
 {
 	struct sql_stmt *stmt = sql_say(db, "SELECT 1 FROM account_shares WHERE account_id = ?");
@@ -47,6 +57,7 @@ static void save(struct book *book, struct op_task *task)
 	sql_put_text(stmt, 2, share->share);
 	sql_put_i64(stmt, 3, clock_wall_us());
 	sql_run(stmt);
+	tell_all(book, share->account_id);
 }
 
 static void forget(struct book *book, struct op_task *task)
@@ -59,6 +70,7 @@ static void forget(struct book *book, struct op_task *task)
 	struct sql_stmt *stmt = sql_say(book->db, "DELETE FROM account_shares WHERE account_id = ?");
 	sql_put_text(stmt, 1, share->account_id);
 	sql_run(stmt);
+	tell_all(book, share->account_id);
 }
 
 static bool note(const struct op_task *task, struct trail_note *note)
@@ -75,6 +87,8 @@ static void list(struct sql *db, struct op_task *task)
 	struct op_share *op = (struct op_share *)task;
 	int64_t count = sql_number(sql_say(db, "SELECT count(*) FROM account_shares"));
 	count = count < LIST_MAX ? count : LIST_MAX;
+	free(op->rows); /* of an attempt that the server broke off */
+	op->count = 0;
 	op->rows = calloc((size_t)count + 1, sizeof *op->rows);
 	if (!op->rows) {
 		op_fail(&task->op, DB_E_NOMEM, "There is not enough memory for the list of shares.");
