@@ -4,6 +4,7 @@
 
 #include "provider/engine/chat_schema.h"
 #include "provider/engine/chat_schema_merge.h"
+#include "provider/engine/chat_schema_unfold.h"
 #include "provider/engine/number_grammar.h"
 
 #define OUT_MAX ((size_t)4 << 20)
@@ -21,6 +22,10 @@ static void unite(const json_val *schema)
 {
 	struct buf out;
 	struct error error = {0};
+	if (chat_schema_unfolds("here", schema, &error)) {
+		must(error.text[0]);
+		return;
+	}
 	buf_init(&out, OUT_MAX);
 	enum db_err err = chat_schema_merge(schema, &out, &error);
 	if (!err) {

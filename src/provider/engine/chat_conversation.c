@@ -4,6 +4,7 @@
 #include "provider/engine/chat_plain_tools.h"
 #include "provider/engine/chat_schema.h"
 #include "provider/engine/chat_schema_merge.h"
+#include "provider/engine/chat_schema_unfold.h"
 #include "provider/engine/chat_verdict.h"
 
 #define TEXT_MAX   ((size_t)64 << 20)
@@ -48,15 +49,16 @@ static int copy_messages(const struct chat_request *chat, const struct chat_hist
 }
 
 /* The arguments of a strict function keep to its schema, or it is refused. */
-static enum db_err check_strict_tools(const json_val *tools, struct error *error)
+static enum db_err check_tools(const json_val *tools, struct error *error)
 {
 	struct json_iter iter = json_iter(tools);
 	enum db_err err = DB_OK;
 	for (json_val *tool; !err && (tool = json_next(&iter, NULL));) {
-		const json_val *function = json_get(tool, "function");
+		const json_val *function = json_get(tool, "function"), *parameters = json_get(function, "parameters");
 		bool strict = false;
-		if (json_as_bool(json_get(function, "strict"), &strict) && strict)
-			err = chat_schema_check_as("parameters of a strict function", json_get(function, "parameters"), error);
+		err = chat_schema_unfolds("parameters of a function", parameters, error);
+		if (!err && json_as_bool(json_get(function, "strict"), &strict) && strict)
+			err = chat_schema_check_as("parameters of a strict function", parameters, error);
 	}
 	return err;
 }
@@ -68,7 +70,7 @@ static int copy_tools(const struct chat_request *chat, const struct chat_history
 	out->tools_json = "";
 	if (!chat->has_tools)
 		return 0;
-	if (check_strict_tools(chat->tools, error))
+	if (check_tools(chat->tools, error))
 		return 400;
 	buf_init(&text, TEXT_MAX);
 	enum db_err err = chat_history_write_tools(chat->tools, options, &text);
@@ -80,6 +82,8 @@ static int copy_tools(const struct chat_request *chat, const struct chat_history
 static int merge_schema(const json_val *schema, struct arena *arena, struct chat_conversation *out, struct error *error)
 {
 	struct buf text;
+	if (chat_schema_unfolds("response_format", schema, error))
+		return 400;
 	buf_init(&text, SCHEMA_MAX);
 	enum db_err err = chat_schema_merge(schema, &text, error);
 	out->schema_json = kept(arena, &text);

@@ -415,10 +415,11 @@ json_val *chat_schema_member(const json_val *object, struct str wanted)
 {
 	struct json_iter iter = json_iter(json_type(object) == JSON_OBJECT ? object : NULL);
 	struct str key;
+	json_val *found = NULL;
 	for (json_val *value; (value = json_next(&iter, &key));)
 		if (str_eq(key, wanted))
-			return value;
-	return NULL;
+			found = value;
+	return found;
 }
 
 static bool object_holds(struct judge *judge, const json_val *schema, const json_val *object, unsigned depth)

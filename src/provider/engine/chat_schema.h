@@ -22,7 +22,8 @@ bool chat_schema_holds(const json_val *schema, const json_val *value);
 bool chat_schema_holds_text(struct str schema, struct str answer);
 
 /* --- reading schemas --- */
-json_val *chat_schema_member(const json_val *object, struct str name);       /* NULL: it has none, or is no object */
+/* NULL: it has none, or is no object. The last of several, as the library takes it. */
+json_val *chat_schema_member(const json_val *object, struct str name);
 const json_val *chat_schema_referred(const json_val *root, struct str path); /* "#/a/b"; NULL: nothing is there */
 bool chat_schema_same(const json_val *a, const json_val *b);                 /* equal as JSON, in whatever order */
 

@@ -8,7 +8,7 @@
 
 /* Members are united, and so is what is required; what one part forbids (additionalProperties: false) is left out. Parts that
  * cannot be united are DB_E_UNSUPPORTED with the reason: in words of the schema language, never of the client. Other schemas
- * are written as they are. */
+ * are written as they are. The schema unfolds (chat_schema_unfold.h), or this may take for ever. */
 enum db_err chat_schema_merge(const json_val *schema, struct buf *out, struct error *error);
 
 #endif

@@ -84,6 +84,31 @@ static void parts_of_objects_and_bounds_of_numbers_are_kept_to(void **state)
 	request_free(&request);
 }
 
+/* Followed, it would end the process. */
+static void a_schema_without_an_end_is_refused_wherever_it_stands(void **state)
+{
+	struct str tools = STR("[{\"type\":\"function\",\"function\":{\"name\":\"grow\",\"parameters\":"
+	                       "{\"type\":\"object\",\"x-kind\":1,\"properties\":{\"left\":{\"allOf\":[{\"$ref\":\"#\"}]},"
+	                       "\"right\":{\"allOf\":[{\"$ref\":\"#/properties/left\"}]}}}}}]");
+	(void)state;
+	for (int asked_as_tool = 0; asked_as_tool <= 1; asked_as_tool++) {
+		struct request request = ask_for("Grow a tree.", 20);
+		struct json_doc *doc = json_parse(tools, request.arena, NULL);
+		json_val *function = json_get(json_at(json_root(doc), 0), "function");
+		request.chat.has_tools = asked_as_tool;
+		request.chat.tools = asked_as_tool ? json_root(doc) : NULL;
+		request.chat.format = asked_as_tool ? CHAT_FORMAT_TEXT : CHAT_FORMAT_JSON_SCHEMA;
+		request.chat.schema = asked_as_tool ? NULL : json_get(function, "parameters");
+		struct collector c;
+		collector_init(&c);
+		assert_int_equal(submit_as(shared, &request, "", &c), 400);
+		assert_non_null(strstr(c.text, "allOf"));
+		assert_null(strstr(c.text, "left"));
+		collector_free(&c);
+		request_free(&request);
+	}
+}
+
 static json_val *weather_tools(struct request *request)
 {
 	struct json_doc *tools = json_parse(
@@ -237,6 +262,7 @@ int main(void)
 	    cmocka_unit_test(json_object_answers_are_json),
 	    cmocka_unit_test(json_schema_answers_match_the_schema),
 	    cmocka_unit_test(parts_of_objects_and_bounds_of_numbers_are_kept_to),
+	    cmocka_unit_test(a_schema_without_an_end_is_refused_wherever_it_stands),
 	    cmocka_unit_test(a_model_without_a_tool_template_calls_what_it_must),
 	    cmocka_unit_test(tools_are_not_shown_where_none_may_be_called),
 	    cmocka_unit_test(a_required_tool_is_called_with_valid_arguments),
