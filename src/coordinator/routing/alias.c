@@ -32,7 +32,8 @@ struct alias_table {
 	struct route_fleet *fleet;
 	struct map by_id;
 	struct item **sorted;
-	size_t count, cap;
+	struct item **pins; /* those that pin a build, by the build and then by id; room for all */
+	size_t count, cap, pin_count;
 	uint64_t seed[2];
 };
 
@@ -61,6 +62,7 @@ void alias_table_free(struct alias_table *table)
 	for (size_t i = 0; i < table->count; i++)
 		free(table->sorted[i]);
 	free(table->sorted);
+	free(table->pins);
 	map_free(&table->by_id);
 	free(table);
 }
@@ -80,6 +82,9 @@ static bool insert(struct alias_table *table, struct item *item)
 		if (!grown)
 			return false;
 		table->sorted = grown;
+		if (!(grown = realloc(table->pins, cap * sizeof *grown)))
+			return false;
+		table->pins = grown;
 		table->cap = cap;
 	}
 	if (map_put(&table->by_id, str_of(item->alias.id), item, NULL))
@@ -91,6 +96,34 @@ static bool insert(struct alias_table *table, struct item *item)
 	return true;
 }
 
+static int pin_order(const struct alias *a, const struct alias *b)
+{
+	int order = strcmp(a->desired, b->desired);
+	return order ? order : strcmp(a->id, b->id);
+}
+
+static void unpin(struct alias_table *table, const struct item *item)
+{
+	for (size_t at = 0; at < table->pin_count; at++) {
+		if (table->pins[at] != item)
+			continue;
+		memmove(&table->pins[at], &table->pins[at + 1], (--table->pin_count - at) * sizeof *table->pins);
+		return;
+	}
+}
+
+/* Whatever it pinned before. */
+static void pin(struct alias_table *table, struct item *item)
+{
+	unpin(table, item);
+	if (!item->alias.active || !item->alias.weight_hash[0])
+		return;
+	size_t at = table->pin_count++;
+	for (; at > 0 && pin_order(&table->pins[at - 1]->alias, &item->alias) > 0; at--)
+		table->pins[at] = table->pins[at - 1];
+	table->pins[at] = item;
+}
+
 enum db_err alias_remove(struct alias_table *table, struct str id)
 {
 	struct item *item = map_remove(&table->by_id, id);
@@ -100,6 +133,7 @@ enum db_err alias_remove(struct alias_table *table, struct str id)
 	while (table->sorted[at] != item)
 		at++;
 	memmove(&table->sorted[at], &table->sorted[at + 1], (--table->count - at) * sizeof *table->sorted);
+	unpin(table, item);
 	free(item);
 	table->fleet->views_version++;
 	return DB_OK;
@@ -130,12 +164,19 @@ bool alias_covers(const struct alias_table *table, struct str build)
 
 const char *alias_pin(const struct alias_table *table, struct str build)
 {
-	for (size_t i = 0; i < table->count; i++) {
-		const struct alias *alias = &table->sorted[i]->alias;
-		if (alias->active && alias->weight_hash[0] && str_is(build, alias->desired))
-			return alias->weight_hash;
+	char name[ROUTE_MODEL_SIZE];
+	size_t from = 0, to = table->pin_count;
+	if (!str_copy(build, name, sizeof name))
+		return NULL;
+	while (from < to) {
+		size_t middle = from + (to - from) / 2;
+		if (strcmp(table->pins[middle]->alias.desired, name) < 0)
+			from = middle + 1;
+		else
+			to = middle;
 	}
-	return NULL;
+	bool found = from < table->pin_count && str_is(build, table->pins[from]->alias.desired);
+	return found ? table->pins[from]->alias.weight_hash : NULL;
 }
 
 /* --- changing one --- */
@@ -271,6 +312,7 @@ enum db_err alias_put(struct alias_table *table, const struct alias_change *chan
 		}
 	}
 	apply(item, change, now_us);
+	pin(table, item);
 	table->fleet->views_version++;
 	return DB_OK;
 }
@@ -290,6 +332,7 @@ enum db_err alias_restore(struct alias_table *table, const struct alias *alias)
 		free(item);
 		return DB_E_NOMEM;
 	}
+	pin(table, item);
 	table->fleet->views_version++;
 	return DB_OK;
 }

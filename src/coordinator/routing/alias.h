@@ -61,7 +61,7 @@ size_t alias_list(const struct alias_table *table, const struct alias **out, siz
 /* Whether some active alias stands for the build, so that listings show that name instead. */
 bool alias_covers(const struct alias_table *table, struct str build);
 
-/* What the operator said the files of a build are, or NULL: an active alias that desires it decides. */
+/* What the operator said the files of a build are, or NULL: the first active alias that desires it and says so decides. */
 const char *alias_pin(const struct alias_table *table, struct str build);
 
 enum alias_choice {
