@@ -67,6 +67,7 @@ enum db_err sqlite_file_move_log(struct sql *db, int *pages, struct error *error
 
 struct sqlite_mover {
 	struct sql *db;
+	bool failed; /* to move, or to sync what it moved: it moves nothing any more */
 };
 
 struct sqlite_mover *sqlite_mover_open(const char *path, struct error *error)
@@ -93,21 +94,21 @@ void sqlite_mover_close(struct sqlite_mover *mover)
 
 /* SQLite syncs the file only when it moved the last page of the log, which under load the writer does: it would wait for all
  * that the mover wrote. */
-static void sync_file(struct sql *db)
+static bool sync_file(struct sql *db)
 {
 	sqlite3_file *file = NULL;
-	if (sqlite3_file_control(sqlite_handle(db), "main", SQLITE_FCNTL_FILE_POINTER, &file) == SQLITE_OK && file &&
-	    file->pMethods)
-		file->pMethods->xSync(file, SQLITE_SYNC_NORMAL);
+	if (sqlite3_file_control(sqlite_handle(db), "main", SQLITE_FCNTL_FILE_POINTER, &file) != SQLITE_OK || !file ||
+	    !file->pMethods)
+		return true;
+	return file->pMethods->xSync(file, SQLITE_SYNC_NORMAL) == SQLITE_OK;
 }
 
+/* A failure is the writer's to find: it does the rest of the same work, and a system that could not keep what was written tells
+ * everybody who has the file open, but once. Whoever was told must move no more: the next sync would say that all is well. The
+ * second time moves what was written during the first. */
 void sqlite_mover_move(struct sqlite_mover *mover)
 {
 	int pages;
-	/* A failure is the writer's to find: it does the rest of the same work. The second time moves what was written during the
-	 * first. */
-	for (int i = 0; i < 2; i++) {
-		sqlite_file_move_log(mover->db, &pages, NULL);
-		sync_file(mover->db);
-	}
+	for (int i = 0; i < 2 && !mover->failed; i++)
+		mover->failed = sqlite_file_move_log(mover->db, &pages, NULL) != DB_OK || !sync_file(mover->db);
 }

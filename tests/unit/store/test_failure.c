@@ -1,10 +1,14 @@
 /* A disk that takes no more: the store says so, refuses, and loses nothing that it had promised. */
 #include "../store_fixture.h"
 
+#include "coordinator/store/sqlite_file.h"
+
 #include <errno.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 
 static size_t settled_well, settled_badly;
 
@@ -158,6 +162,77 @@ static void a_full_disk_stops_the_money_and_spoils_nothing(void **state)
 	umount(f->folder);
 }
 
+/* Instead of the C library's: the disk does not keep what was written to this file. */
+static ino_t lost_file;
+
+static int sync_with(long call, int file)
+{
+	struct stat is;
+	if (lost_file && fstat(file, &is) == 0 && is.st_ino == lost_file) {
+		errno = EIO;
+		return -1;
+	}
+	return (int)syscall(call, file);
+}
+
+int fsync(int file)
+{
+	return sync_with(SYS_fsync, file);
+}
+
+int fdatasync(int file)
+{
+	return sync_with(SYS_fdatasync, file);
+}
+
+static struct sql *connect_to(const struct fixture *f, enum sql_mode mode)
+{
+	struct error error = {0};
+	struct sql *db = sql_open(f->path, mode, &error);
+	if (!db)
+		fail_msg("sql_open: %s", error.text);
+	return db;
+}
+
+static int log_left(struct sql *db)
+{
+	int pages = -1;
+	assert_int_equal(sqlite_file_move_log(db, &pages, NULL), DB_OK);
+	return pages;
+}
+
+/* The log is what is left of pages that may not be on the disk: whoever was told so moves no more of it, and leaves the end,
+ * and with it the error, to the writer. */
+static void a_mover_that_could_not_sync_moves_no_more(void **state)
+{
+	struct fixture *f = *state;
+	struct error error = {0};
+	fixture_open(f);
+	fixture_close(f);
+	struct sqlite_mover *mover = sqlite_mover_open(f->path, &error);
+	struct sql *writer = connect_to(f, SQL_WRITE), *reader = connect_to(f, SQL_WRITE);
+	struct stat is;
+	assert_non_null(mover);
+	assert_int_equal(stat(f->path, &is), 0);
+	assert_true(sql_exec(writer, "CREATE TABLE moved (n INTEGER); INSERT INTO moved VALUES (1)"));
+	assert_true(sql_exec(reader, "BEGIN; SELECT n FROM moved")); /* the log is not moved past this */
+	assert_true(sql_exec(writer, "INSERT INTO moved VALUES (2)"));
+	lost_file = is.st_ino;
+	sqlite_mover_move(mover);
+	lost_file = 0;
+	assert_true(sql_exec(reader, "COMMIT"));
+	sqlite_mover_move(mover);
+	int pages = -1;
+	lost_file = is.st_ino;
+	assert_int_equal(sqlite_file_move_log(writer, &pages, &error), DB_E_IO);
+	lost_file = 0;
+	assert_int_equal(log_left(writer), 0);
+	sqlite_mover_close(mover);
+	sql_close(reader);
+	sql_close(writer);
+	assert_int_equal(fixture_number(f, "SELECT sum(n) FROM moved"), 3);
+}
+
 static void a_page_that_is_damaged_stops_the_store(void **state)
 {
 	struct fixture *f = *state;
@@ -190,6 +265,7 @@ int main(void)
 	    TEST(a_write_that_fails_stops_the_money_and_spoils_nothing),
 	    TEST(a_disk_that_turns_read_only_stops_the_money_and_spoils_nothing),
 	    TEST(a_full_disk_stops_the_money_and_spoils_nothing),
+	    TEST(a_mover_that_could_not_sync_moves_no_more),
 	    TEST(a_page_that_is_damaged_stops_the_store),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
