@@ -133,7 +133,8 @@ def test_a_balance_is_promised_once(pair, provider):
     pair.wait_balance(2_000 - audit["charged_micro_usd"])
 
 
-def test_a_dear_provider_is_paid_with_what_the_other_coordinator_gives_back(pair, provider, tmp_path):
+def start_dear_and_cheap(pair, provider, tmp_path):
+    """A provider at the first coordinator takes 80 micro-dollars a token, one at the second what the platform does."""
     seller = joined(pair.nodes[0], "seller@example.test")
     account = pair.browse(seller, "GET", 0, "/v1/me").json()["account_id"]
     pair.server.sql("INSERT INTO provider_tokens (hash, account, label, created_us)"
@@ -145,20 +146,41 @@ def test_a_dear_provider_is_paid_with_what_the_other_coordinator_gives_back(pair
     token.chmod(0o600)
     provider(pair.nodes[0], {"text": "one two three four five"}, options=("--token-file", token))
     provider(pair.nodes[1], {"text": "one two three four five"})
+
+
+def ask_for_a_hundred(pair, side, **headers):
+    """Of a provider that takes 80 each, 8,000 micro-dollars are held."""
+    answer = pair.client.post(pair.nodes[side].url + "/v1/chat/completions", headers=headers,
+                              json={"model": "scripted", "max_tokens": 100, "messages": [{"role": "user", "content": "hello"}]})
+    pair.nodes[side].wait_idle()
+    return answer
+
+
+def test_a_dear_provider_is_paid_with_what_the_other_coordinator_gives_back(pair, provider, tmp_path):
+    start_dear_and_cheap(pair, provider, tmp_path)
     pair.admin("/v1/admin/credit", account="owner", amount_usd="0.01", note="a little")
     pair.wait_balance(10_000)
-
-    def ask(side):
-        answer = pair.client.post(pair.nodes[side].url + "/v1/chat/completions",
-                                  json={"model": "scripted", "max_tokens": 100, "messages": [{"role": "user", "content": "hello"}]})
-        assert answer.status_code == 200, answer.text
-        pair.nodes[side].wait_idle()
-
-    ask(1)  # at the platform's price: it has leased half of what there is, and keeps it
+    cheap = ask_for_a_hundred(pair, 1)  # at the platform's price: it has leased half of what there is, and keeps it
+    assert cheap.status_code == 200, cheap.text
     pair.wait_balance(9_900)
-    ask(0)  # 100 tokens for 80 each are held: more than all that the other leaves
+    dear = ask_for_a_hundred(pair, 0)  # more is held than all that the other leaves
+    assert dear.status_code == 200, dear.text
     assert sorted(row["cost_micro_usd"] for row in pair.nodes[0].usage()) == [100, 5 * 80]
     pair.wait_balance(9_900 - 5 * 80)
+    pair.check_books()
+
+
+def test_a_provider_too_dear_for_the_limit_that_both_count_is_the_limits_fault(pair, provider, tmp_path):
+    start_dear_and_cheap(pair, provider, tmp_path)
+    pair.admin("/v1/admin/credit", account="owner", amount_usd="10", note="enough")
+    pair.wait_balance(10_000_000)
+    made = pair.owner("POST", 0, "/v1/keys", {"name": "limited", "limit_usd": 0.00845})
+    assert made.status_code in (200, 201), made.text
+    limited = {"Authorization": f"Bearer {made.json()['key']}"}
+    dear, cheap, refused = [ask_for_a_hundred(pair, side, **limited) for side in (0, 1, 0)]
+    assert dear.status_code == cheap.status_code == 200, (dear.text, cheap.text)
+    assert (refused.status_code, refused.json()["error"]["type"]) == (402, "insufficient_quota"), refused.text
+    wait_until(lambda: sorted(row["cost_micro_usd"] for row in pair.nodes[0].usage()) == [100, 5 * 80], "what two cost")
     pair.check_books()
 
 

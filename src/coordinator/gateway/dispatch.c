@@ -512,6 +512,7 @@ static void on_room(struct ledger_room *room, enum db_err err)
 {
 	struct call *call = LIST_OF(room, struct call, room);
 	call_enter(call);
+	call->refused_by_limit |= err == DB_E_LIMIT;
 	if (err || money_cover(call, call->asked_price))
 		call->price_asks = CALL_MAX_ATTEMPTS; /* it is passed over then, like one that nothing could pay for */
 	dispatch_next(call);
