@@ -241,11 +241,11 @@ static void fetch_entry(const struct route_entry *entry)
  * them are the node's. */
 static void fetch_beside(const struct route_entry *entry)
 {
-	const char *at = (const char *)entry;
-	fetch(at - 2 * ROUTE_LINE);
-	fetch(at - ROUTE_LINE);
-	fetch(at + 2 * ROUTE_LINE);
-	fetch(at + 3 * ROUTE_LINE);
+	uintptr_t at = (uintptr_t)entry; /* what lies there may be another object, or none */
+	fetch((const void *)(at - 2 * ROUTE_LINE));
+	fetch((const void *)(at - ROUTE_LINE));
+	fetch((const void *)(at + 2 * ROUTE_LINE));
+	fetch((const void *)(at + 3 * ROUTE_LINE));
 }
 
 static void fetch_classes(const struct route_model *model)
