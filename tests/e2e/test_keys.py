@@ -17,6 +17,7 @@ from test_login import PASSWORD, Browser, sign_up_operator
 
 ADMIN_KEY = "operator-0123456789-operator"
 PRICES = {"input_price": 3_000_000, "output_price": 20_000_000}  # 3 and 20 micro-dollars a token
+KEYS_MAX = 1000  # of an account
 PROVIDER_TOKEN = "eigeninference-pt-" + "5" * 64
 
 
@@ -130,6 +131,45 @@ def test_a_key_s_life_over_http(coordinator, provider):
         assert manager.request("DELETE", "/v1/auth/keys", json={"key": "sk-db-unknown"}).status_code == 403
         assert manager.request("DELETE", "/v1/auth/keys", json={}).status_code == 400
     node.check_books()
+
+
+def test_an_account_with_too_many_keys_is_told_so(coordinator):
+    node = coordinator()
+    manager_key = make_key(node, "--scopes", "inference,keys")
+    node.terminate()
+    with closing(sqlite3.connect(node.data / "coordinator.db")) as database:
+        [(account, have)] = database.execute("SELECT account, count(*) FROM api_keys GROUP BY account")
+        database.executemany("INSERT INTO api_keys (hash, id, account, label, created_us) VALUES (?, ?, ?, '', 1)",
+                             [(f"{i:064x}", f"key_{i}", account) for i in range(KEYS_MAX - have)])
+        database.commit()
+    node.start()
+    with client_of(node, manager_key) as manager:
+        for path in ("/v1/keys", "/v1/auth/keys"):
+            refused = manager.post(path, json={})
+            assert (refused.status_code, refused.json()["error"]["type"]) == (409, "key_limit"), refused.text
+        assert manager.post("/v1/keys/key_1/rotate").status_code == 200, "that makes none more"
+        assert manager.delete("/v1/keys/key_2").status_code == 200
+        assert manager.post("/v1/keys", json={}).status_code == 200
+        assert manager.post("/v1/keys", json={}).status_code == 409
+
+
+def test_usage_names_the_key_that_asked(coordinator, provider):
+    """Not the account alone, and nothing of the key's text (billing 13.16)."""
+    node = coordinator()
+    provider(node, {"text": "one two three"})
+    with client_of(node, make_key(node, "--scopes", "inference,keys")) as manager:
+        keys = [manager.post("/v1/keys", json={"name": f"k{i}"}).json() for i in range(3)]
+        for key, times in zip(keys, range(3)):
+            with client_of(node, key["key"]) as user:
+                assert all(ask(user).status_code == 200 for _ in range(times))
+        node.wait_idle()
+        rows = node.usage()
+        assert len(rows) == 3
+        for key, times in zip(keys, range(3)):
+            own = manager.get("/v1/payments/usage", params={"key_id": key["data"]["id"]}).json()["usage"]
+            assert own == [row for row in rows if row["key_id"] == key["data"]["id"]] and len(own) == times
+            digest = hashlib.sha256(key["key"].encode()).hexdigest()
+            assert not any(text in json.dumps(rows) for text in (key["key"], digest))
 
 
 def test_a_key_that_manages_keys_cannot_take_more_scopes_from_another(coordinator):

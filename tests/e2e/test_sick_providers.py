@@ -166,6 +166,44 @@ def test_claimed_room_that_is_not_there_costs_the_others_nothing(coordinator, jo
     wait_until(lambda: node.chat("scripted", max_tokens=4).headers.get("x-provider-serial") == "LIAR", "the liar to answer", 60)
 
 
+class Quitter(PythonProvider):
+    """Delivers its whole answer, and then says that it failed."""
+
+    def serve(self, request_id, request, box):
+        self.send({"type": "inference_accepted", "request_id": request_id})
+        for frame in self.frames(request)[:len(self.answer)]:
+            self.send_chunk(request_id, box, frame)
+        self.send({"type": "inference_error", "request_id": request_id, "error": "internal error", "status_code": 500})
+
+
+def test_failing_on_purpose_after_the_answer_pays_nobody_is_seen_and_soon_over(coordinator, join, provider):
+    """Who delivers everything and then fails gives answers away (billing 13.13): for a friend who wants no other to go on with them.
+    It is the provider's own work, it costs nobody else, the operator sees who gave it to whom, and others get that machine no more."""
+    node = start(coordinator)
+    before = node.balance()
+    join(node, Quitter, serial="QUITS")
+    node.client.headers["X-Darkbloom-Resume"] = "off"
+
+    def ask():
+        return list(stream_events(node.client, "scripted", max_tokens=20))[-1] == "[DONE]"
+
+    assert not any([ask(), ask(), ask()])
+    node.wait_idle()
+    assert node.balance() == before and node.usage() == []
+    told = routes(node)
+    assert len({(route["account_digest"], route["provider"]) for route in told}) == 1 and all(told[0][name] for name in ("account_digest", "provider"))
+    for route in told:
+        assert [(one["end"], one["status"]) for one in route["tries"]] == [("lost", 500)] and route["tries"][0]["tokens"] > 0, route
+    provider(node, {"text": "honest work"})
+    answered = [ask() for _ in range(20)].count(True)
+    node.wait_idle()
+    later = routes(node)[:20]
+    assert all(route["provider"] != told[0]["provider"] or route["probe"] for route in later), "it was asked again before its time was over"
+    assert answered == sum(route["provider"] != told[0]["provider"] for route in later) > 0
+    check_paid_once(node, answered)
+    assert before - node.balance() == sum(row["cost_micro_usd"] for row in node.usage()) == node.audit()["charged_micro_usd"]
+
+
 def test_a_machine_that_comes_and_goes_loses_nothing_for_anybody(coordinator, provider):
     node = start(coordinator)
     words = "zero one two three four five six seven eight nine"

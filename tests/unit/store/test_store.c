@@ -268,6 +268,30 @@ static void spending_uses_what_cannot_be_withdrawn_first(void **state)
 	assert_books_right(f);
 }
 
+/* Nothing is worked out anew at a start: whoever has spent what was earned cannot withdraw what was given (billing 6.4, 13.5).
+ */
+static void what_was_earned_and_spent_is_not_withdrawable_after_a_restart(void **state)
+{
+	struct fixture *f = *state;
+	make_account(f, "buyer", 1000);
+	make_account(f, "farmer", 0);
+	struct store_settlement earns = settlement_of("r1", "buyer", "farmer", 1000, 0);
+	AWAIT_OK(f, store_settle(f->store, &earns, fixture_done, f));
+	assert_int_equal(withdrawable_of(f, "farmer"), 1000);
+	struct store_settlement spends = settlement_of("r2", "farmer", "", 1000, 0);
+	AWAIT_OK(f, store_settle(f->store, &spends, fixture_done, f));
+	struct store_transfer gift = {
+	    .key = "gift", .type = "credit", .from = STORE_ACCOUNT_GRANTS, .to = "farmer", .amount_uusd = 700};
+	AWAIT_OK(f, store_transfer(f->store, &gift, fixture_transferred, f));
+	for (int start = 0; start < 3; start++) {
+		assert_int_equal(balance_of(f, "farmer"), 700);
+		assert_int_equal(withdrawable_of(f, "farmer"), 0);
+		fixture_close(f);
+		fixture_open(f);
+	}
+	assert_books_right(f);
+}
+
 static void a_balance_does_not_overflow(void **state)
 {
 	struct fixture *f = *state;
@@ -671,6 +695,7 @@ int main(void)
 	    TEST(a_repeated_transfer_is_no_error_when_the_giver_is_poor_by_now),
 	    TEST(only_sources_of_money_go_below_zero),
 	    TEST(spending_uses_what_cannot_be_withdrawn_first),
+	    TEST(what_was_earned_and_spent_is_not_withdrawable_after_a_restart),
 	    TEST(a_balance_does_not_overflow),
 	    TEST(a_settlement_pays_provider_and_platform),
 	    TEST(an_unlinked_providers_share_stays_with_the_platform),
