@@ -59,5 +59,6 @@ void handle_base_rewards(struct server *server, struct exchange *exchange);
 void handle_ledger_close(struct server *server, struct exchange *exchange);
 void handle_ledger_export(struct server *server, struct exchange *exchange);
 void handle_state_export(struct server *server, struct exchange *exchange);
+void handle_state_exported(struct server *server, struct exchange *exchange);
 
 #endif

@@ -30,6 +30,7 @@ struct command {
 	void (*in_database)(struct command *); /* account_id is known */
 	const char *key_file;                  /* NULL = print the key */
 	const char *request_id;                /* to be explained */
+	const char *recipient;                 /* of an export */
 	bool as_json;
 
 	struct net_loop *loop;
@@ -153,9 +154,8 @@ static void use_database(struct command *command)
 
 /* --- either way --- */
 
-static int run(struct command *command, int (*print)(struct command *command, const json_val *answer))
+static void carry_out(struct command *command)
 {
-	int status = CLI_FAILED;
 	command->loop = net_loop_new(&command->error);
 	command->failed = !command->loop;
 	if (command->loop) {
@@ -164,6 +164,12 @@ static int run(struct command *command, int (*print)(struct command *command, co
 			use_database(command);
 		net_loop_free(command->loop);
 	}
+}
+
+static int run(struct command *command, int (*print)(struct command *command, const json_val *answer))
+{
+	int status = CLI_FAILED;
+	carry_out(command);
 	struct json_doc *doc = command->failed ? NULL : json_parse(buf_str(&command->answer), NULL, &command->error);
 	if (doc) {
 		fprintf(stderr, "darkbloom-coordinator: done %s.\n",
@@ -489,6 +495,38 @@ int operator_ledger_close(const struct coordinator_config *config)
 	command.in_database = close_in_database;
 	(void)snprintf(command.path, sizeof command.path, "/v1/admin/ledger/close");
 	return run(&command, print_close);
+}
+
+/* --- export-state --- */
+
+static void on_noted(const struct error *error, void *user)
+{
+	finish(user, error);
+}
+
+static void note_in_database(struct command *command)
+{
+	store_act(command->store, STR("operator"), STR_NONE);
+	store_trail_add(command->store, STR("state.export"), str_of(command->recipient), on_noted, command);
+}
+
+enum db_err operator_note_export(const struct coordinator_config *config, const char *recipient, struct error *error)
+{
+	struct command command = new_command(config, "POST");
+	struct json_writer w;
+	command.in_database = note_in_database;
+	command.recipient = recipient;
+	(void)snprintf(command.path, sizeof command.path, "/v1/admin/state-export");
+	json_writer_init(&w, &command.body);
+	json_begin_object(&w);
+	json_put_cstr(&w, "recipient", recipient);
+	json_end_object(&w);
+	carry_out(&command);
+	if (command.failed)
+		*error = command.error;
+	buf_free(&command.answer);
+	buf_free(&command.body);
+	return command.failed ? error->code : DB_OK;
 }
 
 /* --- explain --- */

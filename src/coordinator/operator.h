@@ -4,6 +4,7 @@
 #define COORDINATOR_OPERATOR_H
 
 #include "coordinator/config.h"
+#include "core/error.h"
 
 struct operator_key {
 	const char *account; /* "owner" or an id */
@@ -24,5 +25,7 @@ int operator_explain(const struct coordinator_config *config, const char *reques
 /* Stripe beside the books, asked by a running coordinator. CLI_FAILED also when they differ. */
 int operator_reconcile(const struct coordinator_config *config, bool as_json);
 int operator_ledger_close(const struct coordinator_config *config);
+/* A row of the audit trail: the state goes out to the recipient. Says nothing; an error when no row was written. */
+enum db_err operator_note_export(const struct coordinator_config *config, const char *recipient, struct error *error);
 
 #endif

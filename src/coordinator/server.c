@@ -109,6 +109,7 @@ static const struct route routes[] = {
     {"POST", "/v1/admin/ledger/close", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_ledger_close, NULL},
     {"GET", "/v1/admin/ledger/export", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_ledger_export, NULL},
     {"GET", "/v1/admin/state-export", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_state_export, NULL},
+    {"POST", "/v1/admin/state-export", AUTH_ADMIN, SCOPE_NONE, WRAP_NONE, SMALL_BODY, handle_state_exported, NULL},
     {"GET", "/v1/encryption-key", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_encryption_key, NULL},
     {"GET", "/v1/providers/attestation", AUTH_NONE, SCOPE_NONE, WRAP_NONE, NO_BODY, handle_attestation, NULL},
     {"GET", "/v1/me", AUTH_KEY, SCOPE_INFERENCE, WRAP_NONE, NO_BODY, handle_me, NULL},

@@ -1,5 +1,6 @@
 #include "coordinator/state_admin.h"
 
+#include "coordinator/operator.h"
 #include "coordinator/serve.h"
 #include "coordinator/state_export.h"
 #include "coordinator/state_import.h"
@@ -110,6 +111,14 @@ static void tell_kid(const char *kid)
 		    kid);
 }
 
+/* Whoever runs the command can read the files anyhow: an export that cannot be noted is made all the same. */
+static void note_export(const struct coordinator_config *config, const char *whom)
+{
+	struct error error;
+	if (operator_note_export(config, whom, &error))
+		fprintf(stderr, "darkbloom-coordinator: The audit trail does not say that the state was exported: %s\n", error.text);
+}
+
 int state_admin_export(const struct coordinator_config *config, const char *recipient, const char *file)
 {
 	struct error error;
@@ -125,6 +134,8 @@ int state_admin_export(const struct coordinator_config *config, const char *reci
 		return CLI_FAILED;
 	}
 	struct state_export *export = state_export_new(config, str_of(whom), &error);
+	if (export)
+		note_export(config, whom);
 	enum db_err err = export ? write_export(export, fd, file, &error) : error.code;
 	if (close(fd) != 0 && !err)
 		err = error_set(&error, DB_E_IO, "%s cannot be written: %s.", file, strerror(errno));

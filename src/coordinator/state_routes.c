@@ -1,4 +1,5 @@
-/* GET /v1/admin/state-export: the coordinator's whole state as an encrypted download (billing 12). */
+/* /v1/admin/state-export: the coordinator's whole state as an encrypted download (billing 12), and the note that the command
+ * makes one. */
 #include "coordinator/money_routes.h"
 
 #include "coordinator/auth.h"
@@ -153,6 +154,41 @@ static void begin_export(struct server *server, struct exchange *exchange)
 	store_act(rooms->store, STR("operator"), STR_NONE); /* who has the admin key */
 	store_trail_add(rooms->store, STR("state.export"), str_of(task->config->state_recipient), noted, task);
 }
+
+/* --- POST: the command exports, beside this coordinator --- */
+
+static void command_noted(const struct error *error, void *user)
+{
+	struct exchange *exchange = task_end(user);
+	task_free(user);
+	if (exchange && error)
+		task_refuse(exchange, 503, "server_error", "That the state is exported cannot be noted now.", 2);
+	else if (exchange)
+		task_answer_status(exchange, "noted");
+}
+
+void handle_state_exported(struct server *server, struct exchange *exchange)
+{
+	struct str recipient;
+	if (!str_is(http_peer(exchange->http), "local")) { /* only the command, through the socket beside the database */
+		server_refuse_unknown(exchange);
+		return;
+	}
+	const json_val *root = task_body(exchange);
+	if (!root)
+		return;
+	if (!json_as_str(json_get(root, "recipient"), &recipient) || !recipient.len) {
+		task_refuse(exchange, 400, "bad_request", "recipient is required.", 0);
+		return;
+	}
+	struct task *task = task_new(server, exchange, sizeof *task);
+	if (!task)
+		return;
+	store_act(server_rooms(server)->store, STR("operator"), STR_NONE);
+	store_trail_add(server_rooms(server)->store, STR("state.export"), recipient, command_noted, task);
+}
+
+/* --- GET --- */
 
 void handle_state_export(struct server *server, struct exchange *exchange)
 {

@@ -154,6 +154,34 @@ def test_a_file_that_is_cut_changed_or_foreign_is_refused_and_leaves_nothing(coo
     assert new.command("import-state", "-i", str(key), str(archive)).returncode == 0
 
 
+def test_the_command_leaves_a_row_in_the_audit_trail_beside_a_coordinator_and_without_one(coordinator, tmp_path):
+    _, recipient = identity()
+    node = coordinator({"accounts": {"admin_key": ADMIN}})
+
+    def noted():
+        rows = [json.loads(line) for line in node.command("audit", "--json", "--limit", "100").stdout.splitlines()]
+        return [(row["actor"], row["subject"]) for row in rows if row["action"] == "state.export"]
+
+    assert node.command("export-state", "-r", "age1nobody", str(tmp_path / "none.age")).returncode == 1
+    assert noted() == []
+    for made in (1, 2):
+        run = node.command("export-state", "-r", recipient, str(tmp_path / f"{made}.age"))
+        assert run.returncode == 0 and "audit trail" not in run.stderr, run.stderr
+        assert noted() == [("operator", recipient)] * made
+        if made == 1:
+            with admin(node) as http:  # nobody else says so
+                assert http.post("/v1/admin/state-export", json={"recipient": recipient}).status_code == 404
+            (socket,) = [path for path in node.data.iterdir() if path.is_socket()]
+            socket.rename(socket.with_suffix(".away"))  # a coordinator that cannot be told, and has the database
+            run = node.command("export-state", "-r", recipient, str(tmp_path / "unnoted.age"))
+            assert run.returncode == 0 and "The audit trail does not say" in run.stderr and len(noted()) == 1, run.stderr
+            socket.with_suffix(".away").rename(socket)
+            node.terminate()
+    assert node.command("audit", "--verify").returncode == 0
+    assert node.command("export-state", "-r", recipient, str(tmp_path / "gone" / "state.age")).returncode == 1
+    assert len(noted()) == 2  # nothing went out
+
+
 def test_the_route_is_not_there_until_it_is_wanted_and_is_for_the_admin_key_alone(coordinator):
     secret, recipient = identity()
     node = coordinator({"accounts": {"admin_key": ADMIN}})
