@@ -47,13 +47,13 @@ def check_whole(events, done, chunks):
     assert numbers(events) == list(range(1, chunks + 1))
     assert [event["usage"]["completion_tokens"] for event in events if event.get("usage")] == [chunks]
     assert done
+    return chunks
 
 
 def check_honest(events, done, chunks):
     """Whole, or cut with an error: never a gap."""
     if done:
-        check_whole(events, done, chunks)
-        return chunks
+        return check_whole(events, done, chunks)
     seen = numbers(events)
     assert seen == list(range(1, len(seen) + 1)), "no gap"
     assert "error" in events[-1], events[-1]
@@ -67,9 +67,9 @@ CHUNKS = 40000
 OTHERS = 500
 
 
-def stall(node, swarm, seconds, chunks, **options):
+def stall(node, swarm, seconds, chunks, check_brother, **options):
     """One consumer stalls in the middle of a burst, for so long at least, while others, on the same providers, go on. Returns what it got
-    in the end."""
+    in the end. `check_brother(events, done, chunks)` says how many chunks of another, who reads all the time, count as delivered."""
     swarm(node, "providers", providers=1, chunks=chunks, chunk_bytes=24, **options)
     swarm(node, "providers", providers=1, chunks=8, model="brisk", first_index=50)
     node.wait_routable("swarm-model")
@@ -86,24 +86,24 @@ def stall(node, swarm, seconds, chunks, **options):
         most = max(most, node.rss_kib())
     load = others.result()
     assert (load["ok"], load["failed"], load["incomplete"]) == (OTHERS, 0, 0), "others are served meanwhile"
-    events, done = brothers()
-    check_whole(events, done, chunks)
+    delivered = check_brother(*brothers(), chunks)
     if not SANITIZER:
         assert most - before < 40 * MIB, "the coordinator keeps no more than its buffer"
     events, done = slow.read_to_end()
     node.check_books()
-    assert node.billed(brother.job)["completion_tokens"] == chunks
+    assert abs(node.billed(brother.job)["completion_tokens"] - delivered) <= (0 if delivered == chunks else 10)
     return events, done, node.billed(slow.job)["completion_tokens"]
 
 
 def bear_with_credit(node, swarm, seconds):
-    events, done, billed = stall(node, swarm, seconds, CHUNKS)
+    events, done, billed = stall(node, swarm, seconds, CHUNKS, check_whole)
     check_whole(events, done, CHUNKS)
     assert billed == CHUNKS
 
 
 def bear_without_credit(node, swarm, seconds):
-    events, done, billed = stall(node, swarm, seconds, CHUNKS, no_credit=True)
+    # Nothing holds the provider back: also who reads all the time may fall behind it on a busy machine, and is cut honestly.
+    events, done, billed = stall(node, swarm, seconds, CHUNKS, check_honest, no_credit=True)
     received = check_honest(events, done, CHUNKS)
     assert abs(billed - received) <= 10, "what was delivered is billed, and nothing else"
 
