@@ -3,7 +3,7 @@
 #include "provider/engine/chat_schema.h"
 
 #define DEPTH_MAX 128   /* of references and members below one another, from the first allOf on */
-#define STEPS_MAX 50000 /* schemas below any allOf of the whole, as often as they are written out */
+#define STEPS_MAX 10000 /* schemas below any allOf of the whole, as often as they are written out */
 
 struct unfolding {
 	const json_val *root;
