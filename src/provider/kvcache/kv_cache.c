@@ -397,15 +397,22 @@ void kv_cache_forget(struct kv_cache *cache, const struct kv_tag *tag)
 	pthread_cond_broadcast(&cache->settled);
 }
 
+static void forget_locked(struct kv_cache *cache, const struct kv_tag *tag)
+{
+	pthread_mutex_lock(&cache->lock);
+	kv_cache_forget(cache, tag);
+	pthread_mutex_unlock(&cache->lock);
+}
+
 void kv_cache_erase(struct kv_cache *cache, struct str tenant)
 {
 	struct kv_tag tag;
 	make_tag(cache, tenant, &tag);
-	pthread_mutex_lock(&cache->lock);
-	kv_cache_forget(cache, &tag);
-	pthread_mutex_unlock(&cache->lock);
-	if (cache->disk)
+	forget_locked(cache, &tag);
+	if (cache->disk) {
 		kv_disk_erase(cache->disk, &tag);
+		forget_locked(cache, &tag); /* what a thread began to read while its file was still there */
+	}
 }
 
 void kv_cache_settle(struct kv_cache *cache)
