@@ -10,6 +10,8 @@
 #define CENT_UUSD        10000
 #define POLL_SUBMITTED_S 3600
 #define LONGEST_WAIT_S   3600
+#define DAY_S            86400 /* clocks of two houses differ, by less than this */
+#define PAGE             "100"
 
 struct payout_worker {
 	struct payout_worker_options options;
@@ -23,6 +25,7 @@ struct run {
 	struct store_withdrawal row;
 	struct ledger_move move;
 	int64_t arrival_s;
+	char last_id[128]; /* of what Stripe lists: where its next page begins */
 	payout_rest_fn rest;
 	store_done_fn told; /* of a webhook's step */
 	void *user;
@@ -169,7 +172,7 @@ static void put_amount(struct buf *form, const struct store_withdrawal *row)
 	form_put(form, "metadata[withdrawal_id]", str_of(row->id));
 }
 
-static void ask_stripe(struct run *run)
+static void order(struct run *run)
 {
 	struct store_withdrawal row = run->row;
 	struct buf form;
@@ -210,6 +213,98 @@ static void ask_stripe(struct run *run)
 	buf_free(&form);
 }
 
+/* --- what Stripe did, when it may not know our key any more --- */
+
+static void look_at_page(struct run *run);
+
+static bool is_ours(const struct run *run, const json_val *object)
+{
+	struct str id;
+	return json_as_str(json_get(json_get(object, "metadata"), "withdrawal_id"), &id) && str_eq(id, str_of(run->row.id));
+}
+
+static void on_listed(int status, const json_val *root, struct str code, void *user)
+{
+	struct run *run = user;
+	struct json_iter iter = json_iter(json_get(root, "data"));
+	const json_val *object, *ours = NULL;
+	bool more = false, good = status == 200 && json_as_bool(json_get(root, "has_more"), &more);
+	run->last_id[0] = '\0';
+	while (good && !ours && (object = json_next(&iter, NULL))) {
+		copy_text(object, "id", run->last_id, sizeof run->last_id);
+		ours = is_ours(run, object) ? object : NULL;
+	}
+	if (ours && run->row.state == STORE_WITHDRAWAL_PENDING)
+		on_transfer(200, ours, code, run);
+	else if (ours)
+		on_payout(200, ours, code, run);
+	else if (!good || run->worker->stopped || (more && !run->last_id[0]))
+		postpone(run, 0);
+	else if (more)
+		look_at_page(run);
+	else
+		order(run);
+}
+
+static void look_at_page(struct run *run)
+{
+	bool transfer = run->row.state == STORE_WITHDRAWAL_PENDING;
+	char since_s[32];
+	struct buf query;
+	snprintf(since_s, sizeof since_s, "%lld", (long long)(run->row.created_us / 1000000 - DAY_S));
+	buf_init(&query, 1024);
+	form_put(&query, "limit", STR(PAGE));
+	form_put(&query, "created[gte]", str_of(since_s));
+	if (transfer)
+		form_put(&query, "destination", str_of(run->row.stripe_account));
+	if (run->last_id[0])
+		form_put(&query, "starting_after", str_of(run->last_id));
+	struct stripe_call call = {.method = "GET",
+	                           .path = transfer ? "/v1/transfers" : "/v1/payouts",
+	                           .form = buf_str(&query),
+	                           .on_account = transfer ? NULL : run->row.stripe_account,
+	                           .user = run,
+	                           .done = on_listed};
+	stripe_call(run->worker->options.stripe, &call);
+	buf_free(&query);
+}
+
+static void on_transfer_look(int status, const json_val *root, struct str code, void *user)
+{
+	struct run *run = user;
+	bool reversed = false;
+	if (status != 200 || run->worker->stopped || !json_as_bool(json_get(root, "reversed"), &reversed))
+		postpone(run, 0);
+	else if (reversed)
+		on_reversal(200, root, code, run);
+	else
+		order(run);
+}
+
+static void look_at_transfer(struct run *run)
+{
+	char path[300];
+	snprintf(path, sizeof path, "/v1/transfers/%s", run->row.transfer_id);
+	struct stripe_call call = {.method = "GET", .path = path, .user = run, .done = on_transfer_look};
+	stripe_call(run->worker->options.stripe, &call);
+}
+
+/* Stripe forgets a key after a day: the same call would then be carried out a second time. */
+static bool may_be_forgotten(const struct run *run)
+{
+	return clock_wall_us() - run->row.updated_us >= (int64_t)run->worker->options.key_life_s * 1000000;
+}
+
+static void ask_stripe(struct run *run)
+{
+	if (run->row.state == STORE_WITHDRAWAL_SUBMITTED || !may_be_forgotten(run))
+		order(run);
+	else if (run->row.state == STORE_WITHDRAWAL_REVERSING)
+		look_at_transfer(run);
+	else
+		look_at_page(run);
+}
+
 static void go_on(struct run *run)
 {
 	bool rests = run->row.state == STORE_WITHDRAWAL_PAID || run->row.state == STORE_WITHDRAWAL_FAILED;
@@ -243,6 +338,8 @@ void payout_worker_run(struct payout_worker *worker, const struct store_withdraw
 	}
 	run->rest = rest;
 	run->user = user;
+	if (!run->row.created_us) /* it was just made */
+		run->row.created_us = run->row.updated_us = clock_wall_us();
 	go_on(run);
 }
 

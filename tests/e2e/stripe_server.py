@@ -18,6 +18,7 @@ class StripeServer:
         self.calls, self.done, self.faults = [], {}, []
         self.sessions, self.accounts, self.transfers, self.payouts, self.reversals = {}, {}, {}, {}, {}
         self.transactions, self.page, self.missing = [], 3, 0  # of the balance, in cents
+        self.forgetful = False  # knows no key again, as after a day
         handler = type("Handler", (_Handler,), {"stripe": self})
         self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.http.daemon_threads = True
@@ -33,7 +34,8 @@ class StripeServer:
                            "retry_ms": 50, "withdrawal_cooldown_s": 0, **more}}
 
     def fail_next(self, path, how, times=1):
-        """how: a status for an answer without effect, "lost" for an effect whose answer never comes, "before" for neither."""
+        """how: a status for an answer without effect, "lost" for an effect whose answer never comes, "hidden" for one that is
+        answered with 500, "before" for neither."""
         with self.lock:
             self.faults += [(path, how)] * times
 
@@ -65,11 +67,18 @@ class StripeServer:
                     return 400, {"error": {"type": "idempotency_error"}}
                 return result
             result = self.carry_out(method, path, form, on_account)
-            if key is not None and result[0] < 500:
+            if key is not None and result[0] < 500 and not self.forgetful:
                 self.done[key] = (form, result)
             if fault and fault[1] == "lost":
                 return None, None
+            if fault and fault[1] == "hidden":
+                return 500, {"error": {"type": "api_error"}}
             return result
+
+    def listed(self, objects, form, path):
+        after = form.get("starting_after")
+        begin = 0 if after is None else 1 + next(i for i, one in enumerate(objects) if one["id"] == after)
+        return 200, {"object": "list", "data": objects[begin:begin + self.page], "has_more": begin + self.page < len(objects), "url": path}
 
     def carry_out(self, method, path, form, on_account):
         parts = path.strip("/").split("/")[1:]
@@ -101,16 +110,19 @@ class StripeServer:
                     "account": on_account, "arrival_date": int(time.time()) + 86400, "metadata": {"withdrawal_id": form["metadata[withdrawal_id]"]}}
             self.payouts[made["id"]] = made
             return 200, made
+        if method == "GET" and parts in (["transfers"], ["payouts"]):
+            made = self.transfers.values() if parts == ["transfers"] else self.payouts.values()
+            to = form.get("destination") or on_account
+            return self.listed([one for one in reversed(made) if to in (one.get("destination"), one.get("account"))], form, path)
+        if method == "GET" and parts[0] == "transfers":
+            return (200, self.transfers[parts[1]]) if parts[1] in self.transfers else (404, {"error": {"code": "resource_missing"}})
         if method == "GET" and parts[0] == "payouts":
             return (200, self.payouts[parts[1]]) if parts[1] in self.payouts else (404, {"error": {"code": "resource_missing"}})
         if method == "GET" and parts == ["balance"]:
             held = sum(one["net"] for one in self.transactions if one["currency"] == "usd") + self.missing
             return 200, {"object": "balance", "available": [{"amount": held, "currency": "usd"}], "pending": [{"amount": 7, "currency": "eur"}]}
         if method == "GET" and parts == ["balance_transactions"]:
-            after = form.get("starting_after")
-            begin = 0 if after is None else 1 + next(i for i, one in enumerate(self.transactions) if one["id"] == after)
-            page = self.transactions[begin:begin + self.page]
-            return 200, {"object": "list", "data": page, "has_more": begin + self.page < len(self.transactions), "url": path}
+            return self.listed(self.transactions, form, path)
         return 404, {"error": {"type": "invalid_request_error", "message": f"no route {method} {path}"}}
 
 

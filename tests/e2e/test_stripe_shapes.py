@@ -80,7 +80,7 @@ def node(coordinator, mock):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     made = coordinator({"accounts": {"admin_key": ADMIN, "first_grant_usd": "5"},
                         "stripe": {"secret_key": KEY, "webhook_secret": SECRET, "connect_webhook_secret": CONNECT_SECRET,
-                                   "api_url": f"http://127.0.0.1:{server.server_port}", "retry_ms": 50}})
+                                   "api_url": f"http://127.0.0.1:{server.server_port}", "retry_ms": 50, "key_life_s": 0}})  # looks for each before it asks
     made.calls = handler.calls
     yield made
     server.shutdown()
@@ -140,5 +140,6 @@ def test_every_call_follows_stripes_description(node):
     assert not wrong, f"stripe-mock refused: {wrong}"
     made = {name.replace(sent["transfer_id"], "ID") for name, *_ in node.calls}
     assert {"POST /v1/checkout/sessions", "POST /v1/accounts", "POST /v1/account_links", "POST /v1/transfers", "POST /v1/payouts",
-            "POST /v1/transfers/ID/reversals", "GET /v1/balance", "GET /v1/balance_transactions"} <= made
+            "POST /v1/transfers/ID/reversals", "GET /v1/transfers", "GET /v1/payouts", "GET /v1/transfers/ID", "GET /v1/balance",
+            "GET /v1/balance_transactions"} <= made
     assert all("idempotency-key" in {key.lower() for key in headers} for name, _, _, headers in node.calls if name.startswith("POST"))

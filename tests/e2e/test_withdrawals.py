@@ -148,6 +148,33 @@ def test_an_answer_that_says_nothing_is_asked_for_again_with_the_same_key(payee,
     one.node.check_books()
 
 
+def test_what_hangs_for_so_long_that_stripe_forgot_its_key_is_not_done_twice(payee):
+    one = payee(key_life_s=0)  # every key may be forgotten at once
+    one.stripe.forgetful = True
+    one.onboard()
+    one.stripe.fail_next("transfers", "hidden")
+    one.stripe.fail_next("payouts", "hidden")
+    for _ in range(4):  # Stripe lists three on a page, the newest first: the first of these may be on its second
+        assert one.withdraw("5.00").status_code in (200, 202)
+    wait_until(lambda: {row["status"] for row in one.rows()} == {"submitted"}, "all withdrawals to be submitted")
+    assert len(one.stripe.transfers) == 4 and len(one.stripe.payouts) == 4
+    assert {row["transfer_id"] for row in one.rows()} == set(one.stripe.transfers)
+    assert one.out() == 20_000_000 and one.withdrawable() == 80_000_000
+    one.node.check_books()
+
+
+def test_a_reversal_that_stripe_forgot_is_seen_at_its_transfer(payee):
+    one = payee(key_life_s=0)
+    one.stripe.forgetful = True
+    one.onboard()
+    one.stripe.fail_next("payouts", 400)
+    one.stripe.fail_next("reversals", "hidden")
+    assert one.withdraw().status_code in (202, 502)
+    assert one.wait("failed")["refunded"] is True
+    assert len(one.stripe.reversals) == 1 and one.withdrawable() == 100_000_000 and one.out() == 0
+    one.node.check_books()
+
+
 def test_a_refused_payout_comes_back_before_it_is_refunded(payee):
     one = payee()
     one.onboard()
