@@ -166,6 +166,20 @@ static inline void world_close(struct world *world)
 	kv_cache_close(world->cache);
 }
 
+static inline struct kv_stats stats_of(struct world *world)
+{
+	struct kv_stats stats;
+	kv_cache_stats(world->cache, &stats);
+	return stats;
+}
+
+/* Its folder goes too. */
+static inline void world_end(struct world *world)
+{
+	world_close(world);
+	kv_folder_remove(world->root);
+}
+
 /* What an engine does with a prompt: looks it up, computes the rest, keeps it. Returns how many tokens it did not compute. */
 static inline size_t serve(struct world *world, const char *tenant, const int32_t *tokens, size_t count, struct kv_taken *seen)
 {

@@ -20,19 +20,6 @@ static void wait_for(bool (*condition)(void *), void *user)
 	assert_true(condition(user));
 }
 
-static struct kv_stats stats_of(struct world *world)
-{
-	struct kv_stats stats;
-	kv_cache_stats(world->cache, &stats);
-	return stats;
-}
-
-static void end(struct world *world)
-{
-	world_close(world);
-	kv_folder_remove(world->root);
-}
-
 static void a_prompt_is_found_again_up_to_its_last_boundary(void **state)
 {
 	(void)state;
@@ -49,7 +36,7 @@ static void a_prompt_is_found_again_up_to_its_last_boundary(void **state)
 	struct kv_stats stats = stats_of(&world);
 	assert_int_equal(stats.hits_ram, 4);
 	assert_int_equal(stats.hits_ssd, 0);
-	end(&world);
+	world_end(&world);
 }
 
 static void a_state_that_cannot_be_cut_is_found_at_its_own_length_only(void **state)
@@ -62,7 +49,7 @@ static void a_state_that_cannot_be_cut_is_found_at_its_own_length_only(void **st
 	assert_int_equal(serve_seed(&world, "a", 1, 300), 0); /* and keeps one of 256 */
 	assert_int_equal(serve_seed(&world, "a", 1, 1000), 960);
 	assert_int_equal(serve_seed(&world, "a", 1, 500), 256);
-	end(&world);
+	world_end(&world);
 }
 
 /* Whatever another tenant has asked, a tenant's prompt is computed from its first token: there is nothing to be timed. */
@@ -112,7 +99,7 @@ static void what_was_kept_survives_a_restart(void **state)
 	struct kv_stats stats = stats_of(&world);
 	assert_int_equal(stats.hits_ssd, 1);
 	assert_int_equal(stats.disk.read_errors, 0);
-	end(&world);
+	world_end(&world);
 }
 
 static void a_longer_conversation_writes_only_what_is_new(void **state)
@@ -132,7 +119,7 @@ static void a_longer_conversation_writes_only_what_is_new(void **state)
 	world_close(&world);
 	world_open(&world, &(struct world_options){.ram_bytes = RAM});
 	assert_int_equal(serve_seed(&world, "a", 1, 3900), 3840);
-	end(&world);
+	world_end(&world);
 }
 
 static void other_weights_or_a_new_library_start_cold_and_remove_the_old_files(void **state)
@@ -148,7 +135,7 @@ static void other_weights_or_a_new_library_start_cold_and_remove_the_old_files(v
 	list_files(world.root, &files);
 	assert_int_equal(files.count, 0);
 	assert_int_equal(serve_seed(&world, "a", 1, 1000), 0);
-	end(&world);
+	world_end(&world);
 }
 
 static void flip(const char *path)
@@ -187,7 +174,7 @@ static void a_damaged_file_is_a_miss_and_goes_with_all_that_build_on_it(void **s
 	assert_int_equal(stats.disk.read_errors, 1);
 	assert_int_equal(stats.disk.entries, 1); /* written anew, whole */
 	assert_int_equal(serve_seed(&world, "a", 1, 1500), 1472);
-	end(&world);
+	world_end(&world);
 }
 
 static void a_file_in_another_tenants_folder_stays_and_is_no_use(void **state)
@@ -213,7 +200,7 @@ static void a_file_in_another_tenants_folder_stays_and_is_no_use(void **state)
 	assert_int_equal(stats_of(&world).disk.scope_mismatches, 1);
 	assert_int_equal(access(moved, F_OK), 0);
 	assert_int_equal(serve_seed(&world, "a", 1, 1000), 0);
-	end(&world);
+	world_end(&world);
 }
 
 /* The fault of the reference: every prompt crosses a short boundary that is always hot in memory and hides the long one on
@@ -243,7 +230,7 @@ static void a_short_match_in_memory_does_not_hide_a_long_one_on_disk(void **stat
 	struct kv_stats stats = stats_of(&world);
 	assert_true(stats.hits_ssd >= 28);
 	assert_true(saved * 10 > asked * 8);
-	end(&world);
+	world_end(&world);
 }
 
 static void reading_is_chosen_only_where_it_is_quicker_than_computing(void **state)
@@ -260,7 +247,7 @@ static void reading_is_chosen_only_where_it_is_quicker_than_computing(void **sta
 		kv_model_uploaded(world.model, 1, 1000000);  /* ... and loading a state very much */
 	}
 	assert_int_equal(serve_seed(&world, "a", 1, 1000), 0);
-	end(&world);
+	world_end(&world);
 }
 
 static void memory_is_bounded_and_the_least_worth_goes_first(void **state)
@@ -280,7 +267,7 @@ static void memory_is_bounded_and_the_least_worth_goes_first(void **state)
 	assert_int_equal(serve_seed(&world, "a", 1, 1000), 960);
 	assert_int_equal(serve_seed(&world, "a", 3, 1000), 0);
 	assert_true(stats_of(&world).ram.evicted >= 28);
-	end(&world);
+	world_end(&world);
 }
 
 static void a_short_state_does_not_stay_when_a_longer_one_accounts_for_it(void **state)
@@ -457,7 +444,7 @@ static void a_tenant_is_erased_from_memory_and_disk(void **state)
 	assert_int_equal(stats_of(&world).ram.entries, 1);
 	assert_int_equal(serve_seed(&world, "b", 1, 1000), 960);
 	assert_int_equal(serve_seed(&world, "a", 1, 1000), 0);
-	end(&world);
+	world_end(&world);
 }
 
 static bool is_empty(void *user)
@@ -663,7 +650,7 @@ static void many_threads_use_it_at_once(void **state)
 	struct kv_stats stats = stats_of(&world);
 	assert_true(stats.disk.bytes <= 100000);
 	assert_true(stats.ram.bytes <= 60000);
-	end(&world);
+	world_end(&world);
 }
 
 int main(void)

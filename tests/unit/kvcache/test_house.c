@@ -42,19 +42,6 @@ static void let_go(void)
 	atomic_store(&held, false);
 }
 
-static struct kv_stats stats_of(struct world *world)
-{
-	struct kv_stats stats;
-	kv_cache_stats(world->cache, &stats);
-	return stats;
-}
-
-static void end(struct world *world)
-{
-	world_close(world);
-	kv_folder_remove(world->root);
-}
-
 /* The second turn of a conversation: only its part is written, which is cut from the whole first. */
 static void hold_a_write(struct world *world, const char *tenant)
 {
@@ -82,7 +69,7 @@ static void what_waits_for_a_slow_disk_is_bounded_and_the_newest_is_kept(void **
 	world_open(&world, &(struct world_options){.ram_bytes = RAM});
 	for (int32_t seed = 10; seed < 15; seed++)
 		assert_int_equal(serve_seed(&world, "a", seed, 1000), seed < 13 ? 0 : 960);
-	end(&world);
+	world_end(&world);
 }
 
 static void what_is_erased_while_it_waits_or_is_written_does_not_come_back(void **state)
@@ -103,7 +90,7 @@ static void what_is_erased_while_it_waits_or_is_written_does_not_come_back(void 
 	list_files(world.root, &files);
 	assert_int_equal(files.count, 1);
 	assert_int_equal(serve_seed(&world, "b", 3, 1000), 960);
-	end(&world);
+	world_end(&world);
 }
 
 static void what_is_erased_while_it_is_read_does_not_come_back(void **state)
@@ -132,7 +119,7 @@ static void what_is_erased_while_it_is_read_does_not_come_back(void **state)
 	assert_int_equal(stats_of(&world).ram.entries, 0);
 	kv_fetch_end(fetch);
 	kv_prompt_free(&prompt);
-	end(&world);
+	world_end(&world);
 }
 
 static void a_long_match_that_memory_cannot_hold_still_wins(void **state)
@@ -146,7 +133,7 @@ static void a_long_match_that_memory_cannot_hold_still_wins(void **state)
 	kv_cache_settle(world.cache);
 	assert_int_equal(stats_of(&world).ram.entries, 1); /* the short one, and no room for the long */
 	assert_int_equal(serve_seed(&world, "a", 1, 3900), 3840);
-	end(&world);
+	world_end(&world);
 }
 
 static void only_what_is_long_enough_and_of_known_weights_is_written(void **state)
@@ -167,7 +154,7 @@ static void only_what_is_long_enough_and_of_known_weights_is_written(void **stat
 	kv_cache_settle(world.cache);
 	assert_int_equal(stats_of(&world).disk.entries, 0);
 	assert_int_equal(serve_seed(&world, "a", 3, 1000), 960);
-	end(&world);
+	world_end(&world);
 }
 
 /* Even where both would name a prompt alike. */
