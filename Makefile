@@ -6,6 +6,7 @@ BUILD ?= build/release
 PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 300
+FUZZ_SEED ?= 0
 SOAK_SECONDS ?= 1800
 export ASK ?= What is the capital of France?
 
@@ -76,8 +77,8 @@ check-macos: deps ## everything portable compiles for aarch64-macos (a compile c
 	@scripts/test-setup.sh
 	@tests/run macos
 
-fuzz: deps ## run every fuzz target for FUZZ_SECONDS (300) each
-	@FUZZ_SECONDS=$(FUZZ_SECONDS) tests/run fuzz
+fuzz: deps ## look for new faults with every fuzz target for FUZZ_SECONDS (300) each, from a drawn seed (FUZZ_SEED)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_SEED=$(FUZZ_SEED) tests/run fuzz
 
 lint: deps ## formatting, layers, banned calls, file sizes
 	@tests/run lint
