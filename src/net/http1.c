@@ -272,7 +272,7 @@ static void refuse(struct http1 *http1, int status)
 	if (http1->conn->dead || http1->conn->closing)
 		return;
 	if (begun)
-		http_conn_abort(http1->conn); /* half an answer is out: nothing else can be said */
+		http1_cut_short(request); /* half an answer is out: nothing else can be said */
 	else if (!request)
 		http_conn_close(http1->conn, true); /* the whole answer is out, only its body was still coming */
 	else

@@ -50,6 +50,8 @@ void http1_start(struct http_request *request, int status);
 enum db_err http1_write(struct http_request *request, struct str bytes);
 void http1_end(struct http_request *request);
 void http1_abort(struct http_request *request);
+/* Ends the connection so that the client can tell the answer that is under way from a whole one. */
+void http1_cut_short(struct http_request *request);
 size_t http1_queued(const struct http_request *request);
 /* An answer to a client that breaks the rules: short, without the handler's headers, then the connection closes. */
 void http1_refuse(struct http1 *http1, int status);

@@ -123,15 +123,20 @@ void http1_end(struct http_request *request)
 	http1_answered(http1);
 }
 
-void http1_abort(struct http_request *request)
+void http1_cut_short(struct http_request *request)
 {
-	struct http1 *http1 = request->conn->http1;
-	/* The missing last chunk tells the client. Where only the connection's end would end the body, nothing may look whole. */
-	if (http1->chunked || !request->answered)
+	/* The missing last chunk tells the client. Where only the connection's end would end the body, nothing may look whole.
+	 * Either way the answers of earlier requests, which may still be queued, go out. */
+	if (request->conn->http1->chunked || !request->answered)
 		http_conn_close(request->conn, false);
 	else
-		http_conn_abort(request->conn);
-	http1_answered(http1);
+		http_conn_cut(request->conn);
+}
+
+void http1_abort(struct http_request *request)
+{
+	http1_cut_short(request);
+	http1_answered(request->conn->http1);
 }
 
 size_t http1_queued(const struct http_request *request)

@@ -87,6 +87,14 @@ void http_conn_close(struct http_conn *conn, bool gently)
 		net_stream_close(conn->stream);
 }
 
+void http_conn_cut(struct http_conn *conn)
+{
+	conn->closing = true;
+	net_timer_stop(&conn->timer);
+	if (conn->stream)
+		net_stream_cut(conn->stream);
+}
+
 void http_conn_abort(struct http_conn *conn)
 {
 	conn->closing = true;

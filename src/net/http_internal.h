@@ -88,6 +88,8 @@ void http_conn_leave(struct http_conn *conn); /* conn may be gone after it */
 void http_conn_timer(struct http_conn *conn, uint32_t after_ms);
 /* Flushes and closes; gently: when the client may still be sending (see net_stream_close_gently). */
 void http_conn_close(struct http_conn *conn, bool gently);
+/* Flushes and resets: what is queued goes out and cannot be taken for all of it (see net_stream_cut). */
+void http_conn_cut(struct http_conn *conn);
 void http_conn_abort(struct http_conn *conn);
 /* No more of the connection is needed: ends its requests, leaves the server. */
 void http_conn_drop(struct http_conn *conn);

@@ -162,11 +162,23 @@ static void on_deadline(struct net_timer *timer)
 	finish(stream);
 }
 
+static void reset_on_close(struct net_stream *stream)
+{
+	struct linger reset = {.l_onoff = 1};
+	if (stream->fd >= 0)
+		setsockopt(stream->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+}
+
 static void end_own_side(struct net_stream *stream)
 {
+	if (stream->ending == STREAM_ENDS_BY_RESET) {
+		reset_on_close(stream);
+		finish(stream);
+		return;
+	}
 	if (stream->ssl)
 		stream_tls_say_goodbye(stream);
-	if (!stream->linger || stream->ended) {
+	if (stream->ending == STREAM_ENDS_AT_ONCE || stream->ended) {
 		finish(stream);
 		return;
 	}
@@ -478,7 +490,7 @@ void net_stream_resume(struct net_stream *stream)
 		net_at_turn_end(stream->loop, &stream->turn);
 }
 
-static void close_in_order(struct net_stream *stream, bool linger)
+static void close_flushed(struct net_stream *stream, enum stream_ending ending)
 {
 	if (stream->state < STREAM_OPEN) {
 		finish(stream); /* nothing can have been promised to the peer yet */
@@ -487,7 +499,7 @@ static void close_in_order(struct net_stream *stream, bool linger)
 	if (stream->state != STREAM_OPEN)
 		return;
 	stream->state = STREAM_FLUSHING;
-	stream->linger = linger;
+	stream->ending = ending;
 	net_timer_start(stream->loop, &stream->deadline, FLUSH_MS, 0, on_deadline);
 	net_at_turn_end(stream->loop, &stream->turn);
 	stream_arm(stream);
@@ -495,21 +507,25 @@ static void close_in_order(struct net_stream *stream, bool linger)
 
 void net_stream_close(struct net_stream *stream)
 {
-	close_in_order(stream, false);
+	close_flushed(stream, STREAM_ENDS_AT_ONCE);
 }
 
 void net_stream_close_gently(struct net_stream *stream)
 {
-	close_in_order(stream, true);
+	close_flushed(stream, STREAM_ENDS_GENTLY);
+}
+
+void net_stream_cut(struct net_stream *stream)
+{
+	close_flushed(stream, STREAM_ENDS_BY_RESET);
 }
 
 void net_stream_abort(struct net_stream *stream)
 {
 	/* Where something is queued the peer may have stopped reading. Without a reset the kernel would keep what it holds for such
 	 * a peer, and the peer could not even see that we left. */
-	struct linger reset = {.l_onoff = 1};
-	if (stream->queue.len > 0 && stream->fd >= 0)
-		setsockopt(stream->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+	if (stream->queue.len > 0)
+		reset_on_close(stream);
 	finish(stream);
 }
 

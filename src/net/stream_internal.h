@@ -17,6 +17,13 @@ enum stream_state {
 	STREAM_CLOSED,    /* on_closed is on its way */
 };
 
+/* How a stream ends when its queue is out. */
+enum stream_ending {
+	STREAM_ENDS_AT_ONCE,
+	STREAM_ENDS_GENTLY, /* after the peer's own end, see net_stream_close_gently */
+	STREAM_ENDS_BY_RESET,
+};
+
 #define STREAM_PEER_SIZE 56 /* "[", an IPv6 address, "]:65535" */
 
 struct net_stream {
@@ -36,7 +43,7 @@ struct net_stream {
 	bool ended;      /* the peer's side */
 	bool blocked;    /* the kernel takes no more for now */
 	bool read_waits; /* TLS must write before it can read on */
-	bool linger;
+	enum stream_ending ending;
 	bool above_low; /* the queue is above low_water */
 	uv_poll_t poll;
 	struct net_turn turn;

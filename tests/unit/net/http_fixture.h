@@ -66,6 +66,13 @@ static void later(struct net_timer *timer)
 	free(job);
 }
 
+static void abort_later(struct net_timer *timer)
+{
+	struct job *job = LIST_OF(timer, struct job, timer);
+	http_stream_abort(job->request);
+	free(job);
+}
+
 static uint64_t query_number(const struct http_request *request, uint64_t fallback)
 {
 	uint64_t number = fallback;
@@ -183,6 +190,11 @@ static void on_request(struct http_request *request, void *context)
 		http_stream_start(request, 200, "text/plain", NULL);
 		http_stream_write(request, STR("partial"));
 		http_stream_abort(request);
+	} else if (str_is(path, "/abort-later")) {
+		struct job *job = job_new(request);
+		http_stream_start(request, 200, "text/plain", NULL);
+		http_stream_write(request, STR("partial"));
+		net_timer_start(site.loop, &job->timer, 20, 0, abort_later);
 	} else if (str_is(path, "/abort-unanswered")) {
 		http_stream_abort(request);
 	} else if (str_is(path, "/free")) {
