@@ -78,6 +78,7 @@ def environment(home, **more):
     """What every program gets: nothing of the developer's own settings, sanitizers that end a program with a status."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DARKBLOOM_", "EIGENINFERENCE_", "XDG_"))}
     kept["HOME"] = str(home)
+    kept["DARKBLOOM_PREFIX_CACHE_SECRET"] = "file"  # not this machine's TPM
     kept["ASAN_OPTIONS"] = "detect_leaks=1:exitcode=77"
     kept["UBSAN_OPTIONS"] = "print_stacktrace=1"
     kept["LSAN_OPTIONS"] = f"suppressions={TOP}/tests/lsan.supp:print_suppressions=0"

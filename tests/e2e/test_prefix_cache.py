@@ -77,6 +77,7 @@ def test_a_prompt_is_found_again_by_its_own_key_only_and_after_a_restart(served)
     counters = made.status()["prefix_cache"]
     assert counters["on"] and counters["hits_ram"] == 1 and counters["misses"] == 3
     assert counters["tokens_saved"] >= prompt - 64 and counters["bytes_written"] >= counters["disk_bytes"] > 0
+    assert counters["secret"] == "file"  # what guards it, for `darkbloom status`
     assert made.terminate() == 0
     made.start()
     node.wait_routable("tiny", 1)
@@ -121,6 +122,17 @@ def test_a_damaged_cache_is_a_cold_start_and_nothing_worse(served):
 
 def run(tmp_path, *words, **more):
     return subprocess.run([BIN / "darkbloom", *words], capture_output=True, text=True, env=environment(tmp_path, **more), timeout=60 * PATIENCE)
+
+
+@pytest.mark.parametrize("choice", ["secure", "tpm", "secure_enclave"])
+def test_a_provider_whose_secret_must_be_sealed_does_not_start_without_hardware(tmp_path, choice):
+    if sys.platform == "darwin" and choice != "tpm":
+        pytest.skip("this Mac may have a Secure Enclave")
+    started = run(tmp_path, "start", "--foreground", "--coordinator-url", "ws://127.0.0.1:9", "--state-dir", tmp_path / "state",
+                  DARKBLOOM_PREFIX_CACHE_SECRET=choice, DARKBLOOM_PREFIX_CACHE_TPM="device:/nonexistent/tpm")
+    assert started.returncode != 0
+    assert f'cache.secret = "{choice}"' in started.stderr, started.stderr
+    assert not list((tmp_path / "state").glob("kv_secret*"))
 
 
 def test_what_is_kept_can_be_shown_and_erased(served, tmp_path):

@@ -40,7 +40,7 @@ COORDINATOR = {
 PROVIDER = {"kvcache": set()}
 # System headers that belong to one folder.
 OWNED = {"sodium": "crypto", "openssl": "crypto", "uv.h": "net", "nghttp2": "net", "llhttp": "net", "curl/": "net",
-         "sqlite3": "coordinator/store", "yyjson": "core", "llama.h": "provider/engine", "libpq": "coordinator/store"}
+         "sqlite3": "coordinator/store", "tss2": "provider/platform", "yyjson": "core", "llama.h": "provider/engine", "libpq": "coordinator/store"}
 OWNED_TOO = {("openssl", "net")}  # TLS
 
 

@@ -4,7 +4,6 @@
 
 #include "core/clock.h"
 #include "core/json.h"
-#include "crypto/secret.h"
 #include "provider/cli/cache_options.h"
 #include "provider/kvcache/kv_disk.h"
 #include "provider/platform/platform.h"
@@ -98,19 +97,23 @@ int run_cache_status(const struct cli_args *args)
 	return exit_status;
 }
 
-static bool tag_of(const struct cli_args *args, const char *tenant, struct kv_tag *tag)
+static bool tag_of(const struct cli_args *args, const struct cache_options *options, const char *tenant, struct kv_tag *tag)
 {
 	char state_dir[1024];
-	uint8_t secret[PLATFORM_SECRET_BYTES];
-	bool sealed;
 	struct error error;
+	if (options->secret == PLATFORM_SECRET_MEMORY) {
+		fprintf(stderr, "darkbloom cache erase: only the running provider knows its secret (cache.secret = \"memory\"): erase "
+		                "everything, without --tenant\n");
+		return false;
+	}
 	provider_state_dir(args, state_dir, sizeof state_dir);
-	if (platform_secret_open(state_dir, CACHE_SECRET_NAME, secret, &sealed, &error)) {
+	struct platform_secret *secret = cache_options_secret(options, state_dir, &error);
+	if (!secret) {
 		fprintf(stderr, "darkbloom cache erase: %s\n", error.text);
 		return false;
 	}
-	struct kv_keys *keys = kv_keys_new(secret);
-	secret_wipe(secret, sizeof secret);
+	struct kv_keys *keys = kv_keys_new(secret->bytes);
+	platform_secret_free(secret);
 	if (keys)
 		kv_keys_tag(keys, str_of(tenant), tag);
 	kv_keys_free(keys);
@@ -127,7 +130,7 @@ int run_cache_erase(const struct cli_args *args)
 	if (tenant && !tenant[0]) {
 		fprintf(stderr, "darkbloom cache erase: --tenant needs a name\n");
 		exit_status = CLI_USAGE;
-	} else if (load(args, "erase", arena, &options) && (!tenant || tag_of(args, tenant, &tag))) {
+	} else if (load(args, "erase", arena, &options) && (!tenant || tag_of(args, &options, tenant, &tag))) {
 		kv_disk_erase_root(options.root, &tag);
 		printf("erased; a running provider forgets what it holds in memory within a second or two\n");
 		exit_status = CLI_OK;

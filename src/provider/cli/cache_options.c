@@ -4,21 +4,21 @@
 #include <stdlib.h>
 
 #include "core/config.h"
-#include "core/id.h"
 #include "core/log.h"
-#include "crypto/secret.h"
 #include "provider/platform/platform.h"
 
 #define GIB ((double)(UINT64_C(1) << 30))
 
 struct settings {
 	int enabled, ephemeral; /* index into `switches` */
-	const char *ram_gb, *disk_gb, *dir, *scope;
+	int secret;             /* enum platform_secret_choice */
+	const char *ram_gb, *disk_gb, *dir, *scope, *tpm;
 	int64_t ttl_s, min_persist_tokens, max_inflight, stats_s;
 };
 
 static const char *const switches[] = {"off", "on", "0", "1", "false", "true", "no", "yes", NULL};
 #define IS_ON(index) (((index)&1) == 1)
+static const char *const secret_choices[] = {"auto", "secure", "secure_enclave", "tpm", "file", "memory", NULL};
 
 static const struct config_field fields[] = {
     {.name = "cache.enabled",
@@ -74,6 +74,21 @@ static const struct config_field fields[] = {
      .type = CONFIG_STRING,
      .offset = offsetof(struct settings, scope),
      .help = "One scope for every request, for a machine whose users all trust each other; empty keeps tenants apart."},
+    {.name = "cache.secret",
+     .env = "DARKBLOOM_PREFIX_CACHE_SECRET",
+     .type = CONFIG_ENUM,
+     .offset = offsetof(struct settings, secret),
+     .fallback = "auto",
+     .choices = secret_choices,
+     .help =
+         "What guards the secret that the files on disk are sealed under. `auto`: the Secure Enclave or the TPM, and a file "
+         "of mode 0600 where there is none; `secure`: one of the two, or the provider does not start; `secure_enclave`, "
+         "`tpm`, `file`: that one; `memory`: none, files are of no use after a restart."},
+    {.name = "cache.tpm",
+     .env = "DARKBLOOM_PREFIX_CACHE_TPM",
+     .type = CONFIG_STRING,
+     .offset = offsetof(struct settings, tpm),
+     .help = "The way to the TPM in the words of tpm2-tss; empty is `device:/dev/tpmrm0`."},
     {.name = "cache.allow_ephemeral",
      .env = "DARKBLOOM_PREFIX_CACHE_ALLOW_EPHEMERAL",
      .type = CONFIG_ENUM,
@@ -141,6 +156,8 @@ enum db_err cache_options_load(const char *path, struct arena *arena, struct cac
 	out->enabled = IS_ON(settings.enabled);
 	out->disk = disk > 0 || !settings.disk_gb || !settings.disk_gb[0];
 	out->ephemeral = IS_ON(settings.ephemeral);
+	out->secret = (enum platform_secret_choice)settings.secret;
+	out->tpm = settings.tpm && settings.tpm[0] ? settings.tpm : NULL;
 	out->scope = settings.scope && settings.scope[0] ? settings.scope : NULL;
 	out->cache = (struct kv_cache_options){.ram_bytes = ram,
 	                                       .disk_bytes = disk,
@@ -151,30 +168,73 @@ enum db_err cache_options_load(const char *path, struct arena *arena, struct cac
 	return DB_OK;
 }
 
+struct platform_secret *cache_options_secret(const struct cache_options *options, const char *state_dir, struct error *error)
+{
+	struct platform_secret_options wanted = {
+	    .state_dir = state_dir, .name = CACHE_SECRET_NAME, .choice = options->secret, .tpm = options->tpm};
+	struct error why = {0};
+	struct platform_secret *secret = platform_secret_open(&wanted, &why);
+	if (!secret)
+		error_set(error, why.code, "the prefix cache's secret (cache.secret = \"%s\"): %s", secret_choices[options->secret],
+		          why.text);
+	return secret;
+}
+
+/* Only `auto` and what needs no hardware go on without. */
+static bool demands_hardware(const struct cache_options *options)
+{
+	return options->secret == PLATFORM_SECRET_SECURE || options->secret == PLATFORM_SECRET_SECURE_ENCLAVE ||
+	       options->secret == PLATFORM_SECRET_TPM;
+}
+
+static void say(const struct platform_secret *secret)
+{
+	static const char *const origins[] = {"found", "made", "adopted", "renewed"};
+	const char *kept = platform_keeper_name(secret->kept);
+	if (!platform_keeper_is_secure(secret->kept)) {
+		log_info("cache.secret", "kept=%s secure=false why=\"%s\"", kept, secret->why);
+		return;
+	}
+	if (secret->why[0])
+		log_warn("cache.secret_lost", "why=\"%s\" files=\"what is on disk is of no use, and is computed anew\"", secret->why);
+	log_info("cache.secret", "kept=%s secure=true origin=%s", kept, origins[secret->origin]);
+}
+
+static struct platform_secret *find_secret(const struct cache_options *options, const char *state_dir, struct error *error)
+{
+	struct cache_options ephemeral = *options;
+	ephemeral.secret = PLATFORM_SECRET_MEMORY;
+	struct platform_secret *secret = cache_options_secret(options, state_dir, error);
+	if (!secret && !demands_hardware(options)) {
+		log_warn("cache.no_secret", "why=\"%s\" ephemeral=%d", error->text, options->ephemeral);
+		if (options->ephemeral)
+			secret = cache_options_secret(&ephemeral, state_dir, error);
+	} else if (secret) {
+		say(secret);
+	}
+	return secret;
+}
+
 enum db_err cache_options_open(const struct cache_options *options, const char *state_dir, struct kv_cache **cache,
                                struct error *error)
 {
-	uint8_t secret[PLATFORM_SECRET_BYTES];
-	bool sealed = false;
+	struct platform_secret *secret = NULL;
+	struct error why = {0};
 	*cache = NULL;
 	if (!options->enabled)
 		return DB_OK;
 	struct kv_cache_options open = options->cache;
 	if (options->disk) {
-		struct error why;
-		enum db_err err = platform_secret_open(state_dir, CACHE_SECRET_NAME, secret, &sealed, &why);
-		if (err && options->ephemeral)
-			id_random(secret, sizeof secret);
-		if (!err || options->ephemeral) {
-			open.root = options->root;
-			open.secret = secret;
-		}
-		if (err)
-			log_warn("cache.no_secret", "why=\"%s\" ephemeral=%d", why.text, options->ephemeral);
-		else if (!sealed)
-			log_info("cache.secret", "kept=file secure=false");
+		secret = find_secret(options, state_dir, &why);
+		if (!secret && demands_hardware(options))
+			return error_set(error, DB_E_UNSUPPORTED, "%s", why.text);
+	}
+	if (secret) {
+		open.root = options->root;
+		open.secret = secret->bytes;
+		open.kept = platform_keeper_name(secret->kept);
 	}
 	*cache = kv_cache_open(&open, error);
-	secret_wipe(secret, sizeof secret);
-	return *cache ? DB_OK : error ? error->code : DB_E_IO;
+	platform_secret_free(secret);
+	return *cache ? DB_OK : error && error->code != DB_E_UNSUPPORTED ? error->code : DB_E_IO;
 }

@@ -352,11 +352,14 @@ static bool open_cache(struct provider *provider, const char *config)
 		fprintf(stderr, "darkbloom start: %s\n", error.text);
 		return false;
 	}
-	/* Without it everything works, only slower. */
-	if (!provider->start.script_path &&
-	    cache_options_open(&provider->cache_options, provider->start.state_dir, &provider->cache, &error))
+	if (provider->start.script_path)
+		return true;
+	enum db_err err = cache_options_open(&provider->cache_options, provider->start.state_dir, &provider->cache, &error);
+	if (err == DB_E_UNSUPPORTED)
+		fprintf(stderr, "darkbloom start: %s\n", error.text);
+	else if (err) /* without a cache everything works, only slower */
 		log_warn("cache.off", "why=\"%s\"", error.text);
-	return true;
+	return err != DB_E_UNSUPPORTED;
 }
 
 /* What the command line names is opened before the models are loaded, which can take minutes. */

@@ -123,6 +123,8 @@ void state_write_cache(struct json_writer *w, const struct state_cache *cache)
 	json_key(w, "prefix_cache");
 	json_begin_object(w);
 	json_put_bool(w, "on", cache->on);
+	if (cache->on && cache->secret.len)
+		json_put_str(w, "secret", cache->secret);
 	for (size_t i = 0; cache->on && i < CACHE_MEMBERS; i++)
 		json_put_i64(w, cache_members[i].name, *(const int64_t *)(const void *)((const char *)cache + cache_members[i].offset));
 	json_end_object(w);
@@ -131,6 +133,7 @@ void state_write_cache(struct json_writer *w, const struct state_cache *cache)
 static void read_cache(const json_val *object, struct state_cache *out)
 {
 	json_as_bool(json_get(object, "on"), &out->on);
+	json_as_str(json_get(object, "secret"), &out->secret);
 	for (size_t i = 0; i < CACHE_MEMBERS; i++)
 		json_as_i64(json_get(object, cache_members[i].name), (int64_t *)(void *)((char *)out + cache_members[i].offset));
 }
@@ -142,6 +145,7 @@ static struct state_cache cache_now(struct kv_cache *cache)
 		return (struct state_cache){.on = false};
 	kv_cache_stats(cache, &s);
 	return (struct state_cache){.on = true,
+	                            .secret = s.kept ? str_of(s.kept) : (struct str){0},
 	                            .lookups = (int64_t)s.lookups,
 	                            .hits_ram = (int64_t)s.hits_ram,
 	                            .hits_ssd = (int64_t)s.hits_ssd,

@@ -26,6 +26,7 @@ struct state_model {
 /* What the prefix cache did since the start. */
 struct state_cache {
 	bool on;
+	struct str secret; /* what guards the secret of its files: platform_keeper_name; empty: nothing is on disk */
 	int64_t lookups, hits_ram, hits_ssd, misses, tokens_asked, tokens_saved, restore_ms, stores;
 	int64_t ram_bytes, disk_bytes, disk_quota_bytes, bytes_written, bytes_read, write_drops, evictions, read_errors;
 };

@@ -142,6 +142,17 @@ static double gigabytes(int64_t bytes)
 	return (double)bytes / (1024.0 * 1024.0 * 1024.0);
 }
 
+static const char *guard_text(struct str secret)
+{
+	if (str_is(secret, "tpm"))
+		return "sealed under a secret that this machine's TPM guards";
+	if (str_is(secret, "secure_enclave"))
+		return "sealed under a secret that the Secure Enclave guards";
+	if (str_is(secret, "memory"))
+		return "sealed under a secret that goes with this process";
+	return "sealed under a secret in a file: who can read this user's files can read them";
+}
+
 static void print_cache(const struct state_cache *cache)
 {
 	if (!cache->on) {
@@ -154,6 +165,8 @@ static void print_cache(const struct state_cache *cache)
 	       (long long)cache->hits_ssd, share);
 	printf("             %.2f GB in memory, %.2f of %.2f GB on disk\n", gigabytes(cache->ram_bytes),
 	       gigabytes(cache->disk_bytes), gigabytes(cache->disk_quota_bytes));
+	if (cache->secret.len)
+		printf("             files %s\n", guard_text(cache->secret));
 }
 
 static void print_text(const struct state *state, enum liveness liveness)

@@ -429,8 +429,10 @@ void kv_cache_stats(struct kv_cache *cache, struct kv_stats *out)
 	*out = cache->stats;
 	kv_ram_use(cache->ram, &out->ram);
 	pthread_mutex_unlock(&cache->lock);
-	if (cache->disk)
+	if (cache->disk) {
 		kv_disk_stats(cache->disk, &out->disk);
+		out->kept = cache->options.kept;
+	}
 }
 
 /* --- names --- */

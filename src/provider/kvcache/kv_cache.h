@@ -16,6 +16,7 @@ struct kv_model; /* a model that is loaded */
 struct kv_cache_options {
 	const char *root;      /* NULL: no SSD tier */
 	const uint8_t *secret; /* KV_SECRET_BYTES; NULL: no SSD tier */
+	const char *kept;      /* what guards the secret, for who asks; static text, may be NULL */
 	uint64_t ram_bytes;    /* 0 = no RAM tier */
 	uint64_t disk_bytes;   /* 0 = kv_disk.h's default */
 	int64_t ttl_us;        /* 0 = none */
@@ -109,6 +110,7 @@ struct kv_stats {
 	uint64_t hits_by_size[16]; /* [i]: prefixes of 2^i * KV_GRID tokens and more */
 	struct kv_ram_use ram;
 	struct kv_disk_stats disk; /* all 0 without an SSD tier */
+	const char *kept;          /* kv_cache_options.kept; NULL without an SSD tier */
 };
 void kv_cache_stats(struct kv_cache *cache, struct kv_stats *out);
 

@@ -132,7 +132,7 @@ void platform_home_path(const char *relative, char *out, size_t size)
 		out[0] = '\0';
 }
 
-static enum db_err make_parents(const char *path, struct error *error)
+enum db_err platform_make_parents(const char *path, struct error *error)
 {
 	char folder[4096];
 	if (!str_copy(str_of(path), folder, sizeof folder))
@@ -161,7 +161,7 @@ static bool write_all(int fd, struct str content)
 
 enum db_err platform_write_private(const char *path, struct str content, struct error *error)
 {
-	enum db_err err = make_parents(path, error);
+	enum db_err err = platform_make_parents(path, error);
 	if (err)
 		return err;
 	char suffix[17], temporary[4096];

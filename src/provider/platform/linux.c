@@ -12,6 +12,7 @@
 
 #include "core/encode.h"
 #include "crypto/p256.h"
+#include "provider/platform/secret_keeper.h"
 #include "provider/platform/software_key.h"
 
 /* First line of a small file of /proc or /sys, trimmed; "" when it cannot be read. */
@@ -243,6 +244,12 @@ enum db_err platform_sign(const struct platform_signer *signer, struct str messa
 void platform_prevent_sleep(void)
 {
 	/* Servers and desktops that run a Linux provider manage sleep themselves. */
+}
+
+struct secret_keeper *enclave_keeper_open(struct error *error)
+{
+	error_set(error, DB_E_UNSUPPORTED, "only Macs have a Secure Enclave");
+	return NULL;
 }
 
 #endif

@@ -18,6 +18,7 @@
 
 #include "core/encode.h"
 #include "crypto/p256.h"
+#include "provider/platform/macos_enclave.h"
 #include "provider/platform/software_key.h"
 
 #define GIB (1024.0 * 1024.0 * 1024.0)
@@ -230,49 +231,6 @@ struct platform_signer {
 	uint8_t public_key[64];
 };
 
-static const uint8_t key_tag[] = "io.darkbloom.provider.attestation";
-
-static CFMutableDictionaryRef dictionary(void)
-{
-	return CFDictionaryCreateMutable(NULL, 0, &kCFTypeDictionaryKeyCallBacks, &kCFTypeDictionaryValueCallBacks);
-}
-
-static SecKeyRef enclave_key_find(CFDataRef tag)
-{
-	CFMutableDictionaryRef query = dictionary();
-	CFTypeRef found = NULL;
-	CFDictionarySetValue(query, kSecClass, kSecClassKey);
-	CFDictionarySetValue(query, kSecAttrApplicationTag, tag);
-	CFDictionarySetValue(query, kSecAttrKeyType, kSecAttrKeyTypeECSECPrimeRandom);
-	CFDictionarySetValue(query, kSecReturnRef, kCFBooleanTrue);
-	OSStatus status = SecItemCopyMatching(query, &found);
-	CFRelease(query);
-	return status == errSecSuccess ? (SecKeyRef)(uintptr_t)found : NULL;
-}
-
-static SecKeyRef enclave_key_create(CFDataRef tag)
-{
-	SecKeyRef key = NULL;
-	int bits = 256;
-	CFNumberRef size = CFNumberCreate(NULL, kCFNumberIntType, &bits);
-	SecAccessControlRef access = SecAccessControlCreateWithFlags(NULL, kSecAttrAccessibleAfterFirstUnlockThisDeviceOnly,
-	                                                             kSecAccessControlPrivateKeyUsage, NULL);
-	CFMutableDictionaryRef private_attributes = dictionary(), attributes = dictionary();
-	CFDictionarySetValue(private_attributes, kSecAttrIsPermanent, kCFBooleanTrue);
-	CFDictionarySetValue(private_attributes, kSecAttrApplicationTag, tag);
-	CFDictionarySetValue(private_attributes, kSecAttrAccessControl, access);
-	CFDictionarySetValue(attributes, kSecAttrKeyType, kSecAttrKeyTypeECSECPrimeRandom);
-	CFDictionarySetValue(attributes, kSecAttrKeySizeInBits, size);
-	CFDictionarySetValue(attributes, kSecAttrTokenID, kSecAttrTokenIDSecureEnclave);
-	CFDictionarySetValue(attributes, kSecPrivateKeyAttrs, private_attributes);
-	key = SecKeyCreateRandomKey(attributes, NULL);
-	CFRelease(attributes);
-	CFRelease(private_attributes);
-	CFRelease(access);
-	CFRelease(size);
-	return key;
-}
-
 static bool enclave_public(SecKeyRef key, uint8_t xy[64])
 {
 	bool ok = false;
@@ -292,29 +250,20 @@ static bool enclave_public(SecKeyRef key, uint8_t xy[64])
 struct platform_signer *platform_signer_open(const char *state_dir, struct error *error)
 {
 	struct platform_signer *signer = calloc(1, sizeof *signer);
-	CFDataRef tag = CFDataCreate(NULL, key_tag, sizeof key_tag - 1);
-	if (!signer || !tag) {
+	if (!signer) {
 		error_set(error, DB_E_NOMEM, "out of memory");
-		goto fail;
+		return NULL;
 	}
-	signer->enclave_key = enclave_key_find(tag);
-	if (!signer->enclave_key)
-		signer->enclave_key = enclave_key_create(tag);
-	if (signer->enclave_key && enclave_public(signer->enclave_key, signer->public_key)) {
-		CFRelease(tag);
+	signer->enclave_key = macos_enclave_key(STR("io.darkbloom.provider.attestation"));
+	if (signer->enclave_key && enclave_public(signer->enclave_key, signer->public_key))
 		return signer;
-	}
 	signer->software = software_key_open(state_dir, error);
-	if (!signer->software)
-		goto fail;
+	if (!signer->software) {
+		platform_signer_free(signer);
+		return NULL;
+	}
 	p256_public(signer->software, signer->public_key);
-	CFRelease(tag);
 	return signer;
-fail:
-	if (tag)
-		CFRelease(tag);
-	platform_signer_free(signer);
-	return NULL;
 }
 
 void platform_signer_free(struct platform_signer *signer)

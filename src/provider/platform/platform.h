@@ -69,17 +69,58 @@ bool platform_signer_is_hardware(const struct platform_signer *signer);
 /* DER signature over SHA-256(message), appended as base64. Any thread. */
 enum db_err platform_sign(const struct platform_signer *signer, struct str message, struct buf *out_base64);
 
-/* --- secrets of this device --- */
+/* --- secrets of this device (inference 11.2) --- */
 
 #define PLATFORM_SECRET_BYTES 32
-/* The secret kept under `state_dir` by this name (a file name), made when there is none; of processes that make it at the same
- * time one wins, and all get that one. *sealed: the hardware guards it; false: it lies in a file of mode 0600, and who can read
- * this user's files can read it. The caller wipes it. Blocks. */
-enum db_err platform_secret_open(const char *state_dir, const char *name, uint8_t out[PLATFORM_SECRET_BYTES], bool *sealed,
-                                 struct error *error);
+
+/* What guards a secret. */
+enum platform_keeper {
+	PLATFORM_KEEPER_FILE,           /* a file of mode 0600, no more: who can read this user's files has it */
+	PLATFORM_KEEPER_MEMORY,         /* nothing keeps it: it is gone with the process */
+	PLATFORM_KEEPER_TPM,            /* sealed by this machine's TPM 2.0 */
+	PLATFORM_KEEPER_SECURE_ENCLAVE, /* sealed to a key of this Mac's Secure Enclave */
+};
+const char *platform_keeper_name(enum platform_keeper keeper); /* "file", "memory", "tpm", "secure_enclave" */
+bool platform_keeper_is_secure(enum platform_keeper keeper);   /* the hardware guards it */
+
+/* Which of them is wanted. All but AUTO are refused where they cannot be had. */
+enum platform_secret_choice {
+	PLATFORM_SECRET_AUTO,   /* the hardware where it can, else a file */
+	PLATFORM_SECRET_SECURE, /* the hardware, whichever */
+	PLATFORM_SECRET_SECURE_ENCLAVE,
+	PLATFORM_SECRET_TPM,
+	PLATFORM_SECRET_FILE,
+	PLATFORM_SECRET_MEMORY,
+};
+
+struct platform_secret_options {
+	const char *state_dir, *name; /* name: a file name, unique in the folder */
+	enum platform_secret_choice choice;
+	const char *tpm; /* the way to the TPM in tpm2-tss's words; NULL or "": the kernel's, device:/dev/tpmrm0 */
+};
+
+struct platform_secret {
+	uint8_t bytes[PLATFORM_SECRET_BYTES];
+	enum platform_keeper kept;
+	enum {
+		PLATFORM_SECRET_FOUND,
+		PLATFORM_SECRET_MADE,
+		PLATFORM_SECRET_ADOPTED, /* it lay in a file before, which is erased */
+		PLATFORM_SECRET_RENEWED, /* what was sealed could not be opened by this device: made anew */
+	} origin;
+	char why[320]; /* in a file: why the hardware does not guard it; renewed: why what was there is lost; else empty */
+};
+
+/* The secret of this name, made when there is none; of processes that make it at the same time one wins, and all get that one.
+ * In locked memory, wiped when freed. DB_E_INVALID when a file in the clear is damaged, DB_E_UNSUPPORTED or another when the
+ * choice cannot be had. Blocks; a TPM may take a second. */
+struct platform_secret *platform_secret_open(const struct platform_secret_options *options, struct error *error);
+void platform_secret_free(struct platform_secret *secret); /* NULL allowed */
 
 /* --- files (provider-node 4) --- */
 
+/* Makes the folders above `path`, with mode 0700. */
+enum db_err platform_make_parents(const char *path, struct error *error);
 /* Writes a file of mode 0600 by temporary file and rename. Parent folders are made with mode 0700. */
 enum db_err platform_write_private(const char *path, struct str content, struct error *error);
 /* Reads a whole file of at most max bytes into the empty buffer out (wiped by buf_free). DB_E_NOT_FOUND when it does not exist.

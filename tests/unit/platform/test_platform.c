@@ -187,67 +187,6 @@ static void hardening_closes_the_process_and_cleans_its_environment(void **state
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
-/* All begin at once, and whoever loses takes the winner's. */
-static void the_secret_of_a_device_is_made_once_for_all_processes(void **state)
-{
-	(void)state;
-	enum { PROCESSES = 8 };
-	struct error error;
-	struct stat info;
-	uint8_t first[PLATFORM_SECRET_BYTES], secret[PLATFORM_SECRET_BYTES], none[PLATFORM_SECRET_BYTES] = {0};
-	bool sealed = true;
-	int go[2], told[2], status;
-	char byte = 0;
-	assert_int_equal(mkdir(path_of("secrets"), 0700), 0);
-	assert_int_equal(pipe(go) | pipe(told), 0);
-	for (int i = 0; i < PROCESSES; i++) {
-		if (fork() == 0) {
-			bool good = read(go[0], &byte, 1) == 1 &&
-			            platform_secret_open(path_of("secrets"), "cache", secret, &sealed, &error) == DB_OK &&
-			            write(told[1], secret, sizeof secret) == (ssize_t)sizeof secret;
-			_exit(good ? 0 : 1);
-		}
-	}
-	for (int i = 0; i < PROCESSES; i++)
-		assert_int_equal(write(go[1], &byte, 1), 1);
-	for (int i = 0; i < PROCESSES; i++) {
-		assert_true(wait(&status) > 0);
-		assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-	}
-	assert_int_equal(platform_secret_open(path_of("secrets"), "cache", first, &sealed, &error), DB_OK);
-	assert_false(sealed);
-	assert_memory_not_equal(first, none, sizeof first);
-	for (int i = 0; i < PROCESSES; i++) {
-		assert_int_equal(read(told[0], secret, sizeof secret), (ssize_t)sizeof secret);
-		assert_memory_equal(secret, first, sizeof first);
-	}
-	assert_int_equal(stat(path_of("secrets/cache"), &info), 0);
-	assert_int_equal(info.st_mode & 0777, 0600);
-	assert_int_equal(info.st_nlink, 1); /* nothing else is left of it */
-	assert_int_equal(platform_secret_open(path_of("secrets"), "another", secret, &sealed, &error), DB_OK);
-	assert_memory_not_equal(secret, first, sizeof first);
-	for (int i = 0; i < 2; i++) {
-		close(go[i]);
-		close(told[i]);
-	}
-}
-
-static void a_damaged_secret_is_reported_and_kept(void **state)
-{
-	(void)state;
-	struct error error;
-	struct buf content;
-	uint8_t secret[PLATFORM_SECRET_BYTES];
-	bool sealed;
-	assert_int_equal(platform_write_private(path_of("damaged-secret"), STR("not a secret"), &error), DB_OK);
-	assert_int_equal(platform_secret_open(folder, "damaged-secret", secret, &sealed, &error), DB_E_INVALID);
-	assert_non_null(strstr(error.text, "move it away"));
-	buf_init(&content, 4096);
-	assert_int_equal(platform_read_file(path_of("damaged-secret"), 1024, &content, &error), DB_OK);
-	assert_true(str_is(buf_str(&content), "not a secret"));
-	buf_free(&content);
-}
-
 int main(int argc, char **argv)
 {
 	if (argc > 1 && strcmp(argv[1], "--hardened-child") == 0)
@@ -264,8 +203,6 @@ int main(int argc, char **argv)
 	    cmocka_unit_test(linux_never_claims_apple_protections),
 	    cmocka_unit_test(the_executable_hash_is_a_sha256),
 	    cmocka_unit_test(hardening_closes_the_process_and_cleans_its_environment),
-	    cmocka_unit_test(the_secret_of_a_device_is_made_once_for_all_processes),
-	    cmocka_unit_test(a_damaged_secret_is_reported_and_kept),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,7 +8,7 @@ typedef const struct cf_data *CFDataRef;
 typedef const struct cf_number *CFNumberRef;
 typedef const struct cf_boolean *CFBooleanRef;
 typedef const struct cf_dictionary *CFDictionaryRef;
-typedef struct cf_mutable_dictionary *CFMutableDictionaryRef;
+typedef struct cf_dictionary *CFMutableDictionaryRef;
 typedef const struct cf_allocator *CFAllocatorRef;
 typedef struct cf_error *CFErrorRef;
 typedef long CFIndex;
@@ -25,7 +25,8 @@ typedef struct {
 } CFDictionaryKeyCallBacks, CFDictionaryValueCallBacks;
 extern const CFDictionaryKeyCallBacks kCFTypeDictionaryKeyCallBacks;
 extern const CFDictionaryValueCallBacks kCFTypeDictionaryValueCallBacks;
-extern const CFBooleanRef kCFBooleanTrue;
+extern const CFBooleanRef kCFBooleanTrue, kCFBooleanFalse;
+extern const CFAllocatorRef kCFAllocatorNull;
 void CFRelease(CFTypeRef);
 CFTypeID CFGetTypeID(CFTypeRef);
 CFTypeID CFStringGetTypeID(void);
@@ -34,6 +35,8 @@ CFStringRef CFStringCreateWithCString(CFAllocatorRef, const char *, CFStringEnco
 Boolean CFStringGetCString(CFStringRef, char *, CFIndex, CFStringEncoding);
 CFNumberRef CFNumberCreate(CFAllocatorRef, CFNumberType, const void *);
 Boolean CFNumberGetValue(CFNumberRef, CFNumberType, void *);
+CFIndex CFErrorGetCode(CFErrorRef);
+CFDataRef CFDataCreateWithBytesNoCopy(CFAllocatorRef, const UInt8 *, CFIndex, CFAllocatorRef);
 CFDataRef CFDataCreate(CFAllocatorRef, const UInt8 *, CFIndex);
 const UInt8 *CFDataGetBytePtr(CFDataRef);
 CFIndex CFDataGetLength(CFDataRef);
