@@ -76,7 +76,8 @@ void handle_encryption_key(struct server *server, struct exchange *exchange)
 		return;
 	}
 	buf_free(&body);
-	api_fail(&error, 503, "encryption_unavailable", NULL, NULL, "This coordinator has no key for the sealed transport.");
+	api_fail(&error, 503, "encryption_unavailable", NULL, NULL,
+	         "This coordinator has no key for the sealed transport: its operator makes one by setting MNEMONIC.");
 	exchange_error(exchange, &error);
 }
 

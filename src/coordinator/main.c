@@ -451,7 +451,7 @@ static const struct cli_command commands[] = {
      "darkbloom-coordinator audit --limit 20\n"
      "darkbloom-coordinator audit --verify",
      audit_options, run_audit},
-    {"reconcile", NULL, "compare Stripe with the books",
+    {"reconcile", NULL, "Compare Stripe with the books.",
      "Asks the running coordinator, which asks Stripe for all that it moved. The status is 1 when they differ.",
      "darkbloom-coordinator reconcile\n"
      "darkbloom-coordinator reconcile --json",
@@ -488,8 +488,8 @@ static const struct cli_command commands[] = {
      "darkbloom-coordinator export-state --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p state.age",
      export_state_options, run_export_state},
     {"import-state", "FILE", "Make a coordinator's state of an export.",
-     "The data folder and the database must be empty. All of the export is checked before anything takes its place. The\n"
-     "coordinator then starts draining, until an operator opens its gate.",
+     "The data folder and the database must be empty. All of the export is checked before anything takes its place.\n"
+     "The coordinator then starts draining, until an operator opens its gate.",
      "darkbloom-coordinator import-state --identity state-identity.txt state.age", import_state_options, run_import_state},
     {"config docs", NULL, "Print the reference of all settings as Markdown.", NULL, "darkbloom-coordinator config docs",
      no_options, run_config_docs},

@@ -130,7 +130,10 @@ int state_admin_export(const struct coordinator_config *config, const char *reci
 	}
 	int fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0) {
-		fprintf(stderr, "darkbloom-coordinator: %s cannot be made: %s.\n", file, strerror(errno));
+		if (errno == EEXIST)
+			fprintf(stderr, "darkbloom-coordinator: %s exists: an export replaces no file, give another name.\n", file);
+		else
+			fprintf(stderr, "darkbloom-coordinator: %s cannot be made: %s.\n", file, strerror(errno));
 		return CLI_FAILED;
 	}
 	struct state_export *export = state_export_new(config, str_of(whom), &error);

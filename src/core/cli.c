@@ -311,7 +311,10 @@ static int run_unnamed(const struct cli_program *program, int argc, char **argv,
 		if (!asked && second[0] != '\0')
 			return refuse_command(program, argc, argv);
 		int status = print_help(program, NULL, str_of(first));
-		return asked ? status : CLI_USAGE;
+		if (asked)
+			return status;
+		complain(program, NULL, "`%s` needs one of its commands.", first);
+		return CLI_USAGE;
 	}
 	const struct cli_command *unnamed = cli_unnamed_command(program);
 	bool several = program->commands[0].run && program->commands[1].run;
@@ -320,8 +323,15 @@ static int run_unnamed(const struct cli_program *program, int argc, char **argv,
 		return run_command(program, unnamed, argc, argv);
 	if (!no_word)
 		return refuse_command(program, argc, argv);
+	if (first[0] == '-' && !asked && !is_help_option(first)) {
+		complain(program, NULL, "there is no option %s before a command.", first);
+		return CLI_USAGE;
+	}
 	int status = print_help(program, NULL, STR_NONE);
-	return asked || is_help_option(first) ? status : CLI_USAGE;
+	if (asked || is_help_option(first))
+		return status;
+	complain(program, NULL, "a command is needed.");
+	return CLI_USAGE;
 }
 
 int cli_main(const struct cli_program *program, int argc, char **argv)

@@ -44,7 +44,7 @@ struct swarm_fleet {
 	struct swarm_frames frames;
 	struct buf scratch, frame, sealed; /* of the message that is being made */
 	struct buf text;                   /* content of one chunk */
-	bool told_ready, freeing;
+	bool told_ready, told_unreached, freeing;
 };
 
 /* session.c */

@@ -29,6 +29,8 @@ struct swarm_load {
 	struct buf *requests; /* for each model one in each dialect that is asked in */
 	uint32_t kinds;       /* how many requests there are */
 	struct swarm_load_result result;
+	bool reached; /* a connection opened */
+	struct error unreached;
 	uint64_t begun_us, sent, answered;
 	struct net_timer clock;
 	uint32_t ticks;
@@ -280,20 +282,27 @@ static void on_closed(struct net_stream *stream, const struct error *why, void *
 {
 	struct client *client = user;
 	(void)stream;
-	(void)why;
 	client->stream = NULL;
 	net_timer_stop(&client->stall);
 	net_timer_stop(&client->think);
 	if (client->busy)
 		count_answer(client, 0);
-	if (!client->load->stopped && !client->load->freeing)
-		connect_client(client);
+	if (client->load->stopped || client->load->freeing)
+		return;
+	if (!client->load->reached && why && why->code) {
+		client->load->unreached = *why;
+		finish(client->load);
+		return;
+	}
+	connect_client(client);
 }
 
 static void on_open(struct net_stream *stream, void *user)
 {
+	struct client *client = user;
 	(void)stream;
-	ask(user);
+	client->load->reached = true;
+	ask(client);
 }
 
 static const struct net_stream_handler handler = {.on_read = on_read, .on_closed = on_closed};
@@ -365,4 +374,9 @@ void swarm_load_free(struct swarm_load *load)
 const struct swarm_load_result *swarm_load_result(const struct swarm_load *load)
 {
 	return &load->result;
+}
+
+const struct error *swarm_load_unreached(const struct swarm_load *load)
+{
+	return load->unreached.code ? &load->unreached : NULL;
 }

@@ -49,5 +49,7 @@ struct swarm_load_result {
 	struct stats first_us;   /* time to the first SSE event, streams only */
 };
 const struct swarm_load_result *swarm_load_result(const struct swarm_load *load);
+/* Why nobody was there when the load began, which ended it; NULL once a connection opened. Borrowed from `load`. */
+const struct error *swarm_load_unreached(const struct swarm_load *load);
 
 #endif

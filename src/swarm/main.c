@@ -274,8 +274,10 @@ static int run(const struct cli_args *args, bool with_fleet, bool with_load)
 	enum log_level level = LOG_ERROR;
 	uint32_t port;
 	char url[256];
-	if (cli_value(args, "log-level") && !log_level_parse(cli_value(args, "log-level"), &level))
+	if (cli_value(args, "log-level") && !log_level_parse(cli_value(args, "log-level"), &level)) {
+		fprintf(stderr, "darkbloom-swarm: --log-level must be debug, info, warn or error\n");
 		return CLI_USAGE;
+	}
 	log_set_level(level);
 	raise_limits();
 	if (!number(args, "port", 8080, 65535, &port) || (with_fleet && !read_fleet(args, &fleet)) ||
@@ -305,6 +307,12 @@ static int run(const struct cli_args *args, bool with_fleet, bool with_load)
 		start_load(&swarm);
 	}
 	net_loop_run(swarm.loop);
+	const struct error *unreached = swarm.load ? swarm_load_unreached(swarm.load) : NULL;
+	if (unreached) {
+		fprintf(stderr, "darkbloom-swarm: there is no coordinator at %s:%u: %s Start it, or give --host and --port.\n",
+		        swarm.load_options.host, port, unreached->text);
+		return CLI_NETWORK;
+	}
 	print_result(&swarm);
 	/* Sessions and connections end with the process. */
 	return swarm.failed ? CLI_FAILED : CLI_OK;

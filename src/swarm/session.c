@@ -293,7 +293,12 @@ static void on_opened(struct ws *ws, const struct error *error, void *user)
 	struct swarm_fleet *fleet = provider->fleet;
 	provider->connecting = NULL;
 	if (!ws) {
-		log_warn("swarm.connect_failed", "why=\"%s\"", error->text);
+		if (!fleet->counts.connected && !fleet->told_unreached)
+			log_error("swarm.unreached", "url=%s why=\"%s\" next=\"tried again until it answers\"", fleet->options.url,
+			          error->text);
+		else
+			log_warn("swarm.connect_failed", "why=\"%s\"", error->text);
+		fleet->told_unreached = true;
 		connect_later(provider);
 		return;
 	}

@@ -38,7 +38,9 @@ static size_t read_policies(const char *list, const struct sim_policy **out)
 		rest = str_cut(rest, ',', &name);
 		out[count] = sim_policy_named(str_trim(name));
 		if (!out[count++]) {
-			fprintf(stderr, "darkbloom-swarm: there is no policy '%.*s'\n", STR_ARG(name));
+			fprintf(stderr,
+			        "darkbloom-swarm: there is no policy '%.*s': --policies takes names of the --help, with commas between\n",
+			        STR_ARG(name));
 			return 0;
 		}
 	}

@@ -254,7 +254,8 @@ void sealed_open(struct sealed *sealed, struct exchange *exchange, void (*then)(
 {
 	struct str text = http_body(exchange->http);
 	if (sealed->keys->count == 0) {
-		refuse(sealed, exchange, 503, "encryption_unavailable", "This coordinator has no key for the sealed transport.");
+		refuse(sealed, exchange, 503, "encryption_unavailable",
+		       "This coordinator has no key for the sealed transport: its operator makes one by setting MNEMONIC.");
 		return;
 	}
 	if (text.len <= OPEN_INLINE_BYTES) {

@@ -5,13 +5,16 @@
 #include <stdio.h>
 
 #include "core/clock.h"
+#include "core/encode.h"
 #include "core/json.h"
 #include "wire/receipt.h"
 
 #define TEXT_MAX (64u << 20)
 
 const struct cli_option verify_options[] = {
-    {.name = "key", .value = "BASE64", .help = "the coordinator's receipt key, from /.well-known/darkbloom-receipt-key"},
+    {.name = "key",
+     .value = "BASE64",
+     .help = "the coordinator's receipt key: public_key of /.well-known/darkbloom-receipt-key"},
     {.name = "text", .value = "FILE", .help = "the answer's text as the provider sent it, to be compared with what was signed"},
     {.name = "json", .help = "print JSON"},
     {.name = NULL},
@@ -87,16 +90,26 @@ static int verify(const struct cli_args *args, struct buf *document, struct buf 
 	struct error error;
 	struct receipt_check check;
 	struct receipt_expect expect = {.coordinator_key = str_of(cli_value(args, "key"))};
-	const char *text_path = cli_value(args, "text");
-	enum db_err err = read_file(cli_arg(args, 0), document, &error);
+	const char *text_path = cli_value(args, "text"), *path = cli_arg(args, 0);
+	uint8_t key[64];
+	if (expect.coordinator_key.at && base64_decode_exact(expect.coordinator_key, key, sizeof key)) {
+		fprintf(stderr, "darkbloom verify: --key is no public key: give the 88 letters of public_key, as "
+		                "/.well-known/darkbloom-receipt-key tells it.\n");
+		return CLI_USAGE;
+	}
+	enum db_err err = read_file(path, document, &error);
 	if (!err && text_path)
 		err = read_file(text_path, text, &error);
 	if (!err && text_path)
 		expect.text = text->at ? buf_str(text) : STR("");
-	if (!err)
-		err = receipt_verify(buf_str(document), &expect, &check, &error);
-	if (err && err != DB_E_CRYPTO) {
+	if (err) {
 		fprintf(stderr, "darkbloom verify: %s\n", error.text);
+		return CLI_FAILED;
+	}
+	err = receipt_verify(buf_str(document), &expect, &check, &error);
+	if (err && err != DB_E_CRYPTO) {
+		fprintf(stderr, "darkbloom verify: %s holds no receipt as GET /v1/receipts/ID gives it. %s\n",
+		        strcmp(path, "-") == 0 ? "standard input" : path, error.text);
 		return CLI_FAILED;
 	}
 	if (cli_flag(args, "json"))

@@ -48,6 +48,15 @@ static double value_of(const struct sim_summary *run, const struct row *row)
 	return *(const double *)(const void *)((const char *)run + row->offset) * row->scale;
 }
 
+/* A value below zero is one that this run does not have, such as the recovery from a loss that never came. */
+static void put_value(double value, int digits, struct buf *out)
+{
+	if (value < 0)
+		(void)buf_printf(out, " %12s", "-");
+	else
+		(void)buf_printf(out, " %12.*f", digits, value);
+}
+
 static void put_counts(const struct sim_summary *runs, size_t count, struct buf *out)
 {
 	static const struct {
@@ -69,9 +78,14 @@ static void put_counts(const struct sim_summary *runs, size_t count, struct buf 
 void sim_report_table(const struct sim_scenario *scenario, const struct sim_trace *trace, const struct sim_summary *runs,
                       size_t count, struct buf *out)
 {
-	(void)buf_printf(out, "%s: %s\n%u machines, %.0f s, %.2f requests/s asked for (%.0f %% of what the fleet can do)\n\n",
-	                 scenario->name, scenario->about, sim_scenario_boxes(scenario), scenario->seconds, trace->rps,
-	                 trace->capacity_rps > 0 ? 100 * trace->rps / trace->capacity_rps : 0);
+	(void)buf_printf(out, "%s: %s\n%u machines, %.0f s, ", scenario->name, scenario->about, sim_scenario_boxes(scenario),
+	                 scenario->seconds);
+	if (scenario->workload.burst)
+		(void)buf_printf(out, "%u requests at once%s", scenario->workload.burst, trace->rps > 0 ? ", then " : "");
+	if (trace->rps > 0)
+		(void)buf_printf(out, "%.2f requests/s asked for (%.0f %% of what the fleet can do)", trace->rps,
+		                 trace->capacity_rps > 0 ? 100 * trace->rps / trace->capacity_rps : 0);
+	(void)buf_append_c(out, "\n\n");
 	(void)buf_printf(out, "%-16s %-6s", "", "");
 	for (size_t run = 0; run < count; run++)
 		(void)buf_printf(out, " %12s", runs[run].policy);
@@ -80,7 +94,7 @@ void sim_report_table(const struct sim_scenario *scenario, const struct sim_trac
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		(void)buf_printf(out, "%-16s %-6s", rows[i].name, rows[i].unit);
 		for (size_t run = 0; run < count; run++)
-			(void)buf_printf(out, " %12.*f", rows[i].digits, value_of(&runs[run], &rows[i]));
+			put_value(value_of(&runs[run], &rows[i]), rows[i].digits, out);
 		(void)buf_append_byte(out, '\n');
 	}
 	for (size_t run = 0; run < count; run++)

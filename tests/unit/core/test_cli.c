@@ -232,7 +232,10 @@ static void test_help_of_the_program(void **state)
 		assert_string_equal(err_text, "");
 	}
 	assert_help(&tool, "", CLI_USAGE, "Usage: tool COMMAND");
+	assert_string_equal(err_text, "tool: a command is needed.\nTry `tool --help`.\n");
 	assert_help(&tool, "models", CLI_USAGE, "Usage: tool models COMMAND");
+	assert_string_equal(err_text, "tool: `models` needs one of its commands.\nTry `tool --help`.\n");
+	assert_usage(&tool, "--frob", "there is no option --frob before a command.");
 	assert_help(&tool, "models --help", CLI_OK, "Usage: tool models COMMAND");
 	assert_help(&tool, "help models", CLI_OK, "  models list ");
 	assert_null(strstr(out_text, "Start it."));
