@@ -50,6 +50,14 @@ struct call_failure {
 	char text[200];
 };
 
+/* Why providers were passed over for their price; of several reasons the last of these is told. */
+enum call_lack {
+	CALL_LACKS_NOTHING,
+	CALL_LACKS_FUNDS,
+	CALL_LACKS_LIMIT,   /* the key's spend limit leaves less */
+	CALL_LACKS_ANSWERS, /* nobody knows: another coordinator or the database says nothing */
+};
+
 /* What it takes to go on with the answer elsewhere. */
 struct resume {
 	bool wanted;    /* it may be, and so far could be */
@@ -75,7 +83,7 @@ struct attempt {
 	uint32_t queue_position; /* the farthest back it stood in its engine's queue; 0 = it did not wait, as far as was said */
 	bool is_backup;          /* asked while another was silent */
 	bool owned;              /* the provider is the caller's own */
-	bool lacks_room;         /* not sent: other coordinators are to be asked for what its price takes */
+	enum db_err uncovered;   /* why its price is not covered: then nothing was sent */
 	double predicted_ms, tail_ms; /* of the first content, < 0 = unknown */
 	double hedge_due_ms;          /* since it was sent: when another is asked as well */
 	struct route_decision decision;
@@ -111,12 +119,13 @@ struct call {
 	/* money */
 	struct ledger_hold *hold; /* NULL: none yet, or ended */
 	struct price held_price;
-	int64_t held_tokens;      /* of output that the hold covers */
-	struct ledger_room room;  /* until another coordinator has given back what it holds of the account */
-	struct price asked_price; /* it is waited for because of a provider with this price */
-	unsigned price_asks;      /* how often that was so */
-	struct ledger_room more;  /* the same for an answer that outgrows the hold; it goes on meanwhile */
-	bool grows_no_more;       /* and there is none */
+	int64_t held_tokens;           /* of output that the hold covers */
+	struct ledger_room room;       /* until another coordinator has given back what it holds of the account */
+	struct price asked_price;      /* it is waited for because of a provider with this price */
+	struct route_node *asked_node; /* that provider; NULL: it has gone meanwhile */
+	unsigned asks_refused;         /* how often there was none */
+	struct ledger_room more;       /* the same for an answer that outgrows the hold; it goes on meanwhile */
+	bool grows_no_more;            /* and there is none */
 
 	/* dispatch */
 	struct list attempts;
@@ -125,8 +134,8 @@ struct call {
 	size_t excluded_count;
 	struct list_link excluding; /* in the gateway's list while there are any */
 	unsigned attempts_made, capacity_failures;
-	bool refused_for_money; /* a provider was passed over because its price was not covered */
-	bool refused_by_limit;  /* ... by what the key's spend limit leaves */
+	unsigned passed_over; /* that were sent nothing, for their price */
+	enum call_lack lack;  /* what was missing for that */
 	struct wishes wishes;
 	struct resume resume;
 	bool resuming;                  /* content was sent, and its provider lost: the next one goes on */
@@ -192,6 +201,9 @@ void naming_failed(const struct call *call, const struct fleet_job_end *end);
 
 /* --- dispatch.c --- */
 void dispatch_next(struct call *call);
+/* The node is not to be chosen again, or may be. */
+void dispatch_exclude(struct call *call, struct route_node *node);
+void dispatch_include(struct call *call, const struct route_node *node);
 void dispatch_forget_exclusions(struct call *call); /* it is over */
 /* Another provider may get the node's place in memory: it has not failed. For fleet_on_node_gone. */
 void dispatch_node_gone(const struct route_node *node, void *gateway);
@@ -210,6 +222,17 @@ void tries_begin(struct attempt *attempt, const struct route_decision *decision)
 void tries_chosen(const struct attempt *attempt);                                 /* the record is about this one */
 /* The first end counts. `tokens`: of output that came. */
 void tries_end(const struct attempt *attempt, enum record_try_end end, int status, uint64_t tokens);
+
+/* It is passed over for its price: nothing was sent. */
+void tries_pass_over(struct call *call, const struct route_node *node, bool is_backup);
+
+/* --- dearer.c --- */
+/* Before anything is sent: what is on hold covers the provider's price, raised if need be. Notes price, owner and why not. */
+bool dearer_covers(struct attempt *attempt, const struct route_node *node);
+/* Routing chose a provider whose price was not covered: asks for the money where others may have it, and passes it over else.
+ * Another attempt, or the end, follows. */
+void dearer_chosen(struct call *call, const struct route_decision *decision, struct price price, enum db_err uncovered);
+void dearer_fail(struct call *call); /* none was left that could be paid */
 
 /* --- silence.c --- */
 void silence_sent(struct attempt *attempt); /* watches it until content comes */

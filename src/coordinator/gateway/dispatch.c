@@ -60,7 +60,7 @@ void dispatch_drop(struct attempt *attempt)
 	attempt_free(attempt);
 }
 
-static void exclude(struct call *call, struct route_node *node)
+void dispatch_exclude(struct call *call, struct route_node *node)
 {
 	if (!node || call->excluded_count == CALL_MAX_ATTEMPTS)
 		return;
@@ -76,18 +76,25 @@ void dispatch_forget_exclusions(struct call *call)
 	call->excluded_count = 0;
 }
 
+void dispatch_include(struct call *call, const struct route_node *node)
+{
+	size_t kept = 0, count = call->excluded_count;
+	for (size_t i = 0; i < count; i++)
+		if (call->excluded[i] != node)
+			call->excluded[kept++] = call->excluded[i];
+	if (kept == 0)
+		dispatch_forget_exclusions(call);
+	call->excluded_count = kept;
+}
+
 void dispatch_node_gone(const struct route_node *node, void *user)
 {
 	struct gateway *gateway = user;
 	LIST_EACH_SAFE (link, next, &gateway->excluding) {
 		struct call *call = LIST_OF(link, struct call, excluding);
-		size_t kept = 0, count = call->excluded_count;
-		for (size_t i = 0; i < count; i++)
-			if (call->excluded[i] != node)
-				call->excluded[kept++] = call->excluded[i];
-		if (kept == 0)
-			dispatch_forget_exclusions(call);
-		call->excluded_count = kept;
+		dispatch_include(call, node);
+		if (call->asked_node == node)
+			call->asked_node = NULL;
 	}
 }
 
@@ -181,18 +188,8 @@ static void fail_exhausted(struct call *call)
 	}
 	struct api_error error;
 	int status = failure->status;
-	if (call->refused_by_limit) {
-		api_fail(&error, 402, "insufficient_quota", NULL, NULL,
-		         "The providers of this model that are free cost more than the API key's spend limit leaves: raise the limit.");
-		money_release(call, "reservation_refund");
-		call_fail(call, &error);
-		return;
-	}
-	if (call->refused_for_money) {
-		api_fail(&error, 402, "insufficient_funds", "insufficient_quota", NULL,
-		         "The providers of this model that are free cost more than the balance covers: add credit.");
-		money_release(call, "reservation_refund");
-		call_fail(call, &error);
+	if (call->attempts_made == 0 && call->lack) {
+		dearer_fail(call);
 		return;
 	}
 	if (failure->deterministic || (failure->capacity && status >= 500) || call->capacity_failures >= CALL_MAX_CAPACITY)
@@ -377,24 +374,17 @@ static uint64_t room_needed(const struct call *call)
 	       fleet_model_room(call->gateway->options.fleet, str_of(call->model), prompt_needed(call), (uint64_t)call->max_tokens);
 }
 
-/* The provider may have a price of its own: what is on hold must cover it. */
-static enum db_err cover_price(struct call *call, struct attempt *attempt, const struct route_node *node)
-{
-	struct fleet_provider_view provider;
-	fleet_node_provider(node, &provider);
-	attempt->price = ledger_price(call->gateway->options.ledger, provider.account, str_of(call->model), call->service);
-	attempt->owned = wishes_granted(&call->wishes, call_account(call), &provider);
-	return attempt->owned ? DB_OK : money_cover(call, attempt->price);
-}
-
 static bool approves(const struct route_decision *decision, void *user)
 {
 	struct attempt *attempt = user;
 	struct call *call = attempt->call;
+	if (attempt->is_backup && !race_approves(call, decision))
+		return false;
+	if (dearer_covers(attempt, decision->node))
+		return true;
 	if (attempt->is_backup)
-		return race_approves(call, decision);
-	attempt->lacks_room = cover_price(call, attempt, decision->node) == DB_E_AGAIN && call->price_asks < CALL_MAX_ATTEMPTS;
-	return !attempt->lacks_room;
+		race_stop(call, 0, 0);
+	return false;
 }
 
 /* Those that failed, and those that have the request now. */
@@ -496,38 +486,10 @@ bool dispatch_backup(struct call *call)
 		return false;
 	}
 	note_start(call, attempt, &decision);
-	if (cover_price(call, attempt, fleet_job_node(attempt->job))) {
-		race_stop(call, 0, 0);
-		tries_end(attempt, RECORD_TRY_TOO_DEAR, 0, 0);
-		dispatch_drop(attempt);
-		return false;
-	}
 	metric_add(gateway->hedges, 1);
 	log_info("request.hedged", "id=%s attempt=%u", call->id, call->attempts_made);
 	start_clocks(call, attempt);
 	return true;
-}
-
-static void on_room(struct ledger_room *room, enum db_err err)
-{
-	struct call *call = LIST_OF(room, struct call, room);
-	call_enter(call);
-	call->refused_by_limit |= err == DB_E_LIMIT;
-	if (err || money_cover(call, call->asked_price))
-		call->price_asks = CALL_MAX_ATTEMPTS; /* it is passed over then, like one that nothing could pay for */
-	dispatch_next(call);
-	call_leave(call);
-}
-
-static void ask_for_price(struct attempt *attempt)
-{
-	struct call *call = attempt->call;
-	call->asked_price = attempt->price;
-	call->price_asks++;
-	attempt_free(attempt);
-	stop_waiting(call);
-	call->room.done = on_room;
-	ledger_room_ask(call->caller.account, call->caller.group, money_uncovered(call, call->asked_price), &call->room);
 }
 
 static void try_attempt(struct call *call)
@@ -540,27 +502,23 @@ static void try_attempt(struct call *call)
 		call->dispatch_us = clock_mono_us() - began;
 		note_start(call, attempt, &decision);
 		stop_waiting(call);
-		if (cover_price(call, attempt, fleet_job_node(attempt->job)) == DB_OK) {
-			start_clocks(call, attempt);
-			race_arm(call, attempt);
-			return;
-		}
-		call->refused_for_money = true;
-		exclude(call, fleet_job_node(attempt->job));
-		tries_end(attempt, RECORD_TRY_TOO_DEAR, 0, 0);
-		dispatch_drop(attempt);
-		dispatch_next(call);
+		start_clocks(call, attempt);
+		race_arm(call, attempt);
 		return;
 	}
-	if (attempt && attempt->lacks_room) {
-		ask_for_price(attempt);
-		return;
-	}
+	enum db_err uncovered = attempt ? attempt->uncovered : DB_OK;
+	struct price price = attempt ? attempt->price : (struct price){0};
 	if (attempt)
 		attempt_free(attempt);
-	if (call->attempts_made == 0)
+	if (uncovered) {
+		stop_waiting(call);
+		dearer_chosen(call, &decision, price, uncovered);
+		return;
+	}
+	unsigned looked_at = call->attempts_made + call->passed_over;
+	if (looked_at == 0)
 		record_note_decision(&call->record, &decision);
-	if (call->attempts_made > 0 && !(call->resuming && err == DB_E_AGAIN))
+	if (looked_at > 0 && !(call->resuming && err == DB_E_AGAIN))
 		fail_exhausted(call);
 	else if (err == DB_E_AGAIN && !call->resuming && sheds(call))
 		shed(call);
@@ -574,7 +532,8 @@ static void try_attempt(struct call *call)
 
 void dispatch_next(struct call *call)
 {
-	if (call->attempts_made >= CALL_MAX_ATTEMPTS || call->failure.deterministic || call->capacity_failures >= CALL_MAX_CAPACITY)
+	unsigned looked_at = call->attempts_made + call->passed_over;
+	if (looked_at >= CALL_MAX_ATTEMPTS || call->failure.deterministic || call->capacity_failures >= CALL_MAX_CAPACITY)
 		fail_exhausted(call);
 	else
 		try_attempt(call);
@@ -659,7 +618,7 @@ static void failed(struct attempt *attempt, struct route_node *node, const struc
 	         end->status, end->capacity, after_content);
 	tries_end(attempt, after_content ? RECORD_TRY_LOST : RECORD_TRY_FAILED, end->status, chunks_of(attempt));
 	naming_failed(call, end);
-	exclude(call, node);
+	dispatch_exclude(call, node);
 	if (after_content && (call->started || (resume_possible(call) && !is_client_fault(end)))) {
 		lost(attempt, end);
 		return;
@@ -691,7 +650,7 @@ void dispatch_retire(struct attempt *attempt, int status, const char *text)
 {
 	struct call *call = attempt->call;
 	struct fleet_job_end end = {.status = status, .text = str_of(text), .provider_fault = true};
-	exclude(call, fleet_job_node(attempt->job));
+	dispatch_exclude(call, fleet_job_node(attempt->job));
 	note_failure(call, &end);
 	metric_add(call->gateway->failovers, 1);
 	blame(attempt, status);
@@ -701,7 +660,7 @@ void dispatch_retire(struct attempt *attempt, int status, const char *text)
 
 void dispatch_pass_over(struct attempt *attempt)
 {
-	exclude(attempt->call, fleet_job_node(attempt->job));
+	dispatch_exclude(attempt->call, fleet_job_node(attempt->job));
 	metric_add(attempt->call->gateway->failovers, 1);
 	tries_end(attempt, RECORD_TRY_SILENT, 0, chunks_of(attempt));
 	dispatch_drop(attempt);

@@ -135,8 +135,10 @@ static void on_race_due(struct net_timer *timer)
 		bool started = dispatch_backup(call);
 		if (started && raced)
 			hedge_end(call->hedge, &before, oldest(call)->accepted ? call->prompt_estimate : 0, 0);
-		else if (!started)
+		if (!started) {
 			call->racing = raced;
+			call->backup = before;
+		}
 		if (started && live > 1)
 			give_up_oldest(call);
 		if (!call->over && started)

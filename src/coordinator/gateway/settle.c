@@ -53,9 +53,7 @@ enum db_err money_cover(struct call *call, struct price price)
 	int64_t needed = cost_of(call, price, call->held_tokens);
 	if (is_free(call))
 		return DB_OK;
-	enum db_err err = ledger_hold_raise(call->hold, needed);
-	call->refused_by_limit |= err == DB_E_LIMIT;
-	return err;
+	return ledger_hold_raise(call->hold, needed);
 }
 
 int64_t money_uncovered(const struct call *call, struct price price)

@@ -8,9 +8,8 @@ static bool is_running(const struct attempt *attempt)
 }
 
 /* Those that run keep their places apart, however many were asked before. */
-static unsigned place_for(const struct attempt *attempt)
+static unsigned place_for(struct call *call, const struct attempt *attempt)
 {
-	struct call *call = attempt->call;
 	unsigned running = 0, gone;
 	LIST_EACH (link, &call->attempts) {
 		const struct attempt *other = LIST_OF(link, struct attempt, link);
@@ -34,11 +33,20 @@ void tries_begin(struct attempt *attempt, const struct route_decision *decision)
 	struct fleet_provider_view provider;
 	fleet_job_provider(attempt->job, &provider);
 	attempt->decision = *decision;
-	attempt->try_at = place_for(attempt);
+	attempt->try_at = place_for(call, attempt);
 	struct record_try *one = &record->tries[attempt->try_at];
 	*one = (struct record_try){.backup = attempt->is_backup, .end = RECORD_TRY_STOPPED};
 	(void)str_copy(provider.id, one->provider, sizeof one->provider);
 	tries_chosen(attempt);
+}
+
+void tries_pass_over(struct call *call, const struct route_node *node, bool is_backup)
+{
+	struct fleet_provider_view provider;
+	struct record_try *one = &call->record.tries[place_for(call, NULL)];
+	fleet_node_provider(node, &provider);
+	*one = (struct record_try){.backup = is_backup, .end = RECORD_TRY_TOO_DEAR};
+	(void)str_copy(provider.id, one->provider, sizeof one->provider);
 }
 
 void tries_chosen(const struct attempt *attempt)
