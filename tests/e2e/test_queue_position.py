@@ -1,6 +1,8 @@
 """A request's place among those that wait for its provider's engine, told to the consumer and kept for the operator."""
 
 from python_provider import PythonProvider
+from sealing import Blind
+from test_blind_hostile import CHAT, BlindProvider
 
 ADMIN = "an operator's key for places"
 
@@ -44,4 +46,32 @@ def test_a_place_out_of_range_ends_nothing_but_itself(coordinator):
     node.wait_routable(crowded.model)
     answer = node.chat(crowded.model)
     assert answer.status_code == 200 and answer.headers["x-provider-queue-position"] == "2", answer.text
+    crowded.stop()
+
+
+class CrowdedBlind(BlindProvider):
+    """The same of requests that it alone can open."""
+
+    places = (2, 3, 1)
+
+    def serve(self, request_id, request, box):
+        for place in self.places:
+            self.send({"type": "inference_accepted", "request_id": request_id, "queue_position": place})
+        super().serve(request_id, request, box)
+
+
+def test_a_sealed_request_is_told_its_place_too(coordinator):
+    node = coordinator()
+    crowded = CrowdedBlind(node).start()
+    node.wait_routable(crowded.model)
+    answer = Blind(node.client, CHAT)
+    response = answer.post(answer.seal())
+    assert response.status_code == 200 and response.headers["x-provider-queue-position"] == "3", response.text
+    assert crowded.wait_for("inference_request")["queue_notes"] is True
+    _, _, response = Blind(node.client, CHAT).stream()
+    assert response.headers["x-provider-queue-position"] == "3"
+
+    crowded.places = ()
+    answer = Blind(node.client, CHAT)
+    assert "x-provider-queue-position" not in answer.post(answer.seal()).headers
     crowded.stop()

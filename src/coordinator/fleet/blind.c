@@ -40,6 +40,7 @@ enum db_err blind_send(struct session *session, struct fleet_job *job, const str
 	                   .has_credit = true,
 	                   .credit = FLEET_CREDIT_FIRST,
 	                   .estimated_prompt_tokens = (int64_t)(request->route.prompt_tokens & INT64_MAX),
+	                   .queue_notes = true,
 	                   .has_blind = true,
 	                   .blind = {request->route.model, blind->max_prompt_tokens, blind->max_tokens}},
 	};

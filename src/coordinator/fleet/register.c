@@ -64,14 +64,12 @@ static struct str cut(struct str text)
 /* Of a provider that does not say: an older one. */
 #define UNSAID_CAPABILITIES ((uint32_t)(WIRE_CAN_CHAT | WIRE_CAN_TOOLS))
 
-/* The operator said which files the build's name stands for (registry 3 "Coordinator merge"). */
-static bool is_the_pinned_one(const struct fleet *fleet, const struct wire_model *model)
+/* The operator said which files the build's name stands for (registry 3 "Coordinator merge"): routing does not offer others. */
+static void log_other_files(const struct fleet *fleet, const struct wire_model *model)
 {
 	const char *pin = alias_pin(fleet->aliases, model->id);
-	bool good = !pin || str_eq_nocase(model->weight_hash, str_of(pin));
-	if (!good)
+	if (pin && !str_eq_nocase(model->weight_hash, str_of(pin)))
 		log_warn("provider.build_refused", "model=%.*s why=weight_hash", STR_ARG(model->id));
-	return good;
 }
 
 static struct route_model_facts *model_facts(struct fleet *fleet, const struct wire_models *models, size_t *count)
@@ -83,8 +81,7 @@ static struct route_model_facts *model_facts(struct fleet *fleet, const struct w
 		const struct wire_model *model = &models->at[i];
 		if (!model->id.len || model->id.len >= ROUTE_MODEL_SIZE)
 			continue;
-		if (!is_the_pinned_one(fleet, model))
-			continue;
+		log_other_files(fleet, model);
 		if (model->template_render_ok == WIRE_FALSE)
 			log_info("provider.template_broken", "model=%.*s reason=%.*s", STR_ARG(model->id),
 			         STR_ARG(str_sub(model->template_fault, 0, 32)));
@@ -96,6 +93,7 @@ static struct route_model_facts *model_facts(struct fleet *fleet, const struct w
 		    .can = model->capabilities ? model->capabilities : UNSAID_CAPABILITIES,
 		    .quantization = cut(model->quantization),
 		    .context_tokens = (uint64_t)model->context_length,
+		    .weight_hash = model->weight_hash,
 		};
 	}
 	return facts;

@@ -32,6 +32,7 @@ struct blind_call {
 
 	struct fleet_job *job; /* NULL: not started, or over */
 	bool accepted;
+	uint32_t queue_position; /* as in struct attempt */
 	struct fleet_waiter waiter;
 	bool waiting;
 	uint64_t queued_at_us;

@@ -15,6 +15,7 @@ static void put_headers(struct blind_call *call)
 	exchange_header(call->exchange, "X-Provider-Id", p.id);
 	exchange_header(call->exchange, "X-Provider-Chip", p.chip_name);
 	exchange_header(call->exchange, "X-Attestation-Se-Public-Key", p.se_public_key);
+	relay_put_position(call->exchange, call->queue_position);
 }
 
 static void consumed(struct blind_call *call)
@@ -186,12 +187,14 @@ void blind_watch(struct blind_call *call, uint64_t after_ms)
 
 static void on_accepted(struct fleet_job *job, bool loading, uint32_t queue_position, void *user)
 {
-	(void)queue_position;
 	(void)loading;
 	struct blind_call *call = user;
 	(void)job;
+	bool again = call->accepted;
 	call->accepted = true;
-	if (call->chunks == 0)
+	if (queue_position > call->queue_position)
+		call->queue_position = queue_position;
+	if (call->chunks == 0 && !again) /* else only its place has changed */
 		blind_watch(call, call->gateway->options.accepted_ms);
 }
 

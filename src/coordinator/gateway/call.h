@@ -261,6 +261,7 @@ void race_stop(struct call *call, uint64_t loser_prompt, uint64_t loser_output);
 
 /* --- relay.c --- */
 void relay_chunk(struct attempt *attempt, struct str chunk);
+void relay_put_position(struct exchange *exchange, uint32_t position); /* as a header; 0 = it did not wait, and none */
 void relay_complete(struct attempt *attempt, const struct fleet_job_end *end);
 void relay_keepalive(struct call *call);
 /* The consumer reads too slowly: ends the stream with an error event, to be settled for what was delivered. */

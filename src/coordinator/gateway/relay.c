@@ -124,9 +124,11 @@ static void put_timing(struct call *call, const struct attempt *attempt)
 }
 
 /* How far back it stood among those that wait for the provider's engine. */
-static void put_position(struct exchange *exchange, uint32_t position)
+void relay_put_position(struct exchange *exchange, uint32_t position)
 {
 	char text[16];
+	if (!position)
+		return;
 	snprintf(text, sizeof text, "%u", position);
 	exchange_header(exchange, "X-Provider-Queue-Position", str_of(text));
 }
@@ -154,8 +156,7 @@ static void put_headers(struct call *call, const struct attempt *attempt)
 		exchange_header(exchange, "X-Attestation-Se-Public-Key", p.se_public_key);
 		exchange_header(exchange, "X-Attestation-Device-Serial", p.serial);
 	}
-	if (attempt->queue_position > 0)
-		put_position(exchange, attempt->queue_position);
+	relay_put_position(exchange, attempt->queue_position);
 	put_timing(call, attempt);
 }
 

@@ -28,9 +28,16 @@ struct item {
 	uint64_t stage_since_us;
 };
 
+/* A build that active aliases stand for, as desired or as previous one. */
+struct cover {
+	size_t aliases;
+	char build[ROUTE_MODEL_SIZE]; /* the key */
+};
+
 struct alias_table {
 	struct route_fleet *fleet;
 	struct map by_id;
+	struct map covers; /* build -> struct cover */
 	struct item **sorted;
 	struct item **pins; /* those that pin a build, by the build and then by id; room for all */
 	size_t count, cap, pin_count;
@@ -52,13 +59,20 @@ struct alias_table *alias_table_new(struct route_fleet *fleet)
 	table->seed[0] = fleet->policy.seed;
 	table->seed[1] = ~fleet->policy.seed;
 	map_init(&table->by_id);
+	map_init(&table->covers);
+	fleet->aliases = table;
 	return table;
 }
 
 void alias_table_free(struct alias_table *table)
 {
+	size_t cursor = 0;
 	if (!table)
 		return;
+	table->fleet->aliases = NULL;
+	for (struct cover *cover; (cover = map_next(&table->covers, &cursor));)
+		free(cover);
+	map_free(&table->covers);
 	for (size_t i = 0; i < table->count; i++)
 		free(table->sorted[i]);
 	free(table->sorted);
@@ -124,6 +138,61 @@ static void pin(struct alias_table *table, struct item *item)
 	table->pins[at] = item;
 }
 
+/* --- builds that have another name --- */
+
+static bool cover_one(struct alias_table *table, struct str build)
+{
+	struct cover *cover = map_get(&table->covers, build);
+	if (!cover) {
+		cover = calloc(1, sizeof *cover);
+		if (!cover || !str_copy(build, cover->build, sizeof cover->build) ||
+		    map_put(&table->covers, str_of(cover->build), cover, NULL)) {
+			free(cover);
+			return false;
+		}
+	}
+	cover->aliases++;
+	return true;
+}
+
+static void uncover_one(struct alias_table *table, struct str build)
+{
+	struct cover *cover = map_get(&table->covers, build);
+	if (!cover || --cover->aliases)
+		return;
+	map_remove(&table->covers, build);
+	free(cover);
+}
+
+/* An active alias stands for them. False: no memory, and nothing changed. */
+static bool cover_builds(struct alias_table *table, struct str desired, struct str previous)
+{
+	if (!cover_one(table, desired))
+		return false;
+	if (!previous.len || cover_one(table, previous))
+		return true;
+	uncover_one(table, desired);
+	return false;
+}
+
+static void uncover_builds(struct alias_table *table, struct str desired, struct str previous)
+{
+	uncover_one(table, desired);
+	if (previous.len)
+		uncover_one(table, previous);
+}
+
+static void uncover(struct alias_table *table, const struct alias *alias)
+{
+	if (alias->active)
+		uncover_builds(table, str_of(alias->desired), str_of(alias->previous));
+}
+
+bool alias_covers(const struct alias_table *table, struct str build)
+{
+	return map_get(&table->covers, build) != NULL;
+}
+
 enum db_err alias_remove(struct alias_table *table, struct str id)
 {
 	struct item *item = map_remove(&table->by_id, id);
@@ -134,6 +203,8 @@ enum db_err alias_remove(struct alias_table *table, struct str id)
 		at++;
 	memmove(&table->sorted[at], &table->sorted[at + 1], (--table->count - at) * sizeof *table->sorted);
 	unpin(table, item);
+	uncover(table, &item->alias);
+	(void)route_files_pin(table->fleet, str_of(item->alias.desired));
 	free(item);
 	table->fleet->views_version++;
 	return DB_OK;
@@ -150,16 +221,6 @@ size_t alias_list(const struct alias_table *table, const struct alias **out, siz
 	for (size_t i = 0; i < table->count && i < max; i++)
 		out[i] = &table->sorted[i]->alias;
 	return table->count;
-}
-
-bool alias_covers(const struct alias_table *table, struct str build)
-{
-	for (size_t i = 0; i < table->count; i++) {
-		const struct alias *alias = &table->sorted[i]->alias;
-		if (alias->active && (str_is(build, alias->desired) || (alias->previous[0] && str_is(build, alias->previous))))
-			return true;
-	}
-	return false;
 }
 
 const char *alias_pin(const struct alias_table *table, struct str build)
@@ -292,6 +353,17 @@ static void apply(struct item *item, const struct alias_change *c, uint64_t now_
 		item->desired = item->previous = (struct health){0};
 }
 
+static struct item *item_new(struct alias_table *table, struct str id)
+{
+	struct item *item = calloc(1, sizeof *item);
+	if (item)
+		(void)str_copy(id, item->alias.id, sizeof item->alias.id);
+	if (item && insert(table, item))
+		return item;
+	free(item);
+	return NULL;
+}
+
 enum db_err alias_put(struct alias_table *table, const struct alias_change *change, uint64_t now_us, struct error *error)
 {
 	enum db_err err = check_names(table, change, error);
@@ -300,19 +372,19 @@ enum db_err alias_put(struct alias_table *table, const struct alias_change *chan
 	if (err)
 		return err;
 	struct item *item = item_find(table, change->id);
-	if (!item) {
-		if (table->count == ALIAS_MAX)
-			return error_set(error, DB_E_LIMIT, "There are %d aliases already: remove one first.", ALIAS_MAX);
-		item = calloc(1, sizeof *item);
-		if (item)
-			(void)str_copy(change->id, item->alias.id, sizeof item->alias.id);
-		if (!item || !insert(table, item)) {
-			free(item);
-			return error_set(error, DB_E_NOMEM, "There is not enough memory for another alias.");
-		}
-	}
+	if (!item && table->count == ALIAS_MAX)
+		return error_set(error, DB_E_LIMIT, "There are %d aliases already: remove one first.", ALIAS_MAX);
+	bool covered = change->inactive || cover_builds(table, change->desired, change->previous);
+	if (covered && !item && !(item = item_new(table, change->id)) && !change->inactive)
+		uncover_builds(table, change->desired, change->previous);
+	if (!covered || !item)
+		return error_set(error, DB_E_NOMEM, "There is not enough memory for another alias.");
+	struct alias before = item->alias;
+	uncover(table, &before);
 	apply(item, change, now_us);
 	pin(table, item);
+	(void)route_files_pin(table->fleet, str_of(before.desired));
+	(void)route_files_pin(table->fleet, change->desired);
 	table->fleet->views_version++;
 	return DB_OK;
 }
@@ -328,11 +400,15 @@ enum db_err alias_restore(struct alias_table *table, const struct alias *alias)
 	if (!item)
 		return DB_E_NOMEM;
 	item->alias = *alias;
-	if (!insert(table, item)) {
+	bool covered = !alias->active || cover_builds(table, str_of(alias->desired), str_of(alias->previous));
+	if (!covered || !insert(table, item)) {
+		if (covered)
+			uncover(table, &item->alias);
 		free(item);
 		return DB_E_NOMEM;
 	}
 	pin(table, item);
+	(void)route_files_pin(table->fleet, str_of(alias->desired));
 	table->fleet->views_version++;
 	return DB_OK;
 }

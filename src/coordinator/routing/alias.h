@@ -37,7 +37,8 @@ struct alias {
 };
 
 struct alias_table;
-struct alias_table *alias_table_new(struct route_fleet *fleet); /* NULL when out of memory */
+/* One of a fleet: nodes whose files are not those that it pins do not serve the build. NULL when out of memory. */
+struct alias_table *alias_table_new(struct route_fleet *fleet);
 void alias_table_free(struct alias_table *table);
 
 struct alias_change {

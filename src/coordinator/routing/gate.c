@@ -129,7 +129,7 @@ static void admit_budget(struct route_entry *entry)
 	uint64_t used = route_live_used(entry), potential = route_live_potential(entry);
 	uint64_t visible = used > potential ? used : potential;
 	uint64_t taken = used + less(entry->pending_tokens, visible);
-	entry->capacity_gate = ROUTE_BUDGET;
+	entry->budgeted = true;
 	entry->free_tokens = (uint32_t)less(entry->slot.budget_max, taken);
 }
 
@@ -152,7 +152,7 @@ static void admit_memory(struct route_entry *entry)
 	double total = total_memory(facts), size = (double)entry->size_gb;
 	double kv_bytes = entry->slot.kv_bytes_per_token > 0 ? (double)entry->slot.kv_bytes_per_token : KV_BYTES_PER_TOKEN;
 	bool resident = route_resident(entry);
-	entry->capacity_gate = ROUTE_MEMORY;
+	entry->budgeted = false;
 	entry->free_tokens = ROUTE_UNLIMITED;
 	if (size <= 0 || total <= 0)
 		return;
@@ -205,6 +205,8 @@ static enum route_gate trust_gate(const struct route_policy *policy, const struc
                                   uint64_t now_us)
 {
 	const struct route_kept_facts *facts = &entry->node->facts;
+	if (!route_files_ok(entry))
+		return ROUTE_NOT_SERVING;
 	if (entry->model->family != entry->node->family && entry->model->family && !caller.relaxed)
 		return ROUTE_DEDICATED;
 	if (route_is_cooling(entry, now_us))
@@ -260,8 +262,9 @@ static enum route_gate load_gate(const struct route_entry *entry)
 
 static enum route_gate size_gate(const struct route_entry *entry, const struct route_request *request)
 {
-	bool limited = entry->free_tokens != ROUTE_UNLIMITED;
-	return limited && route_need(request) > entry->free_tokens ? (enum route_gate)entry->capacity_gate : ROUTE_OK;
+	if (entry->free_tokens == ROUTE_UNLIMITED || route_need(request) <= entry->free_tokens)
+		return ROUTE_OK;
+	return entry->budgeted ? ROUTE_BUDGET : ROUTE_MEMORY;
 }
 
 static bool in_serials(struct str serial, const struct route_request *request)
@@ -306,6 +309,8 @@ enum route_gate route_standing_gate(const struct route_fleet *fleet, const struc
 enum route_gate route_request_gate(const struct route_entry *entry, const struct route_request *request)
 {
 	enum route_gate gate = caller_gate(entry->node, request, false);
+	if (!gate && !route_files_ok(entry)) /* pinned since it was ranked */
+		gate = ROUTE_NOT_SERVING;
 	if (!gate && entry->shut_shapes >> route_shape_of(request) & 1)
 		gate = ROUTE_SHAPE_BREAKER;
 	if (!gate)

@@ -62,6 +62,7 @@ static void model_free(struct route_model *model)
 		free(model->classes[i].heap);
 	route_rates_free(model->known.rates, model->known.rate_count);
 	free(model->classes);
+	free(model->files);
 	free(model);
 }
 
@@ -106,6 +107,7 @@ struct route_model *route_model_get(struct route_fleet *fleet, struct str id)
 		model_free(model);
 		return NULL;
 	}
+	route_files_pinned(fleet, model);
 	route_past_recall(fleet, model);
 	return model;
 }

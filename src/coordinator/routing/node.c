@@ -96,7 +96,7 @@ static void note_counted(struct route_entry *entry)
 {
 	const struct route_kept_facts *facts = &entry->node->facts;
 	entry->counted = true;
-	entry->shown = facts->connected_ok && !facts->untrusted && !facts->private_only;
+	entry->shown = facts->connected_ok && !facts->untrusted && !facts->private_only && route_files_ok(entry);
 	entry->routable = !entry->sick && (entry->gate == ROUTE_OK || entry->gate == ROUTE_CONCURRENCY);
 	entry->warm = route_resident(entry);
 	entry->counted_trust = facts->trust & 3u;
@@ -153,10 +153,17 @@ void route_node_reloaded(struct route_fleet *fleet, struct route_node *node)
 
 static uint8_t common_family(const struct route_node *node)
 {
-	uint8_t family = node->entry_count ? node->entries[0].model->family : 0;
-	for (uint32_t i = 1; i < node->entry_count; i++)
-		if (node->entries[i].model->family != family)
+	uint8_t family = 0;
+	bool any = false;
+	for (uint32_t i = 0; i < node->entry_count; i++) {
+		const struct route_entry *entry = &node->entries[i];
+		if (!route_files_ok(entry))
+			continue;
+		if (any && entry->model->family != family)
 			return 0;
+		family = entry->model->family;
+		any = true;
+	}
 	return family;
 }
 
@@ -368,16 +375,32 @@ struct route_entry *route_node_entry(const struct route_node *node, const struct
 
 size_t route_node_models(const struct route_node *node, struct str *out, size_t max)
 {
-	for (uint32_t i = 0; i < node->entry_count && i < max; i++)
-		out[i] = (struct str){node->entries[i].model->id, node->entries[i].model->id_len};
-	return node->entry_count;
+	size_t count = 0;
+	for (uint32_t i = 0; i < node->entry_count; i++) {
+		const struct route_model *model = node->entries[i].model;
+		if (!route_files_ok(&node->entries[i]))
+			continue;
+		if (count < max)
+			out[count] = (struct str){model->id, model->id_len};
+		count++;
+	}
+	return count;
+}
+
+/* As route_node_models counts them. */
+static const struct route_entry *served_entry(const struct route_node *node, size_t index)
+{
+	for (uint32_t i = 0; i < node->entry_count; i++)
+		if (route_files_ok(&node->entries[i]) && index-- == 0)
+			return &node->entries[i];
+	return NULL;
 }
 
 bool route_node_slot(const struct route_node *node, size_t index, struct route_slot *out)
 {
-	if (index >= node->entry_count)
+	const struct route_entry *entry = served_entry(node, index);
+	if (!entry)
 		return false;
-	const struct route_entry *entry = &node->entries[index];
 	const struct route_kept_slot *slot = &entry->slot;
 	*out = (struct route_slot){
 	    .state = (enum route_slot_state)slot->state,
@@ -458,6 +481,7 @@ static void entry_end(struct route_fleet *fleet, struct route_entry *entry)
 	fleet->views_version++;
 	route_holdings_drop(fleet, entry);
 	route_index_remove(entry);
+	route_files_forget(entry);
 	route_model_unref(fleet, entry->model);
 }
 
@@ -477,7 +501,9 @@ static void entry_describe(struct route_fleet *fleet, struct route_entry *entry,
 	entry->vision = facts->vision;
 	entry->template_broken = facts->template_render_ok == 0;
 	entry->can = (uint16_t)facts->can;
-	describe_model(fleet, entry->model, facts);
+	route_files_say(entry, facts->weight_hash);
+	if (route_files_ok(entry))
+		describe_model(fleet, entry->model, facts);
 }
 
 enum db_err route_node_set_models(struct route_fleet *fleet, struct route_node *node, const struct route_model_facts *models,
@@ -591,8 +617,8 @@ enum db_err route_node_set_slot(struct route_fleet *fleet, struct route_node *no
 {
 	struct route_model *model = route_model_find(fleet, model_id);
 	struct route_entry *entry = model ? route_node_entry(node, model) : NULL;
-	if (!entry)
-		return DB_E_NOT_FOUND;
+	if (!entry || !route_files_ok(entry))
+		return DB_E_NOT_FOUND; /* what other files do tells nothing of the model */
 	entry->slot = kept_slot(slot, entry->slot.ran, (uint16_t)(node->beat + 1));
 	if (slot->load_time_ms)
 		entry->load_time_ms = kept_count(slot->load_time_ms);

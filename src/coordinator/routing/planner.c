@@ -203,8 +203,9 @@ static void keep_best(struct survey *survey, struct route_entry *entry)
 static bool may_load(const struct planner *planner, const struct planner_demand *demand, const struct route_entry *entry,
                      uint64_t now_us)
 {
-	return entry->cold && entry->gate == ROUTE_OK && entry->free_tokens > 0 && (!demand->tools || entry->tools_ok) &&
-	       (!demand->vision || entry->vision) && planner_device_free(planner, entry->node, now_us);
+	return entry->cold && entry->gate == ROUTE_OK && route_files_ok(entry) && entry->free_tokens > 0 &&
+	       (!demand->tools || entry->tools_ok) && (!demand->vision || entry->vision) &&
+	       planner_device_free(planner, entry->node, now_us);
 }
 
 static void look_at(const struct planner *planner, const struct planner_demand *demand, struct route_entry *entry,

@@ -10,6 +10,7 @@
 #include "core/str.h"
 
 #define ROUTE_MODEL_SIZE   160
+#define ROUTE_FILES_SIZE   65 /* SHA-256 in hex */
 #define ROUTE_MAX_EXCLUDED 64
 #define ROUTE_MAX_PREFIXES 64 /* digests of one model on one node */
 
@@ -60,6 +61,7 @@ struct route_model_facts {
 	uint32_t can;            /* capability bits, as in route_request.needs; routing knows no meaning of theirs */
 	struct str quantization; /* for listings; empty = not said */
 	uint64_t context_tokens; /* likewise; 0 = not said */
+	struct str weight_hash;  /* of its files, hex in any case; where an alias pins others, the node does not serve it */
 };
 
 struct route_node_facts {
@@ -107,7 +109,8 @@ enum db_err route_node_set_models(struct route_fleet *fleet, struct route_node *
 /* Replaces or adds single models (protocol-and-trust 3.5). DB_E_LIMIT as above for what did not fit; the rest is done. */
 enum db_err route_node_update_models(struct route_fleet *fleet, struct route_node *node, const struct route_model_facts *models,
                                      size_t count);
-/* Ids of the advertised models, borrowed until they change. Returns how many there are. */
+/* Ids of the advertised models, borrowed until they change; without those whose files are not the pinned ones. Returns how many
+ * there are. */
 size_t route_node_models(const struct route_node *node, struct str *out, size_t max);
 /* The last report of the model at this place among them, and whether there is one. */
 bool route_node_slot(const struct route_node *node, size_t index, struct route_slot *out);

@@ -156,11 +156,22 @@ struct route_past_model {
 	char id[];
 };
 
+/* Of a build, as some node says. */
+struct route_files {
+	char hash[ROUTE_FILES_SIZE];
+	bool wanted;      /* the pinned ones, while the model is pinned */
+	uint32_t entries; /* that have them; 0 = the place is free */
+};
+
 struct route_model {
 	struct route_class *classes; /* [ROUTE_CLASS_FULL] always exists */
 	uint32_t class_count, class_cap;
 	struct route_known known;
-	uint8_t family;   /* of the policy's dedicated ones, from 1; 0 = none */
+	uint8_t family; /* of the policy's dedicated ones, from 1; 0 = none */
+	bool pinned;    /* only the files of this hash are taken: files.c */
+	char pin[ROUTE_FILES_SIZE];
+	struct route_files *files;
+	uint32_t file_count;
 	uint32_t entries; /* nodes that advertise it; 0 = the model is forgotten */
 	/* Kept up to date by route_entry_refresh. Private nodes are not shown. */
 	uint32_t shown, routable, warm, trust[ROUTE_TRUST_HARDWARE + 1];
@@ -199,7 +210,7 @@ struct route_entry {
 	uint16_t class, bucket;
 	uint16_t can;
 	uint8_t gate;                  /* enum route_gate: the first that fails whatever the request, or ROUTE_OK */
-	uint8_t capacity_gate;         /* ROUTE_BUDGET or ROUTE_MEMORY: what a request above free_tokens runs into */
+	uint8_t files;                 /* place among its model's, from 1; 0 = not said */
 	uint8_t trust;                 /* enum route_trust */
 	unsigned char shut_shapes : 2; /* bits of enum route_shape */
 	bool vision : 1, tools_ok : 1, plain_prompts_ok : 1, blind_ok : 1, cold : 1, slow : 1;
@@ -211,6 +222,7 @@ struct route_entry {
 	unsigned char counted_trust : 2;
 	bool measured : 1;       /* its rate is not only guessed */
 	bool holds : 1;          /* prefixes of prompts: prefix.c */
+	bool budgeted : 1;       /* a request above free_tokens runs into ROUTE_BUDGET, else into ROUTE_MEMORY */
 	uint16_t pending;        /* reservations */
 	uint16_t node_pending;   /* the node's */
 	uint16_t released;       /* reservations that the last heartbeat may have counted and that ended since */
@@ -297,9 +309,12 @@ struct route_candidate {
 	uint32_t grade;  /* soft filters that it fails (routing 7, selection 3): the lowest that any candidate has is taken */
 };
 
+struct alias_table;
+
 struct route_fleet {
 	struct route_policy policy;
-	uint64_t now_us; /* the latest that was told */
+	const struct alias_table *aliases; /* whose pins count; NULL: none */
+	uint64_t now_us;                   /* the latest that was told */
 	uint64_t random;
 	struct map models, owners, regions, serials;
 	struct map holders;          /* digest -> first of those that keep that prefix */
@@ -378,6 +393,13 @@ uint64_t route_cached_tokens(const struct route_entry *entry, const struct route
 size_t route_holders_of(const struct route_fleet *fleet, const struct route_model *model, uint64_t digest,
                         struct route_entry **out, size_t max);
 
+/* files.c */
+void route_files_say(struct route_entry *entry, struct str hash); /* by its node; empty = nothing said */
+void route_files_forget(struct route_entry *entry);
+void route_files_pinned(const struct route_fleet *fleet, struct route_model *model); /* looks its pin up */
+/* The build's pin may have changed. Returns how many entries have other files than it asks for. */
+uint32_t route_files_pin(struct route_fleet *fleet, struct str build);
+
 /* calibrate.c */
 void route_calibrate(struct route_model *model, double predicted_ms, double actual_ms);
 double route_ttft_factor(const struct route_model *model);                  /* by which predictions are corrected */
@@ -420,7 +442,7 @@ uint64_t route_need(const struct route_request *request);       /* tokens that a
 uint32_t route_live_load(const struct route_entry *entry);      /* running + waiting, less what ended since */
 uint64_t route_live_used(const struct route_entry *entry);      /* budget used + queued, likewise */
 uint64_t route_live_potential(const struct route_entry *entry); /* max_tokens_potential, likewise */
-void route_entry_admit(struct route_entry *entry);              /* free_tokens, capacity_gate */
+void route_entry_admit(struct route_entry *entry);              /* free_tokens, budgeted */
 uint64_t route_ceiling(const struct route_entry *entry);        /* of the largest request that waiting could help */
 /* `bypass`: as if no breaker of a node were open. */
 enum route_gate route_standing_gate(const struct route_fleet *fleet, const struct route_entry *entry, bool bypass);
@@ -440,6 +462,11 @@ struct route_entry *route_node_entry(const struct route_node *node, const struct
 static inline enum route_shape route_shape_of(const struct route_request *request)
 {
 	return request->tools ? ROUTE_SHAPE_TOOLS : ROUTE_SHAPE_BASE;
+}
+
+static inline bool route_files_ok(const struct route_entry *entry)
+{
+	return !entry->model->pinned || (entry->files && entry->model->files[entry->files - 1].wanted);
 }
 
 static inline bool route_resident(const struct route_entry *entry)

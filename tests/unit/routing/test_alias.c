@@ -357,11 +357,22 @@ static const char *pin_by_list(const struct alias_table *table, struct str build
 	return NULL;
 }
 
-static void assert_pins_as_listed(const struct alias_table *table)
+static bool covered_by_list(const struct alias_table *table, struct str build)
+{
+	const struct alias *aliases[PINNED];
+	size_t count = alias_list(table, aliases, PINNED);
+	for (size_t i = 0; i < count; i++)
+		if (aliases[i]->active && (str_is(build, aliases[i]->desired) || str_is(build, aliases[i]->previous)))
+			return true;
+	return false;
+}
+
+static void assert_builds_as_listed(const struct alias_table *table)
 {
 	for (unsigned i = 0; i < BUILDS; i++) {
 		char build[32];
 		snprintf(build, sizeof build, "acme/build-%u", i);
+		assert_int_equal(alias_covers(table, str_of(build)), covered_by_list(table, str_of(build)));
 		assert_ptr_equal(alias_pin(table, str_of(build)), pin_by_list(table, str_of(build)));
 	}
 	assert_null(alias_pin(table, STR(NO_BUILD)));
@@ -369,29 +380,31 @@ static void assert_pins_as_listed(const struct alias_table *table)
 	assert_null(alias_pin(table, (struct str){"acme/build-1\0", 13}));
 }
 
-static void a_pin_is_that_of_the_first_active_alias_whatever_changed_before(void **state)
+static void builds_are_known_as_the_active_aliases_have_them_whatever_changed_before(void **state)
 {
 	struct place place = place_new();
 	uint64_t drawn = 7;
 	size_t pinned = 0;
 	(void)state;
 	for (unsigned i = 0; i < CHANGES; i++) {
-		char id[32], build[32], hash[] = A_HASH;
+		char id[32], build[32], previous[32], hash[] = A_HASH;
 		drawn = drawn * 6364136223846793005u + 1442695040888963407u;
 		unsigned which = (unsigned)(drawn >> 33);
 		snprintf(id, sizeof id, "alias-%u", which % PINNED);
 		snprintf(build, sizeof build, "acme/build-%u", which / PINNED % BUILDS);
+		snprintf(previous, sizeof previous, "acme/build-%u", (which / PINNED + 1 + which % 6) % BUILDS);
 		hash[0] = (char)('0' + which % 10);
 		if (which % 5 == 0)
 			(void)alias_remove(place.table, str_of(id));
 		else
 			assert_int_equal(put(&place, (struct alias_change){.id = str_of(id),
 			                                                   .desired = str_of(build),
+			                                                   .previous = which % 4 ? str_of(previous) : STR_NONE,
 			                                                   .weight_hash = which % 3 ? str_of(hash) : STR_NONE,
 			                                                   .inactive = which % 7 == 0}),
 			                 DB_OK);
 		if (i % 20 == 0)
-			assert_pins_as_listed(place.table);
+			assert_builds_as_listed(place.table);
 		pinned += alias_pin(place.table, str_of(build)) != NULL;
 	}
 	assert_true(pinned > CHANGES / 4);
@@ -428,7 +441,7 @@ int main(void)
 	    cmocka_unit_test(a_canary_that_starts_later_is_rolled_back),
 	    cmocka_unit_test(a_canary_is_not_blamed_for_what_the_previous_build_does_too),
 	    cmocka_unit_test(what_was_kept_comes_back),
-	    cmocka_unit_test(a_pin_is_that_of_the_first_active_alias_whatever_changed_before),
+	    cmocka_unit_test(builds_are_known_as_the_active_aliases_have_them_whatever_changed_before),
 	    cmocka_unit_test(a_pin_that_was_kept_comes_back),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
