@@ -1,12 +1,14 @@
 """kill -9 of the coordinator at any instant under load: the books are right in the file it leaves, and every hold is ended by
 the next start."""
 
+import hashlib
 import random
 import time
 
 import pytest
 
 from harness import wait_until
+from python_provider import PythonProvider, stop_joined, wait_standing
 from test_failover import in_background
 
 GRANT_UUSD = 1_000_000_000
@@ -120,6 +122,34 @@ def test_who_calls_while_postgres_is_away_is_told_to_come_back(postgres, coordin
         postgres.start()
     assert answer.status_code == 503 and int(answer.headers["retry-after"]) > 0, answer.text
     wait_until(lambda: ask().status_code == 200, "it to serve as ever")
+
+
+def test_a_provider_that_registers_while_postgres_is_away_gets_its_owner_when_it_is_back(postgres, coordinator):
+    node = coordinator({"accounts": {"first_grant_usd": "1000"}}, DARKBLOOM_STORE_URL=postgres.address)
+    account = node.get("/v1/me")["account_id"]
+    token = "eigeninference-pt-" + "3" * 64
+    postgres.sql("INSERT INTO provider_tokens (hash, account, label, created_us)"
+                 f" SELECT '{hashlib.sha256(token.encode()).hexdigest()}', ref, '', 1 FROM accounts WHERE id = '{account}'")
+
+    class Linked(PythonProvider):
+        def registration(self):
+            return super().registration() | {"auth_token": token}
+
+    postgres.crash()
+    machine = Linked(node)
+    try:
+        machine.start()
+        wait_standing(node, machine.serial, "self_signed", "online")  # the registration goes on
+        assert "provider.owner_unknown" in node.log()
+        assert node.routable(machine.model) == 0  # nobody could be paid
+    finally:
+        postgres.start()
+    node.wait_routable(machine.model)
+    assert "provider.owner_found" in node.log()
+    own = wait_until(lambda: (said := node.client.post("/v1/chat/completions", headers={"X-Darkbloom-Route": "self"}, json={
+        "model": machine.model, "messages": [{"role": "user", "content": "hello"}]})).status_code == 200 and said, "it to serve its owner")
+    assert own.json()["choices"][0]["message"]["content"] == "Hello there!"
+    stop_joined([machine])
 
 
 @pytest.mark.slow

@@ -80,7 +80,7 @@ struct session {
 	struct kept_attestation *attestation; /* of blind providers */
 	struct route_node *node;
 	struct ledger_account *account;
-	struct account_lookup *lookup; /* in flight */
+	struct account_lookup *lookup; /* owner.c; NULL once it is known */
 	struct trust_check *check;     /* in flight */
 	struct trust_standing standing;
 	struct net_timer timer;             /* next challenge, or the end of the reply window */
@@ -179,13 +179,22 @@ void session_drop(struct session *session);
 void session_close(struct session *session, int code, const char *reason);
 /* DB_E_AGAIN: the queue is full; DB_E_CLOSED. */
 enum db_err session_send(struct session *session, const struct wire_message *message);
-void session_update_facts(struct session *session); /* tells routing what changed and wakes who may wait for it */
+void session_update_facts(struct session *session);         /* tells routing what changed and wakes who may wait for it */
+bool session_takes_requests(const struct session *session); /* as far as its connection goes */
 
 /* --- register.c --- */
 struct str session_text(const struct session *session, enum session_text which);
 void session_register(struct session *session, const struct wire_register *message);
 void session_unregister(struct session *session);
 void session_update_models(struct session *session, const struct wire_models_update *message);
+/* Its owner is known, or the registration is to go on without. */
+void session_owner_looked_up(struct session *session);
+
+/* --- owner.c --- */
+/* session_owner_looked_up follows, at once or within seconds, and again when it was late. */
+void owner_look_up(struct session *session, struct str token);
+bool owner_is_awaited(const struct session *session); /* by the registration */
+void owner_forget(struct session *session);
 
 /* --- heartbeat.c --- */
 void session_heartbeat(struct session *session, const struct wire_heartbeat *message);

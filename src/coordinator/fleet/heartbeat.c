@@ -68,7 +68,7 @@ static void set_live_facts(struct session *session, const struct wire_heartbeat 
 	struct route_node_facts facts;
 	const struct wire_capacity *capacity = &message->capacity;
 	route_node_facts(session->fleet->routes, session->node, &facts);
-	facts.connected_ok = session->settled && !session->draining;
+	facts.connected_ok = session_takes_requests(session);
 	facts.memory_pressure = message->memory_pressure;
 	facts.cpu_usage = message->cpu_usage;
 	facts.thermal = thermal_of(message->thermal_state);

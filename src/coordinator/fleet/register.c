@@ -5,14 +5,7 @@
 #include "coordinator/fleet/fleet_internal.h"
 #include "core/log.h"
 #include "core/version.h"
-#include "crypto/secret.h"
 #include "wire/region.h"
-
-/* An account look-up in flight. It outlives the session that no longer wants it. */
-struct account_lookup {
-	struct accounts_wait wait;
-	struct session *session;
-};
 
 static bool is_older_generation(struct str backend)
 {
@@ -161,16 +154,19 @@ static void tell_machine(const struct session *session)
 	options->on_machine(&view, options->machine_user);
 }
 
+static void tell_owner(struct session *session)
+{
+	struct str account = session->account ? str_of(ledger_account_id(session->account)) : STR_NONE;
+	if (session->account && route_node_set_owner(session->fleet->routes, session->node, account))
+		log_warn("provider.owner", "provider=%s error=nomem", session->id);
+}
+
 static void settle(struct session *session)
 {
-	if (session->check || session->lookup)
+	if (session->check || owner_is_awaited(session))
 		return;
 	session->settled = true;
-	if (session->account) {
-		struct str account = str_of(ledger_account_id(session->account));
-		if (route_node_set_owner(session->fleet->routes, session->node, account))
-			log_warn("provider.owner", "provider=%s error=nomem", session->id);
-	}
+	tell_owner(session);
 	offer_blind(session);
 	session_update_facts(session);
 	tell_machine(session);
@@ -229,42 +225,15 @@ static void on_attested(const struct attestation_result *result, void *user)
 
 /* --- account --- */
 
-static void belong(struct session *session, const struct accounts_wait *wait, enum db_err result)
+void session_owner_looked_up(struct session *session)
 {
-	if (result) {
-		log_warn("provider.token_refused", "provider=%s error=%s", session->id, error_name(result));
+	if (!session->settled) {
+		settle(session);
 		return;
 	}
-	session->account = wait->caller.account;
-	ledger_account_note_machine(session->account);
-}
-
-static void on_account(struct accounts_wait *wait, enum db_err result)
-{
-	struct account_lookup *lookup = LIST_OF(wait, struct account_lookup, wait);
-	struct session *session = lookup->session;
-	session->lookup = NULL;
-	belong(session, wait, result);
-	free(lookup);
-	settle(session);
-}
-
-static void look_up_account(struct session *session, struct str token)
-{
-	if (!token.len || !session->fleet->accounts)
-		return;
-	struct account_lookup *lookup = calloc(1, sizeof *lookup);
-	if (!lookup)
-		return;
-	lookup->session = session;
-	lookup->wait.done = on_account;
-	session->lookup = lookup;
-	enum db_err result = accounts_resolve_provider(session->fleet->accounts, token, &lookup->wait);
-	if (result == DB_E_AGAIN)
-		return;
-	session->lookup = NULL;
-	belong(session, &lookup->wait, result);
-	free(lookup);
+	tell_owner(session);
+	session_update_facts(session);
+	tell_machine(session);
 }
 
 /* --- the record --- */
@@ -358,11 +327,7 @@ void session_unregister(struct session *session)
 	session->settled = false;
 	fleet->registered--;
 	session_stop_challenges(session);
-	if (session->lookup) {
-		accounts_cancel(&session->lookup->wait);
-		free(session->lookup);
-		session->lookup = NULL;
-	}
+	owner_forget(session);
 	session_update_facts(session); /* not offered to those whose jobs fail now */
 	jobs_fail_all(session);
 	waiting_forget(session);
@@ -416,6 +381,5 @@ void session_register(struct session *session, const struct wire_register *messa
 		keep_attestation(session, message->attestation);
 	if (message->attestation.len)
 		session->check = trust_check_registration(fleet->loop, message->attestation, message->public_key, on_attested, session);
-	look_up_account(session, message->auth_token);
-	settle(session);
+	owner_look_up(session, message->auth_token);
 }

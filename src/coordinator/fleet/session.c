@@ -216,6 +216,11 @@ static struct str device_of(const struct session *session)
 	return vouched ? session_text(session, TEXT_SERIAL) : session_text(session, TEXT_SE_PUBLIC_KEY);
 }
 
+bool session_takes_requests(const struct session *session)
+{
+	return session->settled && !session->lookup && !session->draining && !session->closing;
+}
+
 void session_update_facts(struct session *session)
 {
 	struct route_node_facts facts;
@@ -223,7 +228,7 @@ void session_update_facts(struct session *session)
 	if (!session->node)
 		return;
 	route_node_facts(session->fleet->routes, session->node, &facts);
-	facts.connected_ok = session->settled && !session->draining && !session->closing;
+	facts.connected_ok = session_takes_requests(session);
 	facts.untrusted = standing->untrusted;
 	facts.private_only = session->private_only;
 	facts.private_text = session->private_text;
