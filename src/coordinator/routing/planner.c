@@ -27,6 +27,7 @@
 #define CPU_SCORE       100.0
 #define FAIR_SCORE      250.0
 #define SERIOUS_SCORE   1000.0
+#define REACH_SCORE     1e9 /* above all of these together */
 
 /* --- making --- */
 
@@ -151,6 +152,8 @@ void planner_queue(struct planner *planner, struct str model, const struct queue
 	demand->queue = queue->waiting;
 	demand->tools = queue->tools;
 	demand->vision = queue->vision;
+	demand->some_tools = queue->some_tools;
+	demand->some_vision = queue->some_vision;
 }
 
 enum db_err planner_keep_warm(struct planner *planner, struct str model, uint32_t nodes)
@@ -186,9 +189,16 @@ static double score_of(const struct route_entry *entry)
 	       PRESSURE_SCORE * (double)facts->memory_pressure - CPU_SCORE * (double)facts->cpu_usage - heat;
 }
 
-static void keep_best(struct survey *survey, struct route_entry *entry)
+/* One that can serve all who wait comes before any that can serve a part. */
+static double reach_score(const struct planner_demand *demand, const struct route_entry *entry)
 {
-	double score = score_of(entry);
+	bool all = (!demand->some_tools || entry->tools_ok) && (!demand->some_vision || entry->vision);
+	return all ? REACH_SCORE : 0;
+}
+
+static void keep_best(struct survey *survey, const struct planner_demand *demand, struct route_entry *entry)
+{
+	double score = score_of(entry) + reach_score(demand, entry);
 	uint32_t at = survey->best_count < PLANNER_LOADS_MAX ? survey->best_count++ : PLANNER_LOADS_MAX - 1;
 	if (survey->best[at] && survey->score[at] >= score)
 		return;
@@ -220,7 +230,7 @@ static void look_at(const struct planner *planner, const struct planner_demand *
 		survey->places += entry->slot.max_concurrency;
 	} else if (may_load(planner, demand, entry, now_us)) {
 		survey->cold++;
-		keep_best(survey, entry);
+		keep_best(survey, demand, entry);
 	}
 }
 

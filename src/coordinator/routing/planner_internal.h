@@ -34,7 +34,7 @@ struct planner_demand {
 	uint32_t events[PLANNER_EVENTS];
 	uint64_t last_event_us;
 	uint32_t queue, min_warm;
-	bool tools, vision;
+	bool tools, vision, some_tools, some_vision; /* of its queue, as in struct queue_demand */
 	uint64_t target_since_us;
 	struct planner_view view; /* view.model points at id */
 	char id[];

@@ -388,6 +388,8 @@ struct queue_demand queue_demand(const struct queues *queues, struct str name)
 		demand.waiting += group->turns.len;
 		demand.tools &= request->tools;
 		demand.vision &= request->vision;
+		demand.some_tools |= request->tools;
+		demand.some_vision |= request->vision;
 	}
 	demand.tools &= demand.waiting > 0;
 	demand.vision &= demand.waiting > 0;

@@ -61,7 +61,8 @@ uint32_t queue_length(const struct queues *queues, struct str model);
  * has the model does not help them. */
 struct queue_demand {
 	uint32_t waiting;
-	bool tools, vision; /* all of them ask for it: a node that cannot need not load the model */
+	bool tools, vision;           /* all of them ask for it: a node that cannot need not load the model */
+	bool some_tools, some_vision; /* some do: a node that can is the better one */
 };
 struct queue_demand queue_demand(const struct queues *queues, struct str model);
 size_t queue_total(const struct queues *queues);

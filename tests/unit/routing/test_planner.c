@@ -391,6 +391,26 @@ static void a_queue_of_tools_is_not_met_by_nodes_that_cannot_call_them(void **st
 	pool_free(&pool);
 }
 
+static void where_a_part_asks_for_tools_a_node_that_can_call_them_comes_first(void **state)
+{
+	(void)state;
+	for (int able = 0; able < 2; able++) { /* without one the rest is served all the same */
+		struct pool pool = pool_new(NULL);
+		struct route_node_facts facts = slow_facts();
+		facts.tools_ok = false;
+		facts.free_for_load_gb = 60; /* better but for the tools */
+		struct route_node *first = add(&pool, &facts, NULL);
+		facts.tools_ok = true;
+		facts.free_for_load_gb = 40;
+		if (able)
+			first = add(&pool, &facts, NULL);
+		planner_queue(pool.planner, MODEL, &(struct queue_demand){.waiting = 2, .some_tools = true}, pool.now_us);
+		assert_true(tick(&pool) > 0);
+		assert_ptr_equal(pool.loads[0].node, first);
+		pool_free(&pool);
+	}
+}
+
 static void names_of_models_that_nobody_has_are_not_remembered(void **state)
 {
 	(void)state;
@@ -421,6 +441,7 @@ int main(void)
 	    cmocka_unit_test(growing_demand_is_loaded_for_before_anybody_waits),
 	    cmocka_unit_test(a_raised_target_stays_for_its_dwell),
 	    cmocka_unit_test(a_queue_of_tools_is_not_met_by_nodes_that_cannot_call_them),
+	    cmocka_unit_test(where_a_part_asks_for_tools_a_node_that_can_call_them_comes_first),
 	    cmocka_unit_test(names_of_models_that_nobody_has_are_not_remembered),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

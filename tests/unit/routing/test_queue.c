@@ -259,7 +259,7 @@ static void who_waits_is_told_by_what_all_of_them_need(void **state)
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(queue_enter(queues, &pinned[i], 10, NOW_US), DB_OK);
 	struct queue_demand demand = queue_demand(queues, STR("acme/tiny"));
-	assert_false(demand.waiting || demand.tools || demand.vision);
+	assert_false(demand.waiting || demand.tools || demand.vision || demand.some_tools || demand.some_vision);
 	for (int i = 0; i < 2; i++) {
 		tools[i].request.tools = true;
 		tools[i].request.vision = i == 0;
@@ -268,10 +268,12 @@ static void who_waits_is_told_by_what_all_of_them_need(void **state)
 	demand = queue_demand(queues, STR("acme/tiny"));
 	assert_int_equal(demand.waiting, 2);
 	assert_true(demand.tools && !demand.vision);
+	assert_true(demand.some_tools && demand.some_vision);
 	assert_int_equal(queue_enter(queues, &text, 10, NOW_US), DB_OK);
 	demand = queue_demand(queues, STR("acme/tiny"));
 	assert_int_equal(demand.waiting, 3);
 	assert_false(demand.tools);
+	assert_true(demand.some_tools && demand.some_vision);
 	assert_true(queue_leave(queues, &text));
 	assert_true(queue_demand(queues, STR("acme/tiny")).tools);
 	assert_int_equal(queue_length(queues, STR("acme/tiny")), 5);
