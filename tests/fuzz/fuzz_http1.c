@@ -27,14 +27,27 @@ static void talk(const uint8_t *data, size_t size, size_t largest_cut, struct bu
 	peer_close(fd);
 }
 
-/* Seconds may pass between two runs. */
-static void blank_dates(struct buf *answer)
+static bool cuts_change_nothing(const uint8_t *data, size_t size)
 {
-	char *at = answer->at;
-	while (at && (at = memmem(at, (size_t)(answer->at + answer->len - at), "\r\ndate: ", 8))) {
-		size_t left = (size_t)(answer->at + answer->len - at);
-		memset(at, '-', left < 37 ? left : 37);
-	}
+	struct buf whole, cut, seen_whole;
+	buf_init(&whole, 4 << 20);
+	buf_init(&cut, 4 << 20);
+	buf_init(&seen_whole, 1 << 20);
+	talk(data, size, size + 1, &whole);
+	(void)buf_append_str(&seen_whole, buf_str(&seen));
+	talk(data, size, 1 + (size + 1) / 8, &cut);
+	check(str_eq(buf_str(&seen), buf_str(&seen_whole)));
+	bool same = str_eq(buf_str(&whole), buf_str(&cut));
+	buf_free(&whole);
+	buf_free(&cut);
+	buf_free(&seen_whole);
+	return same;
+}
+
+static int64_t date_now(void)
+{
+	(void)http_server_date(server);
+	return server->date_second;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -42,20 +55,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size < 2 || size > 4096)
 		return 0;
 	start_server();
-	struct buf whole, cut, seen_whole;
-	buf_init(&whole, 4 << 20);
-	buf_init(&cut, 4 << 20);
-	buf_init(&seen_whole, 1 << 20);
-	cut_state = data[0];
-	talk(data + 1, size - 1, size, &whole);
-	(void)buf_append_str(&seen_whole, buf_str(&seen));
-	talk(data + 1, size - 1, 1 + size / 8, &cut);
-	check(str_eq(buf_str(&seen), buf_str(&seen_whole)));
-	blank_dates(&whole);
-	blank_dates(&cut);
-	check(str_eq(buf_str(&whole), buf_str(&cut)));
-	buf_free(&whole);
-	buf_free(&cut);
-	buf_free(&seen_whole);
+	for (int tries = 0;; tries++) {
+		int64_t before = date_now();
+		cut_state = data[0];
+		if (cuts_change_nothing(data + 1, size - 1))
+			break;
+		check(date_now() != before && tries < 50); /* answers carry the second of their making */
+	}
 	return 0;
 }

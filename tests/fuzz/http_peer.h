@@ -13,7 +13,8 @@
 #include "net/http_internal.h"
 
 #define HELD_MAX 1024
-#define PIECES   40u /* of an /r stream: more than its room */
+#define PIECES   40u      /* of an /r stream: more than its room */
+#define NEVER_MS 86400000 /* a machine that stalls shall not change what a server does */
 
 /* What the handler keeps of a request, in the request's own memory. */
 struct visit {
@@ -166,6 +167,9 @@ static void start_server(void)
 	struct http_server_options options = {.host = "127.0.0.1",
 	                                      .max_header_bytes = 2000,
 	                                      .max_streams = 16,
+	                                      .header_timeout_ms = NEVER_MS,
+	                                      .body_timeout_ms = NEVER_MS,
+	                                      .idle_timeout_ms = NEVER_MS,
 	                                      .on_head = on_head,
 	                                      .on_request = on_request,
 	                                      .on_body_too_large = on_body_too_large};
