@@ -94,7 +94,7 @@ struct coordinator_config {
 	/* [stripe]: off while the secret key is empty */
 	const char *stripe_secret_key, *stripe_webhook_secret, *stripe_connect_webhook_secret, *stripe_api_url;
 	const char *stripe_success_url, *stripe_cancel_url, *stripe_return_url, *stripe_country;
-	int64_t stripe_daily_withdrawal_usd, stripe_retry_ms, stripe_withdrawal_cooldown_s, stripe_key_life_s;
+	int64_t stripe_daily_withdrawal_usd, stripe_retry_ms, stripe_withdrawal_cooldown_s;
 
 	/* [state_export] */
 	bool state_export;

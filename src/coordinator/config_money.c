@@ -212,16 +212,6 @@ static const struct config_field fields[] = {
      .min = 10,
      .max = 3600000,
      .help = "How often unfinished withdrawals are looked at."},
-    {.name = "stripe.key_life_s",
-     .env = "DARKBLOOM_STRIPE_KEY_LIFE",
-     .type = CONFIG_INT,
-     .offset = AT(stripe_key_life_s),
-     .fallback = "72000",
-     .min = 0,
-     .max = 86000,
-     .help = "How long Stripe is relied on to know an idempotency key (it keeps one for a day). What hangs for longer is "
-             "looked for at "
-             "Stripe before it is asked for again."},
 
     {.name = "state_export.enabled",
      .env = "DARKBLOOM_STATE_EXPORT_ENABLED",

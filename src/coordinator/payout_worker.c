@@ -10,8 +10,6 @@
 #define CENT_UUSD        10000
 #define POLL_SUBMITTED_S 3600
 #define LONGEST_WAIT_S   3600
-#define DAY_S            86400 /* clocks of two houses differ, by less than this */
-#define PAGE             "100"
 
 struct payout_worker {
 	struct payout_worker_options options;
@@ -25,7 +23,6 @@ struct run {
 	struct store_withdrawal row;
 	struct ledger_move move;
 	int64_t arrival_s;
-	char last_id[128]; /* of what Stripe lists: where its next page begins */
 	payout_rest_fn rest;
 	store_done_fn told; /* of a webhook's step */
 	void *user;
@@ -213,9 +210,7 @@ static void order(struct run *run)
 	buf_free(&form);
 }
 
-/* --- what Stripe did, when it may not know our key any more --- */
-
-static void look_at_page(struct run *run);
+/* --- what Stripe did --- */
 
 static bool is_ours(const struct run *run, const json_val *object)
 {
@@ -223,49 +218,41 @@ static bool is_ours(const struct run *run, const json_val *object)
 	return json_as_str(json_get(json_get(object, "metadata"), "withdrawal_id"), &id) && str_eq(id, str_of(run->row.id));
 }
 
-static void on_listed(int status, const json_val *root, struct str code, void *user)
+static bool on_listed(const json_val *object, void *user)
 {
 	struct run *run = user;
-	struct json_iter iter = json_iter(json_get(root, "data"));
-	const json_val *object, *ours = NULL;
-	bool more = false, good = status == 200 && json_as_bool(json_get(root, "has_more"), &more);
-	run->last_id[0] = '\0';
-	while (good && !ours && (object = json_next(&iter, NULL))) {
-		copy_text(object, "id", run->last_id, sizeof run->last_id);
-		ours = is_ours(run, object) ? object : NULL;
-	}
-	if (ours && run->row.state == STORE_WITHDRAWAL_PENDING)
-		on_transfer(200, ours, code, run);
-	else if (ours)
-		on_payout(200, ours, code, run);
-	else if (!good || run->worker->stopped || (more && !run->last_id[0]))
-		postpone(run, 0);
-	else if (more)
-		look_at_page(run);
+	if (!is_ours(run, object))
+		return true;
+	if (run->row.state == STORE_WITHDRAWAL_PENDING)
+		on_transfer(200, object, STR_NONE, run);
 	else
-		order(run);
+		on_payout(200, object, STR_NONE, run);
+	return false;
 }
 
-static void look_at_page(struct run *run)
+static void on_not_listed(bool whole, void *user)
+{
+	struct run *run = user;
+	if (whole && !run->worker->stopped)
+		order(run);
+	else
+		postpone(run, 0);
+}
+
+static void look_at_list(struct run *run)
 {
 	bool transfer = run->row.state == STORE_WITHDRAWAL_PENDING;
-	char since_s[32];
 	struct buf query;
-	snprintf(since_s, sizeof since_s, "%lld", (long long)(run->row.created_us / 1000000 - DAY_S));
-	buf_init(&query, 1024);
-	form_put(&query, "limit", STR(PAGE));
-	form_put(&query, "created[gte]", str_of(since_s));
+	buf_init(&query, 512);
 	if (transfer)
 		form_put(&query, "destination", str_of(run->row.stripe_account));
-	if (run->last_id[0])
-		form_put(&query, "starting_after", str_of(run->last_id));
-	struct stripe_call call = {.method = "GET",
-	                           .path = transfer ? "/v1/transfers" : "/v1/payouts",
-	                           .form = buf_str(&query),
+	struct stripe_list list = {.path = transfer ? "/v1/transfers" : "/v1/payouts",
+	                           .query = buf_str(&query),
 	                           .on_account = transfer ? NULL : run->row.stripe_account,
 	                           .user = run,
-	                           .done = on_listed};
-	stripe_call(run->worker->options.stripe, &call);
+	                           .take = on_listed,
+	                           .done = on_not_listed};
+	stripe_list(run->worker->options.stripe, &list);
 	buf_free(&query);
 }
 
@@ -289,20 +276,16 @@ static void look_at_transfer(struct run *run)
 	stripe_call(run->worker->options.stripe, &call);
 }
 
-/* Stripe forgets a key after a day: the same call would then be carried out a second time. */
-static bool may_be_forgotten(const struct run *run)
+/* It was asked for before, and nobody knows what came of it. Stripe forgets a key after a day, and would then do the same a
+ * second time; no clock tells surely how long ago it was, so what it did is looked at first, however little that may be. */
+static void order_again(struct run *run)
 {
-	return clock_wall_us() - run->row.updated_us >= (int64_t)run->worker->options.key_life_s * 1000000;
-}
-
-static void ask_stripe(struct run *run)
-{
-	if (run->row.state == STORE_WITHDRAWAL_SUBMITTED || !may_be_forgotten(run))
+	if (run->row.state == STORE_WITHDRAWAL_SUBMITTED)
 		order(run);
 	else if (run->row.state == STORE_WITHDRAWAL_REVERSING)
 		look_at_transfer(run);
 	else
-		look_at_page(run);
+		look_at_list(run);
 }
 
 static void go_on(struct run *run)
@@ -313,7 +296,7 @@ static void go_on(struct run *run)
 	else if (run->row.state == STORE_WITHDRAWAL_SUBMITTED)
 		postpone(run, POLL_SUBMITTED_S);
 	else
-		ask_stripe(run);
+		order(run);
 }
 
 static struct run *new_run(struct payout_worker *worker, const struct store_withdrawal *row)
@@ -338,8 +321,6 @@ void payout_worker_run(struct payout_worker *worker, const struct store_withdraw
 	}
 	run->rest = rest;
 	run->user = user;
-	if (!run->row.created_us) /* it was just made */
-		run->row.created_us = run->row.updated_us = clock_wall_us();
 	go_on(run);
 }
 
@@ -370,7 +351,7 @@ static void on_due(const struct store_withdrawal *rows, size_t count, const stru
 			continue;
 		/* Not again while this one is under way; a crash makes it due again. */
 		store_withdrawal_postpone(worker->options.store, str_of(rows[i].id), clock_wall_us() + INT64_C(60000000));
-		ask_stripe(run);
+		order_again(run);
 	}
 }
 

@@ -1,7 +1,7 @@
 /* Carries withdrawals on, from wherever they are, until they are paid or given back (billing 10). Every call to Stripe has the
- * same idempotency key each time, so that it is made again, as often as need be, when nothing is known of the last one; once
- * Stripe may have forgotten the key, what it lists is looked through first. Money is given back only after a definite refusal
- * or a confirmed reversal. What a crash interrupts the next start goes on with. Thread: the loop's. */
+ * same idempotency key each time, so that it is made again, as often as need be, when nothing is known of the last one; what
+ * Stripe lists is looked through first, since it forgets a key. Money is given back only after a definite refusal or a
+ * confirmed reversal. What a crash interrupts the next start goes on with. Thread: the loop's. */
 #ifndef COORDINATOR_PAYOUT_WORKER_H
 #define COORDINATOR_PAYOUT_WORKER_H
 
@@ -17,7 +17,6 @@ struct payout_worker_options {
 	struct ledger *ledger;
 	struct stripe *stripe;
 	uint32_t retry_ms;
-	uint32_t key_life_s; /* Stripe is relied on to know a key for so long; later it is asked first what it did */
 };
 struct payout_worker *payout_worker_new(const struct payout_worker_options *options); /* NULL when out of memory */
 void payout_worker_stop(struct payout_worker *worker);                                /* before stripe_free; NULL is allowed */

@@ -9,10 +9,7 @@
 
 #define CENT_UUSD 10000
 #define EVERY_MS  21600000u /* six hours */
-#define PAGE      "100"
-#define PAGES_MAX 100000
 #define CENTS_MAX (INT64_C(1) << 49)
-#define ID_SIZE   128
 
 enum { OFF_DEPOSITS, OFF_REVERSALS, OFF_TRANSFERS, OFF_BALANCE, OFF_COUNT };
 
@@ -29,8 +26,6 @@ struct run {
 	struct store_stripe_item *items;
 	size_t item_count, item_room;
 	int64_t net_cents, balance_cents;
-	char last_id[ID_SIZE];
-	int pages;
 	store_reconciliation_fn done;
 	void *user;
 };
@@ -144,10 +139,9 @@ static bool take_usd(struct run *run, const json_val *object, struct str type, i
 
 static bool take_transaction(struct run *run, const json_val *object)
 {
-	struct str type, id;
+	struct str type;
 	int64_t cents, net;
-	if (!json_as_str(json_get(object, "id"), &id) || !str_copy(id, run->last_id, sizeof run->last_id) ||
-	    !json_as_str(json_get(object, "type"), &type) || !read_cents(object, "amount", &cents) ||
+	if (!json_as_str(json_get(object, "type"), &type) || !read_cents(object, "amount", &cents) ||
 	    !read_cents(object, "net", &net))
 		return false;
 	if (!is_usd(object))
@@ -177,38 +171,34 @@ static void match(struct run *run)
 	store_stripe_match(run->reconciler->options.store, items, count, run->found.unnamed, on_matched, run);
 }
 
-static void ask_page(struct run *run);
+static const char cannot_tell[] = "Stripe does not tell its transactions: try again later.";
 
-static void on_page(int status, const json_val *root, struct str code, void *user)
+static bool on_transaction(const json_val *object, void *user)
 {
 	struct run *run = user;
-	struct json_iter iter = json_iter(json_get(root, "data"));
-	struct str key;
-	bool more = false, good = status == 200 && json_as_bool(json_get(root, "has_more"), &more);
-	const json_val *object;
-	size_t seen = 0;
-	(void)code;
-	while (good && (object = json_next(&iter, &key)))
-		seen += good = take_transaction(run, object);
-	if (!good || run->reconciler->stopped || ++run->pages > PAGES_MAX)
-		fail(run, "Stripe does not tell its transactions: try again later.");
-	else if (more && seen > 0)
-		ask_page(run);
-	else
-		match(run);
+	if (!run->reconciler->stopped && take_transaction(run, object))
+		return true;
+	fail(run, cannot_tell);
+	return false;
 }
 
-static void ask_page(struct run *run)
+static void on_all(bool whole, void *user)
+{
+	struct run *run = user;
+	if (whole && !run->reconciler->stopped)
+		match(run);
+	else
+		fail(run, cannot_tell);
+}
+
+static void list_transactions(struct run *run)
 {
 	struct buf query;
-	buf_init(&query, 1024);
-	form_put(&query, "limit", STR(PAGE));
+	buf_init(&query, 256);
 	form_put(&query, "expand[]", STR("data.source"));
-	if (run->last_id[0])
-		form_put(&query, "starting_after", str_of(run->last_id));
-	struct stripe_call call = {
-	    .method = "GET", .path = "/v1/balance_transactions", .form = buf_str(&query), .user = run, .done = on_page};
-	stripe_call(run->reconciler->options.stripe, &call);
+	struct stripe_list list = {
+	    .path = "/v1/balance_transactions", .query = buf_str(&query), .user = run, .take = on_transaction, .done = on_all};
+	stripe_list(run->reconciler->options.stripe, &list);
 	buf_free(&query);
 }
 
@@ -235,7 +225,7 @@ static void on_balance(int status, const json_val *root, struct str code, void *
 	    !add_balances(json_get(root, "pending"), &run->balance_cents))
 		fail(run, "Stripe does not tell its balance: try again later.");
 	else
-		ask_page(run);
+		list_transactions(run);
 }
 
 void reconciler_run(struct reconciler *reconciler, store_reconciliation_fn done, void *user)

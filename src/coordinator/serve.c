@@ -455,8 +455,7 @@ static bool open_rooms(struct serving *s, struct error *error)
 		ledger_set_defaults(s->ledger, (struct price){c->input_price, c->output_price, 0}, (int)c->fee_percent);
 		ledger_set_referral_share(s->ledger, (int)c->referral_percent);
 	}
-	struct payout_worker_options payouts = {
-	    s->loop, s->store, s->ledger, s->stripe, (uint32_t)c->stripe_retry_ms, (uint32_t)c->stripe_key_life_s};
+	struct payout_worker_options payouts = {s->loop, s->store, s->ledger, s->stripe, (uint32_t)c->stripe_retry_ms};
 	if (s->ledger && s->stripe && !(s->payouts = payout_worker_new(&payouts)))
 		return error_set(error, DB_E_NOMEM, "There is not enough memory to start.") == DB_OK;
 	struct reconciler_options reconcile = {s->loop, s->store, s->stripe, s->metrics};

@@ -22,7 +22,7 @@ class Recorder(http.server.BaseHTTPRequestHandler):
     """Passes every call on to stripe-mock and keeps what both said. `amend` fills in what its fixtures leave empty."""
 
     protocol_version = "HTTP/1.1"
-    target, calls, amend = None, None, None
+    target, calls, amend, hidden = None, None, None, None
 
     def serve(self):
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
@@ -31,7 +31,11 @@ class Recorder(http.server.BaseHTTPRequestHandler):
                                headers={name: self.headers[name] for name in names if name in self.headers})
         self.calls.append((f"{self.command} {self.path.partition('?')[0]}", answer.status_code, answer.text, dict(self.headers)))
         text = self.amend(self.path, answer)
-        self.send_response(answer.status_code)
+        what = self.path.rpartition("/")[2]
+        unknown = self.command == "POST" and what in self.hidden  # what came of the first one of each is not told
+        if unknown:
+            self.hidden.remove(what)
+        self.send_response(500 if unknown else answer.status_code)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(text)))
         self.end_headers()
@@ -74,13 +78,13 @@ def amend(path, answer):
 
 @pytest.fixture
 def node(coordinator, mock):
-    handler = type("Handler", (Recorder,), {"target": mock, "calls": [], "amend": staticmethod(amend)})
+    handler = type("Handler", (Recorder,), {"target": mock, "calls": [], "amend": staticmethod(amend), "hidden": {"transfers", "payouts", "reversals"}})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     made = coordinator({"accounts": {"admin_key": ADMIN, "first_grant_usd": "5"},
                         "stripe": {"secret_key": KEY, "webhook_secret": SECRET, "connect_webhook_secret": CONNECT_SECRET,
-                                   "api_url": f"http://127.0.0.1:{server.server_port}", "retry_ms": 50, "key_life_s": 0}})  # looks for each before it asks
+                                   "api_url": f"http://127.0.0.1:{server.server_port}", "retry_ms": 50}})
     made.calls = handler.calls
     yield made
     server.shutdown()

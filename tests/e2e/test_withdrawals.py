@@ -1,5 +1,6 @@
 """Paying out: whatever Stripe answers, and whenever the coordinator dies, the money is in exactly one place."""
 
+import sqlite3
 import time
 
 import httpx
@@ -11,6 +12,7 @@ from stripe_server import CONNECT_SECRET, StripeServer, event, signed
 from test_login import Browser, sign_up_operator
 
 ADMIN = "a" * 32
+DAY_US = 86_400_000_000
 
 
 class Payee:
@@ -141,15 +143,15 @@ def test_an_answer_that_says_nothing_is_asked_for_again_with_the_same_key(payee,
     one.stripe.fail_next("transfers", fault, 3)
     assert one.withdraw().status_code in (200, 202)
     one.wait("submitted")
-    calls = one.stripe.made("/v1/transfers")
-    assert len(calls) >= 2 and len({call["key"] for call in calls}) == 1
+    calls = [call for call in one.stripe.made("/v1/transfers") if call["method"] == "POST"]
+    assert len(calls) >= (1 if fault == "lost" else 2) and len({call["key"] for call in calls}) == 1
     assert len(one.stripe.transfers) == 1 and len(one.stripe.payouts) == 1
     assert one.withdrawable() == 90_000_000 and one.out() == 10_000_000
     one.node.check_books()
 
 
 def test_what_hangs_for_so_long_that_stripe_forgot_its_key_is_not_done_twice(payee):
-    one = payee(key_life_s=0)  # every key may be forgotten at once
+    one = payee()
     one.stripe.forgetful = True
     one.onboard()
     one.stripe.fail_next("transfers", "hidden")
@@ -164,7 +166,7 @@ def test_what_hangs_for_so_long_that_stripe_forgot_its_key_is_not_done_twice(pay
 
 
 def test_a_reversal_that_stripe_forgot_is_seen_at_its_transfer(payee):
-    one = payee(key_life_s=0)
+    one = payee()
     one.stripe.forgetful = True
     one.onboard()
     one.stripe.fail_next("payouts", 400)
@@ -215,6 +217,23 @@ def test_paid_may_be_told_before_the_payout_is_known(payee):
     row = one.wait("paid")
     assert row["payout_id"] == payout["id"] and answer.status_code in (200, 202)
     assert len(one.stripe.payouts) == 1
+
+
+def test_what_stripe_forgot_meanwhile_is_found_after_a_crash_whatever_the_clock_says(payee):
+    one = payee()
+    one.stripe.forgetful = True
+    one.onboard()
+    one.stripe.fail_next("transfers", "hidden")
+    assert one.withdraw().status_code == 202
+    one.node.kill()
+    with sqlite3.connect(one.node.data / "coordinator.db") as database:  # the clock was days ahead, and came back
+        assert database.execute("UPDATE withdrawals SET created_us = created_us + ?1, updated_us = updated_us + ?1", [3 * DAY_US]).rowcount == 1
+    database.close()
+    one.node.start()
+    one.wait("submitted")
+    assert len(one.stripe.transfers) == 1 and len(one.stripe.payouts) == 1
+    assert one.out() == 10_000_000 and one.withdrawable() == 90_000_000
+    one.node.check_books()
 
 
 def test_a_crash_in_between_loses_nothing(payee):

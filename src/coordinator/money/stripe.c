@@ -3,12 +3,16 @@
 #include "core/list.h"
 #include "core/log.h"
 #include "crypto/secret.h"
+#include "net/form.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #define CALL_WITHIN_MS 30000
 #define KEY_MAX        256
+#define PAGE           "100"
+#define PAGES_MAX      100000
+#define ID_SIZE        128
 
 struct stripe {
 	struct net_loop *loop;
@@ -122,4 +126,90 @@ void stripe_call(struct stripe *stripe, const struct stripe_call *call)
 	                                     .on_done = on_done};
 	if (len < 0 || (size_t)len >= sizeof url || !http_fetch(stripe->http, &options, &error))
 		net_timer_start(stripe->loop, &pending->refusal, 0, 0, on_refused);
+}
+
+/* --- lists --- */
+
+struct walk {
+	struct stripe *stripe;
+	struct stripe_list list;
+	char query[512], on_account[ID_SIZE];
+	char last_id[ID_SIZE]; /* where the next page begins */
+	int pages;
+};
+
+static void end_walk(struct walk *walk, bool whole)
+{
+	struct stripe_list list = walk->list;
+	free(walk);
+	list.done(whole, list.user);
+}
+
+static void ask_page(struct walk *walk);
+
+/* False: the walk has ended, or the page is none. */
+static bool take_page(struct walk *walk, const json_val *root, bool *is_broken)
+{
+	struct json_iter iter = json_iter(json_get(root, "data"));
+	const json_val *object;
+	while ((object = json_next(&iter, NULL))) {
+		struct str id;
+		*is_broken = !json_as_str(json_get(object, "id"), &id) || !str_copy(id, walk->last_id, sizeof walk->last_id);
+		if (*is_broken || !walk->list.take(object, walk->list.user))
+			return false;
+	}
+	return true;
+}
+
+static void on_page(int status, const json_val *root, struct str code, void *user)
+{
+	struct walk *walk = user;
+	char before[ID_SIZE];
+	bool more = false, is_broken = false;
+	(void)code;
+	memcpy(before, walk->last_id, sizeof before);
+	if (status != 200 || !json_as_bool(json_get(root, "has_more"), &more) || ++walk->pages > PAGES_MAX)
+		end_walk(walk, false);
+	else if (!take_page(walk, root, &is_broken))
+		is_broken ? end_walk(walk, false) : free(walk);
+	else if (!more)
+		end_walk(walk, true);
+	else if (strcmp(before, walk->last_id) == 0) /* the next page would be the same again */
+		end_walk(walk, false);
+	else
+		ask_page(walk);
+}
+
+static void ask_page(struct walk *walk)
+{
+	struct buf query;
+	buf_init(&query, 2048);
+	buf_append_c(&query, walk->query);
+	form_put(&query, "limit", STR(PAGE));
+	if (walk->last_id[0])
+		form_put(&query, "starting_after", str_of(walk->last_id));
+	struct stripe_call call = {.method = "GET",
+	                           .path = walk->list.path,
+	                           .form = buf_str(&query),
+	                           .on_account = walk->on_account[0] ? walk->on_account : NULL,
+	                           .user = walk,
+	                           .done = on_page};
+	stripe_call(walk->stripe, &call);
+	buf_free(&query);
+}
+
+void stripe_list(struct stripe *stripe, const struct stripe_list *list)
+{
+	struct walk *walk = calloc(1, sizeof *walk);
+	struct str account = list->on_account ? str_of(list->on_account) : STR_NONE;
+	bool fits = walk && str_copy(list->query, walk->query, sizeof walk->query) &&
+	            str_copy(account, walk->on_account, sizeof walk->on_account);
+	if (!fits) {
+		free(walk);
+		list->done(false, list->user);
+		return;
+	}
+	walk->stripe = stripe;
+	walk->list = *list;
+	ask_page(walk);
 }

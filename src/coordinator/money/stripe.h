@@ -30,6 +30,19 @@ struct stripe_call {
 /* done is called later, also when the call could not be begun (status 0). */
 void stripe_call(struct stripe *stripe, const struct stripe_call *call);
 
+/* A list of Stripe's, the newest first, page after page. */
+struct stripe_list {
+	const char *path;       /* static text: "/v1/transfers" */
+	struct str query;       /* form; copied */
+	const char *on_account; /* as in a call; copied */
+	void *user;
+	/* An object of it, borrowed. False: no more is wanted, and done is not called. */
+	bool (*take)(const json_val *object, void *user);
+	/* whole: there was nothing else. False: Stripe did not tell everything. */
+	void (*done)(bool whole, void *user);
+};
+void stripe_list(struct stripe *stripe, const struct stripe_list *list);
+
 /* Of a write: did it certainly not happen? Time-outs, 5xx, 409 and 429 say nothing: the same call is to be made again with the
  * same key. */
 static inline bool stripe_is_definite_refusal(int status)
