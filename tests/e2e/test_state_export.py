@@ -4,6 +4,7 @@ and nothing of a file that was cut or changed is taken."""
 import io
 import json
 import os
+import sqlite3
 import stat
 import subprocess
 import zipfile
@@ -221,6 +222,28 @@ def test_a_torn_database_is_an_error_without_a_byte(coordinator, tmp_path):
     run = node.command("export-state", str(tmp_path / "state.age"))
     assert run.returncode == 1 and run.stderr.startswith("darkbloom-coordinator: ")
     assert not (tmp_path / "state.age").exists() and not left_over(node.data)
+
+
+def test_a_database_that_is_torn_under_a_running_coordinator_is_a_500_without_a_byte(coordinator):
+    _, recipient = identity()
+    node = coordinator({"accounts": {"admin_key": ADMIN}, "state_export": {"enabled": True, "recipient": recipient}})
+    node.terminate()  # the log is in the file now
+    with sqlite3.connect(node.data / "coordinator.db") as database:  # pages that noting the export does not touch
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+        (root,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'invite_codes'").fetchone()
+    database.close()
+    node.start()
+    with admin(node) as http:
+        assert http.get("/v1/admin/state-export").status_code == 200
+        wait_until(lambda: not left_over(node.data), "the copy to go")
+        with open(node.data / "coordinator.db", "r+b") as file:
+            file.seek((root - 1) * size)
+            file.write(os.urandom(size))
+        answer = http.get("/v1/admin/state-export")
+        assert (answer.status_code, answer.headers["content-type"]) == (500, "application/json"), answer.content[:200]
+        assert answer.json()["error"]["type"] == "server_error" and "content-disposition" not in answer.headers
+    wait_until(lambda: not left_over(node.data), "the copy to go")
+    assert "state_export.failed" in node.log()
 
 
 def test_a_recipient_that_is_none_is_refused_at_the_start(coordinator):
