@@ -22,7 +22,8 @@
 #define GATHER_ENOUGH_OPS 32     /* do not wait for more than these: under load the next group gathers while one is written */
 #define QUIET_US          20000  /* without a write: the write-ahead log is moved when it is longer than this */
 #define LOG_PAGES_QUIET   256
-#define LOG_PAGES_BUSY    1000 /* 4 MB: it is moved while writes go on, in pieces that hold a group up little */
+#define LOG_PAGES_BUSY    1000  /* 4 MB: it is moved while writes go on, in pieces that hold a group up little */
+#define LOG_PAGES_ANEW    16384 /* 64 MB: it is begun anew, for which writes wait some milliseconds */
 
 /* What another coordinator told, on its way to the loop. */
 struct news {
@@ -67,7 +68,9 @@ struct journal {
 	bool urgent; /* somebody waits for the queued writes */
 	bool writer_idle;
 	bool posted;                /* a delivery is on its way to the loop */
-	bool log_moving, log_moved; /* the mover is at work; it is done and the writer is to finish */
+	bool log_moving, log_moved; /* the mover is at work; it is done and the writer is to look */
+	bool log_ends;              /* of that move: the writer is to finish it, so that the log begins anew */
+	int log_moved_pages;        /* how long the log was when it was moved last */
 	bool closing, writes_over;
 	uint64_t issued, passed; /* tickets: of the last write taken in, of the last one carried out */
 	struct store_stats stats;
@@ -309,20 +312,29 @@ static void commit_group(struct journal *journal, struct store_op **ops, size_t 
 	}
 }
 
-/* Under the lock, which is given up meanwhile. The mover does the long part while writes go on, the writer the short rest. */
-static void tend_log(struct journal *journal, int longer_than)
+/* Under the lock, which is given up meanwhile. The mover does the long part while writes go on, the writer the short rest:
+ * under load seldom, because each write that comes waits for it. */
+static void tend_log(struct journal *journal, bool is_quiet)
 {
-	if (!journal->mover)
+	int pages = writer_log_pages(journal->writer);
+	if (!journal->mover || journal->log_moving)
 		return;
-	if (journal->log_moved) {
-		journal->log_moved = false;
+	bool is_to_finish = journal->log_moved && journal->log_ends;
+	journal->log_moved = false;
+	if (is_to_finish) {
 		pthread_mutex_unlock(&journal->lock);
 		writer_finish_log(journal->writer);
 		pthread_mutex_lock(&journal->lock);
-	} else if (!journal->log_moving && writer_log_pages(journal->writer) > longer_than) {
-		journal->log_moving = true;
-		pthread_cond_signal(&journal->wake_mover);
+		return;
 	}
+	if (pages < journal->log_moved_pages)
+		journal->log_moved_pages = 0;
+	if (pages <= (is_quiet ? LOG_PAGES_QUIET : journal->log_moved_pages + LOG_PAGES_BUSY))
+		return;
+	journal->log_ends = is_quiet || pages > LOG_PAGES_ANEW;
+	journal->log_moved_pages = pages;
+	journal->log_moving = true;
+	pthread_cond_signal(&journal->wake_mover);
 }
 
 /* Under the lock, which is given up meanwhile: other coordinators are to see that this one is here. */
@@ -352,7 +364,7 @@ static void wait_idle(struct journal *journal)
 		else
 			pthread_cond_wait(&journal->wake_writer, &journal->lock);
 		if (is_quiet && !journal->writes.first) {
-			tend_log(journal, LOG_PAGES_QUIET);
+			tend_log(journal, true);
 			tend_shared(journal);
 		}
 	}
@@ -414,7 +426,7 @@ static void write_group(struct journal *journal, struct op_queue *taken)
 	uint64_t took_us = clock_mono_us() - start_us;
 	pthread_mutex_lock(&journal->lock);
 	finish_group(journal, &done, took_us);
-	tend_log(journal, LOG_PAGES_BUSY);
+	tend_log(journal, false);
 	tend_shared(journal);
 	pthread_mutex_unlock(&journal->lock);
 }
@@ -504,9 +516,11 @@ static void *run_mover(void *arg)
 			pthread_cond_wait(&journal->wake_mover, &journal->lock);
 			continue;
 		}
+		bool ends = journal->log_ends;
 		pthread_mutex_unlock(&journal->lock);
-		sqlite_mover_move(journal->mover);
+		bool moved = sqlite_mover_move(journal->mover, ends);
 		pthread_mutex_lock(&journal->lock);
+		journal->log_ends = ends || !moved; /* what the disk refused is the writer's to find, at once */
 		journal->log_moving = false;
 		journal->log_moved = true;
 		if (journal->writer_idle)

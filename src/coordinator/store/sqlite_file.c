@@ -106,9 +106,10 @@ static bool sync_file(struct sql *db)
 /* A failure is the writer's to find: it does the rest of the same work, and a system that could not keep what was written tells
  * everybody who has the file open, but once. Whoever was told must move no more: the next sync would say that all is well. The
  * second time moves what was written during the first. */
-void sqlite_mover_move(struct sqlite_mover *mover)
+bool sqlite_mover_move(struct sqlite_mover *mover, bool to_end)
 {
 	int pages;
-	for (int i = 0; i < 2 && !mover->failed; i++)
+	for (int i = 0; i < (to_end ? 2 : 1) && !mover->failed; i++)
 		mover->failed = sqlite_file_move_log(mover->db, &pages, NULL) != DB_OK || !sync_file(mover->db);
+	return !mover->failed;
 }

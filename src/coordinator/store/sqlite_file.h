@@ -20,6 +20,7 @@ struct sqlite_mover;
 
 struct sqlite_mover *sqlite_mover_open(const char *path, struct error *error);
 void sqlite_mover_close(struct sqlite_mover *mover);
-void sqlite_mover_move(struct sqlite_mover *mover);
+/* to_end: leaves the writer as little as can be. False when it could not: it never moves anything again. */
+bool sqlite_mover_move(struct sqlite_mover *mover, bool to_end);
 
 #endif
