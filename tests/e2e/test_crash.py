@@ -13,6 +13,7 @@ from test_failover import in_background
 
 GRANT_UUSD = 1_000_000_000
 ADMIN = "a" * 32
+BACK_MS = 100  # providers come back so soon on average: waiting for them shows nothing here
 
 
 def check_left(node, audit_before):
@@ -64,8 +65,8 @@ def crash(node, swarm, programs, points, seed):
     at = random.Random(seed)
     audit = check_restarted(node)
     settled_before_crash = 0
-    swarm(node, "providers", providers=2)
-    sick = swarm(node, "providers", providers=2, first_index=10, chunks=200, pace_us=1000, faults="drop:0.05,break:0.05,busy:0.05,early-drop:0.05")
+    swarm(node, "providers", providers=2, reconnect_ms=BACK_MS)
+    sick = swarm(node, "providers", providers=2, reconnect_ms=BACK_MS, first_index=10, chunks=200, pace_us=1000, faults="drop:0.05,break:0.05,busy:0.05,early-drop:0.05")
     for point in range(points):
         crash_under_load(node, swarm, programs, at, settled=point % 4 > 0)
         left = check_left(node, audit)

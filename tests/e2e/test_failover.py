@@ -73,26 +73,30 @@ def test_killed_before_the_first_token_the_other_answers(coordinator, provider):
     node.check_books()
 
 
-def test_frozen_before_it_accepts_the_other_answers(coordinator, provider):
+def frozen_before_it_accepts(coordinator, provider):
     node = coordinator({"limits": {"first_content_ms": TO_JOIN_S * 1000}})
     serving = provider(node, {"text": "from the first"})
     serving.freeze()
     answer = in_background(lambda: node.chat("scripted"))
     node.wait_sent(1)
     provider(node, {"text": "from the second"}, wait=False)
-    assert text_of(answer()) == "from the second"
-    serving.thaw()
-    node.check_books()
-    assert len(node.usage()) == 1
+    return node, serving, answer
 
 
-def test_frozen_after_it_accepted_the_other_answers(coordinator, provider):
+def frozen_after_it_accepted(coordinator, provider):
     node = coordinator({"limits": {"accepted_wait_s": TO_JOIN_S}})
     serving, answer = running_on_first(node, provider, {"text": "from the first", "first_delay_ms": 600000}, {"text": "from the second"})
     serving.freeze()
-    assert text_of(answer()) == "from the second"
-    serving.thaw()
-    node.check_books()
+    return node, serving, answer
+
+
+def test_frozen_before_or_after_it_accepts_the_other_answers(coordinator, provider):
+    """Both at once, on a coordinator each: nearly all of the time is waiting."""
+    for node, serving, answer in [begin(coordinator, provider) for begin in (frozen_before_it_accepts, frozen_after_it_accepted)]:
+        assert text_of(answer()) == "from the second"
+        serving.thaw()
+        node.check_books()
+        assert len(node.usage()) == 1
 
 
 def test_killed_before_the_first_token_with_no_other_is_an_error(coordinator, provider):
@@ -186,13 +190,7 @@ def balance_agrees(node, answered):
     assert sum(row["cost_micro_usd"] for row in rows) == audit["usage_cost_micro_usd"]
 
 
-WAITS = {"silent": {"first_content_ms": 5000}, "hang": {"accepted_wait_s": 5}}  # those that are found out by waiting
-
-
-@pytest.mark.parametrize("fault", ["error", "busy", "silent", "hang", "early-drop"])
-@pytest.mark.parametrize("stream", [False, True])
-def test_faults_before_content_are_invisible(coordinator, swarm, fault, stream):
-    node = coordinator({"limits": WAITS.get(fault, {})})
+def faults_before_content_are_invisible(node, swarm, fault, stream):
     swarm(node, "providers", providers=2, concurrency=8)
     swarm(node, "providers", providers=2, first_index=100, concurrency=8, faults=f"{fault}:0.5")
     node.wait_routable("swarm-model", 4)
@@ -200,6 +198,23 @@ def test_faults_before_content_are_invisible(coordinator, swarm, fault, stream):
     assert (load["ok"], load["failed"], load["incomplete"]) == (60, 0, 0)
     assert node.metrics()["darkbloom_failovers_total"] > 0, "the fault was met"
     balance_agrees(node, 60)
+
+
+@pytest.mark.parametrize("fault", ["error", "busy", "early-drop"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_faults_before_content_are_invisible(coordinator, swarm, fault, stream):
+    faults_before_content_are_invisible(coordinator(), swarm, fault, stream)
+
+
+@pytest.mark.parametrize("fault, limits", [("silent", {"first_content_ms": 5000}), ("hang", {"accepted_wait_s": 5})])
+def test_faults_that_are_found_out_by_waiting_are_invisible(coordinator, sides, fault, limits):
+    """Whole answers and streams at once, on a coordinator each: nearly all of the time is waiting."""
+    def side(stream):
+        node, (_, swarm) = coordinator({"limits": limits}), sides()
+        return in_background(lambda: faults_before_content_are_invisible(node, swarm, fault, stream))
+
+    for done in [side(False), side(True)]:
+        done()
 
 
 @pytest.mark.parametrize("fault", ["drop", "break"])
