@@ -70,11 +70,12 @@ static void on_idle(struct attempt *attempt)
 /* --- before content --- */
 
 /* It said nothing to this request; to others it does (hedge.h). */
-static bool waits_on(const struct attempt *attempt)
+static bool waits_on(const struct attempt *attempt, double *again_ms)
 {
-	const struct call *call = attempt->call;
+	double patience = (double)patience_ms(attempt->call);
 	struct hedge_silence silence = silence_of(attempt);
-	return !attempt->accepted && !hedge_gives_up(silence.since_sent_ms, silence.since_progress_ms, (double)patience_ms(call));
+	*again_ms = hedge_waits_ms(silence.since_sent_ms, patience);
+	return !attempt->accepted && !hedge_gives_up(silence.since_sent_ms, silence.since_progress_ms, patience);
 }
 
 static void on_deadline(struct net_timer *timer)
@@ -82,14 +83,15 @@ static void on_deadline(struct net_timer *timer)
 	struct attempt *attempt = LIST_OF(timer, struct attempt, deadline);
 	struct call *call = attempt->call;
 	const struct gateway_options *options = &call->gateway->options;
+	double again_ms;
 	call_enter(call);
 	if (call->winner == attempt) {
 		on_idle(attempt);
 	} else if (!attempt->accepted && attempt->held_count > 0 && !attempt->extended) {
 		attempt->extended = true;
 		net_timer_start(options->loop, &attempt->deadline, options->preamble_ms, 0, on_deadline);
-	} else if (waits_on(attempt)) {
-		net_timer_start(options->loop, &attempt->deadline, patience_ms(call), 0, on_deadline);
+	} else if (waits_on(attempt, &again_ms)) {
+		net_timer_start(options->loop, &attempt->deadline, (uint64_t)again_ms + 1, 0, on_deadline);
 	} else {
 		fleet_note_demand(call->gateway->options.fleet, str_of(call->model), PLANNER_TTFT_MISS);
 		dispatch_give_up(attempt, 504, "no answer came in time.");

@@ -108,6 +108,11 @@ bool hedge_gives_up(double since_sent_ms, double since_progress_ms, double deadl
 	       since_sent_ms >= HEDGE_PATIENCE * deadline_ms;
 }
 
+double hedge_waits_ms(double since_sent_ms, double deadline_ms)
+{
+	return since_sent_ms < deadline_ms ? deadline_ms - since_sent_ms : deadline_ms;
+}
+
 void hedge_answered(struct hedge *hedge, uint64_t prompt_tokens, uint64_t output_tokens)
 {
 	hedge->answered += prompt_tokens + output_tokens;

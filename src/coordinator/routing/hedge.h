@@ -73,6 +73,9 @@ void hedge_end(struct hedge *hedge, const struct hedge_backup *backup, uint64_t 
  * for as long as HEDGE_PATIENCE deadlines. `since_progress_ms`: since any chunk for anybody came from it. */
 #define HEDGE_PATIENCE 10.0
 bool hedge_gives_up(double since_sent_ms, double since_progress_ms, double deadline_ms);
+/* When one that is not given up is looked at again, in milliseconds: a deadline later; at the deadline itself when the look
+ * came before it, as a timer does that goes by whole milliseconds of the loop's turn. */
+double hedge_waits_ms(double since_sent_ms, double deadline_ms);
 
 void hedge_answered(struct hedge *hedge, uint64_t prompt_tokens, uint64_t output_tokens);
 

@@ -106,11 +106,13 @@ static void one_that_owes_a_word_and_is_silent_is_not_waited_for(void **state)
 static void a_provider_that_works_for_others_is_waited_for(void **state)
 {
 	(void)state;
-	assert_false(hedge_gives_up(5999, 10000, 6000)); /* before the deadline nothing is given up */
-	assert_true(hedge_gives_up(6000, 6000, 6000));   /* it has said nothing since */
-	assert_false(hedge_gives_up(6000, 100, 6000));   /* it gave content to somebody just now */
-	assert_true(hedge_gives_up(12000, 7000, 6000));  /* but that was long ago */
-	assert_true(hedge_gives_up(60000, 100, 6000));   /* and not without end */
+	assert_false(hedge_gives_up(5999, 10000, 6000));    /* before the deadline nothing is given up */
+	assert_true(hedge_waits_ms(5999.25, 6000) == 0.75); /* but then: who looked too early does not wait for a second deadline */
+	assert_true(hedge_waits_ms(6000, 6000) == 6000);
+	assert_true(hedge_gives_up(6000, 6000, 6000));  /* it has said nothing since */
+	assert_false(hedge_gives_up(6000, 100, 6000));  /* it gave content to somebody just now */
+	assert_true(hedge_gives_up(12000, 7000, 6000)); /* but that was long ago */
+	assert_true(hedge_gives_up(60000, 100, 6000));  /* and not without end */
 }
 
 static uint32_t random_below(uint64_t *seed, uint32_t bound)
