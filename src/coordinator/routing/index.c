@@ -218,14 +218,44 @@ static void sift_down(struct route_class *class, uint32_t at)
 	put(class, at, moving);
 }
 
-void route_index_fetch(const struct route_entry *entries, uint32_t count)
+void route_index_fetch_models(const struct route_entry *entries, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		__builtin_prefetch(entries[i].model, 1);
+		__builtin_prefetch((const char *)entries[i].model + ROUTE_LINE, 1);
+	}
+}
+
+void route_index_fetch_classes(const struct route_entry *entries, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++)
 		if (entries[i].rank != ROUTE_UNRANKED)
 			__builtin_prefetch(&entries[i].model->classes[entries[i].class]);
-	for (uint32_t i = 0; i < count; i++)
-		if (entries[i].rank != ROUTE_UNRANKED)
-			__builtin_prefetch(&entries[i].model->classes[entries[i].class].heap[entries[i].rank], 1);
+}
+
+/* An entry that gets dearer sinks below its children and theirs, which lie together. */
+static void fetch_below(const struct route_class *class, uint32_t at)
+{
+	uint32_t first = at * ROUTE_ARITY + 1, end = first + ROUTE_ARITY;
+	for (int level = 0; level < 2; level++) {
+		for (uint32_t child = first; child < end && child < class->len; child += ROUTE_LINE / sizeof *class->heap)
+			__builtin_prefetch(&class->heap[child], 1);
+		if (end <= class->len) /* they may begin within a line */
+			__builtin_prefetch(&class->heap[end - 1], 1);
+		first = first * ROUTE_ARITY + 1;
+		end = end * ROUTE_ARITY + 1;
+	}
+}
+
+void route_index_fetch_places(const struct route_entry *entries, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		const struct route_class *class = &entries[i].model->classes[entries[i].class];
+		if (entries[i].rank == ROUTE_UNRANKED)
+			continue;
+		__builtin_prefetch(&class->heap[entries[i].rank], 1);
+		fetch_below(class, entries[i].rank);
+	}
 }
 
 void route_index_moved(struct route_entry *entry)

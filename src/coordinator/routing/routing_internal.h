@@ -354,8 +354,11 @@ struct str route_group_name(const struct route_group *group); /* of NULL: empty 
 bool route_is_own(const struct route_node *node, const struct route_request *request);
 void route_index_place(struct route_entry *entry); /* into the heap that it belongs to now */
 void route_index_remove(struct route_entry *entry);
-/* Soon to be placed anew: a fleet is larger than any cache, and this way its misses overlap. */
-void route_index_fetch(const struct route_entry *entries, uint32_t count);
+/* Soon to be placed anew: a fleet is larger than any cache, and this way its misses overlap. Each needs what the one before
+ * fetched, so that something else is to be done between them: models, their classes, places in these and below them. */
+void route_index_fetch_models(const struct route_entry *entries, uint32_t count);
+void route_index_fetch_classes(const struct route_entry *entries, uint32_t count);
+void route_index_fetch_places(const struct route_entry *entries, uint32_t count);
 void route_index_moved(struct route_entry *entry); /* a copy stands for it from now on */
 
 /* device.c */

@@ -639,21 +639,39 @@ static void fetch_entries(const struct route_node *node)
 	}
 }
 
-static void describe(const struct search *s, const struct route_candidate *chosen)
+static void describe_cost(const struct search *s, const struct route_candidate *chosen)
 {
 	struct route_decision *decision = s->decision;
 	const struct route_entry *entry = chosen->entry;
 	decision->node = entry->node;
 	decision->cost_ms = chosen->cost;
-	route_entry_cost(entry, s->request, &decision->terms);
-	double predicted_ms = route_entry_ttft(entry, s->request);
-	decision->ttft_ms = predicted_ms < 0 ? predicted_ms : predicted_ms * route_ttft_factor(entry->model);
-	decision->tail_ms = route_tail_ms(entry->model, predicted_ms);
 	decision->cold = entry->cold;
 	decision->affinity_tokens = chosen->cached;
 	decision->owned = route_is_own(entry->node, s->request);
 	decision->expected_tokens = route_expected(s->request);
-	decision->runner_up_ms = runner_up(s, entry);
+	route_entry_cost(entry, s->request, &decision->terms);
+}
+
+static void describe_times(const struct search *s, const struct route_entry *entry)
+{
+	struct route_decision *decision = s->decision;
+	double predicted_ms = route_entry_ttft(entry, s->request);
+	decision->ttft_ms = predicted_ms < 0 ? predicted_ms : predicted_ms * route_ttft_factor(entry->model);
+	decision->tail_ms = route_tail_ms(entry->model, predicted_ms);
+}
+
+/* What the reservation will change is fetched step by step meanwhile. */
+static void describe(const struct search *s, const struct route_candidate *chosen)
+{
+	const struct route_node *node = chosen->entry->node;
+	uint32_t count = fetched_entries(node);
+	fetch_entries(node);
+	s->decision->runner_up_ms = runner_up(s, chosen->entry);
+	route_index_fetch_models(node->entries, count);
+	describe_cost(s, chosen);
+	route_index_fetch_classes(node->entries, count);
+	describe_times(s, chosen->entry);
+	route_index_fetch_places(node->entries, count);
 }
 
 enum db_err route_select(struct route_fleet *fleet, const struct route_request *request, uint64_t now_us,
@@ -688,8 +706,6 @@ enum db_err route_select(struct route_fleet *fleet, const struct route_request *
 	struct route_reservation *made = reservation_new(fleet);
 	if (!made)
 		return DB_E_NOMEM;
-	fetch_entries(chosen->entry->node);
-	route_index_fetch(chosen->entry->node->entries, fetched_entries(chosen->entry->node));
 	describe(&s, chosen);
 	reserve(&s, chosen->entry, made);
 	*reservation = made;
