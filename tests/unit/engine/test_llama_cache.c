@@ -16,7 +16,7 @@
 static struct kv_cache *cache;
 static struct engine *engine;
 
-static void open_model_on(const char *path, const char *root, uint64_t ram_bytes, uint32_t sequences)
+static void open_model_of(const char *path, const char *root, uint64_t ram_bytes, uint32_t sequences, uint32_t context)
 {
 	static const uint8_t device_secret[KV_SECRET_BYTES] = {7};
 	struct error error = {.text = ""};
@@ -26,7 +26,7 @@ static void open_model_on(const char *path, const char *root, uint64_t ram_bytes
 	struct engine_llama_options engine_options = {.model_path = path,
 	                                              .threads = 1,
 	                                              .max_sequences = sequences,
-	                                              .context_tokens = 2048,
+	                                              .context_tokens = context,
 	                                              .cache = cache,
 	                                              .model_id = "smol",
 	                                              .weight_hash = "weights",
@@ -34,6 +34,11 @@ static void open_model_on(const char *path, const char *root, uint64_t ram_bytes
 	engine = engine_llama_new(&engine_options, &error);
 	if (!engine)
 		fail_msg("%s", error.text);
+}
+
+static void open_model_on(const char *path, const char *root, uint64_t ram_bytes, uint32_t sequences)
+{
+	open_model_of(path, root, ram_bytes, sequences, 2048);
 }
 
 static void open_engine_on(const char *root, uint64_t ram_bytes, uint32_t sequences)
@@ -240,6 +245,52 @@ static void a_state_is_read_from_disk_while_its_request_waits(void **state)
 	kv_folder_remove(root);
 }
 
+static void check_kept(const char *text, const char *what)
+{
+	struct collector c;
+	struct request request = long_question("What then?", 6);
+	submit_scoped(&request, "a", &c);
+	wait_end(&c);
+	assert_int_equal(c.status, 0);
+	if (!(c.usage.cached_tokens >= 128))
+		fail_msg("%s: nothing was kept", what);
+	assert_string_equal(content_of(&c), text);
+	collector_free(&c);
+	request_free(&request);
+}
+
+/* A context as large as that of all sequences together: none looks at the cells of another, and states are copied. */
+static void sequences_with_cells_of_their_own_go_on_from_what_is_kept(void **state)
+{
+	char root[] = "/var/tmp/test-apart-XXXXXX", text[256];
+	struct collector c;
+	(void)state;
+	assert_non_null(mkdtemp(root));
+	open_model_of(MODEL, root, UINT64_C(256) << 20, 2, 2 * 2048);
+	struct request request = long_question("What then?", 6), other = long_question("Tell all of it.", 1500);
+	submit_scoped(&request, "a", &c);
+	wait_end(&c);
+	assert_int_equal(c.status, 0);
+	assert_int_equal(c.usage.cached_tokens, 0);
+	snprintf(text, sizeof text, "%s", content_of(&c));
+	collector_free(&c);
+	check_kept(text, "alone");
+	submit_scoped(&other, "", &c);
+	wait_deltas(&c, 1);
+	check_kept(text, "beside another");
+	engine_cancel(c.call);
+	wait_end(&c);
+	collector_free(&c);
+	kv_cache_settle(cache);
+	close_engine();
+	open_model_of(MODEL, root, UINT64_C(256) << 20, 2, 2 * 2048);
+	check_kept(text, "after a restart");
+	close_engine();
+	request_free(&request);
+	request_free(&other);
+	kv_folder_remove(root);
+}
+
 /* --- a model whose states cannot be cut --- */
 
 #define SENTENCE "The ship carried letters from a town where people light lamps every winter night. "
@@ -413,6 +464,7 @@ int main(void)
 	    cmocka_unit_test(a_running_sequence_shares_its_prefix_with_its_own_tenant),
 	    cmocka_unit_test(a_cancelled_request_leaves_no_reservation),
 	    cmocka_unit_test(a_state_is_read_from_disk_while_its_request_waits),
+	    cmocka_unit_test(sequences_with_cells_of_their_own_go_on_from_what_is_kept),
 	    cmocka_unit_test(a_model_with_a_window_is_found_again_at_a_checkpoint_on_the_way),
 	    cmocka_unit_test(a_state_that_cannot_be_restored_is_a_cold_start_and_is_not_tried_again),
 	    cmocka_unit_test(a_state_cut_and_joined_is_the_state),
