@@ -89,6 +89,8 @@ static void take_account(struct store_connect *connect, const struct stripe_acco
 		memcpy(connect->country, account->country, sizeof connect->country);
 	memcpy(connect->destination_type, account->destination_type, sizeof connect->destination_type);
 	memcpy(connect->destination_last4, account->destination_last4, sizeof connect->destination_last4);
+	if (account->payee[0]) /* who takes the destination away is still who was paid there */
+		memcpy(connect->payee, account->payee, sizeof connect->payee);
 	connect->instant_eligible = account->instant_eligible;
 }
 

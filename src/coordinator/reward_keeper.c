@@ -242,12 +242,12 @@ static bool allocate(struct reward_keeper *keeper, size_t known)
 	for (size_t i = 0; good && i < known; i++) {
 		const struct store_reward *row = &keeper->rows[i];
 		claims[i] = (struct reward_claim){.machine = row->machine.provider_key,
-		                                  .account = row->machine.account_id,
+		                                  .payee = row->payee,
 		                                  .row = i,
 		                                  .memory_gb = row->memory_gb,
 		                                  .uptime_us = row->uptime_us,
 		                                  .earned_uusd = row->earned_uusd,
-		                                  .account_has_uusd = row->account_has_uusd};
+		                                  .payee_has_uusd = row->payee_has_uusd};
 	}
 	good = good && reward_allocate(claims, known, &keeper->terms);
 	for (size_t i = 0; good && i < known; i++) {

@@ -39,7 +39,7 @@ class Payee:
         assert answer.status_code == 200, answer.text
         account = answer.json()["stripe_account_id"]
         self.stripe.accounts[account] |= {"payouts_enabled": ready, "external_accounts": {"data": [
-            {"object": "card", "funding": "debit", "last4": "4242", "default_for_currency": True}]}}
+            {"object": "card", "funding": "debit", "last4": "4242", "fingerprint": "fp_4242", "default_for_currency": True}]}}
         return self.get("/v1/billing/stripe/status?refresh=1")
 
     def withdraw(self, amount="10.00", **more):
@@ -94,6 +94,24 @@ def test_what_was_earned_is_paid_out(payee):
     assert one.wait("paid")["refunded"] is False
     assert one.out() == 10_000_000
     one.node.check_books()
+
+
+def test_whom_stripe_pays_is_remembered_when_the_destination_is_taken_away(payee):
+    one = payee()
+    one.onboard()
+
+    def known():
+        database = sqlite3.connect(f"file:{one.node.data / 'coordinator.db'}?mode=ro", uri=True)
+        try:
+            return database.execute("SELECT destination_last4, payee FROM connect_accounts").fetchall()
+        finally:
+            database.close()
+
+    assert known() == [("4242", "fp_4242")]
+    for account in one.stripe.accounts.values():
+        account["external_accounts"] = {"data": []}
+    one.get("/v1/billing/stripe/status?refresh=1")
+    assert known() == [("", "fp_4242")]
 
 
 def test_an_instant_payout_has_a_fee(payee):

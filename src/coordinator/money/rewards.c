@@ -153,9 +153,9 @@ static int64_t least(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
-/* What each account was given, with what it had: only where there is a limit on it. */
+/* What each payee was given, with what it had: only where there is a limit on it. */
 struct purse {
-	struct map accounts; /* id -> int64_t of `given` */
+	struct map payees; /* id -> int64_t of `given` */
 	int64_t *given;
 	size_t count;
 	int64_t cap; /* -1 = no limit */
@@ -164,17 +164,17 @@ struct purse {
 static bool purse_open(struct purse *purse, const struct reward_claim *claims, size_t count, int64_t cap)
 {
 	*purse = (struct purse){.cap = cap};
-	map_init(&purse->accounts);
+	map_init(&purse->payees);
 	if (cap < 0 || count == 0)
 		return true;
 	purse->given = calloc(count, sizeof *purse->given);
 	for (size_t i = 0; purse->given && i < count; i++) {
-		struct str account = str_of(claims[i].account);
-		if (map_get(&purse->accounts, account))
+		struct str payee = str_of(claims[i].payee);
+		if (map_get(&purse->payees, payee))
 			continue;
 		int64_t *given = &purse->given[purse->count++];
-		*given = claims[i].account_has_uusd;
-		if (map_put(&purse->accounts, account, given, NULL))
+		*given = claims[i].payee_has_uusd;
+		if (map_put(&purse->payees, payee, given, NULL))
 			return false;
 	}
 	return purse->given != NULL;
@@ -182,14 +182,14 @@ static bool purse_open(struct purse *purse, const struct reward_claim *claims, s
 
 static void purse_close(struct purse *purse)
 {
-	map_free(&purse->accounts);
+	map_free(&purse->payees);
 	free(purse->given);
 }
 
 static int64_t give(struct purse *purse, struct reward_claim *claim, int64_t left)
 {
 	int64_t more = least(claim->want_uusd - claim->grant_uusd, left);
-	int64_t *given = purse->cap < 0 ? NULL : map_get(&purse->accounts, str_of(claim->account));
+	int64_t *given = purse->cap < 0 ? NULL : map_get(&purse->payees, str_of(claim->payee));
 	if (given) {
 		more = least(more, *given < purse->cap ? purse->cap - *given : 0);
 		*given += more;

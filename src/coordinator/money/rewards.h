@@ -22,13 +22,13 @@ bool reward_read_model(struct str row, struct str *model, int64_t *memory_gb);
 /* What one machine could get in one period. */
 struct reward_claim {
 	/* in */
-	const char *machine;      /* its key, for the order */
-	const char *account;      /* that is paid */
-	size_t row;               /* the caller's, kept over the ordering */
-	int64_t memory_gb;        /* verified */
-	int64_t uptime_us;        /* of the period */
-	int64_t earned_uusd;      /* by requests in the period */
-	int64_t account_has_uusd; /* that its account was given already for the period */
+	const char *machine;    /* its key, for the order */
+	const char *payee;      /* who is paid, by whatever accounts */
+	size_t row;             /* the caller's, kept over the ordering */
+	int64_t memory_gb;      /* verified */
+	int64_t uptime_us;      /* of the period */
+	int64_t earned_uusd;    /* by requests in the period */
+	int64_t payee_has_uusd; /* that they were given already for the period */
 	/* out */
 	int64_t floor_uusd, want_uusd, grant_uusd;
 };
@@ -38,13 +38,13 @@ struct reward_terms {
 	int64_t left_uusd;           /* of the period's pool; -1 = all of it */
 	int min_uptime_percent;      /* below it nothing is claimed */
 	int reduction_percent;       /* k: how much of what was earned is taken off */
-	int account_percent;         /* the most that one account gets of the period's pool; 0 = no limit */
+	int account_percent;         /* the most that one payee gets of the period's pool; 0 = no limit */
 	int64_t period_us, start_us; /* of the period; its month is what tiers and pool are shared out over */
 };
 
 /* The period's part of the month's pool, rounded half up. */
 int64_t reward_pool(const struct reward_terms *terms);
-/* The most that one account gets of it. */
+/* The most that one payee gets of it. */
 int64_t reward_account_limit(const struct reward_terms *terms);
 /* Fills floor and want of one claim. */
 void reward_claim_want(struct reward_claim *claim, const struct reward_terms *terms);

@@ -201,6 +201,7 @@ static void read_destination(const json_val *object, struct stripe_account *out)
 	bool is_card = str_is(kind, "card");
 	snprintf(out->destination_type, sizeof out->destination_type, "%s", is_card ? "card" : "bank");
 	read_text(destination, "last4", out->destination_last4, sizeof out->destination_last4);
+	read_text(destination, "fingerprint", out->payee, sizeof out->payee);
 	out->instant_eligible = is_card && json_as_str(json_get(destination, "funding"), &funding) && str_is(funding, "debit");
 }
 

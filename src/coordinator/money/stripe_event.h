@@ -47,6 +47,7 @@ struct stripe_account {
 	char status[16];           /* "pending", "restricted", "ready", "rejected" */
 	char destination_type[16]; /* "bank", "card" or empty */
 	char destination_last4[8];
+	char payee[64]; /* Stripe's fingerprint of the destination: the same for whoever else has it; empty = not told */
 	bool instant_eligible;
 	char currently_due[512]; /* names between commas */
 };

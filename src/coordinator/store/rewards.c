@@ -120,9 +120,10 @@ static void read_stretches(struct sql *db, struct op_reward *op)
 	struct store_reward *row = NULL;
 	int64_t end_us = op->epoch_us + op->period_us;
 	struct sql_stmt *stmt =
-	    sql_say(db, "SELECT s.device, s.provider_key, a.id, s.model, s.memory_gb, s.from_us, s.seen_us, s.ended_us FROM"
-	                " reward_stretches s"
-	                " JOIN accounts a ON a.ref = s.account WHERE s.seen_us > ?1 AND s.from_us < ?2 AND NOT EXISTS"
+	    sql_say(db, "SELECT s.device, s.provider_key, a.id, s.model, s.memory_gb, s.from_us, s.seen_us, s.ended_us,"
+	                " coalesce(c.payee, '') FROM reward_stretches s"
+	                " JOIN accounts a ON a.ref = s.account LEFT JOIN connect_accounts c ON c.account = s.account WHERE "
+	                "s.seen_us > ?1 AND s.from_us < ?2 AND NOT EXISTS"
 	                " (SELECT 1 FROM provider_floor_draws d WHERE d.epoch_us = ?3 AND"
 	                " (d.device = s.device OR d.provider_key = s.provider_key)) ORDER BY s.device, s.from_us");
 	sql_put_i64(stmt, 1, op->epoch_us - op->slack_us);
@@ -141,6 +142,7 @@ static void read_stretches(struct sql *db, struct op_reward *op)
 		sql_copy(stmt, 2, row->machine.account_id, sizeof row->machine.account_id);
 		sql_copy(stmt, 3, row->machine.model, sizeof row->machine.model);
 		row->machine.memory_gb = sql_i64(stmt, 4);
+		sql_copy(stmt, sql_text(stmt, 8).len > 0 ? 8 : 2, row->payee, sizeof row->payee);
 		add_stretch(row, from_us > op->epoch_us ? from_us : op->epoch_us, to_us < end_us ? to_us : end_us);
 	}
 	sql_done(stmt);
@@ -179,10 +181,14 @@ static int64_t drawn(struct sql *db, int64_t epoch_us)
 	return sql_number(stmt);
 }
 
+/* By the account and by those whom Stripe pays at the same place. */
 static int64_t drawn_by(struct sql *db, int64_t epoch_us, const char *account_id)
 {
-	struct sql_stmt *stmt = sql_say(db, "SELECT coalesce(sum(d.amount), 0) FROM provider_floor_draws d JOIN accounts a ON"
-	                                    " a.ref = d.account WHERE a.id = ? AND d.epoch_us = ?");
+	struct sql_stmt *stmt =
+	    sql_say(db, "SELECT coalesce(sum(amount), 0) FROM provider_floor_draws WHERE epoch_us = ?2 AND account IN"
+	                " (SELECT ref FROM accounts WHERE id = ?1 UNION SELECT other.account FROM accounts a"
+	                " JOIN connect_accounts mine ON mine.account = a.ref JOIN connect_accounts other"
+	                " ON other.payee = mine.payee WHERE a.id = ?1 AND mine.payee <> '')");
 	sql_put_text(stmt, 1, account_id);
 	sql_put_i64(stmt, 2, epoch_us);
 	return sql_number(stmt);
@@ -197,7 +203,7 @@ static void read_epoch(struct sql *db, struct op_task *task)
 	read_earned(db, op);
 	rows = op->rows;
 	for (size_t i = 0; i < op->count && op->epoch.used_uusd > 0; i++)
-		rows[i].account_has_uusd = drawn_by(db, op->epoch_us, rows[i].machine.account_id);
+		rows[i].payee_has_uusd = drawn_by(db, op->epoch_us, rows[i].machine.account_id);
 }
 
 static void deliver_epoch(struct store_op *op)

@@ -26,7 +26,8 @@ struct store_reward {
 	struct store_stretch machine;    /* of its newest stretch in the period; from_us and seen_us as they were clipped */
 	int64_t uptime_us;               /* the union of its stretches */
 	int64_t earned_uusd;             /* by requests in the period */
-	int64_t account_has_uusd;        /* drawn by its account for the period already */
+	char payee[STORE_ID_SIZE];       /* whom Stripe pays for its account; else the account's id */
+	int64_t payee_has_uusd;          /* drawn by all accounts of that payee for the period already */
 	int64_t floor_uusd, amount_uusd; /* of a draw */
 	int64_t memory_gb;               /* of a draw: verified */
 };
@@ -48,7 +49,7 @@ void store_epoch_read(struct store *store, int64_t epoch_us, int64_t period_us, 
 typedef void (*store_draws_fn)(const int64_t *given, size_t count, const struct error *error, void *user);
 #define STORE_DRAWS_MAX 64
 struct store_draw_limits {
-	int64_t pool_uusd, account_uusd; /* of the period; account_uusd -1 = none */
+	int64_t pool_uusd, account_uusd; /* of the period; account_uusd, of all accounts of one payee, -1 = none */
 };
 void store_draws_write(struct store *store, int64_t epoch_us, const struct store_draw_limits *limits,
                        const struct store_reward *rows, size_t count, store_draws_fn done, void *user);

@@ -8,6 +8,7 @@
 struct store_connect {
 	char account_id[STORE_ID_SIZE], stripe_account[128];
 	char status[16], country[8], destination_type[16], destination_last4[8];
+	char payee[64]; /* who else has it is paid at the same place; empty = not known */
 	bool instant_eligible;
 };
 typedef void (*store_connect_fn)(const struct store_connect *connect, const struct error *error, void *user);

@@ -399,7 +399,8 @@ static void read_connect(struct sql *db, struct op_task *task)
 	struct op_withdrawal *op = (struct op_withdrawal *)task;
 	struct sql_stmt *stmt = sql_say(
 	    db,
-	    "SELECT a.id, c.stripe_account, c.status, c.country, c.destination_type, c.destination_last4, c.instant_eligible"
+	    "SELECT a.id, c.stripe_account, c.status, c.country, c.destination_type, c.destination_last4, c.instant_eligible,"
+	    " c.payee"
 	    " FROM connect_accounts c JOIN accounts a ON a.ref = c.account WHERE a.id = ?1 OR (?1 = '' AND c.stripe_account = ?2)");
 	sql_put_text(stmt, 1, op->key[0]);
 	sql_put_text(stmt, 2, op->key[1]);
@@ -413,6 +414,7 @@ static void read_connect(struct sql *db, struct op_task *task)
 	sql_copy(stmt, 3, op->connect.country, sizeof op->connect.country);
 	sql_copy(stmt, 4, op->connect.destination_type, sizeof op->connect.destination_type);
 	sql_copy(stmt, 5, op->connect.destination_last4, sizeof op->connect.destination_last4);
+	sql_copy(stmt, 7, op->connect.payee, sizeof op->connect.payee);
 	sql_done(stmt);
 }
 
@@ -436,10 +438,11 @@ static void write_connect(struct book *book, struct op_task *task)
 	}
 	struct sql_stmt *stmt = sql_say(
 	    book->db, "INSERT INTO connect_accounts (account, stripe_account, status, country, destination_type, destination_last4,"
-	              " instant_eligible, updated_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (account) DO UPDATE SET"
+	              " instant_eligible, updated_us, payee) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (account) DO UPDATE SET"
 	              " stripe_account = excluded.stripe_account, status = excluded.status, country = excluded.country,"
 	              " destination_type = excluded.destination_type, destination_last4 = excluded.destination_last4,"
-	              " instant_eligible = excluded.instant_eligible, updated_us = excluded.updated_us");
+	              " instant_eligible = excluded.instant_eligible, updated_us = excluded.updated_us,"
+	              " payee = excluded.payee");
 	sql_put_i64(stmt, 1, account->ref);
 	sql_put_text(stmt, 2, op->connect.stripe_account);
 	sql_put_text(stmt, 3, op->connect.status);
@@ -448,6 +451,7 @@ static void write_connect(struct book *book, struct op_task *task)
 	sql_put_text(stmt, 6, op->connect.destination_last4);
 	sql_put_i64(stmt, 7, op->connect.instant_eligible);
 	sql_put_i64(stmt, 8, clock_wall_us());
+	sql_put_text(stmt, 9, op->connect.payee);
 	sql_run(stmt);
 }
 

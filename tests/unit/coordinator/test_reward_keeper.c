@@ -2,6 +2,7 @@
 #include "../store_fixture.h"
 
 #include "coordinator/reward_keeper.h"
+#include "coordinator/store/store_withdrawals.h"
 
 #define START_US INT64_C(1775001600000000) /* 2026-04-01T00:00Z */
 #define SECOND   INT64_C(1000000)
@@ -312,6 +313,56 @@ static void an_unknown_model_is_left_for_later(void **state)
 	assert_books_right(&t->f);
 }
 
+static void on_connected(const struct error *error, void *user)
+{
+	(void)user;
+	assert_null(error);
+}
+
+static void pay_at(struct town *t, const char *account, const char *payee)
+{
+	struct store_connect connect = {.status = "ready", .country = "US"};
+	str_copy(str_of(account), connect.account_id, sizeof connect.account_id);
+	snprintf(connect.stripe_account, sizeof connect.stripe_account, "acct_%s", account);
+	str_copy(str_of(payee), connect.payee, sizeof connect.payee);
+	store_connect_set(t->f.store, &connect, on_connected, NULL);
+	fixture_flush(&t->f);
+}
+
+/* Several accounts whose money goes to the same bank account are one to the limit. */
+static void a_payee_gets_its_part_of_the_pool_through_however_many_accounts(void **state)
+{
+	struct town *t = *state;
+	t->terms.pool_month_uusd = 10000 * 8640; /* 10,000 for each period */
+	t->terms.account_percent = 30;
+	restart(t);
+	make_account(&t->f, "carl", 0);
+	make_account(&t->f, "dora", 0);
+	pay_at(t, "ann", "one-bank");
+	pay_at(t, "bob", "one-bank");
+	pay_at(t, "carl", "another-bank");
+	add_machine(t, "m1", "ann", "Mac16,6", 64);
+	add_machine(t, "m2", "bob", "Mac16,6", 64);
+	add_machine(t, "m3", "carl", "Mac16,6", 64);
+	add_machine(t, "m4", "dora", "Mac16,6", 64); /* Stripe pays her nothing yet */
+	step(t);
+	pass(t, 330);
+	assert_int_equal(draws(t), 4);
+	assert_int_equal(balance_of(&t->f, "ann") + balance_of(&t->f, "bob"), 3000);
+	assert_int_equal(balance_of(&t->f, "carl"), FULL_64);
+	assert_int_equal(balance_of(&t->f, "dora"), FULL_64);
+	/* A machine that is found later in the same period is no way around it. */
+	fixture_sql(&t->f,
+	            "INSERT INTO reward_stretches (device, provider_key, account, model, memory_gb, from_us, seen_us, ended_us)"
+	            " SELECT 'm5', 'key-of-m5', account, model, memory_gb, from_us, seen_us, ended_us FROM reward_stretches"
+	            " WHERE device = 'm2'");
+	restart(t);
+	step(t);
+	assert_int_equal(fixture_number(&t->f, "SELECT count(*) FROM provider_floor_draws WHERE device = 'm5' AND amount = 0"), 1);
+	assert_int_equal(balance_of(&t->f, "ann") + balance_of(&t->f, "bob"), 3000);
+	assert_books_right(&t->f);
+}
+
 static void a_pool_is_never_exceeded(void **state)
 {
 	struct town *t = *state;
@@ -376,6 +427,7 @@ int main(void)
 	    TEST(one_machine_is_paid_once_whatever_keys_it_makes),
 	    TEST(memory_is_what_the_model_can_have),
 	    TEST(an_unknown_model_is_left_for_later),
+	    TEST(a_payee_gets_its_part_of_the_pool_through_however_many_accounts),
 	    TEST(a_pool_is_never_exceeded),
 	    TEST(draws_of_others_count_against_the_limits),
 	};

@@ -24,7 +24,7 @@ static struct reward_terms usual(void)
 static int64_t floor_of(int64_t memory_gb, int64_t uptime_us)
 {
 	struct reward_terms terms = usual();
-	struct reward_claim claim = {.machine = "m", .account = "a", .memory_gb = memory_gb, .uptime_us = uptime_us};
+	struct reward_claim claim = {.machine = "m", .payee = "a", .memory_gb = memory_gb, .uptime_us = uptime_us};
 	reward_claim_want(&claim, &terms);
 	return claim.floor_uusd;
 }
@@ -96,7 +96,7 @@ static void a_month_pays_a_tier_whatever_its_length(void **state)
 	    {APRIL_2026, 30}, {APRIL_2026 + 30 * DAY_US, 31}, {APRIL_2026 - 59 * DAY_US, 28}, {INT64_C(1706745600000000), 29}};
 	for (size_t i = 0; i < sizeof months / sizeof *months; i++) {
 		struct reward_terms terms = usual();
-		struct reward_claim claim = {.machine = "m", .account = "a", .memory_gb = 512, .uptime_us = REWARD_PERIOD_US};
+		struct reward_claim claim = {.machine = "m", .payee = "a", .memory_gb = 512, .uptime_us = REWARD_PERIOD_US};
 		terms.start_us = months[i].start_us;
 		reward_claim_want(&claim, &terms);
 		int64_t periods = months[i].days * 288, sum = claim.floor_uusd * periods;
@@ -109,7 +109,7 @@ static void what_was_earned_is_taken_off_by_k(void **state)
 	(void)state;
 	struct reward_terms terms = usual();
 	struct reward_claim claim = {
-	    .machine = "m", .account = "a", .memory_gb = 64, .uptime_us = REWARD_PERIOD_US, .earned_uusd = 1001};
+	    .machine = "m", .payee = "a", .memory_gb = 64, .uptime_us = REWARD_PERIOD_US, .earned_uusd = 1001};
 	reward_claim_want(&claim, &terms);
 	assert_int_equal(claim.want_uusd, 2083);
 	terms.reduction_percent = 50;
@@ -124,9 +124,9 @@ static void the_wanted_class_is_served_first_up_to_half(void **state)
 {
 	(void)state;
 	struct reward_terms terms = usual();
-	struct reward_claim claims[] = {{.machine = "b", .account = "b", .memory_gb = 192, .uptime_us = REWARD_PERIOD_US},
-	                                {.machine = "a", .account = "a", .memory_gb = 64, .uptime_us = REWARD_PERIOD_US},
-	                                {.machine = "c", .account = "c", .memory_gb = 64, .uptime_us = REWARD_PERIOD_US}};
+	struct reward_claim claims[] = {{.machine = "b", .payee = "b", .memory_gb = 192, .uptime_us = REWARD_PERIOD_US},
+	                                {.machine = "a", .payee = "a", .memory_gb = 64, .uptime_us = REWARD_PERIOD_US},
+	                                {.machine = "c", .payee = "c", .memory_gb = 64, .uptime_us = REWARD_PERIOD_US}};
 	terms.left_uusd = 3000;
 	assert_true(reward_allocate(claims, 3, &terms));
 	assert_string_equal(claims[0].machine, "a");
@@ -135,7 +135,7 @@ static void the_wanted_class_is_served_first_up_to_half(void **state)
 	assert_int_equal(claims[2].grant_uusd, 0);
 }
 
-static void an_account_gets_its_part_of_the_pool_at_most(void **state)
+static void a_payee_gets_its_part_of_the_pool_at_most(void **state)
 {
 	(void)state;
 	struct reward_terms terms = usual();
@@ -146,13 +146,13 @@ static void an_account_gets_its_part_of_the_pool_at_most(void **state)
 	for (size_t i = 0; i < 4; i++) {
 		snprintf(names[i], sizeof names[i], "m%zu", i);
 		claims[i] = (struct reward_claim){
-		    .machine = names[i], .account = i < 3 ? "whale" : "minnow", .memory_gb = 64, .uptime_us = REWARD_PERIOD_US};
-		claims[i].account_has_uusd = i < 3 ? 500 : 0;
+		    .machine = names[i], .payee = i < 3 ? "whale" : "minnow", .memory_gb = 64, .uptime_us = REWARD_PERIOD_US};
+		claims[i].payee_has_uusd = i < 3 ? 500 : 0;
 	}
 	assert_true(reward_allocate(claims, 4, &terms));
 	int64_t whale = 0, minnow = 0;
 	for (size_t i = 0; i < 4; i++)
-		*(claims[i].account[0] == 'w' ? &whale : &minnow) += claims[i].grant_uusd;
+		*(claims[i].payee[0] == 'w' ? &whale : &minnow) += claims[i].grant_uusd;
 	assert_int_equal(whale, 2500);
 	assert_int_equal(minnow, 2083);
 }
@@ -184,7 +184,7 @@ static void random_fleets_never_get_more_than_there_is(void **state)
 			snprintf(names[i], sizeof names[i], "m%zu", i);
 			snprintf(accounts[i], sizeof accounts[i], "a%u", (unsigned)dice(&random, 9));
 			claims[i] = (struct reward_claim){.machine = names[i],
-			                                  .account = accounts[i],
+			                                  .payee = accounts[i],
 			                                  .memory_gb = sizes[dice(&random, sizeof sizes / sizeof *sizes)],
 			                                  .uptime_us = (int64_t)dice(&random, REWARD_PERIOD_US * 2),
 			                                  .earned_uusd = (int64_t)dice(&random, 5000)};
@@ -206,7 +206,7 @@ static void an_empty_fleet_gets_nothing(void **state)
 {
 	(void)state;
 	struct reward_terms terms = usual();
-	struct reward_claim none = {.machine = "", .account = ""};
+	struct reward_claim none = {.machine = "", .payee = ""};
 	assert_true(reward_allocate(&none, 0, &terms));
 	assert_true(reward_allocate(&none, 1, &terms));
 	assert_int_equal(none.grant_uusd, 0);
@@ -223,7 +223,7 @@ int main(void)
 	    cmocka_unit_test(a_month_pays_a_tier_whatever_its_length),
 	    cmocka_unit_test(what_was_earned_is_taken_off_by_k),
 	    cmocka_unit_test(the_wanted_class_is_served_first_up_to_half),
-	    cmocka_unit_test(an_account_gets_its_part_of_the_pool_at_most),
+	    cmocka_unit_test(a_payee_gets_its_part_of_the_pool_at_most),
 	    cmocka_unit_test(random_fleets_never_get_more_than_there_is),
 	    cmocka_unit_test(an_empty_fleet_gets_nothing),
 	};

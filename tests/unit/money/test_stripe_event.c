@@ -125,7 +125,7 @@ static void the_status_of_a_connected_account_is_mapped(void **state)
 	     false},
 	    {"{\"id\":\"a\",\"details_submitted\":true,\"requirements\":{\"currently_due\":[]}}", "pending", "", false},
 	    {"{\"id\":\"a\",\"payouts_enabled\":true,\"external_accounts\":{\"data\":[{\"object\":\"bank_account\",\"last4\":"
-	     "\"6789\"}]}}",
+	     "\"6789\",\"fingerprint\":\"fp_6789\"}]}}",
 	     "ready", "bank", false},
 	    {"{\"id\":\"a\",\"payouts_enabled\":true,\"external_accounts\":{\"data\":[{\"object\":\"bank_account\"},{\"object\":"
 	     "\"card\","
@@ -145,6 +145,7 @@ static void the_status_of_a_connected_account_is_mapped(void **state)
 		assert_string_equal(account.status, rows[i].status);
 		assert_string_equal(account.destination_type, rows[i].type);
 		assert_int_equal(account.instant_eligible, rows[i].instant);
+		assert_string_equal(account.payee, strstr(rows[i].object, "fp_6789") ? "fp_6789" : "");
 		json_free(doc);
 	}
 }
