@@ -49,7 +49,8 @@ def served(tiny, tmp_path, coordinator, provider):
                    capture_output=True, env=environment(tmp_path), timeout=60 * PATIENCE)
     cache = tmp_path / "cache"
     node = coordinator()
-    made = provider(node, model="tiny", models_dir=models, DARKBLOOM_PREFIX_CACHE_DIR=str(cache))
+    # No state is dropped because the disk is slow.
+    made = provider(node, model="tiny", models_dir=models, DARKBLOOM_PREFIX_CACHE_DIR=str(cache), DARKBLOOM_KV_CAPTURE_MAX_INFLIGHT="64")
     return node, made, cache
 
 
