@@ -157,7 +157,7 @@ INLINE void multiply(const struct engine_matrix *matrix, const struct tile *tile
 			}
 	}
 	int64_t left = matrix->weight_rows - row;
-	__mmask16 kept = left < ROWS ? (__mmask16)((1u << left) - 1) : (__mmask16)0xffff;
+	__mmask16 kept = (__mmask16)(left < ROWS ? (1u << left) - 1 : 0xffffu);
 	for (int j = 0; j < columns; j++) {
 		__m512 fours[WORDS / 2];
 		for (int w = 0; w < WORDS / 2; w++)
