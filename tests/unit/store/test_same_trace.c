@@ -421,8 +421,8 @@ static int start(void **state)
 		fixture_folder(f);
 		fixture_open(f);
 		for (int i = 0; i < ACCOUNTS; i++) {
-			char id[STORE_ID_SIZE];
-			name(id, "account", i);
+			char id[24];
+			snprintf(id, sizeof id, "account%06d", i);
 			make_account(f, id, 20000);
 		}
 	}
