@@ -54,6 +54,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	if (size < 2 || size > 4096)
 		return 0;
+	if (size > 4 && memcmp(data + 1, "PRI ", 4) == 0)
+		return 0; /* HTTP/2, whose first frames leave as soon as this was seen: fuzz_http2 */
 	start_server();
 	for (int tries = 0;; tries++) {
 		int64_t before = date_now();
