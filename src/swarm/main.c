@@ -311,7 +311,7 @@ static int run(const struct cli_args *args, bool with_fleet, bool with_load)
 	if (unreached) {
 		fprintf(stderr, "darkbloom-swarm: there is no coordinator at %s:%u: %s Start it, or give --host and --port.\n",
 		        swarm.load_options.host, port, unreached->text);
-		return CLI_NETWORK;
+		_Exit(CLI_NETWORK); /* connections that are still being tried end with the process */
 	}
 	print_result(&swarm);
 	/* Sessions and connections end with the process. */
