@@ -5,6 +5,7 @@
 # Says `ready ADDRESS`, then follows the words it reads, one a line:
 #   crash   kill -9 the server and all its processes, then say `crashed`
 #   start   start it again on what is left, then say `ready ADDRESS`
+#   freeze  let all its processes stand still, connected as they are, then say `frozen`; `thaw` lets them go on, then says `thawed`
 #   stop    stop it in order, then say `stopped`
 #   sql S   run the SQL S, then say `done`
 # It ends, and leaves nothing behind, when its standard input does: so no test can forget it.
@@ -49,14 +50,24 @@ start() {
 	done
 	die "the server is not ready after 30 s"
 }
+children() { ps -o pid= --ppid "$server" 2>/dev/null || pgrep -P "$server" || true; }
 crash() {
 	[ -n "$server" ] || return 0
-	local children # what it starts between this and its end, ends by itself
-	children=$(ps -o pid= --ppid "$server" 2>/dev/null || pgrep -P "$server" || true)
+	local all # what it starts between this and its end, ends by itself
+	all=$(children)
 	# shellcheck disable=SC2086
-	kill -KILL "$server" $children 2>/dev/null || true
+	kill -KILL "$server" $all 2>/dev/null || true
 	wait "$server" 2>/dev/null || true
 	server=
+}
+freeze() {
+	kill -STOP "$server" # first: it starts no more of them
+	# shellcheck disable=SC2046
+	kill -STOP $(children)
+}
+thaw() {
+	# shellcheck disable=SC2046
+	kill -CONT $(children) "$server"
 }
 finish() {
 	trap '' INT TERM HUP # nothing keeps it from ending what it started
@@ -75,6 +86,8 @@ while read -r word rest; do
 	case $word in
 	crash) crash && echo crashed ;;
 	start) start ;;
+	freeze) freeze && echo frozen ;;
+	thaw) thaw && echo thawed ;;
 	stop) kill -INT "$server" && wait "$server" 2>/dev/null || true; server=; echo stopped ;;
 	sql) "$bin/psql" -q -X -v ON_ERROR_STOP=1 -d "$address" -c "$rest" >/dev/null && echo "done" ;;
 	*) die "unknown word: $word" ;;

@@ -224,6 +224,13 @@ class Postgres:
     def start(self):
         self.tell("start", "ready")
 
+    def freeze(self):
+        """It answers nothing, and its connections stay open."""
+        self.tell("freeze", "frozen")
+
+    def thaw(self):
+        self.tell("thaw", "thawed")
+
     def sql(self, text):
         """Runs SQL beside whoever is connected; `text` is of one line."""
         self.tell(f"sql {text}", "done")

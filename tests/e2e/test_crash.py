@@ -125,8 +125,7 @@ def test_who_calls_while_postgres_is_away_is_told_to_come_back(postgres, coordin
     wait_until(lambda: ask().status_code == 200, "it to serve as ever")
 
 
-def test_a_provider_that_registers_while_postgres_is_away_gets_its_owner_when_it_is_back(postgres, coordinator):
-    node = coordinator({"accounts": {"first_grant_usd": "1000"}}, DARKBLOOM_STORE_URL=postgres.address)
+def linked_machine(node, postgres):
     account = node.get("/v1/me")["account_id"]
     token = "eigeninference-pt-" + "3" * 64
     postgres.sql("INSERT INTO provider_tokens (hash, account, label, created_us)"
@@ -136,8 +135,22 @@ def test_a_provider_that_registers_while_postgres_is_away_gets_its_owner_when_it
         def registration(self):
             return super().registration() | {"auth_token": token}
 
+    return Linked(node)
+
+
+def check_found(node, machine):
+    node.wait_routable(machine.model)
+    assert "provider.owner_found" in node.log()
+    own = wait_until(lambda: (said := node.client.post("/v1/chat/completions", headers={"X-Darkbloom-Route": "self"}, json={
+        "model": machine.model, "messages": [{"role": "user", "content": "hello"}]})).status_code == 200 and said, "it to serve its owner")
+    assert own.json()["choices"][0]["message"]["content"] == "Hello there!"
+    stop_joined([machine])
+
+
+def test_a_provider_that_registers_while_postgres_is_away_gets_its_owner_when_it_is_back(postgres, coordinator):
+    node = coordinator({"accounts": {"first_grant_usd": "1000"}}, DARKBLOOM_STORE_URL=postgres.address)
+    machine = linked_machine(node, postgres)
     postgres.crash()
-    machine = Linked(node)
     try:
         machine.start()
         wait_standing(node, machine.serial, "self_signed", "online")  # the registration goes on
@@ -145,12 +158,22 @@ def test_a_provider_that_registers_while_postgres_is_away_gets_its_owner_when_it
         assert node.routable(machine.model) == 0  # nobody could be paid
     finally:
         postgres.start()
-    node.wait_routable(machine.model)
-    assert "provider.owner_found" in node.log()
-    own = wait_until(lambda: (said := node.client.post("/v1/chat/completions", headers={"X-Darkbloom-Route": "self"}, json={
-        "model": machine.model, "messages": [{"role": "user", "content": "hello"}]})).status_code == 200 and said, "it to serve its owner")
-    assert own.json()["choices"][0]["message"]["content"] == "Hello there!"
-    stop_joined([machine])
+    check_found(node, machine)
+
+
+def test_a_provider_that_registers_while_postgres_says_nothing_gets_its_owner_when_it_does(postgres, coordinator):
+    """Unlike one that is away it refuses nothing: the registration goes on by its own patience."""
+    node = coordinator({"accounts": {"first_grant_usd": "1000"}}, DARKBLOOM_STORE_URL=postgres.address)
+    machine = linked_machine(node, postgres)
+    postgres.freeze()
+    try:
+        machine.start()
+        wait_standing(node, machine.serial, "self_signed", "online")
+        assert "provider.owner_unknown" in node.log()
+        assert node.routable(machine.model) == 0
+    finally:
+        postgres.thaw()
+    check_found(node, machine)
 
 
 @pytest.mark.slow

@@ -189,10 +189,11 @@ static const struct sql_backend sqlite_backend = {
 static enum db_err set_up(sqlite3 *handle, enum sql_mode mode, struct error *error)
 {
 	/* The write-ahead log is moved into the file at quiet moments (sqlite_file.h), never inside a commit. The cache is small
-	 * because SQLite looks through all of it after a commit that split a page. */
+	 * because SQLite looks through all of it after a commit that split a page. A log that had to grow beside a long reader,
+	 * such as a backup, gives its room back (128 MB, more than it takes else) when it is begun anew. */
 	static const char write_settings[] = "PRAGMA page_size=4096; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
 	                                     "PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-8192;"
-	                                     "PRAGMA wal_autocheckpoint=0;";
+	                                     "PRAGMA wal_autocheckpoint=0; PRAGMA journal_size_limit=134217728;";
 	static const char read_settings[] = "PRAGMA query_only=ON; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-8192;";
 
 	sqlite3_busy_timeout(handle, 5000);
