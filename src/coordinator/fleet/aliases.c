@@ -29,22 +29,17 @@ void fleet_alias_health(const struct fleet *fleet, struct str id, struct alias_h
 
 /* --- what providers are told --- */
 
-static bool has(const struct route_node *node, const char *build)
+static bool has(const struct session *session, const char *build)
 {
-	struct str models[ROUTE_MAX_NODE_MODELS];
-	size_t count = route_node_models(node, models, ROUTE_MAX_NODE_MODELS);
-	for (size_t i = 0; build[0] && i < count; i++)
-		if (str_is(models[i], build))
-			return true;
-	return false;
+	return route_node_advertises(session->fleet->routes, session->node, str_of(build));
 }
 
-/* The provider serves some build of the alias: the others are its business too. */
-static bool concerns(const struct alias *alias, const struct route_node *node)
+/* The provider has some build of the alias, if only under its name: the others, and which files are meant, are its business. */
+static bool concerns(const struct alias *alias, const struct session *session)
 {
-	bool any = alias->active && (has(node, alias->desired) || has(node, alias->previous));
+	bool any = alias->active && (has(session, alias->desired) || has(session, alias->previous));
 	for (size_t i = 0; alias->active && i < alias->retired_count && !any; i++)
-		any = has(node, alias->retired[i]);
+		any = has(session, alias->retired[i]);
 	return any;
 }
 
@@ -60,7 +55,7 @@ void session_send_desired(struct session *session)
 	if (!desired->models)
 		return; /* it hears of the next change */
 	for (size_t i = 0; i < count && i < ALIAS_MAX; i++)
-		if (concerns(aliases[i], session->node))
+		if (concerns(aliases[i], session))
 			desired->models[desired->count++] = (struct wire_desired_model){.model_name = str_of(aliases[i]->id),
 			                                                                .desired_build = str_of(aliases[i]->desired),
 			                                                                .previous_build = str_of(aliases[i]->previous),

@@ -204,7 +204,7 @@ enum db_err alias_remove(struct alias_table *table, struct str id)
 	memmove(&table->sorted[at], &table->sorted[at + 1], (--table->count - at) * sizeof *table->sorted);
 	unpin(table, item);
 	uncover(table, &item->alias);
-	(void)route_files_pin(table->fleet, str_of(item->alias.desired));
+	route_files_pin(table->fleet, str_of(item->alias.desired));
 	free(item);
 	table->fleet->views_version++;
 	return DB_OK;
@@ -383,8 +383,8 @@ enum db_err alias_put(struct alias_table *table, const struct alias_change *chan
 	uncover(table, &before);
 	apply(item, change, now_us);
 	pin(table, item);
-	(void)route_files_pin(table->fleet, str_of(before.desired));
-	(void)route_files_pin(table->fleet, change->desired);
+	route_files_pin(table->fleet, str_of(before.desired));
+	route_files_pin(table->fleet, change->desired);
 	table->fleet->views_version++;
 	return DB_OK;
 }
@@ -408,7 +408,7 @@ enum db_err alias_restore(struct alias_table *table, const struct alias *alias)
 		return DB_E_NOMEM;
 	}
 	pin(table, item);
-	(void)route_files_pin(table->fleet, str_of(alias->desired));
+	route_files_pin(table->fleet, str_of(alias->desired));
 	table->fleet->views_version++;
 	return DB_OK;
 }

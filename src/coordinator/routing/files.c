@@ -21,18 +21,11 @@ void route_files_pinned(const struct route_fleet *fleet, struct route_model *mod
 		model->files[i].wanted = is_wanted(model, &model->files[i]);
 }
 
-uint32_t route_files_pin(struct route_fleet *fleet, struct str build)
+void route_files_pin(struct route_fleet *fleet, struct str build)
 {
 	struct route_model *model = route_model_find(fleet, build);
-	uint32_t wanted = 0;
-	if (!model)
-		return 0;
-	route_files_pinned(fleet, model);
-	if (!model->pinned)
-		return 0;
-	for (uint32_t i = 0; i < model->file_count; i++)
-		wanted += model->files[i].wanted ? model->files[i].entries : 0;
-	return model->entries - wanted;
+	if (model)
+		route_files_pinned(fleet, model);
 }
 
 /* The place of the hash, from 1; 0: there is none. */

@@ -387,6 +387,12 @@ size_t route_node_models(const struct route_node *node, struct str *out, size_t 
 	return count;
 }
 
+bool route_node_advertises(const struct route_fleet *fleet, const struct route_node *node, struct str model)
+{
+	const struct route_model *found = route_model_find(fleet, model);
+	return found && route_node_entry(node, found);
+}
+
 /* As route_node_models counts them. */
 static const struct route_entry *served_entry(const struct route_node *node, size_t index)
 {
@@ -502,8 +508,10 @@ static void entry_describe(struct route_fleet *fleet, struct route_entry *entry,
 	entry->template_broken = facts->template_render_ok == 0;
 	entry->can = (uint16_t)facts->can;
 	route_files_say(entry, facts->weight_hash);
-	if (route_files_ok(entry))
+	bool good = route_files_ok(entry);
+	if (good || !entry->model->described) /* a pin may change later */
 		describe_model(fleet, entry->model, facts);
+	entry->model->described |= good;
 }
 
 enum db_err route_node_set_models(struct route_fleet *fleet, struct route_node *node, const struct route_model_facts *models,

@@ -69,7 +69,8 @@ size_t route_owned(const struct route_fleet *fleet, struct str account, struct s
 	LIST_EACH (link, &owner->nodes) {
 		if (owned++ == ROUTE_SCAN)
 			break;
-		*serving += model && route_node_entry(LIST_OF(link, struct route_node, owned), model);
+		const struct route_entry *entry = model ? route_node_entry(LIST_OF(link, struct route_node, owned), model) : NULL;
+		*serving += entry && route_files_ok(entry);
 	}
 	return owned;
 }

@@ -112,6 +112,8 @@ enum db_err route_node_update_models(struct route_fleet *fleet, struct route_nod
 /* Ids of the advertised models, borrowed until they change; without those whose files are not the pinned ones. Returns how many
  * there are. */
 size_t route_node_models(const struct route_node *node, struct str *out, size_t max);
+/* Whether the node advertises the model, also with other files than the pinned ones. */
+bool route_node_advertises(const struct route_fleet *fleet, const struct route_node *node, struct str model);
 /* The last report of the model at this place among them, and whether there is one. */
 bool route_node_slot(const struct route_node *node, size_t index, struct route_slot *out);
 uint32_t route_node_pending(const struct route_node *node); /* reservations held on it */
@@ -249,7 +251,8 @@ enum route_gate route_check(const struct route_fleet *fleet, const struct route_
                             uint64_t now_us);
 /* Whether some node could serve it, now or once it has room; of very many nodes some are asked (routing 13.2). */
 bool route_could_serve(struct route_fleet *fleet, const struct route_request *request, uint64_t now_us);
-/* Connected nodes of an account, and how many of them advertise the model; of very many some are counted. */
+/* Connected nodes of an account, and how many of them have the model, with the files that are wanted; of very many some are
+ * counted. */
 size_t route_owned(const struct route_fleet *fleet, struct str account, struct str model, size_t *serving);
 void route_release(struct route_fleet *fleet, struct route_reservation *reservation);
 struct route_node *route_reservation_node(const struct route_reservation *reservation); /* NULL when the node left */

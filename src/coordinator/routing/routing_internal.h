@@ -168,6 +168,7 @@ struct route_model {
 	uint32_t class_count, class_cap;
 	struct route_known known;
 	uint8_t family; /* of the policy's dedicated ones, from 1; 0 = none */
+	bool described; /* by a node that has the files that were taken then */
 	bool pinned;    /* only the files of this hash are taken: files.c */
 	char pin[ROUTE_FILES_SIZE];
 	struct route_files *files;
@@ -400,8 +401,7 @@ size_t route_holders_of(const struct route_fleet *fleet, const struct route_mode
 void route_files_say(struct route_entry *entry, struct str hash); /* by its node; empty = nothing said */
 void route_files_forget(struct route_entry *entry);
 void route_files_pinned(const struct route_fleet *fleet, struct route_model *model); /* looks its pin up */
-/* The build's pin may have changed. Returns how many entries have other files than it asks for. */
-uint32_t route_files_pin(struct route_fleet *fleet, struct str build);
+void route_files_pin(struct route_fleet *fleet, struct str build);                   /* its pin may have changed */
 
 /* calibrate.c */
 void route_calibrate(struct route_model *model, double predicted_ms, double actual_ms);

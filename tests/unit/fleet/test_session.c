@@ -730,6 +730,30 @@ static void a_build_with_other_files_than_the_pinned_ones_is_not_taken(void **st
 	scene_end(&s);
 }
 
+static bool is_told(void *arg)
+{
+	const struct peer *p = arg;
+	return p->desired_hash[0] != '\0';
+}
+
+static void who_has_other_files_of_a_build_is_told_which_are_wanted(void **state)
+{
+	(void)state;
+	struct scene s = scene_of(usual);
+	struct peer p;
+	struct error error;
+	struct alias_change change = {.id = STR("acme-chat"), .desired = STR(MODEL), .weight_hash = STR(HASH_B)};
+	scene_begin(&s, NULL);
+	peer_join(&p, &s, (struct peer_options){.serial = "TESTSERIAL01"});
+	assert_int_equal(fleet_alias_put(s.fleet, &change, &error), DB_OK);
+	assert_int_equal(models_of(&s), 0);
+	assert_true(run_until(&s, is_told, &p));
+	assert_string_equal(p.desired_build, MODEL);
+	assert_string_equal(p.desired_hash, HASH_B);
+	peer_end(&p);
+	scene_end(&s);
+}
+
 int main(void)
 {
 	assert_int_equal(crypto_init(), DB_OK);
@@ -741,6 +765,7 @@ int main(void)
 	    cmocka_unit_test(what_a_provider_says_of_a_desired_build_is_kept_and_counted),
 	    cmocka_unit_test(words_about_builds_that_nobody_wants_are_not_kept),
 	    cmocka_unit_test(a_build_with_other_files_than_the_pinned_ones_is_not_taken),
+	    cmocka_unit_test(who_has_other_files_of_a_build_is_told_which_are_wanted),
 	    cmocka_unit_test(a_software_key_on_linux_is_self_signed_and_says_so),
 	    cmocka_unit_test(both_generations_and_ours_are_accepted_by_default),
 	    cmocka_unit_test(missing_legs_keep_a_provider_unroutable),

@@ -192,6 +192,48 @@ static void a_build_that_comes_after_its_pin_is_compared(void **state)
 	place_free(&place);
 }
 
+/* A pin that was wrong from the start refuses everybody: what they said of the build counts once it is mended. */
+static void a_build_whose_pin_is_mended_is_described_as_its_nodes_said(void **state)
+{
+	struct place place = place_new();
+	struct route_model_view view;
+	(void)state;
+	pin(&place, HASH_A);
+	struct route_node *node = node_with(&place, HASH_B);
+	assert_int_equal(listed(&place), 0);
+	assert_false(route_node_models(node, NULL, 0));
+	assert_true(route_node_advertises(place.fleet, node, STR(BUILD)));
+	assert_false(route_node_advertises(place.fleet, node, STR("acme/other")));
+	pin(&place, HASH_B);
+	beat(&place, node);
+	assert_ptr_equal(chosen(&place), node);
+	assert_int_equal(route_models(place.fleet, NOW_US, &view, 1), 1);
+	assert_true(view.size_bytes == 4000000000u);
+	struct route_model_facts other = {.id = STR(BUILD), .size_bytes = 7, .weight_hash = STR(HASH_A), .template_render_ok = -1};
+	struct route_node *wrong = route_node_add(place.fleet, NULL);
+	assert_int_equal(route_node_set_models(place.fleet, wrong, &other, 1), DB_OK);
+	say(&place, node, HASH_B);
+	assert_int_equal(route_node_set_models(place.fleet, wrong, &other, 1), DB_OK);
+	assert_int_equal(route_models(place.fleet, NOW_US, &view, 1), 1);
+	assert_true(view.size_bytes == 4000000000u); /* not as other files are */
+	place_free(&place);
+}
+
+static void an_owners_machine_with_other_files_serves_nothing(void **state)
+{
+	struct place place = place_new();
+	size_t serving;
+	(void)state;
+	struct route_node *node = node_with(&place, HASH_B);
+	assert_int_equal(route_node_set_owner(place.fleet, node, STR("acct-1")), DB_OK);
+	assert_int_equal(route_owned(place.fleet, STR("acct-1"), STR(BUILD), &serving), 1);
+	assert_int_equal(serving, 1);
+	pin(&place, HASH_A);
+	assert_int_equal(route_owned(place.fleet, STR("acct-1"), STR(BUILD), &serving), 1);
+	assert_int_equal(serving, 0);
+	place_free(&place);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -200,6 +242,8 @@ int main(void)
 	    cmocka_unit_test(nobody_is_offered_while_all_have_other_files),
 	    cmocka_unit_test(files_beyond_counting_are_nobodys),
 	    cmocka_unit_test(a_build_that_comes_after_its_pin_is_compared),
+	    cmocka_unit_test(a_build_whose_pin_is_mended_is_described_as_its_nodes_said),
+	    cmocka_unit_test(an_owners_machine_with_other_files_serves_nothing),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
  * nothing leaks. */
 #include <stdlib.h>
 
+#include "coordinator/routing/alias.h"
 #include "routing_fixture.h"
 
 #define NODES  60
@@ -19,6 +20,8 @@ static uint32_t below(uint32_t bound)
 
 static const char *const model_names[MODELS] = {"a/one", "b/two", "c/three", "d/four", "e/five", "f/six"};
 static const char *const accounts[] = {"", "acct-1", "acct-2"};
+static const char *const hashes[] = {"", "1111111111111111111111111111111111111111111111111111111111111111",
+                                     "2222222222222222222222222222222222222222222222222222222222222222"};
 
 struct held {
 	struct route_reservation *reservation;
@@ -28,6 +31,8 @@ struct held {
 
 struct world {
 	struct route_fleet *fleet;
+	struct alias_table *aliases;
+	bool behind; /* a pin changed, and not all nodes were heard of since */
 	struct route_node *nodes[NODES];
 	uint32_t pending[NODES];
 	struct held held[HELD];
@@ -79,6 +84,7 @@ static void random_models(struct world *w, struct route_node *node)
 			facts[count++] = (struct route_model_facts){.id = str_of(model_names[i]),
 			                                            .size_bytes = below(4) ? (uint64_t)below(30) * 1000000000u : 0,
 			                                            .vision = below(2) != 0,
+			                                            .weight_hash = str_of(hashes[below(3)]),
 			                                            .template_render_ok = (int)below(8) - 1};
 	if (count && below(4) == 0) { /* named twice */
 		facts[count] = facts[0];
@@ -150,6 +156,37 @@ static void change_a_node(struct world *w)
 	default:
 		random_beat(w, node);
 	}
+}
+
+/* The order in the index follows a pin with each node's next report. */
+static void hear_of_all(struct world *w)
+{
+	for (int i = 0; w->behind && i < NODES; i++) {
+		struct route_node_facts facts;
+		if (!w->nodes[i])
+			continue;
+		route_node_facts(w->fleet, w->nodes[i], &facts);
+		route_node_set_facts(w->fleet, w->nodes[i], &facts);
+	}
+	w->behind = false;
+}
+
+/* Files that are refused are so at once, though the index still has them; those that are taken again are heard of first. */
+static void change_a_pin(struct world *w)
+{
+	static const char *const ids[MODELS] = {"one", "two", "three", "four", "five", "six"};
+	uint32_t at = below(MODELS);
+	bool taken_again = alias_pin(w->aliases, str_of(model_names[at])) != NULL;
+	struct alias_change change = {
+	    .id = str_of(ids[at]), .desired = str_of(model_names[at]), .weight_hash = str_of(hashes[below(3)])};
+	struct error error;
+	if (below(3) == 0)
+		(void)alias_remove(w->aliases, str_of(ids[at]));
+	else
+		assert_int_equal(alias_put(w->aliases, &change, w->now_us, &error), DB_OK);
+	w->behind = true;
+	if (taken_again)
+		hear_of_all(w);
 }
 
 static void release(struct world *w, struct held *held)
@@ -289,6 +326,7 @@ static void decide(struct world *w, struct held *held)
 static void counts_are_true(struct world *w)
 {
 	struct route_model_view views[MODELS];
+	hear_of_all(w);
 	size_t count = route_models(w->fleet, w->now_us, views, MODELS);
 	size_t live = 0;
 	for (int i = 0; i < NODES; i++) {
@@ -308,8 +346,8 @@ static void counts_are_true(struct world *w)
 			if (!w->nodes[i] || !route_cost_of(w->fleet, w->nodes[i], &request, &cost))
 				continue;
 			route_node_facts(w->fleet, w->nodes[i], &facts);
-			nodes += facts.connected_ok && !facts.untrusted && !facts.private_only;
 			enum route_gate gate = route_check(w->fleet, w->nodes[i], &request, w->now_us);
+			nodes += facts.connected_ok && !facts.untrusted && !facts.private_only && gate != ROUTE_NOT_SERVING;
 			routable += gate == ROUTE_OK || gate == ROUTE_CONCURRENCY || gate == ROUTE_BUDGET || gate == ROUTE_MEMORY;
 		}
 		assert_int_equal(views[v].nodes, nodes);
@@ -324,12 +362,16 @@ static void run(uint64_t start)
 	seed = start;
 	w = (struct world){.fleet = route_fleet_new(&policy), .now_us = 3000 * SECOND_US};
 	assert_non_null(w.fleet);
+	w.aliases = alias_table_new(w.fleet);
+	assert_non_null(w.aliases);
 	const char *steps_text = getenv("ROUTE_STEPS");
 	unsigned long steps = steps_text ? strtoul(steps_text, NULL, 10) : STEPS;
 	for (unsigned long step = 0; step < steps; step++) {
 		struct held *held = &w.held[below(HELD)];
 		if (below(20) == 0)
 			w.now_us += below(30) * SECOND_US;
+		if (below(500) == 0)
+			change_a_pin(&w);
 		if (below(3) == 0)
 			change_a_node(&w);
 		else if (held->reservation)
@@ -346,6 +388,7 @@ static void run(uint64_t start)
 		if (w.nodes[i])
 			assert_int_equal(route_node_pending(w.nodes[i]), 0);
 	counts_are_true(&w);
+	alias_table_free(w.aliases);
 	route_fleet_free(w.fleet);
 }
 
