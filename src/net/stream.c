@@ -156,17 +156,19 @@ void stream_established(struct net_stream *stream)
 
 /* --- closing --- */
 
-static void on_deadline(struct net_timer *timer)
-{
-	struct net_stream *stream = LIST_OF(timer, struct net_stream, deadline);
-	finish(stream);
-}
-
 static void reset_on_close(struct net_stream *stream)
 {
 	struct linger reset = {.l_onoff = 1};
 	if (stream->fd >= 0)
 		setsockopt(stream->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+}
+
+static void on_deadline(struct net_timer *timer)
+{
+	struct net_stream *stream = LIST_OF(timer, struct net_stream, deadline);
+	if (stream->ending == STREAM_ENDS_BY_RESET)
+		reset_on_close(stream);
+	finish(stream);
 }
 
 static void end_own_side(struct net_stream *stream)

@@ -57,7 +57,8 @@ void net_stream_close(struct net_stream *stream); /* flush what is queued (at mo
 /* As net_stream_close, but then ends only our side and drops what the peer still sends until it ends its own (at most 2 s):
  * closing over unread bytes would reset the connection and could take our last words with it. */
 void net_stream_close_gently(struct net_stream *stream);
-/* As net_stream_close, but ends in a reset, without TLS's goodbye: the peer gets what is queued and cannot take it for all. */
+/* As net_stream_close, but ends in a reset, without TLS's goodbye: the peer gets what is queued, of which the reset may
+ * overtake what a slow one has not read yet, and cannot take it for all. */
 void net_stream_cut(struct net_stream *stream);
 void net_stream_abort(struct net_stream *stream); /* drop the queue and close now; on_closed comes on this or the next turn */
 

@@ -10,7 +10,7 @@
 
 #include "core/buf.h"
 #include "net/loop_internal.h"
-#include "net/stream.h"
+#include "net/stream_internal.h"
 #include "tls_fixture.h"
 
 static struct tls_fixture fixture;
@@ -223,6 +223,41 @@ static void close_flushes(bool tls)
 	pair_free(&pair);
 }
 
+static void send_big_and_cut(struct end *end)
+{
+	send_pattern(end->stream, BIG);
+	net_stream_cut(end->stream);
+}
+
+/* The patience with a peer that reads no more is over at once. */
+static void give_up_soon(struct net_timer *timer)
+{
+	struct pair *pair = LIST_OF(timer, struct pair, guard);
+	struct net_stream *stream = pair->server.stream;
+	if (stream && stream->state == STREAM_FLUSHING)
+		net_timer_start(pair->loop, &stream->deadline, 1, 0, stream->deadline.fn);
+	if (!pair->server.closed)
+		return;
+	pair->client.pause_at = 0;
+	if (pair->client.stream)
+		net_stream_resume(pair->client.stream);
+	net_timer_start(pair->loop, &pair->guard, 30000, 0, too_long);
+}
+
+static void a_cut_stream_never_looks_whole(bool tls)
+{
+	struct pair pair;
+	pair_open(&pair, tls, NULL);
+	pair.server.on_bytes = send_big_and_cut;
+	pair.client.pause_at = 1;
+	net_stream_write(pair.client.stream, "?", 1);
+	net_timer_start(pair.loop, &pair.guard, 100, 100, give_up_soon);
+	net_loop_run(pair.loop);
+	assert_true(pair.client.closed && !pair.client.eof && pair.client.why != DB_OK);
+	assert_true(pair.client.got.len < BIG);
+	pair_free(&pair);
+}
+
 static void send_big(struct end *end)
 {
 	net_stream_set_low_water(end->stream, 1000);
@@ -329,6 +364,7 @@ static void small_writes_arrive_together(bool tls)
 	}
 BOTH(both_ways)
 BOTH(close_flushes)
+BOTH(a_cut_stream_never_looks_whole)
 BOTH(paused_reader_stalls_the_writer)
 BOTH(paused_peer_notices_abort)
 BOTH(gentle_close_keeps_the_last_words)
@@ -447,6 +483,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    PLAIN_AND_TLS(both_ways),
 	    PLAIN_AND_TLS(close_flushes),
+	    PLAIN_AND_TLS(a_cut_stream_never_looks_whole),
 	    PLAIN_AND_TLS(paused_reader_stalls_the_writer),
 	    PLAIN_AND_TLS(paused_peer_notices_abort),
 	    PLAIN_AND_TLS(gentle_close_keeps_the_last_words),
