@@ -22,16 +22,16 @@ static void unite(const json_val *schema)
 {
 	struct buf out;
 	struct error error = {0};
-	if (chat_schema_unfolds("here", schema, &error)) {
+	if (chat_schema_unfolds("here", schema, false, &error)) {
 		must(error.text[0]);
 		return;
 	}
 	buf_init(&out, OUT_MAX);
-	enum db_err err = chat_schema_merge(schema, &out, &error);
+	enum db_err err = chat_schema_merge("here", schema, &out, &error);
 	if (!err) {
 		struct json_doc *doc = json_parse(buf_str(&out), NULL, NULL);
 		must(doc != NULL);
-		(void)chat_schema_check(json_root(doc), &error);
+		(void)chat_schema_check("here", json_root(doc), out.len % 2 == 0, &error);
 		(void)chat_schema_holds(json_root(doc), schema);
 		json_free(doc);
 	}
@@ -49,7 +49,7 @@ static void bound(const json_val *schema)
 	json_as_str(json_get(schema, "maximum"), &most);
 	struct number_bound from = {least.len ? arena_cstr(arena, least) : NULL, least.len % 2 == 1},
 	                    to = {most.len ? arena_cstr(arena, most) : NULL, false};
-	enum db_err err = number_grammar(&from, &to, &out);
+	enum db_err err = number_grammar(&from, &to, least.len % 3 == 1, &out);
 	must(err || (out.len > 4 && out.at[0] == '(' && out.at[out.len - 1] == ')'));
 	buf_free(&out);
 	arena_free(arena);

@@ -56,9 +56,9 @@ static enum db_err check_tools(const json_val *tools, struct error *error)
 	for (json_val *tool; !err && (tool = json_next(&iter, NULL));) {
 		const json_val *function = json_get(tool, "function"), *parameters = json_get(function, "parameters");
 		bool strict = false;
-		err = chat_schema_unfolds("parameters of a function", parameters, error);
+		err = chat_schema_unfolds("parameters of a function", parameters, true, error);
 		if (!err && json_as_bool(json_get(function, "strict"), &strict) && strict)
-			err = chat_schema_check_as("parameters of a strict function", parameters, error);
+			err = chat_schema_check("parameters of a strict function", parameters, false, error);
 	}
 	return err;
 }
@@ -82,17 +82,17 @@ static int copy_tools(const struct chat_request *chat, const struct chat_history
 static int merge_schema(const json_val *schema, struct arena *arena, struct chat_conversation *out, struct error *error)
 {
 	struct buf text;
-	if (chat_schema_unfolds("response_format", schema, error))
+	if (chat_schema_unfolds("response_format", schema, false, error))
 		return 400;
 	buf_init(&text, SCHEMA_MAX);
-	enum db_err err = chat_schema_merge(schema, &text, error);
+	enum db_err err = chat_schema_merge("response_format", schema, &text, error);
 	out->schema_json = kept(arena, &text);
 	if (err == DB_E_UNSUPPORTED)
 		return 400;
 	struct json_doc *merged = out->schema_json ? json_parse(str_of(out->schema_json), arena, NULL) : NULL;
 	if (err || !merged)
 		return out_of_memory(error);
-	return chat_schema_check(json_root(merged), error) ? 400 : 0;
+	return chat_schema_check("response_format", json_root(merged), true, error) ? 400 : 0;
 }
 
 static int copy_schema(const struct chat_request *chat, struct arena *arena, struct chat_conversation *out, struct error *error)

@@ -1,6 +1,7 @@
 #include "provider/engine/chat_schema.h"
 
 #include "core/utf8.h"
+#include "provider/engine/chat_names.h"
 
 #include <math.h>
 
@@ -23,7 +24,7 @@ static enum db_err refuse(struct error *error, const char *keyword)
 	return error_set(error, DB_E_UNSUPPORTED, "%s", keyword);
 }
 
-static const char *unsupported(struct str key)
+const char *chat_schema_unsupported(struct str key)
 {
 	static const char *const words[] = {"not",
 	                                    "if",
@@ -97,14 +98,16 @@ static const char *const of_arrays[] = {"items", "prefixItems", "minItems", "max
 static const char *const of_strings[] = {"pattern", "minLength", "maxLength", NULL};
 static const char *const of_numbers[] = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", NULL};
 
-static bool requires_the_unknown(const json_val *schema)
+bool chat_schema_requires_the_unknown(const json_val *schema)
 {
 	struct json_iter iter = json_iter(json_get(schema, "required"));
+	struct chat_names known = chat_names_of(json_get(schema, "properties"));
+	bool unknown = false;
 	struct str name;
-	for (json_val *one; (one = json_next(&iter, NULL));)
-		if (json_as_str(one, &name) && !chat_schema_member(json_get(schema, "properties"), name))
-			return true;
-	return false;
+	for (json_val *one; !unknown && (one = json_next(&iter, NULL));)
+		unknown = json_as_str(one, &name) && !chat_names_find(&known, name);
+	chat_names_free(&known);
+	return unknown;
 }
 
 static bool counts_a_tuple_wrong(const json_val *schema)
@@ -125,7 +128,7 @@ static const char *left_out_of_object(const json_val *schema)
 		return has(schema, "required") ? "required beside allOf" : NULL;
 	if (has(schema, "allOf"))
 		return "allOf beside properties";
-	return requires_the_unknown(schema) ? "a required member that is not in properties" : NULL;
+	return chat_schema_requires_the_unknown(schema) ? "a required member that is not in properties" : NULL;
 }
 
 static const char *left_out_of_array(const json_val *schema)
@@ -145,17 +148,16 @@ static const char *left_out_of_string(const json_val *schema)
 	return has(schema, "pattern") && sized ? "a length beside a pattern" : NULL;
 }
 
-static const char *left_out_of_number(const json_val *schema, bool whole, bool bounds)
+/* What the library makes of bounds without help. */
+static const char *left_out_of_bounds(const json_val *schema, bool whole)
 {
-	if (has(schema, "allOf"))
-		return "allOf of numbers";
-	if (!whole && bounds)
-		return NULL;
+	static const char *const beside[][2] = {{"minimum", "exclusiveMinimum"}, {"maximum", "exclusiveMaximum"}};
 	if (!whole)
 		return first_of(schema, of_numbers) ? "a bound on a number that may have a fraction" : NULL;
-	bool twice = (has(schema, "minimum") && has(schema, "exclusiveMinimum")) ||
-	             (has(schema, "maximum") && has(schema, "exclusiveMaximum"));
-	return twice ? "a bound beside an exclusive one" : NULL;
+	for (size_t i = 0; i < 2; i++)
+		if (has(schema, beside[i][0]) && has(schema, beside[i][1]))
+			return "a bound beside an exclusive one";
+	return NULL;
 }
 
 /* Without a type the keywords tell what it is, in the library's order. */
@@ -186,11 +188,11 @@ static const char *left_out_of_type(const json_val *schema, struct str type, boo
 	if (str_is(type, "string"))
 		return left_out_of_string(schema);
 	if (str_is(type, "number") || str_is(type, "integer"))
-		return left_out_of_number(schema, str_is(type, "integer"), bounds);
+		return has(schema, "allOf") ? "allOf of numbers" : bounds ? NULL : left_out_of_bounds(schema, str_is(type, "integer"));
 	return NULL;
 }
 
-/* `bounds`: numbers with a fraction may have them, where they are the only type. */
+/* `bounds`: all bounds of numbers are held. */
 static const char *left_out(const json_val *schema, bool bounds)
 {
 	static const char *const unions[] = {"$ref", "anyOf", "oneOf", NULL};
@@ -211,7 +213,7 @@ static const char *left_out(const json_val *schema, bool bounds)
 	struct json_iter types = json_iter(json_get(schema, "type"));
 	const char *word = json_len(json_get(schema, "type")) ? NULL : left_out_of_untyped(schema);
 	for (json_val *one; !word && (one = json_next(&types, NULL));)
-		word = json_as_str(one, &type) ? left_out_of_type(schema, type, false) : NULL;
+		word = json_as_str(one, &type) ? left_out_of_type(schema, type, bounds) : NULL;
 	return word;
 }
 
@@ -239,7 +241,7 @@ static enum db_err check_member(struct str key, const json_val *value, unsigned 
 	static const char *const lists[] = {"anyOf", "oneOf", "allOf", "prefixItems", NULL};
 	static const char *const schemas[] = {"items", "additionalProperties", NULL};
 	struct str pattern;
-	const char *word = unsupported(key);
+	const char *word = chat_schema_unsupported(key);
 	if (word && !asks_for_nothing(key, value))
 		return refuse(how->error, word);
 	if (str_is(key, "pattern") && (!json_as_str(value, &pattern) || !pattern_is_plain(pattern)))
@@ -266,7 +268,7 @@ static enum db_err check(const json_val *schema, unsigned depth, const struct ch
 	return err;
 }
 
-static enum db_err check_all(const char *place, const json_val *schema, bool bounds, struct error *error)
+enum db_err chat_schema_check(const char *place, const json_val *schema, bool bounds, struct error *error)
 {
 	struct error found;
 	if (!check(schema, 0, &(struct checking){bounds, &found}))
@@ -275,21 +277,11 @@ static enum db_err check_all(const char *place, const json_val *schema, bool bou
 	                 found.text);
 }
 
-enum db_err chat_schema_check_as(const char *place, const json_val *schema, struct error *error)
-{
-	return check_all(place, schema, false, error);
-}
-
-enum db_err chat_schema_check(const json_val *schema, struct error *error)
-{
-	return check_all("response_format", schema, true, error);
-}
-
 /* --- does the answer keep to it? --- */
 
 struct judge {
 	const json_val *root;
-	size_t steps;
+	size_t steps; /* that are left */
 };
 
 static bool holds(struct judge *judge, const json_val *schema, const json_val *value, unsigned depth);
@@ -299,9 +291,34 @@ static bool is_whole(double number)
 	return isfinite(number) && fabs(number - trunc(number)) <= 0;
 }
 
+static bool same(const json_val *a, const json_val *b, unsigned depth);
+
+static bool same_items(const json_val *a, const json_val *b, unsigned depth)
+{
+	struct json_iter ours = json_iter(a), theirs = json_iter(b);
+	for (json_val *item; (item = json_next(&ours, NULL));)
+		if (!same(item, json_next(&theirs, NULL), depth))
+			return false;
+	return true;
+}
+
+static bool same_members(const json_val *a, const json_val *b, unsigned depth)
+{
+	struct json_iter ours = json_iter(a);
+	struct chat_names theirs = chat_names_of(b);
+	struct str key;
+	bool equal = true;
+	for (json_val *member; equal && (member = json_next(&ours, &key));) {
+		const json_val *other = chat_names_find(&theirs, key);
+		equal = other && same(member, other, depth);
+	}
+	chat_names_free(&theirs);
+	return equal;
+}
+
 static bool same(const json_val *a, const json_val *b, unsigned depth)
 {
-	struct str left, right, key;
+	struct str left, right;
 	double x, y;
 	bool p, q;
 	if (depth > JSON_MAX_DEPTH)
@@ -316,21 +333,7 @@ static bool same(const json_val *a, const json_val *b, unsigned depth)
 		return json_as_bool(b, &q) && p == q;
 	if (json_len(a) != json_len(b))
 		return false;
-	struct json_iter ours = json_iter(a), theirs = json_iter(b);
-	for (json_val *child; (child = json_next(&ours, &key));) {
-		const json_val *other = NULL;
-		if (json_type(a) == JSON_ARRAY) {
-			other = json_next(&theirs, NULL);
-		} else {
-			struct json_iter search = json_iter(b);
-			struct str name;
-			for (json_val *member; !other && (member = json_next(&search, &name));)
-				other = str_eq(name, key) ? member : NULL;
-		}
-		if (!other || !same(child, other, depth + 1))
-			return false;
-	}
-	return true;
+	return json_type(a) == JSON_ARRAY ? same_items(a, b, depth + 1) : same_members(a, b, depth + 1);
 }
 
 static bool has_type(struct str type, const json_val *value)
@@ -411,37 +414,41 @@ static double characters(struct str text)
 	return count;
 }
 
-json_val *chat_schema_member(const json_val *object, struct str wanted)
+json_val *chat_schema_member(const json_val *object, struct str name)
 {
-	struct json_iter iter = json_iter(json_type(object) == JSON_OBJECT ? object : NULL);
+	struct chat_names names = {.of = json_type(object) == JSON_OBJECT ? object : NULL};
+	return chat_names_find(&names, name);
+}
+
+static bool has_all_required(const json_val *schema, const json_val *object)
+{
+	struct json_iter required = json_iter(json_get(schema, "required"));
+	struct chat_names given = chat_names_of(object);
 	struct str key;
-	json_val *found = NULL;
-	for (json_val *value; (value = json_next(&iter, &key));)
-		if (str_eq(key, wanted))
-			found = value;
-	return found;
+	bool all = true;
+	for (json_val *name; all && (name = json_next(&required, NULL));)
+		all = !json_as_str(name, &key) || chat_names_find(&given, key);
+	chat_names_free(&given);
+	return all;
 }
 
 static bool object_holds(struct judge *judge, const json_val *schema, const json_val *object, unsigned depth)
 {
-	const json_val *properties = json_get(schema, "properties"), *others = json_get(schema, "additionalProperties");
-	struct json_iter required = json_iter(json_get(schema, "required")), members = json_iter(object);
+	const json_val *others = json_get(schema, "additionalProperties"), *properties = json_get(schema, "properties");
+	struct json_iter members = json_iter(object);
 	struct str key;
-	bool allowed = true;
+	bool allowed = true, all = has_all_required(schema, object);
+	struct chat_names described = chat_names_of(json_type(properties) == JSON_OBJECT ? properties : NULL);
 	json_as_bool(others, &allowed);
-	for (json_val *name; (name = json_next(&required, NULL));)
-		if (json_as_str(name, &key) && !chat_schema_member(object, key))
-			return false;
-	for (json_val *value; (value = json_next(&members, &key));) {
-		const json_val *property = chat_schema_member(properties, key);
-		if (!property && !allowed)
-			return false;
+	for (json_val *value; all && (value = json_next(&members, &key));) {
+		const json_val *property = chat_names_find(&described, key);
+		all = property || allowed;
 		if (!property)
 			property = json_type(others) == JSON_OBJECT ? others : NULL;
-		if (property && !holds(judge, property, value, depth))
-			return false;
+		all = all && (!property || holds(judge, property, value, depth));
 	}
-	return true;
+	chat_names_free(&described);
+	return all;
 }
 
 static bool array_holds(struct judge *judge, const json_val *schema, const json_val *array, unsigned depth)
@@ -502,8 +509,9 @@ static bool holds(struct judge *judge, const json_val *schema, const json_val *v
 	struct str text;
 	double number;
 	bool anything;
-	if (depth > JUDGE_MAX_DEPTH || ++judge->steps > SCHEMA_MAX_STEPS)
+	if (depth > JUDGE_MAX_DEPTH || !judge->steps)
 		return false;
+	judge->steps--;
 	if (json_as_bool(schema, &anything))
 		return anything;
 	if (json_as_str(json_get(schema, "$ref"), &text)) {
@@ -525,10 +533,18 @@ static bool holds(struct judge *judge, const json_val *schema, const json_val *v
 	return json_type(value) != JSON_ARRAY || array_holds(judge, schema, value, depth + 1);
 }
 
+bool chat_schema_holds_within(size_t *steps, const json_val *root, const json_val *schema, const json_val *value)
+{
+	struct judge judge = {.root = root, .steps = *steps};
+	bool kept = holds(&judge, schema, value, 0);
+	*steps = judge.steps;
+	return kept || !judge.steps;
+}
+
 bool chat_schema_holds(const json_val *schema, const json_val *value)
 {
-	struct judge judge = {.root = schema};
-	return holds(&judge, schema, value, 0) || judge.steps > SCHEMA_MAX_STEPS;
+	size_t steps = SCHEMA_MAX_STEPS;
+	return chat_schema_holds_within(&steps, schema, schema, value);
 }
 
 bool chat_schema_holds_text(struct str schema, struct str answer)

@@ -1,12 +1,14 @@
 #include "provider/engine/chat_schema_unfold.h"
 
 #include "provider/engine/chat_schema.h"
+#include "provider/engine/chat_schema_parts.h"
 
 #define DEPTH_MAX 128   /* of references and members below one another, from the first allOf on */
 #define STEPS_MAX 10000 /* schemas below any allOf of the whole, as often as they are written out */
 
 struct unfolding {
 	const json_val *root;
+	bool by_library;
 	size_t steps;
 };
 
@@ -17,14 +19,6 @@ struct spot {
 };
 
 static bool ends(struct unfolding *unfolding, const json_val *schema, struct spot spot);
-
-static bool is_one_of(struct str text, const char *const *names)
-{
-	for (; *names; names++)
-		if (str_is(text, *names))
-			return true;
-	return false;
-}
 
 static bool each_ends(struct unfolding *unfolding, const json_val *schemas, struct spot spot)
 {
@@ -43,11 +37,11 @@ static bool member_ends(struct unfolding *unfolding, struct str key, const json_
 	struct spot below = {.depth = spot.depth ? spot.depth + 1 : 0};
 	if (str_is(key, "allOf"))
 		return each_ends(unfolding, value, (struct spot){spot.depth + 1, true});
-	if (is_one_of(key, choices))
+	if (schema_is_among(key, choices))
 		return each_ends(unfolding, value, (struct spot){below.depth, spot.part});
-	if (is_one_of(key, lists) || (is_one_of(key, schemas) && json_type(value) == JSON_ARRAY))
+	if (schema_is_among(key, lists) || (schema_is_among(key, schemas) && json_type(value) == JSON_ARRAY))
 		return each_ends(unfolding, value, below);
-	return !is_one_of(key, schemas) || ends(unfolding, value, below);
+	return !schema_is_among(key, schemas) || ends(unfolding, value, below);
 }
 
 static bool ends(struct unfolding *unfolding, const json_val *schema, struct spot spot)
@@ -60,15 +54,16 @@ static bool ends(struct unfolding *unfolding, const json_val *schema, struct spo
 		schema = chat_schema_referred(unfolding->root, path);
 		return schema && ends(unfolding, schema, (struct spot){spot.depth + 1, true});
 	}
+	bool follows = unfolding->by_library || !schema_sole_reference(schema);
 	for (json_val *value; (value = json_next(&iter, &key));)
-		if (!member_ends(unfolding, key, value, spot))
+		if ((follows || !str_is(key, "allOf")) && !member_ends(unfolding, key, value, spot))
 			return false;
 	return true;
 }
 
-enum db_err chat_schema_unfolds(const char *place, const json_val *schema, struct error *error)
+enum db_err chat_schema_unfolds(const char *place, const json_val *schema, bool by_library, struct error *error)
 {
-	struct unfolding unfolding = {.root = schema};
+	struct unfolding unfolding = {.root = schema, .by_library = by_library};
 	if (ends(&unfolding, schema, (struct spot){.depth = 0}))
 		return DB_OK;
 	return error_set(

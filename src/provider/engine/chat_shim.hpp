@@ -38,7 +38,7 @@ class control_words
 	bool begins[256] = {};
 };
 
-// Numbers with a fraction between bounds, which the library's grammars do not know (chat_shim_numbers.cpp).
+// Numbers between bounds, which the library's grammars know only in part (chat_shim_numbers.cpp).
 class bounded_numbers
 {
   public:
@@ -49,6 +49,7 @@ class bounded_numbers
 
   private:
 	void walk(common_json &schema);
+	void part_types(common_json &schema);
 	std::string mark_of(size_t number) const;
 	std::string mark;
 	std::vector<std::string> pieces; // of grammar

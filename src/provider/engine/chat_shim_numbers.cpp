@@ -1,6 +1,9 @@
-// Bounds of numbers that may have a fraction, which the library's grammar leaves out. It is given a constant in their place,
-// and in the grammar that it makes the constant's text gives way to the numbers within the bounds.
+// Bounds of numbers, of which the library's grammar leaves out those with a fraction and cuts others. It is given a constant in
+// their place, and in the grammar that it makes the constant's text gives way to the numbers within the bounds.
 #include "provider/engine/chat_shim.hpp"
+
+#include <algorithm>
+#include <initializer_list>
 
 extern "C" {
 #include "provider/engine/number_grammar.h"
@@ -24,7 +27,7 @@ static void narrow(side &side, const common_json &schema, const char *name, bool
 	side = {schema.at(name).dump(), value, excluded};
 }
 
-static std::string piece_of(const common_json &schema)
+static std::string piece_of(const common_json &schema, bool integers)
 {
 	side least, most;
 	narrow(least, schema, "minimum", false, true);
@@ -35,7 +38,7 @@ static std::string piece_of(const common_json &schema)
 	const number_bound to = {most.text.empty() ? nullptr : most.text.c_str(), most.excluded};
 	struct buf piece;
 	buf_init(&piece, size_t(1) << 20);
-	enum db_err err = number_grammar(&from, &to, &piece);
+	enum db_err err = number_grammar(&from, &to, integers, &piece);
 	std::string text = err ? "" : std::string(piece.at, piece.len);
 	buf_free(&piece);
 	if (err == DB_E_NOMEM)
@@ -44,29 +47,43 @@ static std::string piece_of(const common_json &schema)
 		throw client_fault{
 		    err == DB_E_RANGE
 		        ? "response_format: this JSON schema cannot be expressed: it has bounds that no number fits"
-		        : "response_format: this JSON schema cannot be expressed: a bound of more than 16 digits before or "
-		          "after the point is not supported"};
+		        : "response_format: this JSON schema cannot be expressed: a bound that only numbers of more than 20 "
+		          "digits keep is not supported"};
 	return text;
 }
 
-static bool is_bounded_number(const common_json &schema)
+static bool has_any(const common_json &schema, std::initializer_list<const char *> names)
 {
-	static const char *const others[] = {"const", "enum", "$ref", "anyOf", "oneOf", "allOf"};
-	static const char *const bounds[] = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"};
-	if (!schema.contains("type") || !schema.at("type").is_string() || schema.at("type").get<std::string>() != "number")
-		return false;
-	for (const char *other : others)
-		if (schema.contains(other))
-			return false;
-	for (const char *bound : bounds)
-		if (schema.contains(bound))
-			return true;
-	return false;
+	return std::any_of(names.begin(), names.end(), [&](const char *name) { return schema.contains(name); });
+}
+
+static bool is_bounded(const common_json &schema)
+{
+	return !has_any(schema, {"const", "enum", "$ref", "anyOf", "oneOf", "allOf"}) &&
+	       has_any(schema, {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"});
+}
+
+static bool is_number(const common_json &type)
+{
+	return type.is_string() && (type.get<std::string>() == "number" || type.get<std::string>() == "integer");
 }
 
 std::string bounded_numbers::mark_of(size_t number) const
 {
 	return mark + std::to_string(number);
+}
+
+// Of several types: each by itself, so that the bounds are the numbers' alone.
+void bounded_numbers::part_types(common_json &schema)
+{
+	common_json choices = common_json::array();
+	for (const auto &type : schema.at("type")) {
+		common_json choice = schema;
+		choice["type"] = type;
+		choices.push_back(choice);
+	}
+	if (choices.size())
+		schema = common_json::object({{"anyOf", choices}});
 }
 
 void bounded_numbers::walk(common_json &schema)
@@ -81,11 +98,13 @@ void bounded_numbers::walk(common_json &schema)
 	}
 	if (!schema.is_object())
 		return;
-	if (is_bounded_number(schema)) {
-		pieces.push_back(piece_of(schema));
+	if (is_bounded(schema) && schema.contains("type") && is_number(schema.at("type"))) {
+		pieces.push_back(piece_of(schema, schema.at("type").get<std::string>() == "integer"));
 		schema = common_json::object({{"const", mark_of(pieces.size() - 1)}});
 		return;
 	}
+	if (is_bounded(schema) && schema.contains("type") && schema.at("type").is_array())
+		part_types(schema);
 	for (const auto &item : schema.items()) {
 		if (below.count(item.key()))
 			walk(item.value());

@@ -457,8 +457,10 @@ static void bounds_that_no_number_fits_are_refused(void **state)
 	} cases[] = {
 	    {"{\"type\":\"number\",\"minimum\":2,\"maximum\":1.5}", "no number fits"},
 	    {"{\"type\":\"number\",\"exclusiveMinimum\":2,\"maximum\":2}", "no number fits"},
-	    {"{\"type\":\"number\",\"minimum\":1e-9}", "16 digits"},
-	    {"{\"type\":\"number\",\"maximum\":1e30}", "16 digits"},
+	    {"{\"type\":\"number\",\"minimum\":1e30}", "20 digits"},
+	    {"{\"type\":\"number\",\"maximum\":-1e30}", "20 digits"},
+	    {"{\"type\":\"integer\",\"minimum\":0.5,\"maximum\":0.9}", "no number fits"},
+	    {"{\"type\":[\"integer\",\"null\"],\"minimum\":0.5,\"maximum\":0.9}", "no number fits"},
 	};
 	char error[320];
 	(void)state;

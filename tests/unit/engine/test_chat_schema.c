@@ -70,9 +70,9 @@ static void what_no_grammar_can_hold_is_refused_by_name(void **state)
 	    {"{\"anyOf\":[{\"minProperties\":1}]}", "minProperties"},
 	    /* what the grammar would leave out */
 	    {"{\"minimum\":1}", "a bound without a type"},
-	    {"{\"type\":[\"number\",\"null\"],\"minimum\":1}", "fraction"},
+	    {"{\"type\":[\"number\",\"null\"],\"minimum\":1}", NULL},
 	    {"{\"type\":[\"integer\",\"null\"],\"minimum\":1}", NULL},
-	    {"{\"type\":\"integer\",\"minimum\":1,\"exclusiveMinimum\":3}", "exclusive"},
+	    {"{\"type\":\"integer\",\"minimum\":1,\"exclusiveMinimum\":3}", NULL},
 	    {"{\"type\":\"integer\",\"minimum\":1,\"exclusiveMaximum\":3}", NULL},
 	    {"{\"type\":\"object\",\"required\":[\"a\"]}", "required member"},
 	    {"{\"type\":\"object\",\"properties\":{\"a\":{}},\"required\":[\"a\"]}", NULL},
@@ -94,7 +94,7 @@ static void what_no_grammar_can_hold_is_refused_by_name(void **state)
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		struct json_doc *doc = json_parse(str_of(cases[i].schema), NULL, NULL);
 		struct error error = {0};
-		enum db_err err = chat_schema_check(json_root(doc), &error);
+		enum db_err err = chat_schema_check("here", json_root(doc), true, &error);
 		if (cases[i].word ? err != DB_E_UNSUPPORTED || !strstr(error.text, cases[i].word) || strstr(error.text, "secret") : err)
 			fail_msg("%s: %s", cases[i].schema, error.text);
 		json_free(doc);
@@ -102,14 +102,59 @@ static void what_no_grammar_can_hold_is_refused_by_name(void **state)
 }
 
 /* There the library makes the grammar by itself. */
-static void bounds_of_numbers_are_refused_for_strict_functions(void **state)
+static void bounds_that_the_library_leaves_out_are_refused_for_strict_functions(void **state)
 {
+	static const char *const schemas[] = {
+	    "{\"properties\":{\"a\":{\"type\":\"number\",\"maximum\":1}}}",
+	    "{\"type\":[\"number\",\"null\"],\"minimum\":1}",
+	    "{\"type\":\"integer\",\"minimum\":1,\"exclusiveMinimum\":3}",
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof schemas / sizeof *schemas; i++) {
+		struct error error = {0};
+		struct json_doc *doc = json_parse(str_of(schemas[i]), NULL, NULL);
+		assert_int_equal(chat_schema_check("here", json_root(doc), false, &error), DB_E_UNSUPPORTED);
+		assert_non_null(strstr(error.text, "a bound"));
+		assert_int_equal(chat_schema_check("here", json_root(doc), true, &error), DB_OK);
+		json_free(doc);
+	}
+}
+
+/* Compared with each other they would be as many as their square. */
+static void objects_of_thousands_of_members_are_checked_and_judged(void **state)
+{
+	enum { MEMBERS = 20000 };
+	struct buf schema, answer;
 	struct error error = {0};
 	(void)state;
-	struct json_doc *doc = json_parse(STR("{\"properties\":{\"a\":{\"type\":\"number\",\"maximum\":1}}}"), NULL, NULL);
-	assert_int_equal(chat_schema_check_as("here", json_root(doc), &error), DB_E_UNSUPPORTED);
-	assert_non_null(strstr(error.text, "fraction"));
+	buf_init(&schema, 1 << 22);
+	buf_init(&answer, 1 << 22);
+	buf_append_str(&schema, STR("{\"type\":\"object\",\"properties\":{\"m7\":{\"type\":\"string\"}"));
+	for (int i = 0; i < MEMBERS; i++)
+		buf_printf(&schema, ",\"m%d\":{\"type\":\"integer\"}", i);
+	buf_append_str(&schema, STR("},\"required\":[\"m0\""));
+	buf_append_str(&answer, STR("{\"m7\":\"x\""));
+	for (int i = 1; i < MEMBERS; i++)
+		buf_printf(&schema, ",\"m%d\"", i);
+	for (int i = MEMBERS - 1; i >= 0; i--)
+		buf_printf(&answer, ",\"m%d\":%d", i, i);
+	size_t missing = schema.len;
+	buf_append_str(&schema, STR("],\"additionalProperties\":false}"));
+	buf_append_str(&answer, STR("}"));
+	struct json_doc *doc = json_parse(buf_str(&schema), NULL, NULL);
+	assert_int_equal(chat_schema_check("here", json_root(doc), true, &error), DB_OK);
 	json_free(doc);
+	assert_false(chat_schema_holds_text(buf_str(&schema), buf_str(&answer))); /* the first m7 is none of the integers */
+	memcpy(answer.at, "{\"m7\": 70", 9);
+	assert_true(chat_schema_holds_text(buf_str(&schema), buf_str(&answer)));
+	schema.len = missing;
+	buf_append_str(&schema, STR(",\"other\"]}"));
+	doc = json_parse(buf_str(&schema), NULL, NULL);
+	assert_int_equal(chat_schema_check("here", json_root(doc), true, &error), DB_E_UNSUPPORTED);
+	json_free(doc);
+	assert_false(chat_schema_holds_text(buf_str(&schema), buf_str(&answer)));
+	buf_free(&schema);
+	buf_free(&answer);
 }
 
 int main(void)
@@ -117,7 +162,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(answers_are_judged),
 	    cmocka_unit_test(what_no_grammar_can_hold_is_refused_by_name),
-	    cmocka_unit_test(bounds_of_numbers_are_refused_for_strict_functions),
+	    cmocka_unit_test(bounds_that_the_library_leaves_out_are_refused_for_strict_functions),
+	    cmocka_unit_test(objects_of_thousands_of_members_are_checked_and_judged),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,17 +12,40 @@
 	"{\"$defs\":{\"node\":{\"x-kind\":1,\"properties\":{\"secret\":" link "}}},\"allOf\":[{\"$ref\":\"#/$defs/node\"}]}"
 #define AGAIN "{\"$ref\":\"#/$defs/node\"}"
 
-static bool unfolds(const char *schema)
+static bool unfolds_as(bool by_library, const char *schema)
 {
 	struct error error = {0};
 	struct json_doc *doc = json_parse(str_of(schema), NULL, NULL);
 	assert_non_null(doc);
-	enum db_err err = chat_schema_unfolds("parameters", json_root(doc), &error);
+	enum db_err err = chat_schema_unfolds("parameters", json_root(doc), by_library, &error);
 	json_free(doc);
 	assert_true(!err || err == DB_E_UNSUPPORTED);
 	assert_true(!err || strstr(error.text, "parameters: ") == error.text);
 	assert_null(strstr(error.text, "secret"));
 	return !err;
+}
+
+static bool unfolds(const char *schema)
+{
+	return unfolds_as(true, schema);
+}
+
+static void an_all_of_that_is_one_reference_is_not_followed_by_us(void **state)
+{
+	static const char *const references[] = {
+	    TREE("{\"allOf\":[" AGAIN "]}"),
+	    TREE("{\"allOf\":[{\"title\":\"t\"},{\"allOf\":[" AGAIN "]}],\"description\":\"d\"}"),
+	};
+	static const char *const more[] = {
+	    TREE("{\"allOf\":[" AGAIN ",{\"required\":[\"a\"]}]}"),
+	    TREE("{\"allOf\":[" AGAIN "," AGAIN "]}"),
+	    TREE("{\"allOf\":[" AGAIN "],\"type\":\"object\"}"),
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof references / sizeof *references; i++)
+		assert_true(unfolds_as(false, references[i]) && !unfolds_as(true, references[i]));
+	for (size_t i = 0; i < sizeof more / sizeof *more; i++)
+		assert_false(unfolds_as(false, more[i]));
 }
 
 static void what_has_no_end_is_refused(void **state)
@@ -92,6 +115,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(what_has_no_end_is_refused),
 	    cmocka_unit_test(what_ends_passes),
+	    cmocka_unit_test(an_all_of_that_is_one_reference_is_not_followed_by_us),
 	    cmocka_unit_test(references_that_double_are_refused_before_they_are_too_many),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -87,9 +87,10 @@ static void parts_of_objects_and_bounds_of_numbers_are_kept_to(void **state)
 /* Followed, it would end the process. */
 static void a_schema_without_an_end_is_refused_wherever_it_stands(void **state)
 {
-	struct str tools = STR("[{\"type\":\"function\",\"function\":{\"name\":\"grow\",\"parameters\":"
-	                       "{\"type\":\"object\",\"x-kind\":1,\"properties\":{\"left\":{\"allOf\":[{\"$ref\":\"#\"}]},"
-	                       "\"right\":{\"allOf\":[{\"$ref\":\"#/properties/left\"}]}}}}}]");
+	struct str tools =
+	    STR("[{\"type\":\"function\",\"function\":{\"name\":\"grow\",\"parameters\":"
+	        "{\"type\":\"object\",\"x-kind\":1,\"properties\":{\"left\":{\"allOf\":[{\"$ref\":\"#\"},{\"required\":[\"x\"]}]},"
+	        "\"right\":{\"allOf\":[{\"$ref\":\"#/properties/left\"}]}}}}}]");
 	(void)state;
 	for (int asked_as_tool = 0; asked_as_tool <= 1; asked_as_tool++) {
 		struct request request = ask_for("Grow a tree.", 20);
@@ -107,6 +108,43 @@ static void a_schema_without_an_end_is_refused_wherever_it_stands(void **state)
 		collector_free(&c);
 		request_free(&request);
 	}
+}
+
+/* Each alone would be refused by the library or broken by what it makes of it. */
+static void joined_members_and_bounds_of_all_kinds_are_kept_to(void **state)
+{
+	(void)state;
+	struct request request = ask_for("Give me numbers.", 120);
+	struct json_doc *schema =
+	    json_parse(STR("{\"$defs\":{\"tree\":{\"type\":\"object\",\"properties\":{\"low\":{\"type\":\"integer\",\"minimum\":0."
+	                   "5,\"maximum\":1.5},"
+	                   "\"next\":{\"allOf\":[{\"$ref\":\"#/$defs/tree\"}]}},\"required\":[\"low\"]}},"
+	                   "\"type\":\"object\",\"properties\":{"
+	                   "\"small\":{\"type\":\"number\",\"exclusiveMinimum\":1e-5,\"maximum\":2e-5},"
+	                   "\"wide\":{\"type\":\"integer\",\"minimum\":18446744073709551000,\"maximum\":18446744073709551615},"
+	                   "\"some\":{\"type\":[\"integer\",\"null\"],\"minimum\":6.5,\"exclusiveMaximum\":8},"
+	                   "\"both\":{\"allOf\":[{\"type\":\"number\",\"minimum\":3},{\"type\":\"integer\",\"maximum\":3.5}]},"
+	                   "\"tree\":{\"$ref\":\"#/$defs/tree\"}},"
+	                   "\"required\":[\"small\",\"wide\",\"some\",\"both\",\"tree\"],\"additionalProperties\":false}"),
+	               request.arena, NULL);
+	request.chat.format = CHAT_FORMAT_JSON_SCHEMA;
+	request.chat.schema = json_root(schema);
+	struct collector c;
+	run(shared, &request, &c);
+	if (c.status)
+		fail_msg("%d %s", c.status, c.text);
+	if (c.finish == ENGINE_FINISH_STOP) {
+		struct json_doc *doc = json_parse(buf_str(&c.content), NULL, NULL);
+		double value;
+		assert_true(json_as_double(json_get(json_root(doc), "small"), &value) && value > 1e-5 && value <= 2e-5);
+		assert_true(json_as_double(json_get(json_root(doc), "both"), &value) && value >= 3 && value <= 3);
+		if (json_type(json_get(json_root(doc), "some")) != JSON_NULL)
+			assert_true(json_as_double(json_get(json_root(doc), "some"), &value) && value >= 7 && value <= 7);
+		assert_true(json_as_double(json_get(json_get(json_root(doc), "tree"), "low"), &value) && value >= 1 && value <= 1);
+		json_free(doc);
+	}
+	collector_free(&c);
+	request_free(&request);
 }
 
 static json_val *weather_tools(struct request *request)
@@ -262,6 +300,7 @@ int main(void)
 	    cmocka_unit_test(json_object_answers_are_json),
 	    cmocka_unit_test(json_schema_answers_match_the_schema),
 	    cmocka_unit_test(parts_of_objects_and_bounds_of_numbers_are_kept_to),
+	    cmocka_unit_test(joined_members_and_bounds_of_all_kinds_are_kept_to),
 	    cmocka_unit_test(a_schema_without_an_end_is_refused_wherever_it_stands),
 	    cmocka_unit_test(a_model_without_a_tool_template_calls_what_it_must),
 	    cmocka_unit_test(tools_are_not_shown_where_none_may_be_called),
