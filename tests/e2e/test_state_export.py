@@ -217,7 +217,7 @@ def test_a_torn_database_is_an_error_without_a_byte(coordinator, tmp_path):
     node.terminate()
     database = node.data / "coordinator.db"
     content = bytearray(database.read_bytes())
-    content[8192:12288] = os.urandom(4096)
+    content[8192:12288] = b"\xff" * 4096
     database.write_bytes(content)
     run = node.command("export-state", str(tmp_path / "state.age"))
     assert run.returncode == 1 and run.stderr.startswith("darkbloom-coordinator: ")
@@ -238,7 +238,7 @@ def test_a_database_that_is_torn_under_a_running_coordinator_is_a_500_without_a_
         wait_until(lambda: not left_over(node.data), "the copy to go")
         with open(node.data / "coordinator.db", "r+b") as file:
             file.seek((root - 1) * size)
-            file.write(os.urandom(size))
+            file.write(b"\xff" * size)
         answer = http.get("/v1/admin/state-export")
         assert (answer.status_code, answer.headers["content-type"]) == (500, "application/json"), answer.content[:200]
         assert answer.json()["error"]["type"] == "server_error" and "content-disposition" not in answer.headers
