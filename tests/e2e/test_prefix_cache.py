@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from harness import BIN, BUILD, PATIENCE, TOP, environment, wait_until
+from harness import BIN, BUILD, PATIENCE, TOP, Failed, environment, wait_until
 
 KINDS = ("full", "swa", "recurrent", "hybrid")
 CANARY = "quixotic-canary-of-the-cache"
@@ -65,6 +65,14 @@ def files_of(cache):
     return [path for path in cache.rglob("*.darkbloom-kv") if path.is_file()]
 
 
+def wait_for_files(made, cache, count):
+    """A state that was dropped and one that is late look the same on the disk: the counters tell them apart."""
+    try:
+        wait_until(lambda: len(files_of(cache)) == count, f"{count} states on disk", 30 * PATIENCE)
+    except Failed as late:
+        raise Failed(f"{late}: {made.status()['prefix_cache']}\n{made.log()[-4000:]}") from None
+
+
 def test_a_prompt_is_found_again_by_its_own_key_only_and_after_a_restart(served):
     node, made, cache = served
     cached, prompt = cached_tokens(node, prompt_cache_key="one")
@@ -73,10 +81,11 @@ def test_a_prompt_is_found_again_by_its_own_key_only_and_after_a_restart(served)
     assert prompt - 64 <= cached < prompt
     assert cached_tokens(node, prompt_cache_key="two")[0] == 0
     assert cached_tokens(node)[0] == 0
-    wait_until(lambda: len(files_of(cache)) == 3, "the states on disk", 30 * PATIENCE)
-    wait_until(lambda: made.status()["prefix_cache"]["lookups"] == 4, "the counters of the cache", 30 * PATIENCE)
+    wait_for_files(made, cache, 3)
+    # A call that a busy machine had to begin again is looked up again.
+    wait_until(lambda: made.status()["prefix_cache"]["misses"] >= 3, "the counters of the cache", 30 * PATIENCE)
     counters = made.status()["prefix_cache"]
-    assert counters["on"] and counters["hits_ram"] == 1 and counters["misses"] == 3
+    assert counters["on"] and counters["lookups"] >= 4 and counters["hits_ram"] >= 1 and counters["write_drops"] == 0, counters
     assert counters["tokens_saved"] >= prompt - 64 and counters["bytes_written"] >= counters["disk_bytes"] > 0
     assert counters["secret"] == "file"  # what guards it, for `darkbloom status`
     assert made.terminate() == 0
