@@ -21,7 +21,7 @@ packages=(build-essential cmake ninja-build pkg-config git ccache clang clang-fo
 # For secrets that a TPM seals: the headers, and a TPM in software for the tests. Without them the program is built without, and
 # those tests are skipped.
 extras=(libtss2-dev swtpm)
-tried=${DARKBLOOM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/darkbloom}/no-tpm-packages
+tried=${DARKBLOOM_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/darkbloom}/no-tpm-packages
 
 missing_of() {
 	local package
@@ -46,14 +46,14 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
-install() { "${root[@]}" apt-get install -y --no-install-recommends "$@"; }
+install() { "${root[@]}" apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "$@"; }
 if [ ${#missing[@]} -gt 0 ]; then
 	{ "${root[@]}" apt-get update && install "${missing[@]}"; } >"$log" 2>&1 ||
 		{ tail -n 20 "$log" >&2; die "apt-get could not install the packages: check the network connection, then run the same command again"; }
 fi
 if [ ${#wanted[@]} -gt 0 ]; then
 	{ install "${wanted[@]}" || { "${root[@]}" apt-get update && install "${wanted[@]}"; }; } >"$log" 2>&1 || {
-		mkdir -p "$(dirname "$tried")" && touch "$tried"
+		{ mkdir -p "$(dirname "$tried")" && touch "$tried"; } || true # then it is tried again next time
 		printf 'setup: %s could not be installed: built without the TPM, its tests are skipped (remove %s to try again)\n' "${wanted[*]}" "$tried" >&2
 	}
 fi
